@@ -1,0 +1,177 @@
+"""The values and Protocols that the parts of tileup meet through.
+
+Everything is variance-exploding: `x = x0 + sigma * noise`, and a denoiser returns x0. Whatever
+a model family does differently is brought into this form once, at its adapter.
+
+Boxes and tensors are in latent cells of the padded canvas, pictures are in pixels. One cell
+is `ModelSpec.stride` pixels wide and high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Half-open rectangle: rows [top, bottom), columns [left, right); never empty."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def __post_init__(self) -> None:
+        if self.top >= self.bottom or self.left >= self.right:
+            raise ValueError(f"a box needs at least one row and one column, got {self}")
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def area(self) -> int:
+        return self.height * self.width
+
+    @property
+    def index(self) -> tuple[slice, slice]:
+        """Selects this box on the last two axes: `x[..., *box.index]`, shape (..., h, w)."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def scaled(self, factor: int) -> Box:
+        """The same rectangle in a unit `factor` times finer: cells to pixels."""
+        return Box(self.top * factor, self.left * factor, self.bottom * factor, self.right * factor)
+
+
+class NoiseLevels(Protocol):
+    """How a family's diffusion time, as a denoise strength in [0, 1], becomes a noise level."""
+
+    @property
+    def sigma_min(self) -> float:
+        """The lowest noise level that the network was trained for, above 0."""
+        ...
+
+    @property
+    def sigma_max(self) -> float:
+        """The top noise level: `sigma(1.0)`."""
+        ...
+
+    def sigma(self, denoise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Noise level of each strength in [0, 1]; strictly increasing, sigma_min at 0."""
+        ...
+
+    def denoise(self, sigma: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Strength of each noise level: the inverse of `sigma`, clamped to [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What planning needs to know of a checkpoint: read from its header, no tensors loaded."""
+
+    name: str
+    """What metadata and messages call it: the file's stem."""
+    family: str
+    """The name of its defaults in configs/families."""
+    prediction: str
+    """What the network predicts: eps, v, x0 or flow."""
+    stride: int
+    """Pixels per latent cell."""
+    channels: int
+    """Channels of a latent cell."""
+    window: int
+    """Side of the square it was trained on, output pixels."""
+    multiple: int
+    """A window's side must be a multiple of this, output pixels; itself one of stride."""
+    levels: NoiseLevels
+    """Strength to noise level."""
+
+
+class Denoiser(Protocol):
+    """Predicts clean latents for a batch of windows of one canvas."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        """Denoise each row of the batch at its own noise level.
+
+        Args:
+            x: noisy latents of the windows, shape (B, C, h, w), float32 or float64.
+            sigma: noise level of each row, shape (B,).
+            windows: where each row lies on the padded canvas, in cells. Spatial conditions
+                (the enlarged source, a control hint) are cropped with these boxes.
+
+        Returns:
+            x0, with the shape and dtype of `x`.
+        """
+        ...
+
+
+class Codec(Protocol):
+    """Pixels to latents and back."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Latents, shape (1, C, H, W), of RGB pixels in [0, 1], shape (1, 3, H * stride, ...)."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """RGB pixels, shape (1, 3, H * stride, W * stride), nominally in [0, 1], of latents."""
+        ...
+
+
+class Model(Protocol):
+    """A loaded checkpoint."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, hexadecimal; metadata carries its first ten characters."""
+        ...
+
+    @property
+    def codec(self) -> Codec: ...
+
+    @property
+    def device(self) -> str:
+        """Where the network runs: `cpu`, `cuda:0`, `mps`."""
+        ...
+
+    def denoiser(self, source: Tensor) -> Denoiser:
+        """The network, conditioned on one picture.
+
+        Args:
+            source: clean latents of the enlarged picture on the padded canvas, (1, C, H, W).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Progress within one picture, told after each evaluation of the denoiser."""
+
+    phase: int
+    """Which phase is running, from 1."""
+    phases: int
+    """How many phases there are."""
+    calls: int
+    """Windows evaluated so far."""
+    total_calls: int
+    """Windows that the whole run evaluates."""
+
+
+OnStep = Callable[[Step], None]
+"""Called with each `Step`; raising stops the run."""
+
+RawSettings = Mapping[str, object]
+"""Settings as they come from outside, not yet checked: names to values."""

@@ -1,0 +1,384 @@
+"""Settings of a run: defaults < family < preset < `--config` < environment < flags.
+
+What comes from outside is a mapping of names to values (`RawSettings`); what the program works
+with is a complete, checked, frozen `Settings`. `resolve` leads from the one to the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tileup.contracts import RawSettings
+from tileup.errors import UsageError
+from tileup.resources import resource
+
+DENOISE_MODES = ("schedule",)
+DETAIL_METRICS = ("gradient", "variance")
+WEIGHTS = ("feather", "gaussian", "uniform")
+FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff")
+ENVIRONMENT = "TILEUP_"
+NOT_SETTINGS = frozenset({"TILEUP_MODELS"})
+"""Variables with our prefix that are read elsewhere."""
+ALIASES = {"denoise": ("min_denoise", "max_denoise")}
+"""Names that set several settings at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that decides what one picture becomes. Sizes are output pixels."""
+
+    scale: float = 2.0
+    """Output side / input side, 1 to 16. One of the four sizes below replaces it."""
+    size: str | None = None
+    """Exact output size as WIDTHxHEIGHT; the aspect ratio is the user's business."""
+    long_edge: int | None = None
+    """Longer side of the output."""
+    short_edge: int | None = None
+    """Shorter side of the output."""
+    max_pixels: int | None = None
+    """`scale` is lowered until the output has at most this many pixels (never below 1)."""
+
+    min_denoise: float = 0.2
+    """Strength of the largest, flattest tiles, 0 to 1. Not noise removal."""
+    max_denoise: float = 0.8
+    """Strength of the smallest, most detailed tiles, 0 to 1."""
+    denoise_mode: str = "schedule"
+    """How a tile's own strength is brought about."""
+
+    tile: int = 256
+    """Side of the largest tiles."""
+    min_tile: int = 32
+    """Side of the smallest tiles."""
+    detail_threshold: float | str = "auto"
+    """A tile with more detail than this splits; `auto` chooses it per picture."""
+    detail_metric: str = "gradient"
+    """How detail is measured."""
+
+    window: int | None = None
+    """Side of the window that the network is shown; None: what the model was trained on."""
+    overlap: int = 32
+    """How far neighbouring windows overlap, and how wide strengths fade into one another."""
+    weights: str = "feather"
+    """How overlapping windows are blended."""
+    batch: int = 4
+    """Windows evaluated at once; does not change the picture beyond rounding."""
+
+    steps: int = 8
+    """Sampler steps that the strongest tile takes; weaker tiles take their share of them."""
+    sampler: str = "euler"
+    """A sampler of k-diffusion."""
+    scheduler: str = "sgm_uniform"
+    """How the noise levels of the steps are spaced."""
+    seed: int = 0
+    """Same seed, settings and picture: same result."""
+
+    model: str | None = None
+    """A file, or the name of a model in TILEUP_MODELS or among the shipped ones; None: bundled."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+    format: str | None = None
+    """File format of the output; None: the output's extension, else the input's, else PNG."""
+    quality: int = 92
+    """JPEG and WebP quality, 1 to 100."""
+    name: str = "{stem}_{scale}x.{ext}"
+    """Template of output names."""
+    metadata: bool = True
+    """Whether prompt-style metadata is written into the output."""
+    max_input_pixels: int = 200_000_000
+    """Larger inputs are refused before they are decoded."""
+
+    def __post_init__(self) -> None:
+        for check in _RULES:
+            check(self)
+
+    def to_dict(self) -> dict[str, object]:
+        """Every setting by name, in order; JSON and YAML can hold all values."""
+        return dataclasses.asdict(self)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)
+
+
+def _check_size(s: Settings) -> None:
+    _require(1 <= s.scale <= 16, f"scale must be between 1 and 16, got {s.scale:g}")
+    given = [
+        name.replace("_", "-")
+        for name in ("size", "long_edge", "short_edge")
+        if getattr(s, name) is not None
+    ]
+    _require(len(given) < 2, f"only one of {' and '.join(given)} can be given")
+    for name in ("long_edge", "short_edge", "max_pixels"):
+        value = getattr(s, name)
+        _require(value is None or value >= 1, f"{name.replace('_', '-')} must be at least 1")
+    if s.size is not None:
+        parse_size(s.size)
+
+
+def _check_denoise(s: Settings) -> None:
+    for name in ("min_denoise", "max_denoise"):
+        value = getattr(s, name)
+        _require(0 <= value <= 1, f"{name.replace('_', '-')} must be in [0, 1], got {value:g}")
+    _require(
+        s.min_denoise <= s.max_denoise,
+        f"min-denoise ({s.min_denoise:g}) is above max-denoise ({s.max_denoise:g})",
+    )
+    _one_of("denoise-mode", s.denoise_mode, DENOISE_MODES)
+
+
+def _check_plan(s: Settings) -> None:
+    _require(s.min_tile >= 1, f"min-tile must be at least 1, got {s.min_tile}")
+    _require(s.tile >= s.min_tile, f"tile ({s.tile}) is below min-tile ({s.min_tile})")
+    _one_of("detail-metric", s.detail_metric, DETAIL_METRICS)
+    if isinstance(s.detail_threshold, str):
+        _require(
+            s.detail_threshold == "auto",
+            f"detail-threshold must be a number or 'auto', got {s.detail_threshold!r}",
+        )
+    else:
+        _require(s.detail_threshold >= 0, "detail-threshold must not be negative")
+
+
+def _check_windows(s: Settings) -> None:
+    _require(s.window is None or s.window >= 8, "window must be at least 8")
+    _require(s.overlap >= 0, "overlap must not be negative")
+    _require(s.batch >= 1, "batch must be at least 1")
+    _one_of("weights", s.weights, WEIGHTS)
+
+
+def _check_sampling(s: Settings) -> None:
+    _require(1 <= s.steps <= 1000, f"steps must be between 1 and 1000, got {s.steps}")
+    _require(0 <= s.seed < 2**63, f"seed must be between 0 and 2^63 - 1, got {s.seed}")
+
+
+def _check_output(s: Settings) -> None:
+    _require(1 <= s.quality <= 100, f"quality must be between 1 and 100, got {s.quality}")
+    _require(s.max_input_pixels >= 1, "max-input-pixels must be at least 1")
+    if s.format is not None:
+        _one_of("format", s.format, FORMATS)
+
+
+_RULES: tuple[Callable[[Settings], None], ...] = (
+    _check_size,
+    _check_denoise,
+    _check_plan,
+    _check_windows,
+    _check_sampling,
+    _check_output,
+)
+
+
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    _require(value in known, f"{name} {value!r} is not known{did_you_mean(value, known)}")
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """End of a sentence that names the nearest known word, or all of them when none is near."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of `WIDTHxHEIGHT`, each at least 1.
+
+    Raises:
+        UsageError: the text has another form.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(f"size must be WIDTHxHEIGHT in pixels, such as 1920x1080, got {text!r}")
+    width, height = int(parts[0]), int(parts[1])
+    _require(min(width, height) >= 1, f"size must be at least 1x1, got {text!r}")
+    return width, height
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    name: typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for name, hint in typing.get_type_hints(Settings).items()
+}
+
+
+def checked(raw: RawSettings, origin: str) -> dict[str, object]:
+    """Settings of one layer, with known names, right types, and aliases expanded.
+
+    Args:
+        raw: names (dashes or underscores) to values.
+        origin: where they come from, for messages: "preset photo", "TILEUP_SCALE".
+
+    Raises:
+        UsageError: a name is unknown or a value has the wrong type; says where and what is near.
+    """
+    result: dict[str, object] = {}
+    for given, value in raw.items():
+        name = str(given).replace("-", "_")
+        targets = ALIASES.get(name, (name,))
+        if targets[0] not in _KINDS:
+            known = [*_KINDS, *ALIASES]
+            raise UsageError(f"{origin}: unknown setting {given!r}{did_you_mean(name, known)}")
+        for target in targets:
+            result[target] = _typed(target, value, origin)
+    return result
+
+
+def _typed(name: str, value: object, origin: str) -> object:
+    kinds = _KINDS[name]
+    if value is None and types.NoneType in kinds:
+        return None
+    if isinstance(value, bool):
+        if bool in kinds:
+            return value
+    elif isinstance(value, int) and float in kinds and int not in kinds:
+        return float(value)
+    elif isinstance(value, kinds):
+        return value
+    wanted = " or ".join(_WORDS[kind] for kind in kinds if kind is not types.NoneType)
+    raise UsageError(f"{origin}: {name.replace('_', '-')} must be {wanted}, got {value!r}")
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    """Settings from variables such as TILEUP_MIN_DENOISE=0.3."""
+    result: dict[str, object] = {}
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(ENVIRONMENT) and variable not in NOT_SETTINGS:
+            name = variable.removeprefix(ENVIRONMENT).lower()
+            result |= checked({name: _parsed(name, text)}, variable)
+    return result
+
+
+def _parsed(name: str, text: str) -> object:
+    """Text of a variable as the type that its setting has; left as text where that fails."""
+    kinds = _KINDS.get(ALIASES.get(name, (name,))[0], ())
+    if bool in kinds:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
+            text.strip().lower(), text
+        )
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    return text
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """Settings of a YAML file.
+
+    Raises:
+        UsageError: it is missing, unreadable, too large, no YAML, or no mapping.
+    """
+    try:
+        if path.stat().st_size > 1_000_000:
+            raise UsageError(f"config {path}: over 1 MB is not a settings file")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"config {path}: cannot be read ({error})") from error
+    return checked(_mapping(text, f"config {path}"), f"config {path}")
+
+
+def _mapping(text: str, origin: str) -> dict[str, object]:
+    try:
+        content: object = yaml.load(text, Loader=_PlainLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{origin}: not valid YAML ({str(error)[:300]})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{origin}: must be lines of `name: value`")
+    return {str(key): value for key, value in content.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, whose repetition can fill any memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # pyright: ignore[reportUnknownMemberType]
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets."""
+    return sorted(path.stem for path in (resource("configs") / "presets").glob("*.yaml"))
+
+
+def read_preset(name: str) -> tuple[str, dict[str, object]]:
+    """Description and settings of a shipped preset.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in preset_names():
+        raise UsageError(f"preset {name!r} is not known{did_you_mean(name, preset_names())}")
+    path = resource("configs") / "presets" / f"{name}.yaml"
+    content = _mapping(path.read_text(encoding="utf-8"), f"preset {name}")
+    description = str(content.pop("description", ""))
+    return description, checked(content, f"preset {name}")
+
+
+def read_family(name: str) -> dict[str, object]:
+    """Default settings of a model family; empty when it has none."""
+    path = resource("configs") / "families" / f"{name}.yaml"
+    if not path.exists():
+        return {}
+    return checked(_mapping(path.read_text(encoding="utf-8"), f"family {name}"), f"family {name}")
+
+
+def merged(*layers: Mapping[str, object]) -> dict[str, object]:
+    """Checked layers laid over each other, the last on top.
+
+    A layer that gives one way to size the output (scale, size, long edge, short edge) takes the
+    place of another way given further down.
+    """
+    result: dict[str, object] = {}
+    for layer in layers:
+        if any(layer.get(name) is not None for name in _SIZES):
+            result = {name: value for name, value in result.items() if name not in _SIZES}
+        result |= layer
+    return result
+
+
+_SIZES = frozenset({"scale", "size", "long_edge", "short_edge"})
+
+
+def resolve(
+    family: str | None = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: RawSettings | None = None,
+) -> Settings:
+    """Complete settings from all layers, the later named ones on top.
+
+    Args:
+        family: model family whose defaults lie at the bottom.
+        preset: name of a shipped preset.
+        config: YAML file.
+        environment: variables, usually `os.environ`; None reads none.
+        flags: what the user asked for directly.
+
+    Raises:
+        UsageError: a name is unknown, a type is wrong, or values contradict each other.
+    """
+    return Settings(
+        **merged(  # pyright: ignore[reportArgumentType]
+            read_family(family) if family else {},
+            read_preset(preset)[1] if preset else {},
+            read_config(config) if config else {},
+            from_environment(environment or {}),
+            checked(flags or {}, "settings"),
+        )
+    )
