@@ -6,8 +6,10 @@ interrupted run continues as if it had not been interrupted, and more hours simp
 What the network learns. The sampler starts from source + noise and moves towards the network's
 own prediction; on the way at noise level sigma, having started at sigma_0, the source's share of
 the picture is sigma / sigma_0 (Euler's step, exactly). So the training input is
-`truth + share * (source - truth) + sigma * noise` with just these shares, the start itself
-(share 1) most often.
+`clean + share * (source - clean) + sigma * noise` with just these shares. `clean` is the truth in
+half of the batches, which teaches the network to use what it sees; it is the network's own first
+prediction in the other half, which teaches it not to take its own noise for detail (without that
+half, 8 steps from 0.8 were 3 dB below bicubic while one step was 1 dB above).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -155,17 +158,38 @@ def latents(pixels: Tensor) -> Tensor:
     return functional.pixel_unshuffle(planes, STRIDE)
 
 
-def noised(truth: Tensor, source: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Training input and its noise level: a point on the sampler's way (see the module's text)."""
-    batch = len(truth)
-    start = sigma_of(torch.rand(batch, generator=generator) * 0.98 + 0.02)
-    way = torch.rand(batch, generator=generator)
-    at_start = torch.rand(batch, generator=generator) < 0.4
-    share = torch.where(at_start, torch.ones(batch), way)
-    sigma = (start * share).clamp(min=SIGMA_MIN / 2)
-    noise = torch.randn(truth.shape, generator=generator).to(truth.device)
-    share, level = (each.to(truth.device)[:, None, None, None] for each in (share, sigma))
-    return truth + share * (source - truth) + level * noise, sigma.to(truth.device)
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where on the sampler's way each row of a batch lies. Tensors of shape (B, 1, 1, 1)."""
+
+    start: Tensor
+    """Noise level that sampling started from."""
+    share: Tensor
+    """How much of the source is left: 1 at the start, 0 at the end."""
+    noise: Tensor
+    """The run's noise, shape (B, C, h, w)."""
+    own: bool
+    """Whether the run has moved towards the network's own prediction, or towards the truth."""
+
+    @classmethod
+    def drawn(cls, like: Tensor, generator: torch.Generator) -> Way:
+        start, share, at_start = torch.rand(3, len(like), generator=generator)
+        share = torch.where(at_start < 0.3, torch.ones_like(share), share)
+        return cls(
+            start=sigma_of(start * 0.98 + 0.02).to(like.device)[:, None, None, None],
+            share=share.to(like.device)[:, None, None, None],
+            noise=torch.randn(like.shape, generator=generator).to(like.device),
+            own=bool(torch.rand((), generator=generator) < 0.5),
+        )
+
+    @property
+    def sigma(self) -> Tensor:
+        """Noise level of each row, shape (B,)."""
+        return (self.start * self.share).clamp(min=SIGMA_MIN / 2).flatten()
+
+    def input(self, clean: Tensor, source: Tensor) -> Tensor:
+        """What the network sees, when the run moves from `source` to `clean`."""
+        return clean + self.share * (source - clean) + self.sigma[:, None, None, None] * self.noise
 
 
 class Batches:
@@ -192,7 +216,7 @@ class Batches:
 
 
 def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) -> dict[str, float]:
-    """Mean PSNR gain over bicubic, in dB, at scale 2: one step, and 8 Euler steps from 0.3 and 0.8."""
+    """Mean PSNR gain over bicubic in dB at scale 2: one step; 8 Euler steps from 0.3, 0.8."""
     gains: dict[str, list[float]] = {"one": [], "d03": [], "d08": []}
     for number, picture in enumerate(pictures):
         truth_image = picture.resize((256, 256), Image.Resampling.LANCZOS)
@@ -326,10 +350,15 @@ def main() -> None:
     for number, batch in batches.since(step):
         generator = torch.Generator().manual_seed(arguments.seed * 1_000_003 + number)
         truth, source = latents(batch.to(device)).unbind(1)
-        x, sigma = noised(truth, source, generator)
-        x = x.to(memory_format=torch.channels_last)
+        way = Way.drawn(truth, generator)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            prediction = network(x, sigma, source)
+            clean = truth
+            if way.own:
+                with torch.no_grad():
+                    begin = source + way.start * way.noise
+                    clean = network(begin, way.start.flatten(), source).float()
+            x = way.input(clean, source).to(memory_format=torch.channels_last)
+            prediction = network(x, way.sigma, source)
         # Charbonnier: nearly absolute error, which learns edges sooner than squared error does.
         loss = ((prediction.float() - truth).square() + 0.01**2).sqrt().mean()
         for group in optimiser.param_groups:

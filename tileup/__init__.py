@@ -1,3 +1,49 @@
-"""Image upscaling with diffusion models and a denoising strength for every tile."""
+"""Image upscaling with diffusion models and a denoising strength for every tile.
+
+Nothing is imported until it is used: `import tileup` costs no numpy and no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tileup.api import load_model, make_plan, upscale
+    from tileup.errors import TileupError
+    from tileup.plan.tiles import Tile, TilePlan
+    from tileup.settings import Settings
+    from tileup.upscaling import Upscaled
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Settings",
+    "Tile",
+    "TilePlan",
+    "TileupError",
+    "Upscaled",
+    "__version__",
+    "load_model",
+    "make_plan",
+    "upscale",
+]
+
+_HOMES = {
+    "Settings": "tileup.settings",
+    "Tile": "tileup.plan.tiles",
+    "TilePlan": "tileup.plan.tiles",
+    "TileupError": "tileup.errors",
+    "Upscaled": "tileup.upscaling",
+    "load_model": "tileup.api",
+    "make_plan": "tileup.api",
+    "upscale": "tileup.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

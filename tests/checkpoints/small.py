@@ -1,0 +1,51 @@
+"""A small checkpoint in the layout of the bundled one, with random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tileup.checkpoints.network import Architecture, ResidualUNet
+
+ARCHITECTURE = Architecture(
+    channels=12, widths=(8, 8, 16), down_blocks=(1, 1, 1), up_blocks=(1, 1), residual_std=0.1
+)
+
+
+def small_network(seed: int = 0) -> ResidualUNet:
+    """A network whose last layer is not zero, so that it does something."""
+    torch.manual_seed(seed)
+    network = ResidualUNet(ARCHITECTURE)
+    torch.nn.init.normal_(network.leave.weight, std=0.1)
+    return network.eval().requires_grad_(False)
+
+
+def header_of(architecture: Architecture = ARCHITECTURE) -> str:
+    return json.dumps(
+        {
+            "format": 1,
+            "architecture": {
+                "channels": architecture.channels,
+                "widths": architecture.widths,
+                "down_blocks": architecture.down_blocks,
+                "up_blocks": architecture.up_blocks,
+                "residual_std": architecture.residual_std,
+            },
+            "stride": 2,
+            "window": 32,
+            "multiple": 8,
+            "denoise": [0.0, 1.0],
+            "sigma": [0.01, 0.7],
+        }
+    )
+
+
+def save_small(path: Path, header: str | None = None, **changes: torch.Tensor) -> Path:
+    """Write it in half precision; `changes` replace tensors (dots in names as double underscores)."""
+    tensors = {name: value.half() for name, value in small_network().state_dict().items()}
+    tensors |= {name.replace("__", "."): value for name, value in changes.items()}
+    save_file(tensors, path, metadata={"tileup": header or header_of()})
+    return path

@@ -1,0 +1,141 @@
+"""The summed-area tables against loops over pixels."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tileup.plan.detail import LUMA, DetailMap
+
+Boxes = NDArray[np.float64]
+SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (7, 5), (16, 23)]
+
+
+def picture(height: int, width: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random((height, width, 3), np.float32)
+
+
+def boxes_in(height: int, width: int, count: int = 30) -> Boxes:
+    """Random boxes with an area, not aligned with pixels; the whole picture among them."""
+    rng = np.random.default_rng(1)
+    y, x = np.sort(rng.random((count, 2)) * height), np.sort(rng.random((count, 2)) * width)
+    random = np.stack([y[:, 0], x[:, 0], y[:, 1], x[:, 1]], axis=1)
+    return np.concatenate([[[0, 0, height, width]], random])
+
+
+def whole(pixels: NDArray[np.float32], metric: str) -> float:
+    height, width = pixels.shape[:2]
+    return float(DetailMap.of(pixels, metric).mean(np.array([[0.0, 0, height, width]]))[0])
+
+
+def naive_mean(value: Callable[[int, int], float], box: NDArray[np.float64]) -> float:
+    """Mean of a value per pixel over a box, each pixel weighted by the area it shares with it."""
+    top, left, bottom, right = box.tolist()
+    total = area = 0.0
+    for y in range(math.floor(top), math.ceil(bottom)):
+        for x in range(math.floor(left), math.ceil(right)):
+            shared = (min(bottom, y + 1) - max(top, y)) * (min(right, x + 1) - max(left, x))
+            total += shared * value(y, x)
+            area += shared
+    return total / area
+
+
+def naive_gradient(pixels: NDArray[np.float32], y: int, x: int) -> float:
+    """Magnitude from the mean squared step to the neighbours that there are, on each axis."""
+    luma = pixels.astype(float) @ np.array(LUMA)
+    squared = 0.0
+    for neighbours in (((y - 1, x), (y + 1, x)), ((y, x - 1), (y, x + 1))):
+        steps = [
+            (luma[place] - luma[y, x]) ** 2
+            for place in neighbours
+            if 0 <= place[0] < luma.shape[0] and 0 <= place[1] < luma.shape[1]
+        ]
+        squared += sum(steps) / max(1, len(steps))
+    return math.sqrt(squared)
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_gradient_equals_a_loop_over_pixels(height: int, width: int) -> None:
+    pixels, boxes = picture(height, width), boxes_in(height, width)
+    expected = [naive_mean(lambda y, x: naive_gradient(pixels, y, x), box) for box in boxes]
+    result = DetailMap.of(pixels, "gradient").mean(boxes)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-7)
+    assert max(expected) > 0.1 or height == width == 1
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_variance_equals_a_loop_over_pixels(height: int, width: int) -> None:
+    pixels, boxes = picture(height, width), boxes_in(height, width)
+
+    def variance(box: NDArray[np.float64], channel: int) -> float:
+        values = pixels[..., channel].astype(float) * 255
+        mean = naive_mean(lambda y, x: values[y, x], box)
+        return naive_mean(lambda y, x: (values[y, x] - mean) ** 2, box)
+
+    expected = [math.sqrt(sum(variance(box, channel) for channel in range(3))) for box in boxes]
+    result = DetailMap.of(pixels, "variance").mean(boxes)
+    np.testing.assert_allclose(result, expected, rtol=1e-7, atol=1e-4)
+    assert max(expected) > 10 or height == width == 1
+
+
+def test_gradient_of_a_ramp_is_its_slope() -> None:
+    y, x = np.mgrid[:20, :30]
+    ramp = np.repeat((0.003 * y + 0.004 * x)[..., None], 3, axis=2).astype(np.float32)
+    result = DetailMap.of(ramp, "gradient").mean(boxes_in(20, 30))
+    np.testing.assert_allclose(result, 0.005, rtol=1e-4)
+
+
+def test_gradient_sees_a_pattern_of_single_pixels() -> None:
+    checks = np.repeat((np.indices((12, 12)).sum(0) % 2)[..., None], 3, axis=2).astype(np.float32)
+    assert whole(checks, "gradient") == pytest.approx(math.sqrt(2))
+
+
+def test_variance_of_two_colours_is_known() -> None:
+    pixels = np.zeros((10, 10, 3), np.float32)
+    pixels[:, 5:] = (0.2, 0.4, 0.4)
+    # Half of the pixels differ by s: variance s^2 / 4.
+    assert whole(pixels, "variance") == pytest.approx(255 * 0.6 / 2)
+
+
+@pytest.mark.parametrize("metric", ["gradient", "variance"])
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_flat_pictures_have_no_detail(metric: str, level: float) -> None:
+    flat = np.full((50, 70, 3), level, np.float32)
+    assert DetailMap.of(flat, metric).mean(boxes_in(50, 70)).max() < 1e-4
+
+
+@pytest.mark.parametrize("metric", ["gradient", "variance"])
+def test_a_flat_box_beside_loud_ones_has_no_detail(metric: str) -> None:
+    pixels = picture(300, 300)
+    pixels[100:200, 100:200] = 0.5
+    flat = np.array([[110.3, 110, 180, 180.7], [150, 150, 150.5, 150.5]])
+    assert DetailMap.of(pixels, metric).mean(flat).max() < 1e-3
+
+
+@pytest.mark.parametrize("metric", ["gradient", "variance"])
+def test_mirrored_and_transposed_pictures_measure_the_same(metric: str) -> None:
+    pixels, boxes = picture(9, 14), boxes_in(9, 14)
+    expected = DetailMap.of(pixels, metric).mean(boxes)
+    mirrored = np.stack([boxes[:, 0], 14 - boxes[:, 3], boxes[:, 2], 14 - boxes[:, 1]], axis=1)
+    result = DetailMap.of(pixels[:, ::-1], metric).mean(mirrored)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    transposed = DetailMap.of(pixels.transpose(1, 0, 2), metric).mean(boxes[:, [1, 0, 3, 2]])
+    np.testing.assert_allclose(transposed, expected, rtol=1e-6)
+
+
+def test_size_is_that_of_the_picture() -> None:
+    detail = DetailMap.of(picture(3, 8), "variance")
+    assert (detail.height, detail.width, detail.metric) == (3, 8, "variance")
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3), (1, 4, 4, 3)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        DetailMap.of(np.zeros(shape, np.float32), "gradient")
+
+
+def test_unknown_metrics_are_refused() -> None:
+    with pytest.raises(ValueError, match="entropy"):
+        DetailMap.of(picture(4, 4), "entropy")

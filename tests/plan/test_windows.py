@@ -1,0 +1,136 @@
+"""Windows cover the working cells with their cores, and are few."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tileup.contracts import Box
+from tileup.plan.windows import Axis, cover
+
+
+def core(box: Box, rows: int, columns: int, margin: int) -> tuple[slice, slice]:
+    """The cells that a window may work on."""
+    return (
+        slice(
+            box.top + (margin if box.top else 0), box.bottom - (margin if box.bottom < rows else 0)
+        ),
+        slice(
+            box.left + (margin if box.left else 0),
+            box.right - (margin if box.right < columns else 0),
+        ),
+    )
+
+
+def assert_covered(needed: np.ndarray, windows: tuple[Box, ...], side: int, margin: int) -> None:
+    rows, columns = needed.shape
+    covered = np.zeros_like(needed)
+    for box in windows:
+        assert (box.height, box.width) == (side, side)
+        assert box.top >= 0
+        assert box.bottom <= rows
+        assert box.left >= 0
+        assert box.right <= columns
+        covered[core(box, rows, columns, margin)] = True
+    assert not (needed & ~covered).any()
+    assert len(set(windows)) == len(windows)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.integers(8, 70),
+    columns=st.integers(8, 70),
+    margin=st.integers(0, 3),
+    block=st.sampled_from([1, 3, 8]),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 1000),
+)
+def test_every_needed_cell_lies_in_a_core(
+    rows: int, columns: int, margin: int, block: int, share: float, seed: int
+) -> None:
+    coarse = np.random.default_rng(seed).random((rows // block + 1, columns // block + 1)) < share
+    needed = coarse.repeat(block, 0).repeat(block, 1)[:rows, :columns]
+    windows = cover(needed, (8, 8), margin)
+    assert_covered(needed, windows, 8, margin)
+    assert (len(windows) == 0) == (not needed.any())
+
+
+@pytest.mark.parametrize(
+    ("length", "count"),
+    [(16, 1), (17, 2), (28, 2), (29, 3), (40, 3), (41, 4), (100, 8), (101, 9)],
+)
+def test_a_full_line_takes_as_few_as_arithmetic_allows(length: int, count: int) -> None:
+    needed = np.ones((16, length), dtype=bool)
+    windows = cover(needed, (16, 16), 2)  # each further window brings 16 - 2 * 2 cells
+    assert len(windows) == count
+    assert_covered(needed, windows, 16, 2)
+
+
+def test_bands_are_placed_so_that_they_need_few_windows() -> None:
+    """Two half-width blobs side by side, offset by half a core: greedy from the top takes three."""
+    needed = np.zeros((40, 16), dtype=bool)
+    needed[0:4, 0:4] = True
+    needed[4:16, 0:8] = True
+    windows = cover(needed, (12, 12), 0)
+    assert len(windows) == 2
+    assert_covered(needed, windows, 12, 0)
+
+
+def test_the_best_of_small_puzzles() -> None:
+    """Against brute force over all sets of positions."""
+    rng = np.random.default_rng(0)
+    worse = 0
+    for _ in range(40):
+        needed = rng.random((7, 7)) < 0.25
+        windows = cover(needed, (3, 3), 0)
+        assert_covered(needed, windows, 3, 0)
+        places = [Box(y, x, y + 3, x + 3) for y in range(5) for x in range(5)]
+        fewest = next(
+            count
+            for count in range(len(windows) + 1)
+            if any(
+                not (needed & ~_union(chosen, needed.shape)).any()
+                for chosen in itertools.combinations(places, count)
+            )
+        )
+        assert len(windows) - fewest <= 2
+        worse += len(windows) > fewest
+    assert worse <= 20, "most small puzzles are solved at the optimum"
+
+
+def _union(boxes: tuple[Box, ...], shape: tuple[int, ...]) -> np.ndarray:
+    covered = np.zeros(shape, dtype=bool)
+    for box in boxes:
+        covered[box.index] = True
+    return covered
+
+
+def test_a_lone_tile_sits_in_the_middle_of_its_window() -> None:
+    needed = np.zeros((100, 100), dtype=bool)
+    needed[40:48, 60:68] = True
+    (box,) = cover(needed, (32, 32), 4)
+    assert (box.top, box.left) == (28, 48)
+
+
+def test_transposed_cells_take_as_many_windows() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        needed = (rng.random((12, 9)) < 0.3).repeat(4, 0).repeat(4, 1)
+        across = cover(needed, (16, 16), 2)
+        down = cover(needed.T, (16, 16), 2)
+        assert len(across) == len(down)
+
+
+@pytest.mark.parametrize("axis", [(4, 5, 0), (9, 4, 2), (9, 4, -1)])
+def test_windows_that_cannot_fit_are_refused(axis: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        Axis(*axis)
+
+
+def test_a_large_canvas_is_quick() -> None:
+    coarse = np.random.default_rng(0).random((128, 128)) < 0.3
+    needed = coarse.repeat(16, 0).repeat(16, 1)
+    windows = cover(needed, (80, 80), 8)
+    assert_covered(needed, windows, 80, 8)

@@ -1,0 +1,188 @@
+"""One picture from end to end, with denoisers whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph
+from tileup.contracts import Box, Step
+from tileup.errors import TileupError
+from tileup.images.enlarging import enlarge
+from tileup.images.reading import open_picture
+from tileup.plan.samplers import SAMPLERS
+from tileup.settings import Settings
+from tileup.upscaling import upscale_picture
+
+SMALL = Settings(tile=64, min_tile=8, overlap=8, steps=4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    width=st.integers(1, 90),
+    height=st.integers(1, 60),
+    low=st.sampled_from([0.0, 0.2, 0.5]),
+    high=st.sampled_from([0.5, 0.8, 1.0]),
+    steps=st.integers(1, 6),
+    sampler=st.sampled_from(sorted(SAMPLERS)),
+    overlap=st.sampled_from([0, 8]),
+    batch=st.integers(1, 9),
+)
+def test_the_denoiser_is_called_as_often_as_the_cost_says(
+    width: int,
+    height: int,
+    low: float,
+    high: float,
+    steps: int,
+    sampler: str,
+    overlap: int,
+    batch: int,
+) -> None:
+    chosen = replace(
+        SMALL,
+        min_denoise=low,
+        max_denoise=high,
+        steps=steps,
+        sampler=sampler,
+        overlap=overlap,
+        batch=batch,
+    )
+    model = DoubleModel(blurring_denoiser)
+    told: list[Step] = []
+    result = upscale_picture(open_picture(photograph(height, width)), model, chosen, told.append)
+    assert (result.picture.width, result.picture.height) == (2 * width, 2 * height)
+    if not result.plan.strengths:
+        assert result.cost.model_calls == 0
+        return
+    assert model.counting.windows == result.cost.model_calls > 0
+    assert model.counting.cells * 2**2 / 1e6 == pytest.approx(result.cost.megapixel_steps)
+    assert max(model.counting.batches) <= batch
+    assert told[-1].calls == told[-1].total_calls == result.cost.model_calls
+    assert told[-1].phase == told[-1].phases == len(result.planned.itinerary.phases)
+
+
+def test_tiles_of_strength_zero_are_the_enlarged_pixels() -> None:
+    picture = open_picture(photograph(48, 80))
+    result = upscale_picture(
+        picture, DoubleModel(mixture_denoiser), replace(SMALL, min_denoise=0.0, max_denoise=0.9)
+    )
+    enlarged = enlarge(picture, 160, 96)
+    kept = np.zeros((96, 160), dtype=bool)
+    for tile in result.plan.tiles:
+        if tile.denoise == 0:
+            kept[result.plan.pixel_box(tile).index] = True
+    assert 0.1 < kept.mean() < 0.9
+    np.testing.assert_array_equal(result.picture.pixels[kept], enlarged.pixels[kept])
+    changed = np.abs(result.picture.pixels - enlarged.pixels).max(axis=2)
+    assert changed[~kept].mean() > 0.01
+
+
+def test_strength_zero_everywhere_is_the_enlarged_picture_and_needs_no_model() -> None:
+    def never(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        raise AssertionError("a kept picture needs no model")
+
+    picture = open_picture(photograph(20, 30))
+    chosen = replace(SMALL, min_denoise=0.0, max_denoise=0.0)
+    result = upscale_picture(picture, DoubleModel(never), chosen)
+    np.testing.assert_array_equal(result.picture.pixels, enlarge(picture, 60, 40).pixels)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_the_batch_does_not_change_the_picture(batch: int) -> None:
+    picture = open_picture(photograph(40, 60))
+    one, other = (
+        upscale_picture(picture, DoubleModel(blurring_denoiser), replace(SMALL, batch=size))
+        for size in (2, batch)
+    )
+    np.testing.assert_allclose(one.picture.pixels, other.picture.pixels, atol=1e-5)
+
+
+def test_windows_do_not_show_with_a_denoiser_that_works_cell_by_cell() -> None:
+    """Other windows, other overlaps, other weights: the same picture away from other strengths."""
+    picture = open_picture(photograph(40, 60))
+    uniform = replace(SMALL, min_denoise=0.6, max_denoise=0.6)
+    pictures = [
+        upscale_picture(picture, DoubleModel(mixture_denoiser), each).picture.pixels
+        for each in (
+            uniform,
+            replace(uniform, window=64, overlap=0),
+            replace(uniform, window=16, overlap=4, weights="gaussian"),
+            replace(uniform, window=48, overlap=16, weights="uniform"),
+        )
+    ]
+    for other in pictures[1:]:
+        np.testing.assert_allclose(other, pictures[0], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"min_denoise": 0.4}, {"max_denoise": 0.6}, {"seed": 1}, {"steps": 5}, {"sampler": "heun"}],
+    ids=str,
+)
+def test_settings_that_matter_change_the_picture(change: dict[str, object]) -> None:
+    picture = open_picture(photograph(48, 80))
+    before, again, after = (
+        upscale_picture(picture, DoubleModel(mixture_denoiser), each).picture.pixels
+        for each in (SMALL, SMALL, replace(SMALL, **change))
+    )
+    np.testing.assert_array_equal(before, again)
+    assert np.abs(before - after).max() > 1 / 255
+
+
+def test_values_that_are_not_finite_are_an_error_not_a_black_tile() -> None:
+    def broken(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        return torch.where(torch.tensor(windows[0].top == 0), x * float("nan"), x)
+
+    with pytest.raises(TileupError, match="not finite"):
+        upscale_picture(open_picture(photograph(40, 60)), DoubleModel(broken), SMALL)
+
+
+def test_what_on_step_raises_stops_the_work() -> None:
+    class StopError(Exception):
+        pass
+
+    def stop(step: Step) -> None:
+        raise StopError
+
+    model = DoubleModel(blurring_denoiser)
+    with pytest.raises(StopError):
+        upscale_picture(open_picture(photograph(40, 60)), model, SMALL, stop)
+    assert len(model.counting.batches) == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 37), (53, 1), (5, 3), (31, 33)])
+@pytest.mark.parametrize("scale", [1.0, 1.37, 4.0])
+def test_pathological_sizes(width: int, height: int, scale: float) -> None:
+    result = upscale_picture(
+        open_picture(photograph(height, width)),
+        DoubleModel(blurring_denoiser),
+        replace(SMALL, scale=scale),
+    )
+    assert np.isfinite(result.picture.pixels).all()
+    assert result.picture.pixels.shape == (
+        max(1, int(height * scale + 0.5)),
+        max(1, int(width * scale + 0.5)),
+        3,
+    )
+
+
+def test_alpha_and_greyness_are_carried_over() -> None:
+    pixels = (photograph(20, 30) * 255).astype(np.uint8)
+    alpha = np.linspace(0, 255, 30).astype(np.uint8)[None, :, None].repeat(20, axis=0)
+    result = upscale_picture(
+        open_picture(np.concatenate([pixels, alpha], axis=2)),
+        DoubleModel(blurring_denoiser),
+        SMALL,
+    )
+    assert result.picture.alpha is not None
+    assert result.picture.alpha.shape == (40, 60)
+    grey = upscale_picture(open_picture(pixels[..., 0]), DoubleModel(blurring_denoiser), SMALL)
+    assert grey.picture.grey
+    assert grey.image.mode == "L"

@@ -1,0 +1,95 @@
+"""The bundled checkpoint as a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from tileup.checkpoints.families import parse_header
+from tileup.checkpoints.network import Architecture, ResidualUNet
+from tileup.codec.pixels import PixelCodec
+from tileup.contracts import Box, ModelSpec
+from tileup.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class WindowDenoiser:
+    """The network, conditioned on one picture: each window also sees its part of the source."""
+
+    network: ResidualUNet
+    source: Tensor
+    """Latents of the enlarged picture, shape (1, C, H, W)."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        source = torch.cat([self.source[..., *box.index] for box in windows])
+        layout = torch.channels_last  # twice as fast as the default on a CPU
+        with torch.no_grad():
+            return self.network(
+                x.contiguous(memory_format=layout),
+                sigma.to(x),
+                source.to(x).contiguous(memory_format=layout),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class BundledModel:
+    """A checkpoint of our own, on a device."""
+
+    spec: ModelSpec
+    digest: str
+    """SHA-256 of the file, hexadecimal."""
+    device: str
+    network: ResidualUNet
+
+    @property
+    def codec(self) -> PixelCodec:
+        return PixelCodec(self.spec.stride)
+
+    def denoiser(self, source: Tensor) -> WindowDenoiser:
+        """The network, conditioned on the clean latents of an enlarged picture."""
+        return WindowDenoiser(self.network, source)
+
+
+def load_bundled(path: Path, spec: ModelSpec, device: str) -> BundledModel:
+    """Build the network that the header describes, and load every tensor into it.
+
+    Raises:
+        ModelError: the header is wrong, tensors are missing, unexpected, of the wrong shape or not
+            finite.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = parse_header(cast(dict[str, str], file.metadata()), spec.name)
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    network = _built(path, header)
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ModelError(f"{path} is damaged: {min(broken)} has values that are not finite")
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"{path} does not fit the network that its header names: {detail}"
+        ) from error
+    network = network.to(memory_format=torch.channels_last).to(device)  # pyright: ignore[reportCallIssue]
+    network.eval().requires_grad_(False)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return BundledModel(spec, digest, device, network)
+
+
+def _built(path: Path, header: dict[str, object]) -> ResidualUNet:
+    try:
+        architecture = cast(dict[str, object], header["architecture"])
+        return ResidualUNet(Architecture.from_header(architecture))
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ModelError(f"{path}: its header describes no network ({error})") from error

@@ -1,0 +1,256 @@
+"""Where the detail is: a quadtree of tiles, the strongest where it is finest.
+
+The tree is held as one array per depth, not as nodes: along each axis a segment's parent is its
+index halved, because only trailing segments are ever clipped away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tileup.contracts import Box
+from tileup.plan.detail import DetailMap
+from tileup.plan.tiles import Tile, TilePlan
+
+NOISE_FLOOR = {"gradient": 0.003, "variance": 1.0}
+"""Detail that `auto` takes for noise, by metric."""
+QUARTER = 0.25
+"""The part of the area, the most detailed one, that `auto` looks at..."""
+REACH = 0.75
+"""...and how far up from min to max denoise its mean strength has to come."""
+DIGITS = 6
+"""Decimals of detail and denoise: equal on every machine, and readable in JSON."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Level:
+    """All boxes that the tree could have at one depth."""
+
+    rows: NDArray[np.int64]
+    """Edges in cells, shape (R + 1,), the last clipped by the canvas."""
+    columns: NDArray[np.int64]
+    """The same, shape (C + 1,)."""
+    detail: NDArray[np.float64]
+    """Shape (R, C)."""
+    split: NDArray[np.float64]
+    """Below this threshold the box is there and splits: the least detail from its root down to
+    itself, shape (R, C); minus infinity at the deepest level."""
+    born: NDArray[np.float64]
+    """Below this threshold the box is there: `split` of its parent, infinity for a root."""
+    area: NDArray[np.float64]
+    """Output pixels, shape (R, C)."""
+    denoise: float
+    """Strength of a tile of this depth."""
+
+
+def quadtree(
+    detail: DetailMap,
+    *,
+    width: int,
+    height: int,
+    scale: float,
+    stride: int,
+    tile: int,
+    min_tile: int,
+    min_denoise: float,
+    max_denoise: float,
+    threshold: float | str,
+    noise_floor: float | None = None,
+) -> TilePlan:
+    """Cut the canvas into tiles and give each its strength.
+
+    Roots are squares from the top left corner. A box splits into quarters while its detail
+    exceeds the threshold, down to one depth for the whole canvas: the last at which no box is
+    below `min_tile` (boxes clipped by the canvas count with their full size). Strength is linear
+    in depth: `min_denoise` for a root, `max_denoise` at that last depth, even if it is the first.
+
+    Args:
+        detail: of the input picture.
+        width, height: output pixels.
+        scale: output side / input side, for the record.
+        stride: pixels per cell; every edge lies on it.
+        tile, min_tile: sides of the largest and smallest boxes, output pixels; rounded to whole
+            cells, at least one.
+        min_denoise, max_denoise: strengths in [0, 1].
+        threshold: in the metric's unit, or `auto`: the largest at which the most detailed quarter
+            of the area has a mean strength of `min + 0.75 * (max - min)`, both on the finest grid
+            and among the plan's own tiles; the noise floor if that cannot be had above it.
+        noise_floor: the least that `auto` may choose; None: `NOISE_FLOOR` of the metric.
+
+    Raises:
+        ValueError: a size is not positive, strengths are in the wrong order, or the threshold
+            is a word other than `auto`.
+    """
+    if min(width, height, stride, tile, min_tile) < 1:
+        raise ValueError("width, height, stride, tile and min_tile must be at least 1")
+    if not 0 <= min_denoise <= max_denoise <= 1:
+        raise ValueError(f"strengths must rise within [0, 1], got {min_denoise} to {max_denoise}")
+    root, smallest = (max(1, (2 * side + stride) // (2 * stride)) for side in (tile, min_tile))
+    depth = max(0, (root // smallest).bit_length() - 1)
+    strengths = _strengths(min_denoise, max_denoise, depth)
+    levels = _levels(detail, width, height, stride, root, strengths)
+    floor = NOISE_FLOOR[detail.metric] if noise_floor is None else noise_floor
+    limit = _number(threshold) if threshold != "auto" else _auto(levels, floor)
+    tiles = [tile for depth, level in enumerate(levels) for tile in _leaves(level, depth, limit)]
+    tiles.sort(key=lambda tile: (tile.box.top, tile.box.left))
+    return TilePlan(width, height, stride, scale, tuple(tiles), limit)
+
+
+def _number(threshold: float | str) -> float:
+    if isinstance(threshold, str):
+        raise ValueError(f"threshold must be a number or 'auto', got {threshold!r}")
+    return float(threshold)
+
+
+def _strengths(least: float, most: float, depth: int) -> list[float]:
+    """Strength at depths 0 to `depth`."""
+    if depth == 0:
+        return [round(most, DIGITS)]
+    steps = (least + (most - least) * d / depth for d in range(depth + 1))
+    return [round(strength, DIGITS) for strength in steps]
+
+
+def _levels(
+    detail: DetailMap, width: int, height: int, stride: int, root: int, strengths: list[float]
+) -> list[_Level]:
+    """The boxes of every depth, the roots first."""
+    levels: list[_Level] = []
+    for depth, denoise in enumerate(strengths):
+        rows = _edges(-(-height // stride), root, depth)
+        columns = _edges(-(-width // stride), root, depth)
+        y, x = np.minimum(rows * stride, height), np.minimum(columns * stride, width)
+        measured = _measure(detail, y * (detail.height / height), x * (detail.width / width))
+        born = np.full_like(measured, np.inf)
+        if levels:
+            born = levels[-1].split[np.arange(len(y) - 1)[:, None] // 2, np.arange(len(x) - 1) // 2]
+        last = depth == len(strengths) - 1
+        split = np.full_like(born, -np.inf) if last else np.minimum(born, measured)
+        area = np.outer(np.diff(y), np.diff(x)).astype(np.float64)
+        levels.append(_Level(rows, columns, measured, split, born, area, denoise))
+    return levels
+
+
+def _edges(cells: int, root: int, depth: int) -> NDArray[np.int64]:
+    """Edges of the boxes of one depth along an axis of `cells` cells."""
+    inside = np.array([0, root])
+    for _ in range(depth):
+        middle = (inside[:-1] + inside[1:] + 1) // 2
+        inside = np.append(np.stack([inside[:-1], middle], axis=1), inside[-1])
+    starts = np.add.outer(np.arange(0, cells, root), inside[:-1]).ravel()
+    return np.append(starts[starts < cells], cells)
+
+
+def _measure(
+    detail: DetailMap, y: NDArray[np.float64], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Detail between neighbouring edges given in input pixels, shape (len(y) - 1, len(x) - 1)."""
+    top, left = np.meshgrid(y[:-1], x[:-1], indexing="ij")
+    bottom, right = np.meshgrid(y[1:], x[1:], indexing="ij")
+    boxes = np.stack([top, left, bottom, right], axis=-1).reshape(-1, 4)
+    return detail.mean(boxes).reshape(top.shape).round(DIGITS)
+
+
+def _leaves(level: _Level, depth: int, threshold: float) -> list[Tile]:
+    """The boxes of one depth that exist at this threshold and do not split."""
+    row, column = np.nonzero((level.born > threshold) & (level.split <= threshold))
+    return [
+        Tile(Box(top, left, bottom, right), depth, value, level.denoise)
+        for top, left, bottom, right, value in zip(
+            level.rows[row].tolist(),
+            level.columns[column].tolist(),
+            level.rows[row + 1].tolist(),
+            level.columns[column + 1].tolist(),
+            level.detail[row, column].tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _auto(levels: list[_Level], floor: float) -> float:
+    """The threshold that `auto` stands for; see `quadtree`."""
+    candidates, strength = _strength_of_quarter(levels)
+    target = _target(levels)
+    allowed = candidates[(strength >= target) & (candidates > floor)]
+    nodes = _Nodes.of(levels)
+    for candidate in allowed[::-1].tolist():
+        if nodes.strength_of_quarter(candidate) >= target:
+            return candidate
+    return floor
+
+
+def _target(levels: list[_Level]) -> float:
+    least, most = levels[0].denoise, levels[-1].denoise
+    return least + REACH * (most - least) - 1e-9
+
+
+def _strength_of_quarter(
+    levels: list[_Level],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean strength of the finest grid's most detailed quarter at each candidate threshold.
+
+    A box that splits lifts the part of the quarter inside it by one step of strength, so the
+    mean at a threshold is a sum over the boxes whose `split` is above it.
+
+    Returns:
+        Every threshold at which a box stops splitting, rising, and the strength there, falling.
+    """
+    weight = _quarter(levels[-1])
+    lifts: list[NDArray[np.float64]] = []
+    for level, finer in zip(levels[-2::-1], levels[:0:-1], strict=True):
+        weight = np.add.reduceat(weight, np.arange(0, weight.shape[0], 2), axis=0)
+        weight = np.add.reduceat(weight, np.arange(0, weight.shape[1], 2), axis=1)
+        lifts.append((weight * (finer.denoise - level.denoise)).ravel())
+    splits = [level.split.ravel() for level in levels[-2::-1]]
+    if not splits:
+        return np.empty(0), np.empty(0)
+    candidates, which = np.unique(np.concatenate(splits), return_inverse=True)
+    lift = np.bincount(which, np.concatenate(lifts), len(candidates))
+    return candidates, levels[0].denoise + np.append(lift[::-1].cumsum()[-2::-1], 0.0)
+
+
+def _quarter(level: _Level) -> NDArray[np.float64]:
+    """How much of each box belongs to the most detailed quarter of the area; sums to 1.
+
+    Boxes of equal detail at its edge belong to it in equal part, so mirroring changes nothing.
+    """
+    values, which = np.unique(level.detail, return_inverse=True)
+    area = np.bincount(which.ravel(), level.area.ravel(), len(values))
+    wanted = QUARTER * level.area.sum()
+    above = np.append(area[::-1].cumsum()[-2::-1], 0.0)
+    part = np.clip((wanted - above) / area, 0.0, 1.0)
+    return level.area * part[which].reshape(level.area.shape) / wanted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Nodes:
+    """The boxes of all depths in the order in which they enter the most detailed quarter.
+
+    Among boxes of equal detail the weaker come first: the quarter is no stronger than found
+    here, however a reader breaks the tie.
+    """
+
+    born: NDArray[np.float64]
+    split: NDArray[np.float64]
+    area: NDArray[np.float64]
+    denoise: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, levels: list[_Level]) -> _Nodes:
+        detail = np.concatenate([level.detail.ravel() for level in levels])
+        denoise = np.repeat([level.denoise for level in levels], [x.area.size for x in levels])
+        order = np.lexsort((denoise, -detail))
+        born, split, area = (
+            np.concatenate([part.ravel() for part in parts])[order]
+            for parts in zip(*((x.born, x.split, x.area) for x in levels), strict=True)
+        )
+        return cls(born, split, area, denoise[order])
+
+    def strength_of_quarter(self, threshold: float) -> float:
+        """Mean strength of the most detailed quarter of the plan's own tiles."""
+        leaf = np.flatnonzero((self.born > threshold) & (self.split <= threshold))
+        area = self.area[leaf].cumsum()
+        inside = np.diff(np.minimum(area, QUARTER * area[-1]), prepend=0.0)
+        return float((inside * self.denoise[leaf]).sum() / inside.sum())

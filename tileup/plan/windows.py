@@ -1,0 +1,170 @@
+"""Few windows of one shape that cover the working tiles.
+
+A window has a margin on each side that is not at the canvas border; inside the margins lies its
+core. Every working cell lies in the core of some window. So a working cell always has at least
+a margin of context, and windows that meet inside a working region overlap by two margins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tileup.contracts import Box
+
+Mask = NDArray[np.bool_]
+Span = tuple[int, int]
+"""Half-open range along one axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Windows along one axis of the canvas."""
+
+    length: int
+    """Cells of the canvas, at least `window`."""
+    window: int
+    """Cells of a window."""
+    margin: int
+    """Cells on each side of a window that are context only, unless at the canvas border."""
+
+    def __post_init__(self) -> None:
+        if self.length < self.window or self.margin < 0 or self.window <= 2 * self.margin:
+            raise ValueError(f"windows do not fit: {self}")
+
+    def reach(self, first: int) -> int:
+        """Where the core ends of the furthest window whose core holds cell `first`."""
+        start = min(max(first - self.margin, 0), self.length - self.window)
+        at_border = start + self.window == self.length
+        return self.length if at_border else start + self.window - self.margin
+
+    def centred(self, span: Span) -> int:
+        """Start of the window whose core holds the span and whose centre is nearest to its own."""
+        first, last = span
+        furthest = self.length - self.window
+        lowest = min(max(last - self.window + self.margin, 0), furthest)
+        highest = min(max(first - self.margin, 0), furthest)
+        return min(max((first + last - self.window + 1) // 2, lowest), highest)
+
+
+def cover(needed: Mask, window: tuple[int, int], margin: int) -> tuple[Box, ...]:
+    """Windows whose cores cover every needed cell.
+
+    Bands of rows are chosen by dynamic programming, windows inside a band from left to right (each
+    is the best there is for its band); then the same with rows and columns exchanged, and the
+    smaller answer counts.
+
+    Args:
+        needed: cells of the canvas that some core must hold, shape (rows, columns).
+        window: height and width of a window, at most the canvas.
+        margin: cells of context at each side.
+
+    Returns:
+        Boxes of the window's shape inside the canvas, sorted by row, then column.
+    """
+    if not needed.any():
+        return ()
+    height, width = window
+    rows = Axis(needed.shape[0], height, margin)
+    columns = Axis(needed.shape[1], width, margin)
+    by_rows = _shelves(needed, rows, columns)
+    by_columns = [(left, top) for top, left in _shelves(needed.T, columns, rows)]
+    corners = by_rows if len(by_rows) <= len(by_columns) else by_columns
+    return tuple(Box(top, left, top + height, left + width) for top, left in sorted(corners))
+
+
+def _shelves(needed: Mask, down: Axis, across: Axis) -> list[Span]:
+    """Top-left corners of windows in bands along the first axis of `needed`."""
+    filled = np.zeros((needed.shape[0] + 1, needed.shape[1]), dtype=np.int32)
+    np.cumsum(needed, axis=0, out=filled[1:])
+    rows = np.flatnonzero(needed.any(axis=1))
+    changes = 1 + np.flatnonzero((needed[1:] != needed[:-1]).any(axis=1))
+    corners: list[Span] = []
+    for band in _bands(filled, rows, changes, down, across):
+        for span in _spans(filled[band[1]] > filled[band[0]], across):
+            inside = needed[band[0] : band[1], span[0] : span[1]]
+            corners.append(
+                (
+                    down.centred(_extent(inside.any(axis=1), band[0])),
+                    across.centred(_extent(inside.any(axis=0), span[0])),
+                )
+            )
+    return corners
+
+
+def _extent(filled: Mask, offset: int) -> Span:
+    """First and one past the last filled cell."""
+    cells = np.flatnonzero(filled)
+    return offset + int(cells[0]), offset + int(cells[-1]) + 1
+
+
+def _spans(filled: Mask, axis: Axis) -> list[Span]:
+    """Fewest spans, each within one core, that hold all filled cells: greedy from the left."""
+    cells = np.flatnonzero(filled)
+    spans: list[Span] = []
+    at = 0
+    while at < len(cells):
+        first = int(cells[at])
+        end = axis.reach(first)
+        at = int(np.searchsorted(cells, end))
+        spans.append((first, end))
+    return spans
+
+
+def _bands(
+    filled: NDArray[np.int32],
+    rows: NDArray[np.intp],
+    changes: NDArray[np.intp],
+    down: Axis,
+    across: Axis,
+) -> list[Span]:
+    """Bands of rows that need the fewest windows together.
+
+    A band starts at the first row not yet covered and ends as far as a core reaches, or earlier at
+    a row where the pattern changes: from there the next band may fit better.
+
+    Args:
+        filled: needed cells above each row, by column, shape (rows + 1, columns).
+        rows: rows with a needed cell.
+        changes: rows that differ from the row above.
+    """
+    best: dict[int, tuple[int, Span | None]] = {-1: (0, None)}
+
+    def following(row: int) -> int:
+        at = int(np.searchsorted(rows, row))
+        return int(rows[at]) if at < len(rows) else -1
+
+    def ends(first: int) -> list[int]:
+        reach = down.reach(first)
+        low, high = np.searchsorted(changes, [first + 1, reach])
+        return [*changes[low:high].tolist(), reach]
+
+    waiting = [following(0)]
+    while waiting:
+        first = waiting[-1]
+        options = [(end, following(end)) for end in ends(first)]
+        unknown = [after for _, after in options if after not in best]
+        if unknown:
+            waiting.extend(unknown)
+            continue
+        waiting.pop()
+        if first in best:
+            continue
+        counted = [
+            (len(_spans(filled[end] > filled[first], across)) + best[after][0], -end)
+            for end, after in options
+        ]
+        count, negative_end = min(counted)
+        best[first] = (count, (first, -negative_end))
+
+    bands: list[Span] = []
+    at = following(0)
+    while at != -1:
+        band = best[at][1]
+        if band is None:
+            break
+        bands.append(band)
+        at = following(band[1])
+    return bands

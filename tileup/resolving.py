@@ -1,0 +1,60 @@
+"""Settings and the model they are for, resolved together: the model's family has defaults too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tileup.checkpoints.files import find_model, identify
+from tileup.contracts import ModelSpec, RawSettings
+from tileup.errors import UsageError
+from tileup.plan.planning import known_sampler, window_size
+from tileup.plan.schedules import SCHEDULERS
+from tileup.settings import Settings, did_you_mean, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Complete settings, and the model they name."""
+
+    settings: Settings
+    model: Path
+    """The checkpoint's file."""
+    spec: ModelSpec
+    """What its header says."""
+
+
+def resolve_with_model(
+    preset: str | None = None,
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: RawSettings | None = None,
+) -> Resolved:
+    """Settings from all layers, the defaults of the model's family among them.
+
+    No torch and no tensors: the model is named by its header.
+
+    Raises:
+        UsageError: as `tileup.settings.resolve`, or a sampler or scheduler is unknown.
+        ModelError: the model is missing, unreadable or of no known family.
+    """
+    named = resolve(None, preset, config, environment, flags).model
+    model = find_model(named)
+    spec = identify(model)
+    settings = resolve(spec.family, preset, config, environment, flags)
+    check_together(settings, spec)
+    return Resolved(settings, model, spec)
+
+
+def check_together(settings: Settings, spec: ModelSpec) -> None:
+    """Refuse, before any work, what only the planner knows to be wrong.
+
+    Raises:
+        UsageError: the sampler or the scheduler is unknown, or the overlap fits no window.
+    """
+    known_sampler(settings.sampler)
+    if settings.scheduler not in SCHEDULERS:
+        near = did_you_mean(settings.scheduler, list(SCHEDULERS))
+        raise UsageError(f"scheduler {settings.scheduler!r} is not known{near}")
+    window_size(spec, settings)

@@ -1,0 +1,109 @@
+"""Randomness: a pure function of the seed and of where it is used, drawn on the CPU.
+
+So a picture depends neither on windows, batch size or device, nor on how a run is cut into phases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from tileup.sampling.kdiffusion import NoiseSampler, brownian_tree
+
+
+def _generator(*key: int | float) -> torch.Generator:
+    """A generator of its own for each key."""
+    packed = b"".join(struct.pack("<d" if isinstance(k, float) else "<q", k) for k in key)
+    digest = hashlib.blake2b(packed, digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def canvas_noise(like: Tensor, rows: int, columns: int, seed: int) -> Tensor:
+    """Standard normal noise for a padded canvas.
+
+    The picture's own cells are drawn first, so that they do not depend on the padding.
+
+    Args:
+        like: gives shape (1, C, H, W), dtype and device.
+        rows, columns: cells of the picture, at most H and W.
+    """
+    channels, height, width = like.shape[1:]
+    noise = torch.randn((1, channels, height, width), generator=_generator(seed, 0))
+    noise[..., :rows, :columns] = torch.randn(
+        (1, channels, rows, columns), generator=_generator(seed, 1)
+    )
+    return noise.to(like)
+
+
+class StepNoise:
+    """Noise sampler whose draw is fixed by the seed and the noise levels of the step."""
+
+    def __init__(self, like: Tensor, seed: int) -> None:
+        self.like, self.seed = like, seed
+
+    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        generator = _generator(self.seed, 2, float(sigma), float(sigma_next))
+        return torch.randn(self.like.shape, generator=generator, dtype=self.like.dtype).to(
+            self.like
+        )
+
+
+class BrownianNoise:
+    """Noise sampler over one Brownian path that spans all noise levels of a run."""
+
+    def __init__(self, like: Tensor, sigmas: Sequence[float], seed: int) -> None:
+        self.device = like.device
+        positive = [sigma for sigma in sigmas if sigma > 0]
+        # The samplers recompute levels through logarithms, so the ends need a little room.
+        self.tree = brownian_tree(like.cpu(), min(positive) * 0.999, max(positive) * 1.001, seed)
+
+    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        return self.tree(sigma.cpu(), sigma_next.cpu()).to(self.device)
+
+
+class SeededRandnLike(TorchFunctionMode):
+    """While active, `torch.randn_like` draws from a seed, the n-th call always the same.
+
+    k-diffusion's euler, heun and dpm_2 draw once in every step, from the global generator.
+    """
+
+    def __init__(self, seed: int, first: int) -> None:
+        super().__init__()
+        self.seed, self.call = seed, first
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        like = args[0] if args else None
+        if func is not torch.randn_like or not isinstance(like, Tensor):
+            return func(*args, **(kwargs or {}))
+        generator = _generator(self.seed, 3, self.call)
+        self.call += 1
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+
+
+def noise_sampler(
+    kind: str, like: Tensor, sigmas: Sequence[float], seed: int
+) -> NoiseSampler | None:
+    """What a sampler of this kind is given as `noise_sampler`; None where it takes none.
+
+    Args:
+        kind: `Sampler.noise`.
+        like: gives shape, dtype and device.
+        sigmas: all noise levels of the run.
+        seed: of the picture.
+    """
+    if kind == "steps":
+        return StepNoise(like, seed)
+    if kind == "brownian":
+        return BrownianNoise(like, sigmas, seed)
+    return None

@@ -1,0 +1,81 @@
+"""How much each window counts in each of its cells, where windows overlap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from tileup.contracts import Box
+
+Profile = Callable[[int, int], Tensor]
+"""(cells of the window, cells that neighbours share) -> weights along one axis, all above 0."""
+
+
+def feather(length: int, overlap: int) -> Tensor:
+    """Raised-cosine ramps over the overlap at both ends, 1 between; symmetric.
+
+    Returns:
+        float64, shape (length,), each weight in (0, 1].
+    """
+    cell = torch.arange(length, dtype=torch.float64) + 0.5
+    rise = (cell / max(overlap, 1)).clamp(max=1)
+    ramp = torch.sin(rise * math.pi / 2).square()
+    return ramp * ramp.flip(0)
+
+
+def gaussian(length: int, overlap: int) -> Tensor:
+    """Bell curve of variance 0.01 in units of the window: Mixture of Diffusers.
+
+    Jiménez (2023), arXiv 2302.02412; each axis with its own length, centred on (length - 1) / 2.
+    The overlap does not matter.
+    """
+    cell = torch.arange(length, dtype=torch.float64) - (length - 1) / 2
+    return torch.exp(-((cell / length) ** 2) / (2 * 0.01))
+
+
+def uniform(length: int, overlap: int) -> Tensor:
+    """The same everywhere: MultiDiffusion, Bar-Tal et al. (2023), arXiv 2302.08113."""
+    return torch.ones(length, dtype=torch.float64)
+
+
+PROFILES: Mapping[str, Profile] = {
+    "feather": feather,
+    "gaussian": gaussian,
+    "uniform": uniform,
+}
+"""By the name of `--weights`."""
+
+
+def window_weight(name: str, height: int, width: int, overlap: int) -> Tensor:
+    """Weight of one window before normalisation.
+
+    Args:
+        name: a key of PROFILES.
+        height, width: cells of the window.
+        overlap: cells that neighbouring windows share.
+
+    Returns:
+        float64, shape (height, width), every weight above 0.
+    """
+    profile = PROFILES[name]
+    return torch.outer(profile(height, overlap), profile(width, overlap))
+
+
+def normalised(windows: Sequence[Box], raw: Tensor, height: int, width: int) -> list[Tensor]:
+    """Weights that sum to one over every cell that lies in a window.
+
+    Args:
+        windows: boxes of the shape of `raw`, inside the canvas.
+        raw: positive weights of one window, shape (h, w).
+        height, width: cells of the canvas.
+
+    Returns:
+        One tensor of the shape and dtype of `raw` per window, in the given order.
+    """
+    total = torch.zeros(height, width, dtype=raw.dtype)
+    for box in windows:
+        total[box.index] += raw
+    return [raw / total[box.index] for box in windows]

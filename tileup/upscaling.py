@@ -1,0 +1,190 @@
+"""The story of one picture: enlarge, plan, encode, sample, decode, put kept tiles back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from tileup.contracts import Model, OnStep, Step
+from tileup.denoise.schedule import Start, run_schedule
+from tileup.denoise.strength import finished_share
+from tileup.errors import TileupError
+from tileup.images.enlarging import enlarge
+from tileup.images.picture import Picture
+from tileup.images.sizes import output_size
+from tileup.images.writing import to_image
+from tileup.plan.cost import Cost
+from tileup.plan.phases import Phase, reflected
+from tileup.plan.planning import Planned, plan_picture
+from tileup.plan.tiles import TilePlan
+from tileup.sampling.noise import canvas_noise, noise_sampler
+from tileup.settings import Settings
+from tileup.tiling.tiled import TiledDenoiser
+from tileup.tiling.weights import window_weight
+
+
+@dataclass(frozen=True, slots=True)
+class Upscaled:
+    """A finished picture, and how it came about."""
+
+    picture: Picture
+    """The enlarged picture, with everything that the input carried."""
+    planned: Planned
+    """Its plan and cost."""
+    timings: Mapping[str, float]
+    """Seconds of each part of the work."""
+
+    @property
+    def image(self) -> Image.Image:
+        """8-bit copy of the picture."""
+        return to_image(self.picture)
+
+    @property
+    def plan(self) -> TilePlan:
+        return self.planned.plan
+
+    @property
+    def cost(self) -> Cost:
+        return self.planned.cost
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Whole sentences that the user should see once."""
+        return self.planned.warnings
+
+
+def upscale_picture(
+    picture: Picture, model: Model, settings: Settings, on_step: OnStep | None = None
+) -> Upscaled:
+    """Enlarge one picture, redrawing each tile at its own strength.
+
+    Args:
+        picture: the input.
+        model: a loaded checkpoint.
+        settings: everything else.
+        on_step: told after each batch of windows; raising stops the work.
+
+    Raises:
+        UsageError: the settings do not go together.
+        TileupError: the model gave values that are not finite.
+    """
+    clock = Clock()
+    with clock("plan"):
+        width, height = output_size(picture.width, picture.height, settings)
+        planned = plan_picture(picture.pixels, width, height, model.spec, settings)
+    with clock("enlarge"):
+        enlarged = enlarge(picture, width, height)
+    if not planned.plan.strengths:
+        return Upscaled(enlarged, planned, clock.seconds)
+    with clock("encode"):
+        canvas = padded(enlarged.pixels, planned, model.spec.stride).to(model.device)
+        source = model.codec.encode(canvas)
+    with clock("sample"):
+        latents = sample_canvas(planned, source, model, settings, on_step)
+    with clock("decode"):
+        decoded = model.codec.decode(latents)[0, :, :height, :width]
+        drawn = np.ascontiguousarray(decoded.movedim(0, -1).float().cpu().numpy())
+        pixels = put_back(drawn, enlarged.pixels, planned)
+    return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds)
+
+
+def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor:
+    """The picture on the padded canvas, shape (1, 3, rows * stride, columns * stride)."""
+    layout = planned.itinerary.layout
+    rows = reflected(pixels.shape[0], layout.rows * stride)
+    columns = reflected(pixels.shape[1], layout.columns * stride)
+    return torch.from_numpy(pixels[np.ix_(rows, columns)]).movedim(-1, 0)[None]
+
+
+def sample_canvas(
+    planned: Planned, source: Tensor, model: Model, settings: Settings, on_step: OnStep | None
+) -> Tensor:
+    """Clean latents of the redrawn canvas, shape of `source`."""
+    itinerary, sampler = planned.itinerary, planned.sampler
+    layout = itinerary.layout
+    network = model.denoiser(source)
+    weight = window_weight(
+        settings.weights, layout.window, layout.window, 2 * layout.margin
+    ).float()
+    progress = Progress(planned, on_step)
+
+    def denoiser(phase: Phase) -> TiledDenoiser:
+        progress.phase += 1
+        return TiledDenoiser(
+            network,
+            phase.windows,
+            weight,
+            height=layout.rows,
+            width=layout.columns,
+            batch=settings.batch,
+            on_windows=progress.windows,
+        )
+
+    plan = planned.plan
+    start = Start(
+        source=source,
+        noise=canvas_noise(source, plan.rows, plan.columns, settings.seed),
+        seed=settings.seed,
+        step_noise=noise_sampler(sampler.noise, source, itinerary.sigmas, settings.seed),
+    )
+    latents = run_schedule(itinerary, sampler, denoiser, start)
+    if not bool(latents.isfinite().all()):
+        raise TileupError(
+            "the model gave values that are not finite numbers, so there is no picture; "
+            "try another sampler, fewer or more steps, or another model"
+        )
+    return latents
+
+
+def put_back(
+    drawn: NDArray[np.float32], enlarged: NDArray[np.float32], planned: Planned
+) -> NDArray[np.float32]:
+    """Lay kept tiles over the drawn picture, faded in inside the tiles around them.
+
+    Pixels of kept tiles are those of the enlarged picture exactly.
+    """
+    clipped = np.clip(drawn, 0.0, 1.0)
+    plan, layout = planned.plan, planned.itinerary.layout
+    cells = finished_share(plan.denoise_map(), 2 * layout.margin)
+    if cells.min() == 1:
+        return clipped
+    height, width = drawn.shape[:2]
+    share = cells.repeat(plan.stride, axis=0).repeat(plan.stride, axis=1)[:height, :width, None]
+    return (share * clipped + (1 - share) * enlarged).astype(np.float32)
+
+
+class Progress:
+    """Counts windows and tells the caller."""
+
+    def __init__(self, planned: Planned, on_step: OnStep | None) -> None:
+        self.phase = 0
+        self.calls = 0
+        self.phases = len(planned.itinerary.phases)
+        self.total = planned.cost.model_calls
+        self.on_step = on_step
+
+    def windows(self, count: int) -> None:
+        self.calls += count
+        if self.on_step is not None:
+            self.on_step(Step(self.phase, self.phases, self.calls, self.total))
+
+
+@dataclass(slots=True)
+class Clock:
+    """Times named parts of the work."""
+
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+    @contextmanager
+    def __call__(self, part: str) -> Generator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - start
