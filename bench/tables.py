@@ -1,0 +1,45 @@
+"""Tables in documents that benches write, so that no figure is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; the first column is text, the others are figures."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def write(document: str, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- /name -->` in a document.
+
+    Raises:
+        SystemExit: the document has no such place.
+    """
+    path = ROOT / document
+    content = path.read_text(encoding="utf-8")
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if start not in content or end not in content:
+        raise SystemExit(f"{document} has no place {start} … {end}")
+    before, rest = content.split(start, 1)
+    after = rest.split(end, 1)[1]
+    path.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def pictures(data: Path, folder: str, pattern: str) -> list[Path]:
+    """Pictures of a folder of the bench data, in order.
+
+    Raises:
+        SystemExit: there are none; says what to do.
+    """
+    found = sorted((data / folder).glob(pattern))
+    if not found:
+        raise SystemExit(
+            f"bench: no {pattern} in {data / folder}.\n"
+            "  Point DATA at the folder of test pictures, for example make bench DATA=/path/to/data"
+        )
+    return found

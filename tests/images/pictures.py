@@ -1,0 +1,68 @@
+"""Small pictures that the tests of this folder share."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from tileup.images.metadata import Metadata
+from tileup.images.picture import Picture
+
+FORMATS = ("png", "jpg", "webp", "tif")
+PILLOW = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF"}
+SIZES = [(1, 1), (1, 9), (9, 1), (7, 501), (501, 7), (33, 21)]
+"""Width and height: one pixel, one column, one row, thin, flat, odd."""
+
+
+def noise(width: int, height: int, channels: int | None = 3, seed: int = 0) -> NDArray[np.uint8]:
+    """Random bytes, shape (H, W, channels), or (H, W) where there are none."""
+    shape = (height, width) if channels is None else (height, width, channels)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def random_picture(width: int = 33, height: int = 21, **fields: object) -> Picture:
+    pixels = np.random.default_rng(1).random((height, width, 3), dtype=np.float32)
+    return Picture(**({"pixels": pixels} | fields))
+
+
+def smooth(width: int, height: int) -> NDArray[np.uint8]:
+    """A picture that lossy formats keep well and that no turn or mirroring leaves as it is."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    return np.rint(255 * np.stack([x, y, x * y], axis=-1)).astype(np.uint8)
+
+
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    stream = BytesIO()
+    image.save(stream, PILLOW[format], **options)
+    return stream.getvalue()
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def some_metadata(**fields: object) -> Metadata:
+    return Metadata(
+        **(
+            {
+                "prompt": "",
+                "negative": "",
+                "steps": 8,
+                "sampler": "euler",
+                "scheduler": "sgm_uniform",
+                "cfg": 1.0,
+                "seed": 5,
+                "width": 33,
+                "height": 21,
+                "model": "tileup-small",
+                "model_hash": "0123456789abcdef",
+                "denoise": 0.8,
+                "extra": {"tileup min denoise": 0.2, "tileup tiles": 37},
+                "settings": {"scale": 2.0, "name": "{stem}", "size": None},
+            }
+            | fields
+        )
+    )

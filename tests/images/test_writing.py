@@ -1,0 +1,315 @@
+"""Writing: round trips, determinism, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+from tests.images.pictures import (
+    FORMATS,
+    PILLOW,
+    SIZES,
+    noise,
+    random_picture,
+    smooth,
+    some_metadata,
+    srgb_profile,
+)
+from tileup.errors import OutputError, OutputExistsError, UsageError
+from tileup.images.metadata import read_metadata
+from tileup.images.picture import Picture
+from tileup.images.reading import open_picture
+from tileup.images.writing import resolve_format, save_picture, to_image
+
+LOSSLESS = ("png", "tif")
+
+
+def written(picture: Picture, format: str, **options: object) -> bytes:
+    stream = BytesIO()
+    save_picture(picture, stream, format, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [None, 3, 4])
+@pytest.mark.parametrize("format", LOSSLESS)
+def test_a_round_trip_is_exact(format: str, channels: int | None, size: tuple[int, int]) -> None:
+    picture = open_picture(noise(*size, channels))
+    again = open_picture(written(picture, format))
+    assert_array_equal(again.pixels, picture.pixels)
+    assert (again.alpha is None) == (picture.alpha is None) == (channels != 4)
+    if picture.alpha is not None:
+        assert_array_equal(again.alpha, picture.alpha)
+    assert (again.grey, again.format) == (channels is None, format)
+
+
+@pytest.mark.parametrize("format", ["jpg", "webp"])
+def test_a_lossy_round_trip_is_near_and_quality_matters(format: str) -> None:
+    picture = open_picture(smooth(60, 40))
+    best, worst = (written(picture, format, quality=quality) for quality in (95, 5))
+    assert len(worst) < len(best)
+    assert_allclose(open_picture(best).pixels, picture.pixels, atol=0.05)
+    assert not np.allclose(open_picture(worst).pixels, picture.pixels, atol=0.05)
+
+
+def test_noise_at_full_quality_fits_the_encoders_buffers() -> None:
+    picture = open_picture(noise(700, 500))
+    assert open_picture(written(picture, "jpg", quality=100)).width == 700
+
+
+def test_values_are_rounded_to_the_nearest_and_clipped() -> None:
+    levels = np.array([-1, 0, 0.49, 0.51, 1.5, 2.5, 254.4, 254.6, 255, 300], np.float32) / 255
+    picture = Picture(pixels=np.repeat(levels[None, :, None], 3, axis=2))
+    expected = [0, 0, 0, 1, 2, 2, 254, 255, 255, 255]
+    assert np.asarray(to_image(picture))[0, :, 1].tolist() == expected
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("clear", [False, True])
+def test_modes(grey: bool, clear: bool) -> None:
+    alpha = np.full((21, 33), 0.5, np.float32) if clear else None
+    picture = random_picture(grey=grey, alpha=alpha)
+    image = to_image(picture)
+    assert image.mode == {(0, 0): "RGB", (0, 1): "RGBA", (1, 0): "L", (1, 1): "LA"}[grey, clear]
+    if grey:
+        mean = np.rint(picture.pixels.astype(np.float64).mean(axis=2) * 255)
+        assert_array_equal(np.asarray(image).reshape(21, 33, -1)[..., 0], mean)
+        assert np.ptp(picture.pixels, axis=2).max() > 0.5, "the channels differ"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["pixels", "alpha"])
+def test_what_is_no_number_is_never_written(tmp_path: Path, bad: float, where: str) -> None:
+    picture = random_picture(alpha=np.ones((21, 33), np.float32) / 2)
+    broken = getattr(picture, where).copy()
+    broken[3, 4] = bad
+    with pytest.raises(OutputError, match="no numbers"):
+        save_picture(replace(picture, **{where: broken}), tmp_path / "out.png", "png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_jpeg_lays_transparency_over_white(caplog: pytest.LogCaptureFixture) -> None:
+    pixels = np.zeros((16, 32, 3), np.float32)
+    alpha = np.ones((16, 32), np.float32)
+    alpha[:, 16:] = 0
+    with caplog.at_level(logging.WARNING):
+        again = open_picture(written(Picture(pixels=pixels, alpha=alpha), "jpg"))
+    assert_allclose(again.pixels[:, :8], 0, atol=0.03)
+    assert_allclose(again.pixels[:, 24:], 1, atol=0.03)
+    assert "transparency" in caplog.text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("grey", [False, True])
+def test_profile_and_exif_survive(format: str, grey: bool) -> None:
+    source = Image.Exif()
+    source[0x010F], source[0x013B] = "Maker", "José".encode()
+    source[0x8769] = {0x9003: "2020:01:02 03:04:05", 0xA002: 1, 0xA003: 1}
+    picture = random_picture(icc=srgb_profile(), exif=source.tobytes(), grey=grey)
+    for metadata in (None, some_metadata()):
+        again = open_picture(written(picture, format, metadata=metadata))
+        assert again.icc == picture.icc
+        assert again.exif is not None
+        exif = Image.Exif()
+        exif.load(again.exif)
+        assert exif[0x010F] == "Maker"
+        assert exif[0x013B].encode("latin-1").decode() == "José"
+        assert exif[0x0131].startswith("tileup ")
+        detail = exif.get_ifd(0x8769)
+        assert (detail[0x9003], detail[0xA002], detail[0xA003]) == ("2020:01:02 03:04:05", 33, 21)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_without_exif_and_metadata_the_file_is_plain(format: str) -> None:
+    again = open_picture(written(random_picture(), format))
+    assert (again.icc, again.exif, again.text) == (None, None, {})
+
+
+def test_a_large_profile_fits_into_jpeg() -> None:
+    profile = noise(500, 800, None).tobytes()
+    assert open_picture(written(random_picture(icc=profile), "jpg")).icc == profile
+
+
+def test_what_a_jpeg_cannot_hold_is_left_out(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    long = some_metadata(prompt="x" * 40_000, source_parameters="y" * 70_000)
+    path = tmp_path / "out.jpg"
+    save_picture(random_picture(), path, "jpg", metadata=long)
+    assert read_metadata(path) == {}
+    assert "left out" in caplog.text
+    save_picture(random_picture(), tmp_path / "out.webp", "webp", metadata=long)
+    assert len(read_metadata(tmp_path / "out.webp")["parameters"]) > 40_000
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_same_picture_gives_the_same_bytes(format: str) -> None:
+    picture = random_picture(icc=srgb_profile(), text={"workflow": "{}"})
+    data = [written(picture, format, metadata=some_metadata()) for _ in range(2)]
+    assert data[0] == data[1]
+    assert data[0] != written(picture, format, metadata=some_metadata(seed=6))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_files_and_streams_agree_and_folders_are_made(format: str, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / f"out.{format}"
+    save_picture(random_picture(), target, format)
+    assert target.read_bytes() == written(random_picture(), format)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    with Image.open(target) as image:
+        assert image.format == PILLOW[format]
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert target.stat().st_mode == plain.stat().st_mode, "permissions follow the umask"
+
+
+def test_a_stream_need_not_be_seekable() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as stream:
+        save_picture(random_picture(), stream, "tif")
+    with os.fdopen(reading, "rb") as stream:
+        assert open_picture(stream).width == 33
+
+
+def test_a_file_that_exists_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    target = tmp_path / "out.png"
+    target.write_bytes(b"mine")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        save_picture(random_picture(), target, "png")
+    assert target.read_bytes() == b"mine"
+    save_picture(random_picture(), target, "png", overwrite=True)
+    assert open_picture(target).width == 33
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.png", tmp_path / "link.png"
+    link.symlink_to(real)
+    save_picture(random_picture(), link, "png")
+    assert link.is_symlink()
+    assert open_picture(real).width == 33
+    with pytest.raises(OutputExistsError):
+        save_picture(random_picture(), link, "png")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_devices_and_folders_are_not_replaced(tmp_path: Path, overwrite: bool) -> None:
+    for target in (tmp_path, Path("/dev/null")):
+        with pytest.raises(OutputError, match="no file"):
+            save_picture(random_picture(), target, "png", overwrite=overwrite)
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 251 + ".png")
+    save_picture(random_picture(), target, "png")
+    assert open_picture(target).width == 33
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_picture(random_picture(), tmp_path / ("n" * 252 + ".png"), "png")
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file"):
+        save_picture(random_picture(), tmp_path / "file" / "out.png", "png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="permission"):
+            save_picture(random_picture(), tmp_path / "out.png", "png")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), OutputError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+@pytest.mark.parametrize("before", [None, b"mine"])
+def test_a_save_that_fails_midway_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: BaseException,
+    raised: type[BaseException],
+    before: bytes | None,
+) -> None:
+    seen: list[int] = []
+
+    def fail(*_: object) -> None:
+        seen.extend(path.stat().st_size for path in tmp_path.glob(".tileup-*"))
+        raise error
+
+    target = tmp_path / "out.png"
+    if before is not None:
+        target.write_bytes(before)
+    monkeypatch.setattr(step, fail)
+    with pytest.raises(raised) as caught:
+        save_picture(random_picture(), target, "png", overwrite=True)
+    assert seen, "the temporary file was there"
+    assert seen[0] > 500
+    if raised is OutputError:
+        assert "No space left" in str(caught.value)
+        assert "out.png" in str(caught.value)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == (
+        [] if before is None else [before]
+    )
+
+
+@pytest.mark.parametrize(("format", "side"), [("jpg", 65501), ("webp", 16384)])
+def test_a_size_that_the_format_cannot_hold(tmp_path: Path, format: str, side: int) -> None:
+    for width, height in ((side, 1), (1, side)):
+        picture = Picture(pixels=np.zeros((height, width, 3), np.float32))
+        with pytest.raises(OutputError, match="png or tif"):
+            save_picture(picture, tmp_path / "out", format)
+        inside = replace(picture, pixels=picture.pixels[: side - 1, : side - 1].copy())
+        assert open_picture(written(inside, format)).width == inside.width
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted", "given", "expected"),
+    [
+        (None, None, None, "png"),
+        (None, None, "jpg", "jpg"),
+        (None, "jpeg", "png", "jpg"),
+        ("out", None, "webp", "webp"),
+        ("out.tiff", None, "webp", "tif"),
+        ("OUT.JPEG", None, "png", "jpg"),
+        ("out.jpg", "jpeg", "png", "jpg"),
+        ("out", "tiff", "png", "tif"),
+        (".hidden", None, "jpg", "jpg"),
+    ],
+)
+def test_formats(path: str | None, wanted: str | None, given: str | None, expected: str) -> None:
+    assert resolve_format(Path(path) if path else None, wanted, given) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted", "words"),
+    [
+        ("out.pgn", None, ["out.pgn", "png"]),
+        ("out.gif", None, ["gif", "webp"]),
+        ("out.png", "jpg", ["out.png", "contradicts"]),
+        (None, "bmp", ["bmp", "png"]),
+    ],
+)
+def test_formats_that_cannot_be(path: str | None, wanted: str | None, words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_format(Path(path) if path else None, wanted, "png")
+    assert all(word in str(caught.value) for word in words), str(caught.value)

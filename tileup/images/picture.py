@@ -1,0 +1,51 @@
+"""A picture in memory: what reading makes, enlarging and sampling change, and writing takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An upright picture and everything of its file that the result should carry on."""
+
+    pixels: NDArray[np.float32]
+    """Shape (H, W, 3), RGB in [0, 1], in the file's own colour space."""
+    alpha: NDArray[np.float32] | None = None
+    """Shape (H, W), 0 transparent to 1 opaque; None when all of it is opaque."""
+    grey: bool = False
+    """The file had one colour channel and is written back as one."""
+    icc: bytes | None = None
+    """Colour profile, as it was."""
+    exif: bytes | None = None
+    """EXIF with orientation reset and without thumbnail; starts with `Exif` and two zeros."""
+    format: str | None = None
+    """png, jpg, webp or tif: the file it came from; None for arrays."""
+    text: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Text of other programs: `parameters` (A1111), `prompt` and `workflow` (ComfyUI)."""
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.size == 0:
+            raise ValueError(f"pixels must be of shape (H, W, 3), got {self.pixels.shape}")
+        if self.pixels.dtype != np.float32:
+            raise ValueError(f"pixels must be float32, got {self.pixels.dtype}")
+        if self.alpha is None:
+            return
+        if self.alpha.shape != self.pixels.shape[:2]:
+            raise ValueError(f"alpha {self.alpha.shape} does not fit pixels {self.pixels.shape}")
+        if self.alpha.dtype != np.float32:
+            raise ValueError(f"alpha must be float32, got {self.alpha.dtype}")
+
+    @property
+    def width(self) -> int:
+        """Pixels per row."""
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.pixels.shape[0]

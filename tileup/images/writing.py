@@ -1,0 +1,293 @@
+"""Saving pictures: 8 bits, with what the input carried, and whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from tileup.errors import OutputError, OutputExistsError, UsageError
+from tileup.images import xmp
+from tileup.images.exif import loaded, stamped
+from tileup.images.metadata import Metadata, parameters_text, settings_json
+from tileup.images.picture import Picture
+from tileup.images.sizes import check_format_limit
+
+log = logging.getLogger(__name__)
+
+_FORMATS = {
+    "png": "png",
+    "jpg": "jpg",
+    "jpeg": "jpg",
+    "webp": "webp",
+    "tif": "tif",
+    "tiff": "tif",
+}
+_JPEG_SEGMENT = 65_000
+"""Bytes that a JPEG marker holds, less what Pillow puts in front of EXIF and XMP."""
+_CLASSIC_TIFF = 2**32 - 2**24
+"""Bytes of pixels up to which a TIFF is written with 32-bit offsets."""
+_XMP_TAG = 700
+_FULL_CHROMA_QUALITY = 90
+"""JPEG quality from which colour is stored at full resolution."""
+
+
+def resolve_format(path: Path | None, wanted: str | None, input_format: str | None) -> str:
+    """File format of an output: png, jpg, webp or tif.
+
+    Args:
+        path: where it goes; None for a stream.
+        wanted: format that the user asked for.
+        input_format: that of the input, taken where neither of the others says; None is PNG.
+
+    Raises:
+        UsageError: the extension or the wanted format is unknown, or they contradict each other.
+    """
+    extension = path.suffix[1:].lower() if path is not None else ""
+    if extension and extension not in _FORMATS:
+        raise UsageError(f"{path}: {_unknown(extension)}")
+    if wanted is not None and wanted.lower() not in _FORMATS:
+        raise UsageError(_unknown(wanted))
+    by_extension = _FORMATS.get(extension)
+    by_wish = _FORMATS[wanted.lower()] if wanted is not None else None
+    if by_wish and by_extension and by_wish != by_extension:
+        raise UsageError(f"{path}: its extension contradicts format {by_wish!r}; leave one away")
+    return by_wish or by_extension or _FORMATS.get(input_format or "", "png")
+
+
+def _unknown(format: str) -> str:
+    return f"format {format!r} cannot be written; tileup writes png, jpg, webp and tif"
+
+
+def save_picture(
+    picture: Picture,
+    target: Path | BinaryIO,
+    format: str,
+    *,
+    quality: int = 92,
+    metadata: Metadata | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a picture, so that the file appears whole or not at all.
+
+    Args:
+        picture: what to write. JPEG has no alpha: it is laid over white, with a warning.
+        target: file, whose folder is made where it is missing; or a stream.
+        format: png, jpg, webp or tif.
+        quality: 1 to 100, of JPEG and WebP.
+        metadata: how it was made; None writes nothing about that, not even what the input said.
+        overwrite: whether a file that is there already is replaced.
+
+    Raises:
+        OutputExistsError: the file is there, and `overwrite` is false.
+        OutputError: the picture has values that are no numbers, is too large for the format, or
+            cannot be written. The target is then as it was, and nothing lies beside it.
+    """
+    if not isinstance(target, Path):
+        target.write(_encoded(picture, format, quality, metadata))
+        return
+    # Before the work of encoding, and once more when it is written.
+    _checked_target(target, overwrite)
+    write_whole(target, _encoded(picture, format, quality, metadata), overwrite=overwrite)
+
+
+def _checked_target(target: Path, overwrite: bool) -> Path:
+    """The file behind links; refuses what must not be replaced."""
+    try:
+        real = target.resolve()
+        exists, is_file = real.exists(), real.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{target} cannot be written ({reason}); check the path") from error
+    if exists and not is_file:
+        raise OutputError(f"{target} is no file that can be replaced; name a file, or - for stdout")
+    if exists and not overwrite:
+        raise OutputExistsError(f"{target} exists already; pass --overwrite or name another file")
+    return real
+
+
+def write_whole(target: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Writes a file so that it appears whole or not at all; its folder is made where missing.
+
+    Raises:
+        OutputExistsError: the file is there, and `overwrite` is false.
+        OutputError: it cannot be written. The target is then as it was.
+    """
+    target = _checked_target(target, overwrite)
+    # Named apart from the target, whose name may be as long as names can be.
+    temporary = target.with_name(f".tileup-{uuid.uuid4().hex}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target} cannot be written ({error.strerror or error}); "
+            f"check the folder, its permissions and the free space"
+        ) from error
+
+
+def to_image(picture: Picture) -> Image.Image:
+    """8-bit Pillow image of mode L, LA, RGB or RGBA, each value rounded to the nearest.
+
+    Raises:
+        OutputError: a value is no number, or infinite.
+    """
+    colours = picture.pixels
+    if picture.grey:
+        colours = colours.mean(axis=2, keepdims=True, dtype=np.float64)
+    planes = colours if picture.alpha is None else np.dstack([colours, picture.alpha])
+    data = _bytes(planes)
+    return Image.fromarray(data[..., 0] if data.shape[2] == 1 else data)
+
+
+def _bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    if not np.isfinite(values).all():
+        raise OutputError(
+            "the result holds values that are no numbers; "
+            "try float32 with --dtype, or another model or sampler"
+        )
+    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+
+
+def _encoded(picture: Picture, format: str, quality: int, metadata: Metadata | None) -> bytes:
+    """The whole file; the same picture and metadata give the same bytes."""
+    check_format_limit(picture.width, picture.height, format)
+    stream = BytesIO()
+    try:
+        _ENCODERS[format](picture, stream, quality, metadata)
+    except (OSError, ValueError, OverflowError) as error:
+        raise OutputError(
+            f"{picture.width}x{picture.height} pixels cannot be encoded as {format} ({error}); "
+            f"try png"
+        ) from error
+    return stream.getvalue()
+
+
+def _encode_png(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata | None) -> None:
+    chunks = PngInfo()
+    if metadata is not None:
+        for name in ("prompt", "workflow"):
+            if name in picture.text:
+                chunks.add_text(name, picture.text[name])
+        chunks.add_text("parameters", parameters_text(metadata))
+        chunks.add_text("tileup", settings_json(metadata))
+        chunks.add_itxt("XML:com.adobe.xmp", xmp.packet({}))
+    to_image(picture).save(
+        stream,
+        "PNG",
+        pnginfo=chunks,
+        icc_profile=picture.icc,
+        exif=stamped(picture.exif, picture.width, picture.height),
+    )
+
+
+def _encode_jpeg(
+    picture: Picture, stream: BinaryIO, quality: int, metadata: Metadata | None
+) -> None:
+    to_image(_over_white(picture)).save(
+        stream,
+        "JPEG",
+        quality=quality,
+        subsampling=0 if quality >= _FULL_CHROMA_QUALITY else 2,
+        icc_profile=picture.icc,
+        exif=_first_that_fits(_exif_choices(picture, metadata)) or b"",
+        **_given(xmp=_first_that_fits(_xmp_choices(metadata))),
+    )
+
+
+def _encode_webp(
+    picture: Picture, stream: BinaryIO, quality: int, metadata: Metadata | None
+) -> None:
+    to_image(picture).save(
+        stream,
+        "WEBP",
+        quality=quality,
+        **_given(
+            icc_profile=picture.icc,
+            exif=next(_exif_choices(picture, metadata)),
+            xmp=next(_xmp_choices(metadata)),
+        ),
+    )
+
+
+def _encode_tiff(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata | None) -> None:
+    exif = loaded(stamped(picture.exif, picture.width, picture.height))
+    if metadata is not None:
+        texts = {"parameters": parameters_text(metadata), "settings": settings_json(metadata)}
+        exif[_XMP_TAG] = xmp.packet(texts).encode()
+    to_image(picture).save(
+        stream,
+        "TIFF",
+        # Compressed ones are written by libtiff, which refuses EXIF.
+        compression="raw",
+        big_tiff=picture.pixels.size * 4 // 3 > _CLASSIC_TIFF,
+        exif=exif,
+        **_given(icc_profile=picture.icc),
+    )
+
+
+_ENCODERS: dict[str, Callable[[Picture, BinaryIO, int, Metadata | None], None]] = {
+    "png": _encode_png,
+    "jpg": _encode_jpeg,
+    "webp": _encode_webp,
+    "tif": _encode_tiff,
+}
+
+
+def _given(**options: object) -> dict[str, Any]:
+    """Options that are there: not every encoder takes None for absent."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _exif_choices(picture: Picture, metadata: Metadata | None) -> Iterator[bytes | None]:
+    """EXIF with the parameters as user comment, the fullest first."""
+    text = None if metadata is None else parameters_text(metadata)
+    for block, comment in ((picture.exif, text), (None, text), (picture.exif, None), (None, None)):
+        yield stamped(block, picture.width, picture.height, comment)
+
+
+def _xmp_choices(metadata: Metadata | None) -> Iterator[bytes | None]:
+    """XMP with our settings, then without."""
+    if metadata is not None:
+        yield xmp.packet({"settings": settings_json(metadata)}).encode()
+        yield xmp.packet({}).encode()
+    yield None
+
+
+def _first_that_fits(choices: Iterable[bytes | None]) -> bytes | None:
+    """The first that a JPEG marker can hold, with a warning where that is not the fullest."""
+    for number, choice in enumerate(choices):
+        if choice is None or len(choice) <= _JPEG_SEGMENT:
+            if number:
+                log.warning("JPEG holds 64 kB of EXIF and of XMP each: some was left out")
+            return choice
+    return None
+
+
+def _over_white(picture: Picture) -> Picture:
+    if picture.alpha is None:
+        return picture
+    log.warning("JPEG has no transparency: the picture is laid over white")
+    alpha = picture.alpha[..., None]
+    return Picture(
+        pixels=picture.pixels * alpha + (1 - alpha),
+        grey=picture.grey,
+        icc=picture.icc,
+        exif=picture.exif,
+    )
