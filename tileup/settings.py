@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +22,11 @@ from tileup.contracts import RawSettings
 from tileup.errors import UsageError
 from tileup.resources import resource
 
-DENOISE_MODES = ("schedule",)
+DENOISE_MODES = ("schedule", "sigma", "passes", "blend", "scale")
+DENOISE_BY = ("depth", "detail", "area")
 DETAIL_METRICS = ("gradient", "variance")
 WEIGHTS = ("feather", "gaussian", "uniform")
+WINDOWS = ("cover", "spot")
 FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff")
 ENVIRONMENT = "TILEUP_"
 NOT_SETTINGS = frozenset({"TILEUP_MODELS"})
@@ -51,7 +55,27 @@ class Settings:
     max_denoise: float = 0.8
     """Strength of the smallest, most detailed tiles, 0 to 1."""
     denoise_mode: str = "schedule"
-    """How a tile's own strength is brought about."""
+    """How a tile's own strength is brought about: schedule, sigma or passes; blend and scale only
+    approximate it."""
+    denoise_by: str = "depth"
+    """What a tile's strength follows: its depth, its detail, or its area."""
+    min_scale: float = 0.7
+    """Mode scale: factor of the prediction at strength 0, 0.5 to 1."""
+    scale_range: float = 0.25
+    """Mode scale: how much strength 1 adds to that factor, 0 to 1."""
+    ramp: float = 1.0
+    """Mode scale: how the factor grows to 1 over the run, 0.5 to 2."""
+    skip_smaller: str | None = None
+    """Tiles whose longer side is below this are kept: pixels, or a percentage of the largest
+    tile's as in 50%."""
+    skip_larger: str | None = None
+    """Tiles whose longer side is at least this are kept: pixels or a percentage."""
+    skip_below: float | None = None
+    """Tiles weaker than this strength are kept."""
+    mask: str | None = None
+    """Picture of any size whose white parts are kept."""
+    denoise_map: str | None = None
+    """Picture of any size whose grey is the strength, black 0, white 1; in place of the tiles'."""
 
     tile: int = 256
     """Side of the largest tiles."""
@@ -61,6 +85,8 @@ class Settings:
     """A tile with more detail than this splits; `auto` chooses it per picture."""
     detail_metric: str = "gradient"
     """How detail is measured."""
+    budget: float | None = None
+    """Share of the cost of uniform max_denoise, above 0 to 1: chooses the detail threshold."""
 
     window: int | None = None
     """Side of the window that the network is shown; None: what the model was trained on."""
@@ -68,6 +94,9 @@ class Settings:
     """How far neighbouring windows overlap, and how wide strengths fade into one another."""
     weights: str = "feather"
     """How overlapping windows are blended."""
+    windows: str = "cover"
+    """How windows are laid: cover, the fewest with overlap; spot, without overlap, moved in each
+    step."""
     batch: int = 4
     """Windows evaluated at once; does not change the picture beyond rounding."""
 
@@ -77,6 +106,12 @@ class Settings:
     """A sampler of k-diffusion."""
     scheduler: str = "sgm_uniform"
     """How the noise levels of the steps are spaced."""
+    eta: float | None = None
+    """Share of fresh noise of ancestral and SDE samplers, 0 to 1; None: the sampler's own."""
+    s_noise: float = 1.0
+    """Factor of that noise, 0 to 2."""
+    s_churn: float = 0.0
+    """Noise that euler, heun and dpm_2 add over the whole run, 0 to 100."""
     seed: int = 0
     """Same seed, settings and picture: same result."""
 
@@ -134,6 +169,20 @@ def _check_denoise(s: Settings) -> None:
         f"min-denoise ({s.min_denoise:g}) is above max-denoise ({s.max_denoise:g})",
     )
     _one_of("denoise-mode", s.denoise_mode, DENOISE_MODES)
+    _one_of("denoise-by", s.denoise_by, DENOISE_BY)
+    _within("min-scale", s.min_scale, 0.5, 1)
+    _within("scale-range", s.scale_range, 0, 1)
+    _within("ramp", s.ramp, 0.5, 2)
+
+
+def _check_skips(s: Settings) -> None:
+    for name in ("skip_smaller", "skip_larger"):
+        if (value := getattr(s, name)) is not None:
+            parse_extent(name.replace("_", "-"), value)
+    if s.skip_below is not None:
+        _within("skip-below", s.skip_below, 0, 1)
+    if s.budget is not None:
+        _require(0 < s.budget <= 1, f"budget must be above 0 and at most 1, got {s.budget:g}")
 
 
 def _check_plan(s: Settings) -> None:
@@ -154,10 +203,15 @@ def _check_windows(s: Settings) -> None:
     _require(s.overlap >= 0, "overlap must not be negative")
     _require(s.batch >= 1, "batch must be at least 1")
     _one_of("weights", s.weights, WEIGHTS)
+    _one_of("windows", s.windows, WINDOWS)
 
 
 def _check_sampling(s: Settings) -> None:
     _require(1 <= s.steps <= 1000, f"steps must be between 1 and 1000, got {s.steps}")
+    if s.eta is not None:
+        _within("eta", s.eta, 0, 1)
+    _within("s-noise", s.s_noise, 0, 2)
+    _within("s-churn", s.s_churn, 0, 100)
     _require(0 <= s.seed < 2**63, f"seed must be between 0 and 2^63 - 1, got {s.seed}")
 
 
@@ -171,11 +225,16 @@ def _check_output(s: Settings) -> None:
 _RULES: tuple[Callable[[Settings], None], ...] = (
     _check_size,
     _check_denoise,
+    _check_skips,
     _check_plan,
     _check_windows,
     _check_sampling,
     _check_output,
 )
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    _require(low <= value <= high, f"{name} must be between {low:g} and {high:g}, got {value:g}")
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
@@ -200,6 +259,22 @@ def parse_size(text: str) -> tuple[int, int]:
     width, height = int(parts[0]), int(parts[1])
     _require(min(width, height) >= 1, f"size must be at least 1x1, got {text!r}")
     return width, height
+
+
+def parse_extent(name: str, text: str) -> tuple[float, bool]:
+    """A length as `64` (pixels) or `50%`: its number, and whether it is a percentage.
+
+    Raises:
+        UsageError: the text has another form.
+    """
+    percent = text.endswith("%")
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise UsageError(f"{name} must be pixels or a percentage, such as 64 or 50%, got {text!r}")
+    return number, percent
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -241,6 +316,8 @@ def _typed(name: str, value: object, origin: str) -> object:
         return float(value)
     elif isinstance(value, kinds):
         return value
+    elif isinstance(value, int) and name in {"skip_smaller", "skip_larger"}:
+        return str(value)  # YAML reads pixels as a number
     wanted = " or ".join(_WORDS[kind] for kind in kinds if kind is not types.NoneType)
     raise UsageError(f"{origin}: {name.replace('_', '-')} must be {wanted}, got {value!r}")
 
@@ -249,10 +326,10 @@ _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, object]:
-    """Settings from variables such as TILEUP_MIN_DENOISE=0.3."""
+    """Settings from variables such as TILEUP_MIN_DENOISE=0.3; an empty one is as if unset."""
     result: dict[str, object] = {}
     for variable, text in sorted(environment.items()):
-        if variable.startswith(ENVIRONMENT) and variable not in NOT_SETTINGS:
+        if text and variable.startswith(ENVIRONMENT) and variable not in NOT_SETTINGS:
             name = variable.removeprefix(ENVIRONMENT).lower()
             result |= checked({name: _parsed(name, text)}, variable)
     return result
@@ -308,6 +385,12 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):  # pyright: ignore[reportUnknownMemberType]
             raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
+
+
+# YAML 1.1 takes 1e-3 for text, because it has no point.
+_PlainLoader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def preset_names() -> list[str]:

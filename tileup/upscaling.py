@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tileup.contracts import Model, OnStep, Step
-from tileup.denoise.schedule import Start, run_schedule
+from tileup.contracts import Box, Denoiser, Model, OnStep, Step
+from tileup.denoise.job import Job, Ramp
+from tileup.denoise.modes import run
 from tileup.denoise.strength import finished_share
 from tileup.errors import TileupError
 from tileup.images.enlarging import enlarge
@@ -26,8 +27,9 @@ from tileup.plan.phases import Phase, reflected
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
 from tileup.sampling.noise import canvas_noise, noise_sampler
+from tileup.sampling.steps import Options
 from tileup.settings import Settings
-from tileup.tiling.tiled import TiledDenoiser
+from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
 from tileup.tiling.weights import window_weight
 
 
@@ -108,40 +110,57 @@ def sample_canvas(
     planned: Planned, source: Tensor, model: Model, settings: Settings, on_step: OnStep | None
 ) -> Tensor:
     """Clean latents of the redrawn canvas, shape of `source`."""
-    itinerary, sampler = planned.itinerary, planned.sampler
-    layout = itinerary.layout
-    network = model.denoiser(source)
-    weight = window_weight(
-        settings.weights, layout.window, layout.window, 2 * layout.margin
-    ).float()
-    progress = Progress(planned, on_step)
-
-    def denoiser(phase: Phase) -> TiledDenoiser:
-        progress.phase += 1
-        return TiledDenoiser(
-            network,
-            phase.windows,
-            weight,
-            height=layout.rows,
-            width=layout.columns,
-            batch=settings.batch,
-            on_windows=progress.windows,
-        )
-
-    plan = planned.plan
-    start = Start(
-        source=source,
-        noise=canvas_noise(source, plan.rows, plan.columns, settings.seed),
-        seed=settings.seed,
-        step_noise=noise_sampler(sampler.noise, source, itinerary.sigmas, settings.seed),
+    itinerary, sampler, plan = planned.itinerary, planned.sampler, planned.plan
+    latents = run(
+        settings.denoise_mode,
+        Job(
+            itinerary,
+            sampler,
+            WindowDenoisers(planned, model.denoiser(source), settings, on_step),
+            source,
+            noise=canvas_noise(source, plan.rows, plan.columns, settings.seed),
+            seed=settings.seed,
+            step_noise=noise_sampler(sampler.noise, source, itinerary.sigmas, settings.seed),
+            prediction=model.spec.prediction,
+            options=Options(settings.eta, settings.s_noise, settings.s_churn),
+            ramp=Ramp(settings.min_scale, settings.scale_range, settings.ramp),
+        ),
     )
-    latents = run_schedule(itinerary, sampler, denoiser, start)
     if not bool(latents.isfinite().all()):
         raise TileupError(
             "the model gave values that are not finite numbers, so there is no picture; "
             "try another sampler, fewer or more steps, or another model"
         )
     return latents
+
+
+class WindowDenoisers:
+    """Gives denoisers of the canvas over the windows of phases, and counts what they evaluate."""
+
+    def __init__(
+        self, planned: Planned, network: Denoiser, settings: Settings, on_step: OnStep | None
+    ) -> None:
+        self.network = network
+        self.layout = planned.itinerary.layout
+        self.batch = settings.batch
+        side, overlap = self.layout.window, 2 * self.layout.margin
+        self.weight = window_weight(settings.weights, side, side, overlap).float()
+        self.progress = Progress(planned, on_step)
+
+    def __call__(self, phases: Sequence[Phase], order: int) -> SteppedDenoiser:
+        self.progress.phase += len(phases)
+        return SteppedDenoiser(self._tiled, [phase.by_step for phase in phases], order)
+
+    def _tiled(self, canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
+        return TiledDenoiser(
+            self.network,
+            canvases,
+            self.weight,
+            height=self.layout.rows,
+            width=self.layout.columns,
+            batch=self.batch,
+            on_windows=self.progress.windows,
+        )
 
 
 def put_back(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.doubles import Counting, blurring_denoiser, gaussian_denoiser, mixture_denoiser
-from tileup.contracts import Box
+from tileup.contracts import Box, Denoiser
 from tileup.plan.windows import cover
 from tileup.tiling.tiled import TiledDenoiser
 from tileup.tiling.weights import PROFILES, window_weight
@@ -21,18 +21,18 @@ def canvas(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def tiled(
-    inner,
+    inner: Denoiser,
     height: int,
     width: int,
     side: int,
     margin: int,
     *,
     name: str = "feather",
-    batch: int = 3,  # noqa: ANN001
+    batch: int = 3,
 ) -> TiledDenoiser:
     windows = cover(torch.ones(height, width, dtype=torch.bool).numpy(), (side, side), margin)
     raw = window_weight(name, side, side, 2 * margin)
-    return TiledDenoiser(inner, windows, raw, height=height, width=width, batch=batch)
+    return TiledDenoiser(inner, [windows], raw, height=height, width=width, batch=batch)
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
@@ -56,7 +56,7 @@ def test_tiling_is_invisible_to_a_denoiser_that_works_cell_by_cell(
 def test_any_layout_of_windows_that_covers_will_do() -> None:
     windows = [Box(0, 0, 10, 10), Box(0, 3, 10, 13), Box(2, 3, 12, 13), Box(2, 0, 12, 10)]
     denoiser = TiledDenoiser(
-        gaussian_denoiser, windows, window_weight("feather", 10, 10, 4), height=12, width=13
+        gaussian_denoiser, [windows], window_weight("feather", 10, 10, 4), height=12, width=13
     )
     x = canvas(12, 13)
     torch.testing.assert_close(denoiser(x, SIGMA), gaussian_denoiser(x, SIGMA))
@@ -70,7 +70,7 @@ def test_a_receptive_field_inside_the_overlap_is_invisible_in_the_cores() -> Non
     result = tiled(blurring_denoiser, 40, 40, 16, 4)(x, SIGMA)
     unlike = (result - expected).abs().amax(dim=(0, 1)) > 1e-12
     far = torch.ones(40, 40, dtype=torch.bool)
-    for box in tiled(blurring_denoiser, 40, 40, 16, 4).windows:
+    for box in (each.box for each in tiled(blurring_denoiser, 40, 40, 16, 4).placed):
         for edge in (box.top, box.bottom):
             if 0 < edge < 40:
                 far[max(edge - 2, 0) : edge + 2, box.left : box.right] = False
@@ -98,7 +98,7 @@ def test_batches_hold_all_windows_once() -> None:
         denoiser = tiled(counting, 40, 40, 16, 4, batch=batch)
         denoiser.on_windows = told.append
         results.append(denoiser(x, SIGMA))
-        assert counting.windows == sum(told) == len(denoiser.windows) == 16
+        assert counting.windows == sum(told) == len(denoiser.placed) == 16
         assert max(counting.batches) <= batch
     for result in results[1:]:
         assert torch.equal(result, results[0])
@@ -106,7 +106,7 @@ def test_batches_hold_all_windows_once() -> None:
 
 def test_cells_in_no_window_are_zero() -> None:
     denoiser = TiledDenoiser(
-        gaussian_denoiser, [Box(0, 0, 4, 4)], torch.ones(4, 4), height=8, width=8
+        gaussian_denoiser, [[Box(0, 0, 4, 4)]], torch.ones(4, 4), height=8, width=8
     )
     result = denoiser(canvas(8, 8), SIGMA)
     assert (result[..., 4:, :] == 0).all()

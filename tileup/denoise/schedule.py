@@ -2,24 +2,26 @@
 
 A tile that has not started answers `x0 := source`, and a sampler told so carries x exactly along
 `source + sigma * noise`. So every tile is always at the run's one noise level, and a tile that
-starts at its own level continues as a plain img2img run of its strength would. The run is cut
-into phases at the starts, so no sampler's step straddles one; windows that hold no working tile
-are never evaluated.
+starts at its own level continues as a plain img2img run of its strength would. Windows that hold
+no working tile are never evaluated.
+
+Single-step samplers are called once for each phase, so that no step straddles a start. Samplers
+that use earlier predictions would lose them there. Those that hold them by reference are called
+once for the whole run instead, and where a tile starts, what they hold of it is rewritten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from tileup.denoise.job import Job
 from tileup.denoise.strength import working_weight
-from tileup.plan.phases import Itinerary, Phase
-from tileup.plan.samplers import Sampler
-from tileup.sampling.kdiffusion import NoiseSampler
-from tileup.sampling.steps import CanvasDenoiser, sample
+from tileup.plan.phases import Phase
+from tileup.sampling.steps import CanvasDenoiser
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,56 +38,104 @@ class Gated:
         return self.weight * self.denoiser(x, sigma) + (1 - self.weight) * self.source
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What every tile starts from."""
-
-    source: Tensor
-    """Clean latents of the enlarged picture on the padded canvas, shape (1, C, H, W)."""
-    noise: Tensor
-    """Standard normal, shape of `source`."""
-    seed: int
-    """Of the picture; for noise that a sampler adds on its way."""
-    step_noise: NoiseSampler | None
-    """For samplers that take one; it must span the whole run."""
-
-
-PhaseDenoiser = Callable[[Phase], CanvasDenoiser]
-"""Gives the denoiser of a phase: one that evaluates the phase's windows."""
-
-
-def run_schedule(
-    itinerary: Itinerary, sampler: Sampler, denoiser: PhaseDenoiser, start: Start
-) -> Tensor:
+def run_schedule(job: Job) -> Tensor:
     """Sample a canvas whose tiles have strengths of their own.
 
-    Args:
-        itinerary: noise levels, phases, strength of each cell.
-        sampler: any that takes a list of noise levels. Multistep ones lose their history where a
-            phase begins.
-        denoiser: evaluates a phase's windows.
-        start: source, noise and seed.
-
     Returns:
-        Clean latents, shape of `start.source`; the source itself where the strength is 0.
+        Clean latents, shape of `job.source`; the source itself where the strength is 0.
     """
-    sigmas = itinerary.sigmas
-    x = start.source
+    (run,) = job.itinerary.runs
+    if job.sampler.carries and len(run.phases) > 1:
+        return _in_one_call(job, run.phases)
+    return _in_phases(job, run.phases)
+
+
+def _in_phases(job: Job, phases: tuple[Phase, ...]) -> Tensor:
+    """One call of the sampler for each phase."""
+    x = job.source
     seen = torch.zeros(x.shape[-2:], dtype=torch.bool, device=x.device)
-    for phase in itinerary.phases:
-        weight = torch.from_numpy(
-            working_weight(itinerary.strengths, phase.strengths[-1], itinerary.layout.margin)
-        ).to(x)
+    for phase in phases:
+        weight = _weight(job, phase)
         # Cells that no phase has touched yet start here, whatever the sampler did to them.
-        x = torch.where(seen, x, start.source + sigmas[phase.start] * start.noise)
+        x = torch.where(seen, x, job.noised(job.itinerary.sigmas[phase.start]))
         seen |= weight > 0
-        x = sample(
-            sampler,
-            Gated(denoiser(phase), start.source, weight),
-            x,
-            sigmas[phase.start : phase.stop + 1],
-            first=phase.start,
-            seed=start.seed,
-            noise=start.step_noise,
+        denoiser = job.denoisers([phase], job.sampler.order)
+        x = job.sample(Gated(denoiser, job.source, weight), x, phase.start, phase.stop)
+    return torch.where(seen, x, job.source)
+
+
+def _in_one_call(job: Job, phases: tuple[Phase, ...]) -> Tensor:
+    """One call of a multistep sampler, gated by step."""
+    gate = Rewriting(job, phases)
+    x = job.sample(gate, job.noised(job.itinerary.sigmas[0]), 0, job.itinerary.schedule.steps)
+    return torch.where(gate.seen, x, job.source)
+
+
+def _weight(job: Job, phase: Phase) -> Tensor:
+    itinerary = job.itinerary
+    return job.tensor(
+        working_weight(itinerary.strengths, phase.strengths[-1], itinerary.layout.margin)
+    )
+
+
+@dataclass(slots=True)
+class Rewriting:
+    """A gated denoiser that rewrites what the sampler holds where tiles start.
+
+    The sampler holds x and the tensors returned last by reference. When cells start, x becomes
+    the noised source there, and the earlier predictions become the new one: all differences that
+    the sampler forms vanish, and its step is that of a first step. One step later a sampler of
+    third order would form a second difference; with the older prediction on the line through the
+    two newer ones in log sigma, that vanishes too, as it does in the second step of a plain run.
+    """
+
+    job: Job
+    phases: tuple[Phase, ...]
+    step: int = 0
+    seen: Tensor = field(init=False)
+    """Cells that have started."""
+    fresh: Tensor | None = None
+    """Cells that started one step ago."""
+    returned: list[Tensor] = field(default_factory=list[Tensor])
+    """The last predictions, newest first."""
+    gate: Gated = field(init=False)
+
+    def __post_init__(self) -> None:
+        source = self.job.source
+        self.seen = torch.zeros(source.shape[-2:], dtype=torch.bool, device=source.device)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        starting = self._enter_phase(x)
+        x0 = self.gate(x, sigma)
+        if starting is not None:
+            for earlier in self.returned:
+                earlier.copy_(torch.where(starting, x0, earlier))
+        if self.fresh is not None and self.job.sampler.carries > 1 and len(self.returned) > 1:
+            newer, older = self.returned
+            line = newer - self._ratio() * (x0 - newer)
+            older.copy_(torch.where(self.fresh, line, older))
+        self.fresh = starting
+        self.returned = [x0, *self.returned][: self.job.sampler.carries]
+        self.step += 1
+        return x0
+
+    def _enter_phase(self, x: Tensor) -> Tensor | None:
+        """At the first step of a phase: set its gate, and the cells of `x` that start now."""
+        phase = next((each for each in self.phases if each.start == self.step), None)
+        if phase is None:
+            return None
+        weight = _weight(self.job, phase)
+        denoiser = self.job.denoisers([phase], self.job.sampler.order)
+        self.gate = Gated(denoiser, self.job.source, weight)
+        starting = (weight > 0) & ~self.seen
+        self.seen |= starting
+        noised = self.job.noised(self.job.itinerary.sigmas[self.step])
+        x.copy_(torch.where(starting, noised, x))
+        return starting if self.step else None
+
+    def _ratio(self) -> float:
+        """Length of the step before last over the last one, in log sigma."""
+        oldest, older, newer = (
+            math.log(sigma) for sigma in self.job.itinerary.sigmas[self.step - 2 : self.step + 1]
         )
-    return torch.where(seen, x, start.source)
+        return (oldest - older) / (older - newer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt  # pyright: ignore[reportUnknownVariableType]
@@ -32,6 +34,27 @@ def working_weight(strengths: Map, weakest: float, margin: int) -> Map:
     fading = (strengths > 0) & ~working & (distance <= margin)
     weight[fading] = 0.5 + 0.5 * np.cos(np.pi * distance[fading] / (margin + 1))
     return weight
+
+
+def memberships(strengths: Map, levels: Sequence[float], margin: int) -> list[Map]:
+    """How finished canvases of single strengths are feathered together.
+
+    Args:
+        strengths: strength of each cell, 0 for kept ones, shape (H, W).
+        levels: the distinct positive strengths.
+        margin: cells over which neighbouring strengths fade into one another, on each side.
+
+    Returns:
+        One map for each level, in [0, 1]; they sum to one on working cells and are 0 on kept ones.
+    """
+    working = strengths > 0
+    raw: list[Map] = []
+    for level in levels:
+        distance = _distance_to(strengths == level)
+        fall = 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance / (margin + 1), 1))
+        raw.append(np.where(working & (distance <= margin), fall, 0.0))
+    total = np.maximum(np.sum(raw, axis=0), np.finfo(np.float64).tiny)
+    return [each / total for each in raw]
 
 
 def finished_share(strengths: Map, width: int) -> Map:

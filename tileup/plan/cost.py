@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tileup.plan.phases import Itinerary, Phase
-from tileup.plan.samplers import Sampler
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -23,6 +20,8 @@ class Cost:
     """Area of those windows, output megapixels."""
     uniform_megapixel_steps: float
     """The same for every tile at the highest strength, with the same settings and code."""
+    exact: bool = True
+    """Whether the calls are known, or guessed for a sampler that chooses its own steps."""
 
     @property
     def saving(self) -> float:
@@ -39,20 +38,3 @@ class Cost:
             "megapixel_steps": self.megapixel_steps,
             "uniform_megapixel_steps": self.uniform_megapixel_steps,
         }
-
-
-def model_calls(itinerary: Itinerary, sampler: Sampler) -> int:
-    """Windows evaluated over a whole run."""
-    return sum(
-        len(phase.windows) * evaluations(phase, itinerary, sampler) for phase in itinerary.phases
-    )
-
-
-def evaluations(phase: Phase, itinerary: Itinerary, sampler: Sampler) -> int:
-    """Evaluations of the denoiser in one phase."""
-    return sampler.evaluations(phase.steps, to_zero=phase.stop == itinerary.schedule.steps)
-
-
-def megapixel_steps(calls: int, itinerary: Itinerary, stride: int) -> float:
-    """Area of `calls` windows in output megapixels."""
-    return calls * (itinerary.layout.window * stride) ** 2 / 1e6

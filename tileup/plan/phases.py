@@ -1,39 +1,60 @@
-"""What a run does, step by step: the padded canvas, its schedule, and the windows of each phase.
+"""What a run does, step by step: the padded canvas, its schedule, and the windows of each step.
 
-A phase is a run of sampler steps in which the set of working tiles does not change. It begins
-where a strength starts, and all stronger tiles are at work already.
+A run is one way of the sampler over the canvas; most modes make one. A phase is a part of a run in
+which the set of working tiles does not change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tileup.contracts import Box
+from tileup.plan.samplers import Sampler
 from tileup.plan.schedules import Schedule
-from tileup.plan.tiles import TilePlan
-from tileup.plan.windows import cover
+
+Windows = tuple[Box, ...]
+"""Windows that one evaluation of the denoiser computes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Steps [start, stop) of the run, with a fixed set of working tiles."""
+    """Steps [start, stop) of a run, with a fixed set of working tiles."""
 
     start: int
     """First step: index into the schedule's noise levels."""
     stop: int
     """One past the last step."""
     strengths: tuple[float, ...]
-    """Strengths of the tiles at work, strongest first; the last one starts here."""
-    windows: tuple[Box, ...]
-    """Windows that are evaluated, cells of the padded canvas."""
+    """Strengths of the tiles at work, strongest first."""
+    by_step: tuple[Windows, ...]
+    """Windows of each step, cells of the padded canvas."""
+
+    def __post_init__(self) -> None:
+        if len(self.by_step) != self.stop - self.start:
+            raise ValueError(f"{len(self.by_step)} sets of windows for {self.steps} steps")
 
     @property
     def steps(self) -> int:
         return self.stop - self.start
+
+    @property
+    def windows(self) -> Windows:
+        """Windows of all steps, each place once."""
+        return tuple(dict.fromkeys(box for windows in self.by_step for box in windows))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One way of the sampler, from its first noise level to 0."""
+
+    phases: tuple[Phase, ...]
+    """One after the other."""
+    contraction: float = 1.0
+    """The model sees the run's noise levels times this, in (0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +67,8 @@ class Layout:
     window: int
     """Side of a window."""
     margin: int
-    """Context at each side of a window; neighbours overlap by two margins."""
+    """Context at each side of a window; neighbours overlap by two margins, and strengths fade
+    into one another over one."""
 
     def padded(self, cells: NDArray[np.float64]) -> NDArray[np.float64]:
         """A map of the picture's cells, (rows, columns), on the padded canvas."""
@@ -60,8 +82,8 @@ class Itinerary:
 
     layout: Layout
     schedule: Schedule
-    phases: tuple[Phase, ...]
-    """Strongest first; together they make all the steps, one after the other."""
+    runs: tuple[Run, ...]
+    """What the sampler does; without any, nothing is sampled."""
     strengths: NDArray[np.float64]
     """Strength of each cell of the padded canvas, after merging; 0 is kept."""
 
@@ -69,37 +91,30 @@ class Itinerary:
     def sigmas(self) -> tuple[float, ...]:
         return self.schedule.sigmas
 
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Phases of all runs."""
+        return tuple(phase for run in self.runs for phase in run.phases)
+
+    @property
+    def windows(self) -> int:
+        """Places at which a window is evaluated, in any step."""
+        return len({box for phase in self.phases for box in phase.windows})
+
+    def model_calls(self, sampler: Sampler) -> int:
+        """Windows evaluated over all runs."""
+        return sum(
+            len(windows) * sampler.evaluations(1, to_zero=step + 1 == self.schedule.steps)
+            for phase in self.phases
+            for step, windows in enumerate(phase.by_step, phase.start)
+        )
+
 
 def reflected(length: int, total: int) -> NDArray[np.intp]:
     """Indices that extend `length` cells to `total` by reflection, as often as it takes."""
     if length == 1:
         return np.zeros(total, dtype=np.intp)
     return np.pad(np.arange(length), (0, max(total - length, 0)), mode="reflect")
-
-
-def make_itinerary(plan: TilePlan, schedule: Schedule, window: int, margin: int) -> Itinerary:
-    """Phases of a plan under a schedule.
-
-    Args:
-        plan: tiles and strengths.
-        schedule: made for the plan's strengths.
-        window: side of a window, cells.
-        margin: context at each side of a window, cells.
-    """
-    layout = Layout(max(plan.rows, window), max(plan.columns, window), window, margin)
-    strengths = effective(plan.denoise_map(), schedule)
-    bounds = [*schedule.starts.values(), schedule.steps]
-    working = list(schedule.starts)
-    phases = [
-        Phase(
-            start=bounds[order],
-            stop=bounds[order + 1],
-            strengths=tuple(working[: order + 1]),
-            windows=_windows(strengths >= weakest, layout),
-        )
-        for order, weakest in enumerate(working)
-    ]
-    return Itinerary(layout, schedule, tuple(phases), layout.padded(strengths))
 
 
 def effective(strengths: NDArray[np.float64], schedule: Schedule) -> NDArray[np.float64]:
@@ -110,12 +125,15 @@ def effective(strengths: NDArray[np.float64], schedule: Schedule) -> NDArray[np.
     return result
 
 
-def _windows(working: NDArray[np.bool_], layout: Layout) -> tuple[Box, ...]:
-    needed = np.zeros((layout.rows, layout.columns), dtype=np.bool_)
-    needed[: working.shape[0], : working.shape[1]] = working
-    return cover(needed, (layout.window, layout.window), layout.margin)
+def progress(sigma: float, sigmas: tuple[float, ...]) -> float:
+    """How far a run is at a noise level: the fractional index of its step, over all steps.
 
-
-def distinct_windows(phases: Sequence[Phase]) -> int:
-    """Windows of a run, each place counted once."""
-    return len({window for phase in phases for window in phase.windows})
+    Between two levels the index is linear in log sigma, below the last one linear in sigma.
+    """
+    if sigma >= sigmas[0]:
+        return 0.0
+    steps = len(sigmas) - 1
+    index = next(i for i in range(steps) if sigmas[i + 1] <= sigma)
+    high, low = sigmas[index], sigmas[index + 1]
+    part = math.log(high / sigma) / math.log(high / low) if low else (high - sigma) / high
+    return (index + part) / steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,12 +10,14 @@ from numpy.typing import NDArray
 
 from tileup.contracts import Box, ModelSpec
 from tileup.errors import UsageError
-from tileup.plan.cost import Cost, megapixel_steps, model_calls
+from tileup.plan.cost import Cost
 from tileup.plan.detail import DetailMap
-from tileup.plan.phases import Itinerary, distinct_windows, make_itinerary
+from tileup.plan.laying import LAYINGS
+from tileup.plan.modes import MODES, Canvas
+from tileup.plan.phases import Itinerary, Layout, effective
 from tileup.plan.quadtree import quadtree
 from tileup.plan.samplers import SAMPLERS, Sampler
-from tileup.plan.schedules import SCHEDULERS, Schedule, make_schedule
+from tileup.plan.schedules import SCHEDULERS, Scheduler, make_schedule
 from tileup.plan.tiles import Tile, TilePlan
 from tileup.settings import Settings, did_you_mean
 
@@ -53,7 +56,7 @@ def plan_picture(
     Raises:
         UsageError: a sampler, scheduler or window that cannot be.
     """
-    sampler = known_sampler(settings.sampler)
+    sampler = sampler_of(settings)
     plan = quadtree(
         DetailMap.of(pixels, settings.detail_metric),
         width=width,
@@ -67,42 +70,83 @@ def plan_picture(
         threshold=settings.detail_threshold,
     )
     itinerary = itinerary_of(plan, spec, settings)
-    calls = model_calls(itinerary, sampler)
-    uniform = itinerary_of(at_strength(plan, settings.max_denoise), spec, settings)
-    cost = Cost(
-        tiles=len(plan.tiles),
-        windows=distinct_windows(itinerary.phases),
-        model_calls=calls,
-        megapixel_steps=megapixel_steps(calls, itinerary, spec.stride),
-        uniform_megapixel_steps=megapixel_steps(
-            model_calls(uniform, sampler), uniform, spec.stride
-        ),
+    cost = cost_of(plan, itinerary, sampler, spec, settings)
+    return Planned(
+        plan, itinerary, sampler, cost, tuple(_warnings(itinerary, sampler, spec, settings))
     )
-    return Planned(plan, itinerary, sampler, cost, _warnings(settings, itinerary.schedule))
 
 
 def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinerary:
     """How a plan is run: schedule, phases and windows."""
-    if settings.scheduler not in SCHEDULERS:
-        raise UsageError(
-            f"scheduler {settings.scheduler!r} is not known"
-            f"{did_you_mean(settings.scheduler, list(SCHEDULERS))}"
-        )
+    mode = MODES[settings.denoise_mode]
+    strengths = plan.strengths if mode.own_starts else plan.strengths[:1]
     schedule = make_schedule(
-        spec.levels, SCHEDULERS[settings.scheduler], settings.steps, plan.strengths
+        spec.levels, known_scheduler(settings.scheduler), settings.steps, strengths
     )
     size = window_size(spec, settings)
-    return make_itinerary(plan, schedule, size.side, size.margin)
+    layout = Layout(max(plan.rows, size.side), max(plan.columns, size.side), size.side, size.margin)
+    canvas = Canvas(
+        strengths=effective(plan.denoise_map(), schedule),
+        schedule=schedule,
+        layout=layout,
+        laying=LAYINGS[settings.windows],
+        levels=spec.levels,
+        seed=settings.seed,
+    )
+    return Itinerary(layout, schedule, mode.runs(canvas), layout.padded(canvas.strengths))
 
 
-def known_sampler(name: str) -> Sampler:
-    """A sampler by name.
+def cost_of(
+    plan: TilePlan, itinerary: Itinerary, sampler: Sampler, spec: ModelSpec, settings: Settings
+) -> Cost:
+    """What an itinerary costs, beside one tile of the strongest strength."""
+    uniform = itinerary_of(
+        at_strength(plan, settings.max_denoise), spec, replace(settings, denoise_mode="schedule")
+    )
+    area = (itinerary.layout.window * spec.stride) ** 2 / 1e6
+    calls = itinerary.model_calls(sampler)
+    return Cost(
+        tiles=len(plan.tiles),
+        windows=itinerary.windows,
+        model_calls=calls,
+        megapixel_steps=calls * area,
+        uniform_megapixel_steps=uniform.model_calls(sampler) * area,
+        exact=sampler.call != "tolerance",
+    )
+
+
+def known_scheduler(name: str) -> Scheduler:
+    """A scheduler by name.
 
     Raises:
         UsageError: there is none of this name; says which is near.
     """
+    if name not in SCHEDULERS:
+        raise UsageError(f"scheduler {name!r} is not known{did_you_mean(name, list(SCHEDULERS))}")
+    return SCHEDULERS[name]
+
+
+def sampler_of(settings: Settings) -> Sampler:
+    """The sampler, if it can do what is asked of it.
+
+    Raises:
+        UsageError: there is none of this name (says which is near); or it chooses its own steps,
+            by an error over the whole canvas, where tiles start at steps of their own.
+    """
+    name, mode = settings.sampler, settings.denoise_mode
     if name not in SAMPLERS:
         raise UsageError(f"sampler {name!r} is not known{did_you_mean(name, list(SAMPLERS))}")
+    uniform = settings.min_denoise == settings.max_denoise and settings.denoise_map is None
+    if SAMPLERS[name].call == "tolerance" and not (
+        MODES[mode].any_sampler or (mode == "schedule" and uniform)
+    ):
+        others = [each for each, sampler in SAMPLERS.items() if sampler.call != "tolerance"]
+        modes = [each for each, known in MODES.items() if known.any_sampler]
+        raise UsageError(
+            f"sampler {name} chooses its own steps, by an error over the whole canvas, so"
+            f" denoise-mode {mode} cannot give tiles strengths of their own with it;"
+            f" use {', '.join(others[:-1])} or {others[-1]}, or denoise-mode {' or '.join(modes)}"
+        )
     return SAMPLERS[name]
 
 
@@ -130,16 +174,36 @@ def at_strength(plan: TilePlan, denoise: float) -> TilePlan:
     return replace(plan, tiles=(Tile(whole, depth=0, detail=detail, denoise=denoise),))
 
 
-def _warnings(settings: Settings, schedule: Schedule) -> tuple[str, ...]:
-    found: list[str] = []
+GEOMETRIC = frozenset({"karras", "exponential", "polyexponential"})
+HUGE_SIGMA = 100
+"""Above this, karras and exponential spend most steps at noise levels no weak tile starts from."""
+
+
+def _warnings(
+    itinerary: Itinerary, sampler: Sampler, spec: ModelSpec, settings: Settings
+) -> Iterator[str]:
+    schedule, mode = itinerary.schedule, settings.denoise_mode
     if settings.min_denoise == settings.max_denoise:
-        found.append(
-            f"min-denoise equals max-denoise: every tile has strength {settings.max_denoise:g}."
-        )
+        yield f"min-denoise equals max-denoise: every tile has strength {settings.max_denoise:g}."
     if schedule.merged:
         pairs = ", ".join(f"{lost:g} as {kept:g}" for lost, kept in schedule.merged.items())
-        found.append(
+        yield (
             f"This plan has more strengths than {schedule.steps} steps can keep apart; "
             f"these run as their neighbours: {pairs}."
         )
-    return tuple(found)
+    if not MODES[mode].exact:
+        yield f"denoise-mode {mode} is an approximation: it is not per-tile denoise."
+    for run in itinerary.runs:
+        below = sum(0 < s * run.contraction < spec.levels.sigma_min for s in schedule.sigmas)
+        if below and run.contraction < 1:
+            yield (
+                f"strength {run.phases[0].strengths[0]:g}: {below} of {schedule.steps} steps fall"
+                f" below the lowest noise level that the model knows ({spec.levels.sigma_min:g})."
+            )
+    if settings.scheduler in GEOMETRIC and max(schedule.sigmas, default=0) > HUGE_SIGMA:
+        yield (
+            f"{settings.scheduler} starts from noise level {schedule.sigmas[0]:g} here and"
+            f" leaves few steps for details; sgm_uniform does not."
+        )
+    if sampler.call == "tolerance":
+        yield f"{sampler.name} chooses its own steps: --steps is ignored, the cost is a guess."

@@ -37,6 +37,21 @@ class SampleFunction(Protocol):
     ) -> Tensor: ...
 
 
+class RangedFunction(Protocol):
+    """A `sample_*` function that takes the two ends of the noise levels."""
+
+    def __call__(
+        self,
+        model: object,
+        x: Tensor,
+        sigma_min: float,
+        sigma_max: float,
+        *,
+        disable: bool,
+        **options: object,
+    ) -> Tensor: ...
+
+
 class _BrownianTree(Protocol):
     def __call__(
         self, x: Tensor, sigma_min: float, sigma_max: float, seed: int
@@ -46,6 +61,11 @@ class _BrownianTree(Protocol):
 def sample_function(name: str) -> SampleFunction:
     """k-diffusion's `sample_<name>`."""
     return cast(SampleFunction, getattr(_sampling(), f"sample_{name}"))
+
+
+def ranged_function(name: str) -> RangedFunction:
+    """k-diffusion's `sample_<name>`, for dpm_fast and dpm_adaptive."""
+    return cast(RangedFunction, getattr(_sampling(), f"sample_{name}"))
 
 
 def brownian_tree(x: Tensor, sigma_min: float, sigma_max: float, seed: int) -> NoiseSampler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,13 +11,26 @@ from torch import Tensor
 from tileup.contracts import Box, Denoiser
 from tileup.tiling.weights import normalised
 
+Windows = Sequence[Box]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A window of one canvas of the batch."""
+
+    row: int
+    """Which canvas."""
+    box: Box
+    weight: Tensor
+    """How much it counts in each of its cells, shape (h, w)."""
+
 
 class TiledDenoiser:
     """Evaluates windows in batches and blends their x0; cells in no window come out as 0.
 
     Args:
         denoiser: predicts x0 of windows.
-        windows: boxes of one shape on the canvas.
+        canvases: windows of each canvas of the batch, boxes of one shape.
         raw: weight of a window before normalisation, shape (h, w).
         height, width: cells of the canvas.
         batch: windows evaluated at once; the result does not depend on it beyond rounding.
@@ -26,7 +40,7 @@ class TiledDenoiser:
     def __init__(
         self,
         denoiser: Denoiser,
-        windows: Sequence[Box],
+        canvases: Sequence[Windows],
         raw: Tensor,
         *,
         height: int,
@@ -35,24 +49,59 @@ class TiledDenoiser:
         on_windows: Callable[[int], None] | None = None,
     ) -> None:
         self.denoiser = denoiser
-        self.windows = windows
-        self.weights = normalised(windows, raw, height, width)
+        self.placed = [
+            Placed(row, box, weight)
+            for row, windows in enumerate(canvases)
+            for box, weight in zip(windows, normalised(windows, raw, height, width), strict=True)
+        ]
         self.batch = batch
         self.on_windows = on_windows
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """x0 of a canvas, shape (1, C, H, W), at one noise level, shape (1,)."""
+        """x0 of the canvases, shape (N, C, H, W), each at its own noise level, shape (N,)."""
         blended = torch.zeros_like(x)
-        for chosen, weights in self._batches():
-            crops = torch.cat([x[..., *box.index] for box in chosen])
-            denoised = self.denoiser(crops, sigma.expand(len(chosen)), chosen)
-            for row, (box, weight) in enumerate(zip(chosen, weights, strict=True)):
-                blended[..., *box.index] += denoised[row] * weight.to(x)
+        for chosen in self._batches():
+            rows = [each.row for each in chosen]
+            crops = torch.stack([x[each.row][..., *each.box.index] for each in chosen])
+            x0 = self.denoiser(crops, sigma[rows], [each.box for each in chosen])
+            for each, denoised in zip(chosen, x0, strict=True):
+                blended[each.row][..., *each.box.index] += denoised * each.weight.to(x)
             if self.on_windows is not None:
                 self.on_windows(len(chosen))
         return blended
 
-    def _batches(self) -> Iterator[tuple[Sequence[Box], Sequence[Tensor]]]:
-        for start in range(0, len(self.windows), self.batch):
-            part = slice(start, start + self.batch)
-            yield self.windows[part], self.weights[part]
+    def _batches(self) -> Iterator[Sequence[Placed]]:
+        for start in range(0, len(self.placed), self.batch):
+            yield self.placed[start : start + self.batch]
+
+
+class SteppedDenoiser:
+    """A tiled denoiser whose windows may differ from step to step.
+
+    Args:
+        make: makes the tiled denoiser of given windows of each canvas.
+        by_step: for each canvas, its windows in each step.
+        order: evaluations in each step; the last step may take fewer.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Sequence[Windows]], TiledDenoiser],
+        by_step: Sequence[Sequence[Windows]],
+        order: int,
+    ) -> None:
+        self.make = make
+        self.steps = list(zip(*by_step, strict=True))
+        self.order = order
+        self.evaluations = 0
+        self.windows: tuple[Windows, ...] | None = None
+        self.tiled: TiledDenoiser | None = None
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """As `TiledDenoiser`; samplers that choose their own steps go through the steps' windows
+        again and again."""
+        windows = self.steps[self.evaluations // self.order % len(self.steps)]
+        self.evaluations += 1
+        if self.tiled is None or windows != self.windows:
+            self.windows, self.tiled = windows, self.make(windows)
+        return self.tiled(x, sigma)

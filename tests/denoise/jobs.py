@@ -1,0 +1,102 @@
+"""Jobs on small canvases, and the plain img2img runs to hold them against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tests.doubles import LEVELS
+from tests.plan.test_phases import itinerary, stripes
+from tileup.contracts import Box, Denoiser
+from tileup.denoise.job import Job
+from tileup.plan.phases import Itinerary, Layout, Phase
+from tileup.plan.samplers import Sampler
+from tileup.sampling.noise import canvas_noise, noise_sampler
+from tileup.sampling.steps import sample
+from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
+from tileup.tiling.weights import window_weight
+
+SIDE = 16
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """Denoisers over the windows of phases."""
+
+    denoiser: Denoiser
+    layout: Layout
+
+    def __call__(self, phases: Sequence[Phase], order: int) -> SteppedDenoiser:
+        def make(canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
+            return TiledDenoiser(
+                self.denoiser,
+                canvases,
+                window_weight("feather", SIDE, SIDE, 2 * self.layout.margin),
+                height=self.layout.rows,
+                width=self.layout.columns,
+                batch=2,
+            )
+
+        return SteppedDenoiser(make, [phase.by_step for phase in phases], order)
+
+
+def itinerary_of(
+    strengths: list[float],
+    scheduler: str = "sgm_uniform",
+    steps: int = 8,
+    margin: int = 0,
+    mode: str = "schedule",
+    windows: str = "cover",
+) -> Itinerary:
+    """Square tiles side by side."""
+    return itinerary(
+        stripes(strengths, SIDE),
+        scheduler=scheduler,
+        steps=steps,
+        margin=margin,
+        mode=mode,
+        windows=windows,
+    )
+
+
+def job_of(itinerary: Itinerary, sampler: Sampler, denoiser: Denoiser, seed: int = 7) -> Job:
+    """Random source and noise in float64."""
+    generator = torch.Generator().manual_seed(1)
+    layout = itinerary.layout
+    source = torch.rand(1, 2, layout.rows, layout.columns, generator=generator).double()
+    return Job(
+        itinerary,
+        sampler,
+        Windowed(denoiser, layout),
+        source,
+        noise=canvas_noise(source, *source.shape[-2:], seed=seed),
+        seed=seed,
+        step_noise=noise_sampler(sampler.noise, source, itinerary.sigmas or (1.0,), seed),
+    )
+
+
+def plain(job: Job, denoiser: Denoiser, strength: float) -> Tensor:
+    """An untiled img2img run of one strength on the same noise levels: what everybody does."""
+    first = job.itinerary.schedule.starts[strength]
+    sigmas = job.itinerary.sigmas[first:]
+
+    def untiled(x: Tensor, sigma: Tensor) -> Tensor:
+        return denoiser(x, sigma, ())
+
+    return sample(
+        job.sampler,
+        untiled,
+        job.noised(sigmas[0]),
+        sigmas,
+        first=first,
+        of=job.itinerary.schedule.steps,
+        seed=job.seed,
+        noise=job.step_noise,
+        options=job.options,
+    )
+
+
+__all__ = ["LEVELS", "SIDE", "Windowed", "itinerary_of", "job_of", "plain"]
