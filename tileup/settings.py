@@ -183,6 +183,10 @@ def _check_skips(s: Settings) -> None:
         _within("skip-below", s.skip_below, 0, 1)
     if s.budget is not None:
         _require(0 < s.budget <= 1, f"budget must be above 0 and at most 1, got {s.budget:g}")
+        _require(
+            s.detail_threshold == "auto",
+            "budget chooses the detail threshold itself: give one of the two",
+        )
 
 
 def _check_plan(s: Settings) -> None:

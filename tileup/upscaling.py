@@ -20,12 +20,12 @@ from tileup.denoise.strength import finished_share
 from tileup.errors import TileupError
 from tileup.images.enlarging import enlarge
 from tileup.images.picture import Picture
-from tileup.images.sizes import output_size
 from tileup.images.writing import to_image
 from tileup.plan.cost import Cost
 from tileup.plan.phases import Phase, reflected
-from tileup.plan.planning import Planned, plan_picture
+from tileup.plan.planning import Planned
 from tileup.plan.tiles import TilePlan
+from tileup.preparing import prepare
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import Options
 from tileup.settings import Settings
@@ -80,9 +80,9 @@ def upscale_picture(
     """
     clock = Clock()
     with clock("plan"):
-        width, height = output_size(picture.width, picture.height, settings)
-        planned = plan_picture(picture.pixels, width, height, model.spec, settings)
+        planned = prepare(picture, model.spec, settings)
     with clock("enlarge"):
+        width, height = planned.plan.width, planned.plan.height
         enlarged = enlarge(picture, width, height)
     if not planned.plan.strengths:
         return Upscaled(enlarged, planned, clock.seconds)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tileup.plan.levels import TableLevels
+from tileup.plan.levels import FlowLevels, TableLevels, training_levels
 
 GEOMETRIC = TableLevels((0.0, 1.0), (0.008, 0.7))
 
@@ -39,3 +39,24 @@ def test_a_table_that_is_none_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="noise table"):
         TableLevels(times, sigmas)
+
+
+def test_the_training_table_of_stable_diffusion() -> None:
+    levels = training_levels()
+    assert levels.sigma_min == pytest.approx(0.02917, abs=1e-5)
+    assert levels.sigma_max == pytest.approx(14.6146, abs=1e-4)
+    assert len(levels.times) == 1000
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, float(np.exp(1.15))])
+def test_flow_times_become_noise_levels(shift: float) -> None:
+    levels = FlowLevels(shift)
+    strengths = np.linspace(0, 1, 21)
+    sigmas = levels.sigma(strengths)
+    assert (np.diff(sigmas) > 0).all()
+    np.testing.assert_allclose(levels.denoise(sigmas), strengths, atol=1e-9)
+    assert levels.sigma_max == pytest.approx(1e4 - 1)
+    assert levels.sigma_min == pytest.approx(0.001 / 0.999)
+    middle = sigmas / (1 + sigmas)
+    expected = shift * strengths / (1 + (shift - 1) * strengths)
+    np.testing.assert_allclose(middle, expected, atol=1.2e-3)

@@ -92,6 +92,75 @@ def test_normal_ends_at_the_lowest_noise_level() -> None:
     np.testing.assert_allclose(schedule.sigmas[:-1], expected, rtol=1e-12)
 
 
+TOP = float(LEVELS.sigma(np.array([1.0]))[0])
+
+
+def test_vp_is_k_diffusions_where_that_has_a_range() -> None:
+    """k-diffusion's runs from t = 1 to 0.001; a table with those ends must give the same."""
+    theirs = kdiffusion._sampling().get_sigmas_vp(12).double().numpy()
+    levels = TableLevels((0.0, 1.0), (float(theirs[-2]), float(theirs[0])))
+    ours = make_schedule(levels, SCHEDULERS["vp"], 12, [1.0]).sigmas
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_laplace_is_the_published_quantile() -> None:
+    """sigma = exp(mu - b * sign(0.5 - x) * log(1 - 2 |0.5 - x|)), x rising from 0 to 1, falling
+    noise; between the shares of the two ends."""
+    from scipy.stats import laplace
+
+    sigmas = np.array(make_schedule(LEVELS, SCHEDULERS["laplace"], 9, [1.0]).sigmas[:-1])
+    shares = laplace(scale=0.5).cdf(np.log(sigmas))
+    np.testing.assert_allclose(np.diff(shares), np.diff(shares)[0], rtol=1e-9)
+    np.testing.assert_allclose(sigmas[[0, -1]], [LEVELS.sigma_max, LEVELS.sigma_min], rtol=1e-9)
+    # and it keeps its digits at the ends of the widest families, such as flow up to s = 0.9999
+    wide = TableLevels((0.0, 1.0), (1e-4, 1e4))
+    far = make_schedule(wide, SCHEDULERS["laplace"], 3, [1.0]).sigmas
+    assert far[0] == pytest.approx(1e4, rel=1e-6)
+    assert far[1] == pytest.approx(1.0)
+    assert far[2] == pytest.approx(1e-4, rel=1e-6)
+
+
+def test_beta_is_the_published_quantile_of_time() -> None:
+    from scipy.stats import beta
+
+    sigmas = make_schedule(LEVELS, SCHEDULERS["beta"], 7, [1.0]).sigmas
+    times = beta.ppf(1 - np.arange(7) / 7, 0.6, 0.6)
+    np.testing.assert_allclose(sigmas[:-1], LEVELS.sigma(times), rtol=1e-6)
+
+
+def test_linear_quadratic_is_the_limit_of_the_published_steps() -> None:
+    """The published rule for N steps, half of them linear, threshold 0.025."""
+    steps, threshold = 2000, 0.025
+    half = steps // 2
+    difference = half - threshold * steps
+    quadratic = difference / (half * (steps - half) ** 2)
+    linear = threshold / half - 2 * difference / (steps - half) ** 2
+    constant = quadratic * half**2
+    published = [i * threshold / half for i in range(half)]
+    published += [quadratic * i**2 + linear * i + constant for i in range(half, steps)]
+    sigmas = make_schedule(LEVELS, SCHEDULERS["linear_quadratic"], steps, [1.0]).sigmas
+    np.testing.assert_allclose(sigmas[:-1], TOP * (1 - np.array(published)), atol=1e-9 * TOP)
+
+
+def test_kl_optimal_is_uniform_in_the_arc_tangent() -> None:
+    sigmas = make_schedule(LEVELS, SCHEDULERS["kl_optimal"], 9, [1.0]).sigmas
+    steps = np.diff(np.arctan(sigmas[:-1]))
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
+    assert sigmas[-2] == pytest.approx(LEVELS.sigma_min)
+
+
+def test_simple_and_ddim_uniform_read_a_table_of_a_thousand_times() -> None:
+    """Against the tables themselves: rows -(1 + int(i * T / N)), and every T // N-th from 1."""
+    table = LEVELS.sigma(np.linspace(0, 1, 1000))
+    simple = [table[-(1 + int(i * 1000 / 20))] for i in range(20)]
+    sigmas = make_schedule(LEVELS, SCHEDULERS["simple"], 20, [1.0]).sigmas
+    np.testing.assert_allclose(sigmas[:-1], simple, rtol=0.02)
+    ddim = table[1::1000 // 20][::-1]
+    top = 951 / 999  # the table's first row is not the top of the noise
+    sigmas = make_schedule(LEVELS, SCHEDULERS["ddim_uniform"], 20, [top]).sigmas
+    np.testing.assert_allclose(sigmas[:-1], ddim, rtol=1e-6)
+
+
 def test_without_strengths_there_is_nothing_to_sample() -> None:
     assert make_schedule(LEVELS, SCHEDULERS["karras"], 8, []).steps == 0
 

@@ -50,3 +50,59 @@ class TableLevels:
     def denoise(self, sigma: NDArray[np.float64]) -> NDArray[np.float64]:
         """Strength of each noise level, clamped to [0, 1]."""
         return np.interp(np.log(sigma), np.log(self.sigmas), self.times)
+
+
+def training_levels(
+    *, beta_start: float = 0.00085, beta_end: float = 0.012, rows: int = 1000
+) -> TableLevels:
+    """Noise levels of an eps or v model, from its training.
+
+    The betas are linear in their square roots, and sigma^2 = (1 - a) / a with a the product of
+    1 - beta: Rombach et al. (2022), arXiv 2112.10752. The defaults are those of SD 1, SD 2 and
+    SDXL: 0.0292 to 14.61.
+    """
+    betas = np.linspace(beta_start**0.5, beta_end**0.5, rows) ** 2
+    left = np.cumprod(1 - betas)
+    sigmas = np.sqrt((1 - left) / left)
+    return TableLevels(tuple(np.linspace(0, 1, rows).tolist()), tuple(sigmas.tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class FlowLevels:
+    """Noise levels of a rectified flow, in variance-exploding terms.
+
+    With flow time s the picture is `(1 - s) * x0 + s * noise`; divided by 1 - s it is
+    `x0 + sigma * noise` with `sigma = s / (1 - s)`. Denoise is the time before shifting.
+    """
+
+    shift: float
+    """s = shift * d / (1 + (shift - 1) * d), at least 1: 3 for SD 3, e^mu for FLUX dev."""
+    highest: float = 1 - 1e-4
+    """The flow time that strength 1 stands for; at 1 itself sigma would be infinite."""
+    lowest: float = 1e-3
+    """The flow time that stands for strength 0: a thousandth, as in training."""
+
+    @property
+    def sigma_min(self) -> float:
+        return float(self.sigma(np.zeros(1))[0])
+
+    @property
+    def sigma_max(self) -> float:
+        return float(self.sigma(np.ones(1))[0])
+
+    def sigma(self, denoise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Noise level of each strength in [0, 1]."""
+        low, high = self._unshifted(self.lowest), self._unshifted(self.highest)
+        time = low + denoise * (high - low)
+        flow = self.shift * time / (1 + (self.shift - 1) * time)
+        return flow / (1 - flow)
+
+    def denoise(self, sigma: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Strength of each noise level, clamped to [0, 1]."""
+        low, high = self._unshifted(self.lowest), self._unshifted(self.highest)
+        flow = sigma / (1 + sigma)
+        time = flow / (self.shift - (self.shift - 1) * flow)
+        return np.clip((time - low) / (high - low), 0.0, 1.0)
+
+    def _unshifted(self, flow: float) -> float:
+        return flow / (self.shift - (self.shift - 1) * flow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -12,10 +13,11 @@ from tileup.contracts import Box, ModelSpec
 from tileup.errors import UsageError
 from tileup.plan.cost import Cost
 from tileup.plan.detail import DetailMap
+from tileup.plan.edits import Drawn, edited
 from tileup.plan.laying import LAYINGS
 from tileup.plan.modes import MODES, Canvas
 from tileup.plan.phases import Itinerary, Layout, effective
-from tileup.plan.quadtree import quadtree
+from tileup.plan.quadtree import NOISE_FLOOR, quadtree
 from tileup.plan.samplers import SAMPLERS, Sampler
 from tileup.plan.schedules import SCHEDULERS, Scheduler, make_schedule
 from tileup.plan.tiles import Tile, TilePlan
@@ -42,8 +44,84 @@ class WindowSize:
     margin: int
 
 
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans one picture, at any threshold."""
+
+    detail: DetailMap
+    width: int
+    height: int
+    spec: ModelSpec
+    settings: Settings
+    sampler: Sampler
+    drawn: Drawn
+
+    def tiles(self, threshold: float | str) -> TilePlan:
+        """The edited plan at a detail threshold."""
+        settings, detail = self.settings, self.detail
+        plan = quadtree(
+            detail,
+            width=self.width,
+            height=self.height,
+            scale=(self.width * self.height / (detail.width * detail.height)) ** 0.5,
+            stride=self.spec.stride,
+            tile=settings.tile,
+            min_tile=settings.min_tile,
+            min_denoise=settings.min_denoise,
+            max_denoise=settings.max_denoise,
+            threshold=threshold,
+        )
+        return edited(plan, settings, self.drawn)
+
+    def planned(self, plan: TilePlan, *more: str) -> Planned:
+        """How a plan is run, and what that costs."""
+        itinerary = itinerary_of(plan, self.spec, self.settings)
+        cost = cost_of(plan, itinerary, self.sampler, self.spec, self.settings)
+        warnings = _warnings(itinerary, self.sampler, self.spec, self.settings)
+        return Planned(plan, itinerary, self.sampler, cost, (*warnings, *more))
+
+    def within(self, budget: float) -> Planned:
+        """The plan with most detail whose cost is at most a share of uniform max denoise.
+
+        A search on the plan alone: the cost falls as the threshold rises. If even whole roots
+        cost more, they are planned, with a warning that says what can be reached.
+        """
+        floor = NOISE_FLOOR[self.settings.detail_metric]
+        finest = self.tiles(0.0)
+        top = max(2 * floor, *(tile.detail for tile in finest.tiles)) * 1.01
+        best = self.planned(self.tiles(top))
+        if _share(best) > budget:
+            return self.planned(
+                best.plan,
+                f"A budget of {budget:.0%} cannot be reached; the cheapest plan of this picture"
+                f" costs {_share(best):.0%}. A lower --min-denoise or --skip-larger costs less.",
+            )
+        low, high = math.log(floor), math.log(top)
+        for _ in range(BUDGET_STEPS):
+            middle = (low + high) / 2
+            plan = self.planned(self.tiles(math.exp(middle)))
+            if _share(plan) <= budget:
+                best, high = plan, middle
+            else:
+                low = middle
+        return best
+
+
+BUDGET_STEPS = 14
+"""Halvings of the range of thresholds, on a log scale: to a part in a thousand."""
+
+
+def _share(planned: Planned) -> float:
+    return 1 - planned.cost.saving
+
+
 def plan_picture(
-    pixels: NDArray[np.float32], width: int, height: int, spec: ModelSpec, settings: Settings
+    pixels: NDArray[np.float32],
+    width: int,
+    height: int,
+    spec: ModelSpec,
+    settings: Settings,
+    drawn: Drawn | None = None,
 ) -> Planned:
     """Plan one picture.
 
@@ -52,28 +130,23 @@ def plan_picture(
         width, height: size of the output, pixels.
         spec: the model that will be used.
         settings: everything else.
+        drawn: mask and map, already read.
 
     Raises:
         UsageError: a sampler, scheduler or window that cannot be.
     """
-    sampler = sampler_of(settings)
-    plan = quadtree(
+    planner = Planner(
         DetailMap.of(pixels, settings.detail_metric),
-        width=width,
-        height=height,
-        scale=(width * height / (pixels.shape[1] * pixels.shape[0])) ** 0.5,
-        stride=spec.stride,
-        tile=settings.tile,
-        min_tile=settings.min_tile,
-        min_denoise=settings.min_denoise,
-        max_denoise=settings.max_denoise,
-        threshold=settings.detail_threshold,
+        width,
+        height,
+        spec,
+        settings,
+        sampler_of(settings),
+        drawn or Drawn(),
     )
-    itinerary = itinerary_of(plan, spec, settings)
-    cost = cost_of(plan, itinerary, sampler, spec, settings)
-    return Planned(
-        plan, itinerary, sampler, cost, tuple(_warnings(itinerary, sampler, spec, settings))
-    )
+    if settings.budget is not None:
+        return planner.within(settings.budget)
+    return planner.planned(planner.tiles(settings.detail_threshold))
 
 
 def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinerary:

@@ -11,6 +11,7 @@ index, and u is warped piecewise linearly through these knots: no level moves, p
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,6 +77,82 @@ def _exponential(
     return top * (bottom / top) ** u
 
 
+def _vp(levels: NoiseLevels, strongest: float, u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Uniform in the time of the continuous VP process, beta from 0.1 to 20.
+
+    Song et al. (2021), arXiv 2011.13456: sigma(t)^2 + 1 = exp(9.95 t^2 + 0.1 t). k-diffusion's own
+    function takes no range of sigma; here t runs between the times of the two ends.
+    """
+    ends = np.log1p(np.square(_ends(levels, strongest)))
+    start, stop = (-0.1 + np.sqrt(0.01 + 2 * 19.9 * ends)) / 19.9
+    t = start + u * (stop - start)
+    return np.sqrt(np.expm1(19.9 * t**2 / 2 + 0.1 * t))
+
+
+def _laplace(levels: NoiseLevels, strongest: float, u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log sigma as the quantiles of a Laplace distribution, mean 0, scale 0.5, between the ends.
+
+    Hang et al. (2024), arXiv 2407.03297: many steps in the middle. The installed k-diffusion has
+    no such function.
+    """
+    law = LaplaceLaw(scale=0.5)
+    top, bottom = (law.share(math.log(end)) for end in _ends(levels, strongest))
+    return np.exp(law.quantile(top + u * (bottom - top)))
+
+
+@dataclass(frozen=True, slots=True)
+class LaplaceLaw:
+    """A Laplace distribution around 0."""
+
+    scale: float
+
+    def share(self, value: float) -> float:
+        """Distribution function less a half: -1/2 far below, 1/2 far above."""
+        return math.copysign(0.5 * -math.expm1(-abs(value) / self.scale), value)
+
+    def quantile(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The inverse of `share`."""
+        return -self.scale * np.sign(share) * np.log1p(-2 * np.abs(share))
+
+
+def _ddim_uniform(
+    levels: NoiseLevels, strongest: float, u: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Uniform in time, ending one of a thousand training steps above the lowest noise level."""
+    last = min(1 / 999, strongest / 2)
+    return levels.sigma(strongest + u * (last - strongest))
+
+
+def _beta(levels: NoiseLevels, strongest: float, u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times as quantiles of a Beta(0.6, 0.6) distribution: many steps at both ends.
+
+    Lee et al. (2024), arXiv 2407.12173.
+    """
+    from scipy.special import betaincinv  # pyright: ignore[reportMissingTypeStubs]
+
+    return levels.sigma(strongest * np.asarray(betaincinv(0.6, 0.6, 1 - u)))
+
+
+def _linear_quadratic(
+    levels: NoiseLevels, strongest: float, u: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Sigma falls linearly by a fortieth in the first half, then by a parabola to 0.
+
+    The limit of many steps of genmo's schedule for Mochi; value and slope meet in the middle.
+    """
+    top, _ = _ends(levels, strongest)
+    parabola = 3.8 * u**2 - 3.75 * u + 0.95
+    return top * (1 - np.where(u < 0.5, 0.05 * u, parabola))
+
+
+def _kl_optimal(
+    levels: NoiseLevels, strongest: float, u: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Uniform in the arc tangent of sigma: Sabour et al. (2024), arXiv 2404.14507, theorem 3.1."""
+    top, bottom = np.arctan(_ends(levels, strongest))
+    return np.tan(top + u * (bottom - top))
+
+
 def _ends(levels: NoiseLevels, strongest: float) -> tuple[float, float]:
     return float(levels.sigma(np.array([strongest]))[0]), levels.sigma_min
 
@@ -89,6 +166,14 @@ SCHEDULERS: Mapping[str, Scheduler] = {
         Scheduler("exponential", _exponential, reaches_source=False),
         # k-diffusion's polyexponential with its default rho of 1 is the exponential one.
         Scheduler("polyexponential", _exponential, reaches_source=False),
+        Scheduler("vp", _vp, reaches_source=False),
+        Scheduler("laplace", _laplace, reaches_source=False),
+        # Reads off every N-th row of a table of time: without the rounding, uniform in time.
+        Scheduler("simple", _uniform, reaches_source=True),
+        Scheduler("ddim_uniform", _ddim_uniform, reaches_source=False),
+        Scheduler("beta", _beta, reaches_source=True),
+        Scheduler("linear_quadratic", _linear_quadratic, reaches_source=True),
+        Scheduler("kl_optimal", _kl_optimal, reaches_source=False),
     )
 }
 """By name. `sgm_uniform` and `normal` differ in the last point: `normal` spends it on sigma_min."""

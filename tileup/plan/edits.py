@@ -1,0 +1,159 @@
+"""Edits of a plan: strengths by another rule, tiles skipped, masks and maps drawn by hand.
+
+Each function takes a plan and gives a plan. A kept tile has strength 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tileup.contracts import Box
+from tileup.plan.tiles import Tile, TilePlan
+from tileup.settings import Settings, parse_extent
+
+MAX_LEVELS = 8
+"""Distinct strengths that a map or a metric is reduced to: each costs a start of its own."""
+MAP_PIXELS = 8
+"""Side of the squares that a denoise map is averaged over, output pixels."""
+
+Grey = NDArray[np.float32]
+"""A picture of one channel in [0, 1], any size, shape (H, W)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Pictures that edit a plan by hand."""
+
+    mask: Grey | None = None
+    """White parts are kept."""
+    denoise_map: Grey | None = None
+    """Grey is the strength."""
+
+
+def edited(plan: TilePlan, settings: Settings, drawn: Drawn) -> TilePlan:
+    """All edits that the settings ask for, in this order: rule, map, skips, mask."""
+    plan = by_rule(plan, settings)
+    if drawn.denoise_map is not None:
+        plan = with_map(plan, drawn.denoise_map)
+    plan = skipped(plan, settings)
+    return with_mask(plan, drawn.mask) if drawn.mask is not None else plan
+
+
+def by_rule(plan: TilePlan, settings: Settings) -> TilePlan:
+    """Strengths by detail or by area in place of depth.
+
+    By detail: linear up to the threshold, in at most MAX_LEVELS steps. By area, as in the
+    quadtree lineage: `min + (max - min) * (1 - area / largest area)`, with the areas that tiles
+    would have if the canvas did not clip them.
+    """
+    low, high = settings.min_denoise, settings.max_denoise
+    if settings.denoise_by == "depth":
+        return plan
+    if settings.denoise_by == "detail":
+        unit = max(plan.threshold, 1e-9)
+        steps = MAX_LEVELS - 1
+        ways = [round(min(tile.detail / unit, 1) * steps) / steps for tile in plan.tiles]
+    else:
+        shallowest = min(tile.depth for tile in plan.tiles)
+        ways = [1 - 0.25 ** (tile.depth - shallowest) for tile in plan.tiles]
+    return _with_strengths(plan, [low + (high - low) * way for way in ways])
+
+
+def skipped(plan: TilePlan, settings: Settings) -> TilePlan:
+    """Tiles below or above a size, or below a strength, kept.
+
+    A tile's size is the side it would have if the canvas did not clip it.
+    """
+    smaller = _limit(settings.skip_smaller, settings.tile, "skip-smaller", 0.0)
+    larger = _limit(settings.skip_larger, settings.tile, "skip-larger", np.inf)
+    weaker = settings.skip_below or 0.0
+
+    def strength(tile: Tile) -> float:
+        side = settings.tile / 2**tile.depth
+        kept = side < smaller or side > larger or tile.denoise < weaker
+        return 0.0 if kept else tile.denoise
+
+    return _with_strengths(plan, [strength(tile) for tile in plan.tiles])
+
+
+def _limit(text: str | None, largest: int, name: str, default: float) -> float:
+    if text is None:
+        return default
+    number, percent = parse_extent(name, text)
+    return number * largest / 100 if percent else number
+
+
+def with_mask(plan: TilePlan, mask: Grey) -> TilePlan:
+    """Cells under the white half of a mask kept; tiles are cut along its edge."""
+    keep = _resampled(mask, plan.rows, plan.columns) >= 0.5
+    return cut(plan, np.where(keep, 0.0, plan.denoise_map()))
+
+
+def with_map(plan: TilePlan, grey: Grey) -> TilePlan:
+    """Strengths read off a picture, in at most MAX_LEVELS distinct ones."""
+    block = max(MAP_PIXELS // plan.stride, 1)
+    rows, columns = -(-plan.rows // block), -(-plan.columns // block)
+    coarse = quantised(_resampled(grey, rows, columns))
+    cells = coarse.repeat(block, axis=0).repeat(block, axis=1)
+    return cut(plan, cells[: plan.rows, : plan.columns])
+
+
+def quantised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """At most MAX_LEVELS distinct strengths, evenly from the lowest to the highest."""
+    rounded = values.round(6)
+    if len(np.unique(rounded)) <= MAX_LEVELS:
+        return rounded
+    low, high = float(values.min()), float(values.max())
+    steps = MAX_LEVELS - 1
+    return (low + np.rint((values - low) / (high - low) * steps) / steps * (high - low)).round(6)
+
+
+def _resampled(grey: Grey, rows: int, columns: int) -> NDArray[np.float64]:
+    """A picture averaged onto a grid; where the grid is finer, its nearest pixel."""
+    image = Image.fromarray(np.ascontiguousarray(grey, dtype=np.float32))
+    resized = image.resize((columns, rows), Image.Resampling.BOX)
+    return np.clip(np.asarray(resized, dtype=np.float64), 0, 1)
+
+
+def cut(plan: TilePlan, strengths: NDArray[np.float64]) -> TilePlan:
+    """A plan with the given strength in every cell; tiles are cut in four until they are even.
+
+    Args:
+        plan: whose tiles to start from.
+        strengths: shape (rows, columns), in [0, 1].
+    """
+    tiles = tuple(piece for tile in plan.tiles for piece in _pieces(tile, strengths))
+    return replace(plan, tiles=tuple(sorted(tiles, key=lambda tile: (tile.box.top, tile.box.left))))
+
+
+def _pieces(tile: Tile, strengths: NDArray[np.float64]) -> Iterator[Tile]:
+    inside = strengths[tile.box.index]
+    if inside.min() == inside.max():
+        yield replace(tile, denoise=float(inside[0, 0]))
+        return
+    for box in _quarters(tile.box):
+        yield from _pieces(replace(tile, box=box, depth=tile.depth + 1), strengths)
+
+
+def _quarters(box: Box) -> Iterator[Box]:
+    """Up to four parts of a box of more than one cell."""
+    rows = (box.top, box.top + (box.height + 1) // 2, box.bottom)
+    columns = (box.left, box.left + (box.width + 1) // 2, box.right)
+    for top, bottom in itertools.pairwise(rows):
+        for left, right in itertools.pairwise(columns):
+            if top < bottom and left < right:
+                yield Box(top, left, bottom, right)
+
+
+def _with_strengths(plan: TilePlan, strengths: list[float]) -> TilePlan:
+    tiles = (
+        replace(tile, denoise=round(strength, 6))
+        for tile, strength in zip(plan.tiles, strengths, strict=True)
+    )
+    return replace(plan, tiles=tuple(tiles))

@@ -1,0 +1,46 @@
+"""A picture and settings become a plan: sizes, and the pictures that edit the plan by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tileup.contracts import ModelSpec
+from tileup.errors import InputError, UsageError
+from tileup.images.picture import Picture
+from tileup.images.reading import open_picture
+from tileup.images.sizes import output_size
+from tileup.plan.edits import Drawn, Grey
+from tileup.plan.planning import Planned, plan_picture
+from tileup.settings import Settings
+
+
+def prepare(picture: Picture, spec: ModelSpec, settings: Settings) -> Planned:
+    """Everything that will be done to a picture, without a model and without torch.
+
+    Raises:
+        UsageError: the settings do not go together, or a mask or map cannot be read.
+    """
+    width, height = output_size(picture.width, picture.height, settings)
+    return plan_picture(picture.pixels, width, height, spec, settings, read_drawn(settings))
+
+
+def read_drawn(settings: Settings) -> Drawn:
+    """The mask and the denoise map that the settings name.
+
+    Raises:
+        UsageError: a file is missing or no picture.
+    """
+    limit = settings.max_input_pixels
+    return Drawn(
+        mask=_grey("mask", settings.mask, limit),
+        denoise_map=_grey("denoise-map", settings.denoise_map, limit),
+    )
+
+
+def _grey(name: str, path: str | None, max_pixels: int) -> Grey | None:
+    if path is None:
+        return None
+    try:
+        return open_picture(Path(path), max_pixels).pixels.mean(axis=2)
+    except InputError as error:
+        raise UsageError(f"{name}: {error}") from error
