@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.doubles import LEVELS
 from tests.plan.test_phases import itinerary, stripes
-from tileup.contracts import Box, Denoiser
+from tileup.contracts import Box, Denoiser, NoiseLevels
 from tileup.denoise.job import Job
 from tileup.plan.phases import Itinerary, Layout, Phase
 from tileup.plan.samplers import Sampler
@@ -50,6 +50,8 @@ def itinerary_of(
     margin: int = 0,
     mode: str = "schedule",
     windows: str = "cover",
+    strongest: float | None = None,
+    levels: NoiseLevels = LEVELS,
 ) -> Itinerary:
     """Square tiles side by side."""
     return itinerary(
@@ -59,6 +61,8 @@ def itinerary_of(
         margin=margin,
         mode=mode,
         windows=windows,
+        strongest=strongest,
+        levels=levels,
     )
 
 
@@ -97,6 +101,3 @@ def plain(job: Job, denoiser: Denoiser, strength: float) -> Tensor:
         noise=job.step_noise,
         options=job.options,
     )
-
-
-__all__ = ["LEVELS", "SIDE", "Windowed", "itinerary_of", "job_of", "plain"]

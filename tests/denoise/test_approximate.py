@@ -70,9 +70,7 @@ def test_scale_is_the_published_run() -> None:
     result = run("scale", job)
     for number, strength in enumerate(strengths):
         expected = published_run(job, strength)
-        torch.testing.assert_close(
-            tile(result, number), tile(expected, number), atol=1e-10, rtol=0
-        )
+        torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
 
 
 def test_scale_leaves_noise_behind_and_does_not_keep_the_picture() -> None:

@@ -38,16 +38,12 @@ def contracted_run(job: Job, denoiser: Denoiser, c: float) -> Tensor:
         return denoiser(x, sigma, ())
 
     given: NoiseSampler | None = noise if inner is not None else None
-    return sample(
-        job.sampler, untiled, job.noised(sigmas[0]), sigmas, seed=job.seed, noise=given
-    )
+    return sample(job.sampler, untiled, job.noised(sigmas[0]), sigmas, seed=job.seed, noise=given)
 
 
 @DENOISERS
 @pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"dpm_adaptive"}))
-def test_sigma_is_a_plain_run_over_contracted_noise_levels(
-    name: str, denoiser: Denoiser
-) -> None:
+def test_sigma_is_a_plain_run_over_contracted_noise_levels(name: str, denoiser: Denoiser) -> None:
     job = job_of(itinerary_of(STRENGTHS, mode="sigma"), SAMPLERS[name], denoiser)
     if job.sampler.noise == "steps":  # its draws are keyed by the exact noise levels
         job = _with_rounded_keys(job)
@@ -84,9 +80,7 @@ def test_every_tile_of_passes_is_a_plain_run(name: str, denoiser: Denoiser) -> N
     result = run("passes", job)
     for number, strength in enumerate(STRENGTHS):
         expected = plain(job, denoiser, strength)
-        torch.testing.assert_close(
-            tile(result, number), tile(expected, number), atol=1e-10, rtol=0
-        )
+        torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("mode", ["sigma", "passes"])

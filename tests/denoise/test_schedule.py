@@ -15,9 +15,21 @@ from torch import Tensor
 
 from tests.denoise.jobs import SIDE, itinerary_of, job_of, plain
 from tests.doubles import gaussian_denoiser, mixture_denoiser
+from tests.sampling.test_prediction import flow_network, v_network
 from tileup.denoise.modes import run
+from tileup.plan.levels import FlowLevels
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
+from tileup.sampling.prediction import flow_denoiser, v_denoiser
+
+
+def v_double(x: Tensor, sigma: Tensor, windows: object) -> Tensor:
+    return v_denoiser(v_network)(x, sigma)
+
+
+def flow_double(x: Tensor, sigma: Tensor, windows: object) -> Tensor:
+    return flow_denoiser(flow_network)(x, sigma)
+
 
 EXACT = [
     name
@@ -49,6 +61,32 @@ def test_every_tile_equals_a_plain_run_of_its_own_strength(
         torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
         others = [float((tile(other - expected, number)).abs().max()) for other in runs]
         assert max(others) > 1e-3, "runs of other strengths give something else"
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_tiles_are_exact_when_none_has_the_strength_that_the_schedule_starts_from(
+    name: str,
+) -> None:
+    itinerary = itinerary_of([0.5, 0.2, 0.35], strongest=0.9)
+    job = job_of(itinerary, SAMPLERS[name], mixture_denoiser)
+    result = run("schedule", job)
+    for number, strength in enumerate([0.5, 0.2, 0.35]):
+        expected = plain(job, mixture_denoiser, strength)
+        torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("denoiser", [v_double, flow_double])
+def test_tiles_are_exact_for_other_predictions_too(name: str, denoiser) -> None:  # noqa: ANN001
+    """v and flow networks, brought into variance-exploding terms; flow up to noise level 27."""
+    strengths = [0.9, 0.25, 0.6]
+    itinerary = itinerary_of(strengths, levels=FlowLevels(3.0))
+    assert itinerary.sigmas[0] > 20
+    job = job_of(itinerary, SAMPLERS[name], denoiser)
+    result = run("schedule", job)
+    for number, strength in enumerate(strengths):
+        expected = plain(job, gaussian_denoiser, strength)
+        torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-9, rtol=0)
 
 
 @DENOISERS

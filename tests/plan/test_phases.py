@@ -7,7 +7,7 @@ import pytest
 
 from tests.doubles import LEVELS, photograph, spec
 from tests.plan.test_windows import core
-from tileup.contracts import Box
+from tileup.contracts import Box, NoiseLevels
 from tileup.plan.laying import LAYINGS
 from tileup.plan.modes import MODES, Canvas
 from tileup.plan.phases import Itinerary, Layout, Phase, effective, progress, reflected
@@ -35,13 +35,16 @@ def itinerary(
     margin: int = 0,
     mode: str = "schedule",
     windows: str = "cover",
+    strongest: float | None = None,
+    levels: NoiseLevels = LEVELS,
 ) -> Itinerary:
     """What a mode runs on a plan."""
-    strengths = plan.strengths if MODES[mode].own_starts else plan.strengths[:1]
-    schedule = make_schedule(LEVELS, SCHEDULERS[scheduler], steps, strengths)
+    top = plan.strengths[:1] if strongest is None else (strongest,)
+    strengths = {*top, *plan.strengths} if MODES[mode].own_starts else {*top}
+    schedule = make_schedule(levels, SCHEDULERS[scheduler], steps, [*strengths])
     layout = Layout(max(plan.rows, window), max(plan.columns, window), window, margin)
     cells = effective(plan.denoise_map(), schedule)
-    canvas = Canvas(cells, schedule, layout, LAYINGS[windows], LEVELS, seed=0)
+    canvas = Canvas(cells, schedule, layout, LAYINGS[windows], levels, seed=0)
     return Itinerary(layout, schedule, MODES[mode].runs(canvas), layout.padded(cells))
 
 
@@ -59,6 +62,13 @@ def test_phases_start_where_a_strength_starts_and_make_every_step() -> None:
     counts = [len(phase.windows) for phase in phases]
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
+
+
+def test_the_schedule_starts_at_max_denoise_even_if_no_tile_has_it() -> None:
+    weak = itinerary(stripes([0.2, 0.4]), strongest=0.8)
+    assert [(phase.start, phase.stop) for phase in weak.phases] == [(4, 6), (6, 8)]
+    full = itinerary(stripes([0.2, 0.4, 0.8]))
+    assert weak.sigmas == full.sigmas
 
 
 def test_merged_strengths_work_with_their_winner() -> None:

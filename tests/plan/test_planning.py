@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.doubles import photograph, spec
 from tileup.errors import UsageError
-from tileup.plan.planning import plan_picture, window_size
+from tileup.plan.levels import FlowLevels
+from tileup.plan.planning import plan_picture, sampler_of, window_size
 from tileup.plan.samplers import SAMPLERS
-from tileup.settings import Settings
+from tileup.settings import DENOISE_MODES, Settings
 
 SMALL = Settings(tile=64, min_tile=8, overlap=8)
 
@@ -95,3 +97,87 @@ def test_a_window_is_rounded_up_to_what_the_network_takes(
 ) -> None:
     model = replace(spec(), multiple=multiple)
     assert window_size(model, replace(SMALL, window=window, overlap=4)).side == side
+
+
+@pytest.mark.parametrize("budget", [0.35, 0.5, 0.7, 0.9])
+def test_a_budget_is_kept_and_used(budget: float) -> None:
+    pixels = photograph(90, 160, seed=3)
+    planned = plan_picture(pixels, 320, 180, spec(), replace(SMALL, budget=budget))
+    share = 1 - planned.cost.saving
+    assert share <= budget
+    assert planned.warnings == ()
+    dearer = [
+        plan_picture(pixels, 320, 180, spec(), replace(SMALL, detail_threshold=threshold)).cost
+        for threshold in planned.plan.threshold * np.array([0.9, 0.8, 0.6, 0.4])
+    ]
+    assert any(1 - each.saving > budget for each in dearer) or share > 0.9 * budget
+
+
+def test_a_budget_that_cannot_be_reached_says_what_can() -> None:
+    pixels = photograph(90, 160)
+    planned = plan_picture(pixels, 320, 180, spec(), replace(SMALL, budget=0.05))
+    cheapest = 1 - planned.cost.saving
+    assert f"costs {cheapest:.0%}" in planned.warnings[-1]
+    assert set(planned.plan.strengths) == {0.2}
+
+
+def test_a_budget_and_a_threshold_do_not_go_together() -> None:
+    with pytest.raises(UsageError, match="give one of the two"):
+        replace(SMALL, budget=0.5, detail_threshold=0.1)
+
+
+@pytest.mark.parametrize("mode", ["schedule", "sigma"])
+def test_a_sampler_that_chooses_its_own_steps_is_refused_with_the_names_of_others(
+    mode: str,
+) -> None:
+    chosen = replace(SMALL, sampler="dpm_adaptive", denoise_mode=mode)
+    with pytest.raises(UsageError, match=r"use euler, .* or dpmpp_3m_sde, or denoise-mode passes"):
+        sampler_of(chosen)
+    uniform = replace(chosen, min_denoise=0.5, max_denoise=0.5)
+    if mode == "schedule":
+        assert sampler_of(uniform).name == "dpm_adaptive"
+    else:
+        with pytest.raises(UsageError):
+            sampler_of(uniform)
+
+
+def test_every_other_pair_of_mode_and_sampler_is_planned() -> None:
+    pixels = photograph(60, 90)
+    for mode in DENOISE_MODES:
+        for name in SAMPLERS:
+            if name == "dpm_adaptive" and mode in {"schedule", "sigma"}:
+                continue
+            chosen = replace(SMALL, sampler=name, denoise_mode=mode)
+            planned = plan_picture(pixels, 180, 120, spec(), chosen)
+            assert planned.cost.model_calls > 0
+            assert planned.cost.exact == (name != "dpm_adaptive")
+
+
+def test_modes_cost_what_they_are_said_to_cost() -> None:
+    pixels = photograph(60, 90)
+    cost = {
+        mode: plan_picture(pixels, 180, 120, spec(), replace(SMALL, denoise_mode=mode)).cost
+        for mode in DENOISE_MODES
+    }
+    uniform = cost["schedule"].uniform_megapixel_steps
+    assert cost["schedule"].megapixel_steps < uniform
+    assert cost["blend"].megapixel_steps == cost["scale"].megapixel_steps == uniform
+    assert cost["sigma"].megapixel_steps >= uniform
+    # every strength takes its share of the steps, over the whole canvas
+    strengths = plan_picture(pixels, 180, 120, spec(), SMALL).plan.strengths
+    assert cost["passes"].megapixel_steps == pytest.approx(uniform * sum(strengths) / 0.8)
+
+
+def test_warnings_say_what_a_mode_or_schedule_does() -> None:
+    pixels = photograph(60, 90)
+
+    def warned(**change: object) -> str:
+        return " ".join(plan_picture(pixels, 180, 120, spec(), replace(SMALL, **change)).warnings)
+
+    assert "approximation" in warned(denoise_mode="scale")
+    assert "approximation" in warned(denoise_mode="blend")
+    assert "fall below the lowest noise level" in warned(denoise_mode="sigma", scheduler="karras")
+    assert "the cost is a guess" in warned(sampler="dpm_adaptive", denoise_mode="passes")
+    high = replace(spec(), levels=FlowLevels(3.0))
+    huge = plan_picture(pixels, 180, 120, high, replace(SMALL, max_denoise=1.0, scheduler="karras"))
+    assert "leaves few steps" in huge.warnings[-1]

@@ -155,7 +155,7 @@ def test_simple_and_ddim_uniform_read_a_table_of_a_thousand_times() -> None:
     simple = [table[-(1 + int(i * 1000 / 20))] for i in range(20)]
     sigmas = make_schedule(LEVELS, SCHEDULERS["simple"], 20, [1.0]).sigmas
     np.testing.assert_allclose(sigmas[:-1], simple, rtol=0.02)
-    ddim = table[1::1000 // 20][::-1]
+    ddim = table[1 :: 1000 // 20][::-1]
     top = 951 / 999  # the table's first row is not the top of the noise
     sigmas = make_schedule(LEVELS, SCHEDULERS["ddim_uniform"], 20, [top]).sigmas
     np.testing.assert_allclose(sigmas[:-1], ddim, rtol=1e-6)

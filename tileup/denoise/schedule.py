@@ -66,8 +66,9 @@ def _in_phases(job: Job, phases: tuple[Phase, ...]) -> Tensor:
 
 def _in_one_call(job: Job, phases: tuple[Phase, ...]) -> Tensor:
     """One call of a multistep sampler, gated by step."""
-    gate = Rewriting(job, phases)
-    x = job.sample(gate, job.noised(job.itinerary.sigmas[0]), 0, job.itinerary.schedule.steps)
+    first, last = phases[0].start, phases[-1].stop
+    gate = Rewriting(job, phases, first)
+    x = job.sample(gate, job.noised(job.itinerary.sigmas[first]), first, last)
     return torch.where(gate.seen, x, job.source)
 
 
@@ -91,7 +92,8 @@ class Rewriting:
 
     job: Job
     phases: tuple[Phase, ...]
-    step: int = 0
+    step: int
+    """Index of the step within the whole run."""
     seen: Tensor = field(init=False)
     """Cells that have started."""
     fresh: Tensor | None = None
@@ -131,7 +133,7 @@ class Rewriting:
         self.seen |= starting
         noised = self.job.noised(self.job.itinerary.sigmas[self.step])
         x.copy_(torch.where(starting, noised, x))
-        return starting if self.step else None
+        return starting if self.returned else None
 
     def _ratio(self) -> float:
         """Length of the step before last over the last one, in log sigma."""

@@ -5,6 +5,7 @@ How a mode brings strength about is in `tileup.denoise`; here is what it costs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,16 +44,12 @@ class Canvas:
 
 def _schedule(canvas: Canvas) -> tuple[Run, ...]:
     """One run; a phase begins where a strength starts, and all stronger tiles work already."""
-    starts = canvas.schedule.starts
-    bounds = [*starts.values(), canvas.schedule.steps]
+    distinct = canvas.distinct()
+    starts = [canvas.schedule.starts[strength] for strength in distinct]
+    bounds = itertools.pairwise([*starts, canvas.schedule.steps])
     phases = tuple(
-        canvas.phase(
-            bounds[order],
-            bounds[order + 1],
-            list(starts)[: order + 1],
-            canvas.strengths >= weakest,
-        )
-        for order, weakest in enumerate(starts)
+        canvas.phase(start, stop, distinct[: order + 1], canvas.strengths >= distinct[order])
+        for order, (start, stop) in enumerate(bounds)
     )
     return (Run(phases),) if phases else ()
 
@@ -60,22 +57,21 @@ def _schedule(canvas: Canvas) -> tuple[Run, ...]:
 def _sigma(canvas: Canvas) -> tuple[Run, ...]:
     """A canvas for each strength, all steps, windows over the tiles of that strength."""
     distinct = canvas.distinct()
-    sigmas = canvas.levels.sigma(np.array(distinct))
     return tuple(
         Run(
             (canvas.phase(0, canvas.schedule.steps, [each], canvas.strengths == each),),
-            contraction=float(sigma / sigmas[0]),
+            contraction=float(sigma / canvas.schedule.sigmas[0]),
         )
-        for each, sigma in zip(distinct, sigmas, strict=True)
+        for each, sigma in zip(distinct, canvas.levels.sigma(np.array(distinct)), strict=True)
     )
 
 
 def _passes(canvas: Canvas) -> tuple[Run, ...]:
     """A complete run of the whole canvas for each strength, from its own start."""
-    everywhere = np.ones_like(canvas.strengths, dtype=np.bool_)
+    everywhere, starts = np.ones_like(canvas.strengths, dtype=np.bool_), canvas.schedule.starts
     return tuple(
-        Run((canvas.phase(start, canvas.schedule.steps, [strength], everywhere),))
-        for strength, start in canvas.schedule.starts.items()
+        Run((canvas.phase(starts[strength], canvas.schedule.steps, [strength], everywhere),))
+        for strength in canvas.distinct()
     )
 
 

@@ -152,9 +152,10 @@ def plan_picture(
 def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinerary:
     """How a plan is run: schedule, phases and windows."""
     mode = MODES[settings.denoise_mode]
-    strengths = plan.strengths if mode.own_starts else plan.strengths[:1]
+    top = strongest(plan, settings)
+    strengths = {top, *plan.strengths} if mode.own_starts else {top}
     schedule = make_schedule(
-        spec.levels, known_scheduler(settings.scheduler), settings.steps, strengths
+        spec.levels, known_scheduler(settings.scheduler), settings.steps, [*strengths - {0.0}]
     )
     size = window_size(spec, settings)
     layout = Layout(max(plan.rows, size.side), max(plan.columns, size.side), size.side, size.margin)
@@ -169,12 +170,24 @@ def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinera
     return Itinerary(layout, schedule, mode.runs(canvas), layout.padded(canvas.strengths))
 
 
+def strongest(plan: TilePlan, settings: Settings) -> float:
+    """Where the schedule starts: max denoise, whether or not a tile of this picture has it.
+
+    So a flat tile takes the same few steps in every picture. A map drawn by hand has a highest
+    strength of its own.
+    """
+    top = settings.max_denoise if settings.denoise_map is None else 0.0
+    return round(max(top, *plan.strengths, 0.0), 6)
+
+
 def cost_of(
     plan: TilePlan, itinerary: Itinerary, sampler: Sampler, spec: ModelSpec, settings: Settings
 ) -> Cost:
     """What an itinerary costs, beside one tile of the strongest strength."""
     uniform = itinerary_of(
-        at_strength(plan, settings.max_denoise), spec, replace(settings, denoise_mode="schedule")
+        at_strength(plan, strongest(plan, settings)),
+        spec,
+        replace(settings, denoise_mode="schedule"),
     )
     area = (itinerary.layout.window * spec.stride) ** 2 / 1e6
     calls = itinerary.model_calls(sampler)

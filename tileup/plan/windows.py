@@ -34,6 +34,14 @@ class Axis:
         if self.length < self.window or self.margin < 0 or self.window <= 2 * self.margin:
             raise ValueError(f"windows do not fit: {self}")
 
+    def core(self, start: int) -> Span:
+        """The core of the window that starts at a cell."""
+        stop = start + self.window
+        return (
+            start + self.margin if start else 0,
+            stop - self.margin if stop < self.length else stop,
+        )
+
     def reach(self, first: int) -> int:
         """Where the core ends of the furthest window whose core holds cell `first`."""
         start = min(max(first - self.margin, 0), self.length - self.window)
@@ -69,10 +77,27 @@ def cover(needed: Mask, window: tuple[int, int], margin: int) -> tuple[Box, ...]
     height, width = window
     rows = Axis(needed.shape[0], height, margin)
     columns = Axis(needed.shape[1], width, margin)
-    by_rows = _shelves(needed, rows, columns)
-    by_columns = [(left, top) for top, left in _shelves(needed.T, columns, rows)]
+    by_rows = _pruned(needed, _shelves(needed, rows, columns), rows, columns)
+    by_columns = [(top, left) for left, top in _shelves(needed.T, columns, rows)]
+    by_columns = _pruned(needed, by_columns, rows, columns)
     corners = by_rows if len(by_rows) <= len(by_columns) else by_columns
     return tuple(Box(top, left, top + height, left + width) for top, left in sorted(corners))
+
+
+def _pruned(needed: Mask, corners: list[Span], rows: Axis, columns: Axis) -> list[Span]:
+    """The corners without those windows whose needed cells lie in other cores too."""
+    cores = {(top, left): (*rows.core(top), *columns.core(left)) for top, left in corners}
+    times = np.zeros(needed.shape, dtype=np.int32)
+    for top, bottom, left, right in cores.values():
+        times[top:bottom, left:right] += 1
+    kept: list[Span] = []
+    for corner, (top, bottom, left, right) in cores.items():
+        place = np.s_[top:bottom, left:right]
+        if (times[place][needed[place]] > 1).all():
+            times[place] -= 1
+        else:
+            kept.append(corner)
+    return kept
 
 
 def _shelves(needed: Mask, down: Axis, across: Axis) -> list[Span]:

@@ -1,0 +1,186 @@
+"""Edits by hand and by rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.doubles import photograph
+from tileup.errors import UsageError
+from tileup.plan.detail import DetailMap
+from tileup.plan.edits import (
+    MAX_LEVELS,
+    Drawn,
+    by_rule,
+    cut,
+    edited,
+    quantised,
+    skipped,
+    with_map,
+    with_mask,
+)
+from tileup.plan.quadtree import quadtree
+from tileup.plan.tiles import TilePlan
+from tileup.settings import Settings
+
+SMALL = Settings(tile=64, min_tile=8)
+
+
+def plan(width: int = 200, height: int = 120) -> TilePlan:
+    made = quadtree(
+        DetailMap.of(photograph(height // 2, width // 2), "gradient"),
+        width=width,
+        height=height,
+        scale=2,
+        stride=2,
+        tile=64,
+        min_tile=8,
+        min_denoise=0.2,
+        max_denoise=0.8,
+        threshold="auto",
+    )
+    assert len({tile.depth for tile in made.tiles}) > 2
+    return made
+
+
+def depths(made: TilePlan) -> dict[int, set[float]]:
+    found: dict[int, set[float]] = {}
+    for tile in made.tiles:
+        found.setdefault(tile.depth, set()).add(tile.denoise)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"skip_smaller": "16"}, {3}),
+        ({"skip_smaller": "25%"}, {3}),
+        ({"skip_smaller": "26%"}, {2, 3}),
+        ({"skip_larger": "70%"}, {0}),
+        ({"skip_larger": "32"}, {0}),
+        ({"skip_larger": "31"}, {0, 1}),
+        ({"skip_below": 0.4}, {0}),
+        ({"skip_below": 0.41}, {0, 1}),
+        ({"skip_below": 1.0}, {0, 1, 2, 3}),
+        ({"skip_larger": "70%", "skip_smaller": "10"}, {0, 3}),
+        ({}, set()),
+    ],
+    ids=str,
+)
+def test_skips_keep_tiles_by_size_and_strength(change: dict, kept: set[int]) -> None:
+    before = plan()
+    after = skipped(before, replace(SMALL, **change))
+    for depth, strengths in depths(after).items():
+        expected = 0.0 if depth in kept else pytest.approx(0.2 + 0.2 * depth)
+        assert strengths == {expected} if depth in kept else all(s == expected for s in strengths)
+    assert [tile.box for tile in after.tiles] == [tile.box for tile in before.tiles]
+
+
+@pytest.mark.parametrize("text", ["", "a", "-3", "5px", "%", "nan", "inf"])
+def test_a_size_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="pixels or a percentage"):
+        replace(SMALL, skip_larger=text)
+
+
+def test_strength_by_area_is_the_formula_of_the_lineage() -> None:
+    made = by_rule(plan(), replace(SMALL, denoise_by="area"))
+    expected = {0: 0.2, 1: 0.65, 2: 0.7625, 3: 0.790625}
+    for depth, strengths in depths(made).items():
+        assert strengths == {expected[depth]}
+
+
+def test_strength_by_detail_follows_the_metric_in_few_levels() -> None:
+    made = by_rule(plan(), replace(SMALL, denoise_by="detail"))
+    tiles = sorted(made.tiles, key=lambda tile: tile.detail)
+    strengths = [tile.denoise for tile in tiles]
+    assert strengths == sorted(strengths)
+    assert len(made.strengths) <= MAX_LEVELS
+    assert strengths[-1] == 0.8
+    assert len(made.strengths) > 2
+    for tile in tiles:
+        exact = 0.2 + 0.6 * min(tile.detail / made.threshold, 1)
+        assert tile.denoise == pytest.approx(exact, abs=0.6 / 14 + 1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(120, 200), (60, 100), (37, 411), (1, 2)])
+def test_white_of_a_mask_is_kept_at_any_size(height: int, width: int) -> None:
+    mask = np.zeros((height, width), dtype=np.float32)
+    mask[:, : width // 2] = 1
+    before = plan()
+    after = with_mask(before, mask)
+    cells = after.denoise_map()
+    middle = 50 * (width // 2 * 2) / width
+    assert (cells[:, : int(middle) - 1] == 0).all()
+    changed = cells != before.denoise_map()
+    assert not changed[:, int(np.ceil(middle)) + 1 :].any()
+    assert changed.any()
+
+
+def test_a_mask_follows_its_shape_to_the_cell() -> None:
+    rows, columns = np.mgrid[:60, :100]
+    disc = ((rows - 30) ** 2 + (columns - 50) ** 2 < 20**2).astype(np.float32)
+    after = with_mask(plan(), disc)
+    np.testing.assert_array_equal(after.denoise_map() == 0, disc == 1)
+    assert 0.1 < disc.mean() < 0.4
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    width=st.integers(1, 150),
+    height=st.integers(1, 90),
+    seed=st.integers(0, 99),
+    side=st.integers(1, 9),
+)
+def test_cutting_gives_every_cell_its_strength(
+    width: int, height: int, seed: int, side: int
+) -> None:
+    made = quadtree(
+        DetailMap.of(photograph(max(height // 2, 1), max(width // 2, 1)), "gradient"),
+        width=width,
+        height=height,
+        scale=2,
+        stride=2,
+        tile=64,
+        min_tile=8,
+        min_denoise=0.2,
+        max_denoise=0.8,
+        threshold=0.02,
+    )
+    rng = np.random.default_rng(seed)
+    coarse = rng.choice([0.0, 0.25, 0.5], (made.rows // side + 1, made.columns // side + 1))
+    wanted = coarse.repeat(side, 0).repeat(side, 1)[: made.rows, : made.columns]
+    np.testing.assert_array_equal(cut(made, wanted).denoise_map(), wanted)
+
+
+def test_a_map_replaces_the_strengths() -> None:
+    grey = np.repeat(np.array([[0.0, 0.3, 1.0]], dtype=np.float32), 5, axis=0)
+    made = with_map(plan(192, 96), grey)
+    cells = made.denoise_map()
+    np.testing.assert_allclose(cells[10, [5, 48, 90]], [0.0, 0.3, 1.0], atol=1e-6)
+    assert len(made.strengths) == 2
+
+
+def test_a_map_has_at_most_eight_strengths_from_its_lowest_to_its_highest() -> None:
+    ramp = np.linspace(0.1, 0.9, 500)[None]
+    levels = np.unique(quantised(ramp))
+    np.testing.assert_allclose(levels, np.linspace(0.1, 0.9, 8), atol=1e-6)
+    assert np.abs(quantised(ramp) - ramp).max() <= 0.8 / 14 + 1e-6
+    few = np.array([[0.11, 0.5, 0.77]])
+    np.testing.assert_array_equal(quantised(few), few)
+
+
+def test_edits_come_in_order_rule_map_skips_mask() -> None:
+    mask = np.zeros((2, 2), dtype=np.float32)
+    mask[0, 0] = 1
+    grey = np.array([[0.9, 0.9], [0.9, 0.1]], dtype=np.float32)
+    made = edited(
+        plan(192, 192), replace(SMALL, denoise_by="area", skip_below=0.5), Drawn(mask, grey)
+    )
+    cells = made.denoise_map()
+    assert cells[10, 10] == 0, "masked"
+    assert cells[10, 80] == pytest.approx(0.9), "by the map"
+    assert cells[80, 80] == 0, "below skip-below"
