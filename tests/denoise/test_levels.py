@@ -26,7 +26,7 @@ def tile(x: Tensor, number: int) -> Tensor:
 
 
 def contracted_run(job: Job, denoiser: Denoiser, c: float) -> Tensor:
-    """A plain run of the sampler over c * sigmas, untiled, with the same noise at the same steps."""
+    """A plain, untiled run of the sampler over c * sigmas, with the same noise in each step."""
     sigmas = [c * sigma for sigma in job.itinerary.sigmas]
     inner = job.step_noise
 
@@ -91,10 +91,9 @@ def test_finished_canvases_are_feathered_together(mode: str) -> None:
     )
     result = run(mode, job)
     assert torch.equal(tile(result, 2), tile(job.source, 2)), "a kept tile stays"
-    alone = [
-        run(mode, job_of(itinerary_of([each] * 4, mode=mode), SAMPLERS["euler"], mixture_denoiser))
-        for each in (0.8,)
-    ][0]
+    alone = run(
+        mode, job_of(itinerary_of([0.8] * 4, mode=mode), SAMPLERS["euler"], mixture_denoiser)
+    )
     inside = result[..., : SIDE - 4]
     torch.testing.assert_close(inside, alone[..., : SIDE - 4], atol=1e-10, rtol=0)
 
