@@ -1,87 +1,141 @@
-"""What per-tile strength saves at the default settings: `make bench DATA=data`.
+"""What per-tile strength saves, and whether detail pays for it: `make bench-cost DATA=data`.
 
-Plans only, so it takes seconds. Cost is counted in megapixel-steps of the network, and a test
-proves that what runs equals what is counted. Photographs of `large/` are shrunk fourfold before,
-so that they are as sharp as a photograph is at full size; scale 2. Writes bench/cost.md.
+For every photograph, at the default settings and scale 2: megapixel-steps against the same with
+every tile at the strongest; the mean strength of the quarter of the area with most detail; and,
+with `--draw`, the gradient energy of that quarter against uniform 0.8's. Without it no model runs,
+and the bench takes a few seconds.
 """
 
-import statistics
-import sys
-from collections.abc import Iterator
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 import tileup
-from tileup.images.reading import open_picture
-from tileup.images.sizes import output_size
-from tileup.plan.planning import plan_picture
+from bench.tables import pictures, table, write
+from tileup.checkpoints.files import find_model, identify
+from tileup.contracts import Model
+from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
-from tileup.resolving import resolve_with_model
+from tileup.settings import resolve
 
-TABLE = Path(__file__).with_suffix(".md")
-SETS = (("large", "large", 4), ("eval", "eval/truth", 1))
-"""Name, folder below the data folder, and how many times its pictures are shrunk before."""
+SETS = (("large", "*.jpg", 4), ("eval/truth", "*.png", 2))
+"""Folder, pattern, and how much a picture is shrunk to make the input."""
+RUNS: tuple[tuple[str, dict[str, object]], ...] = (("", {}), (", budget 0.5", {"budget": 0.5}))
 
 
-class Row(NamedTuple):
-    """One picture."""
+@dataclass(frozen=True)
+class Figures:
+    """Of one picture."""
 
-    set: str
-    name: str
-    size: str
     share: float
-    """Cost / cost of a uniform 0.8."""
-    detailed: float
-    """Mean strength of the quarter of the area with most detail."""
+    """Cost against uniform."""
+    steps: float
+    """Megapixel-steps per output megapixel."""
+    strength: float
+    """Mean strength of the busiest quarter."""
+    energy: float | None
+    """Gradient energy of that quarter against uniform 0.8's; None if nothing was drawn."""
 
 
-def rows(data: Path) -> Iterator[Row]:
-    found = resolve_with_model()
-    for name, folder, shrink in SETS:
-        for path in sorted((data / folder).glob("*.[jp][pn]g")):
-            with Image.open(path) as image:
-                small = image.convert("RGB").reduce(shrink)
-            picture = open_picture(small)
-            width, height = output_size(picture.width, picture.height, found.settings)
-            planned = plan_picture(picture.pixels, width, height, found.spec, found.settings)
-            share = 1 - planned.cost.saving
-            yield Row(name, path.stem, f"{width}x{height}", share, top_quarter(planned.plan))
+def planned(small: Image.Image, flags: dict[str, object]) -> Planned:
+    """The plan of a picture at scale 2."""
+    spec = identify(find_model(None))
+    settings = resolve(family=spec.family, flags=flags)
+    pixels = np.asarray(small, dtype=np.float32) / 255
+    return plan_picture(pixels, 2 * small.width, 2 * small.height, spec, settings)
 
 
-def top_quarter(plan: TilePlan) -> float:
-    """Mean strength of the quarter of the area with most detail."""
-    tiles = sorted(plan.tiles, key=lambda tile: tile.detail, reverse=True)
-    area = np.array([plan.pixel_box(tile).area for tile in tiles], dtype=float)
-    quarter = plan.width * plan.height / 4
-    used = np.diff(np.minimum(np.cumsum(area), quarter), prepend=0)
-    return float((used * [tile.denoise for tile in tiles]).sum() / quarter)
+def busiest(plan: TilePlan) -> tuple[float, NDArray[np.bool_]]:
+    """Mean strength of the tiles with most detail, a quarter of the area of them, and where."""
+    tiles = sorted(plan.tiles, key=lambda tile: -tile.detail)
+    left = quarter = sum(tile.box.area for tile in tiles) / 4
+    total, where = 0.0, np.zeros((plan.height, plan.width), dtype=np.bool_)
+    for tile in tiles:
+        if left <= 0:
+            break
+        taken = min(tile.box.area, left)
+        total, left = total + taken * tile.denoise, left - taken
+        where[plan.pixel_box(tile).index] = True
+    return total / quarter, where
 
 
-def table(found: list[Row]) -> str:
-    lines = [
-        f"# Cost of 0.2/0.8 against a uniform 0.8 (tileup {tileup.__version__}, defaults)\n",
-        "Made by `make bench`. Cost in megapixel-steps; strength of the quarter with most detail.\n",
-        "| set | picture | output | cost / uniform | strength where it is detailed |",
-        "|---|---|---|---:|---:|",
-        *(f"| {r.set} | {r.name} | {r.size} | {r.share:.0%} | {r.detailed:.2f} |" for r in found),
-        "",
+def energy(image: Image.Image, where: NDArray[np.bool_]) -> float:
+    """Mean squared gradient of grey over some pixels."""
+    grey = np.asarray(image.convert("RGB"), dtype=np.float64).mean(axis=2)
+    down, right = np.gradient(grey) if min(grey.shape) > 1 else (grey * 0, grey * 0)
+    return float((down**2 + right**2)[where].mean())
+
+
+def measure(small: Image.Image, flags: dict[str, object], model: Model | None) -> Figures:
+    made = planned(small, flags)
+    strength, where = busiest(made.plan)
+    ratio = None
+    if model is not None:
+        drawn = tileup.upscale(small, model, **flags).image
+        uniform = tileup.upscale(small, model, denoise=0.8).image
+        ratio = energy(drawn, where) / energy(uniform, where)
+    return Figures(
+        share=1 - made.cost.saving,
+        steps=made.cost.megapixel_steps / (made.plan.width * made.plan.height / 1e6),
+        strength=strength,
+        energy=ratio,
+    )
+
+
+def row(name: str, figures: list[Figures]) -> list[str]:
+    shares = [each.share for each in figures]
+    drawn = [each.energy for each in figures if each.energy is not None]
+    return [
+        name,
+        f"{np.median(shares):.0%}",
+        f"{min(shares):.0%} to {max(shares):.0%}",
+        f"{np.median([each.steps for each in figures]):.1f}",
+        f"{np.median([each.strength for each in figures]):.2f}"
+        f" ({min(each.strength for each in figures):.2f})",
+        f"{np.median(drawn):.1%} ({min(drawn):.1%} to {max(drawn):.1%})" if drawn else "",
     ]
-    for name, _, _ in SETS:
-        mine = [row for row in found if row.set == name]
-        if mine:
-            median = statistics.median(row.share for row in mine)
-            least = min(row.detailed for row in mine)
-            lines.append(f"**{name}**: median cost {median:.0%}, least strength {least:.2f}.  ")
-    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--draw", action="store_true", help="run the model too: many minutes")
+    parser.add_argument("--dry", action="store_true", help="print, do not write the documents")
+    arguments = parser.parse_args()
+    model = tileup.load_model() if arguments.draw else None
+    rows: list[list[str]] = []
+    for folder, pattern, shrink in SETS:
+        for label, flags in RUNS:
+            figures: list[Figures] = []
+            for path in pictures(arguments.data, folder, pattern):
+                with Image.open(path) as image:
+                    size = (image.width // shrink, image.height // shrink)
+                    small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+                figures.append(measure(small, flags, model))
+            rows.append(row(f"{folder}, {len(figures)} shrunk {shrink}x{label}", figures))
+            print(rows[-1], flush=True)
+    text = table(
+        [
+            "photographs",
+            "cost of 0.2 to 0.8 against uniform 0.8, median",
+            "range",
+            "megapixel-steps per output megapixel",
+            "mean strength of the busiest quarter, median (lowest)",
+            "its gradient energy against uniform 0.8's, median (range)",
+        ],
+        rows,
+    )
+    print(text)
+    if not arguments.dry:
+        write("docs/per-tile-denoise.md", "cost", text)
+        write("README.md", "cost", text)
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data")
-    found = list(rows(folder))
-    if not found:
-        sys.exit(f"no pictures in {folder}/large and {folder}/eval/truth; give make bench DATA=...")
-    TABLE.write_text(table(found))
-    print(table(found))
+    main()

@@ -44,7 +44,7 @@ def methods(model: Model) -> dict[str, Method]:
     }
     for strength in (0.2, 0.3, 0.5, 0.8):
         named[f"uniform {strength}"] = partial(drawn, model=model, low=strength, high=strength)
-    named["quadtree 0.2–0.8"] = partial(drawn, model=model, low=0.2, high=0.8)
+    named["quadtree 0.2 to 0.8"] = partial(drawn, model=model, low=0.2, high=0.8)
     return named
 
 

@@ -65,13 +65,10 @@ def make_plan(
     Raises:
         TileupError: with a sentence that says what is wrong.
     """
-    from tileup.images.sizes import output_size
-    from tileup.plan.planning import plan_picture
+    from tileup.preparing import prepare
 
     complete, found = _resolved(model, settings)
-    picture = _picture(image, complete)
-    width, height = output_size(picture.width, picture.height, complete)
-    return plan_picture(picture.pixels, width, height, _spec(found), complete).plan
+    return prepare(_picture(image, complete), _spec(found), complete).plan
 
 
 def load_model(model: str | Path | None = None, device: str = "auto") -> Model:

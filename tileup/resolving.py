@@ -8,10 +8,8 @@ from pathlib import Path
 
 from tileup.checkpoints.files import find_model, identify
 from tileup.contracts import ModelSpec, RawSettings
-from tileup.errors import UsageError
-from tileup.plan.planning import known_sampler, window_size
-from tileup.plan.schedules import SCHEDULERS
-from tileup.settings import Settings, did_you_mean, resolve
+from tileup.plan.planning import known_scheduler, sampler_of, window_size
+from tileup.settings import Settings, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +51,6 @@ def check_together(settings: Settings, spec: ModelSpec) -> None:
     Raises:
         UsageError: the sampler or the scheduler is unknown, or the overlap fits no window.
     """
-    known_sampler(settings.sampler)
-    if settings.scheduler not in SCHEDULERS:
-        near = did_you_mean(settings.scheduler, list(SCHEDULERS))
-        raise UsageError(f"scheduler {settings.scheduler!r} is not known{near}")
+    sampler_of(settings)
+    known_scheduler(settings.scheduler)
     window_size(spec, settings)

@@ -66,10 +66,9 @@ class Settings:
     ramp: float = 1.0
     """Mode scale: how the factor grows to 1 over the run, 0.5 to 2."""
     skip_smaller: str | None = None
-    """Tiles whose longer side is below this are kept: pixels, or a percentage of the largest
-    tile's as in 50%."""
+    """Tiles smaller than this are kept: pixels, or a percentage of `tile` as in 50%."""
     skip_larger: str | None = None
-    """Tiles whose longer side is at least this are kept: pixels or a percentage."""
+    """Tiles larger than this are kept: pixels or a percentage."""
     skip_below: float | None = None
     """Tiles weaker than this strength are kept."""
     mask: str | None = None

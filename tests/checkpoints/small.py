@@ -44,7 +44,7 @@ def header_of(architecture: Architecture = ARCHITECTURE) -> str:
 
 
 def save_small(path: Path, header: str | None = None, **changes: torch.Tensor) -> Path:
-    """Write it in half precision; `changes` replace tensors (dots in names as double underscores)."""
+    """Write it in half precision; `changes` replace tensors (dots in names as __)."""
     tensors = {name: value.half() for name, value in small_network().state_dict().items()}
     tensors |= {name.replace("__", "."): value for name, value in changes.items()}
     save_file(tensors, path, metadata={"tileup": header or header_of()})

@@ -95,9 +95,9 @@ def _header_of(content: object):  # noqa: ANN202
 )
 def test_wrong_files_are_refused_in_one_sentence(
     tmp_path: Path,
-    write,
+    write,  # noqa: ANN001
     error: type[ModelError],
-    words: str,  # noqa: ANN001
+    words: str,
 ) -> None:
     path = tmp_path / "wrong.safetensors"
     write(path)

@@ -52,9 +52,11 @@ def flow_network(x: Tensor, sigma: Tensor) -> Tensor:
 def test_a_network_of_any_kind_becomes_the_same_denoiser(wrap, network, sigma: float) -> None:  # noqa: ANN001
     generator = torch.Generator().manual_seed(0)
     levels = torch.tensor([sigma, 2 * sigma], dtype=torch.float64)
-    x = MEAN + torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64) * (
-        STD**2 + per_row(levels, torch.zeros(2, 3, 4, 4)) ** 2
-    ) ** 0.5
+    x = (
+        MEAN
+        + torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64)
+        * (STD**2 + per_row(levels, torch.zeros(2, 3, 4, 4)) ** 2) ** 0.5
+    )
     expected = gaussian_denoiser(x, levels)
     torch.testing.assert_close(wrap(network)(x, levels), expected, atol=1e-6, rtol=1e-9)
 

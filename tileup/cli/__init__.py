@@ -1,0 +1,1 @@
+"""The `tileup` command: words, progress, exit codes."""

@@ -1,0 +1,1 @@
+"""Many pictures: which ones, under which names, and one outcome for each."""

@@ -1,0 +1,57 @@
+# Everything from a fresh clone: `make demo` or `make test`. PYTHON=… picks the Python for .venv.
+SHELL := /bin/sh
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DATA ?= data
+HOURS ?= 1
+OUT ?= demo-out
+# 3.11 first: the default build of torch for it is the smallest.
+CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench train clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
+
+# A candidate counts only when it runs: python3.12 may be a pyenv shim without a Python behind it.
+$(INSTALLED): pyproject.toml constraints.txt
+	@for python in $(CANDIDATES); do \
+	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	    2>/dev/null && found="$$python" && break; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "tileup needs Python 3.11 or 3.12 with venv (tried: $(CANDIDATES)); give one with make PYTHON=/path/to/python" >&2; \
+	  exit 1; \
+	fi; \
+	echo "Setting up .venv with $$found: once, and it takes some minutes."; \
+	"$$found" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(INSTALLED) ## set up .venv
+
+demo: $(INSTALLED) ## enlarge a photograph with the shipped model, into demo-out/
+	@$(BIN)/python bench/demo.py $(OUT)
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest -n 2
+
+check: $(INSTALLED) ## lint, format and types, changing nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(INSTALLED) ## lint and format, changing files
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(INSTALLED) ## measure; DATA=folder of the pictures
+	$(BIN)/python bench/cost.py $(DATA)
+
+train: $(INSTALLED) ## train the shipped model further; DATA=folder HOURS=n
+	$(BIN)/python models/train.py --data $(DATA) --hours $(HOURS) $(ARGS)
+
+clean: ## remove what was made, and .venv
+	rm -rf .venv demo-out out build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find tileup tests bench models -name __pycache__ -type d -exec rm -rf {} +

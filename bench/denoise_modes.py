@@ -1,0 +1,378 @@
+"""Every denoise mode with every sampler against the true runs: `make bench-modes DATA=data`.
+
+The true run of a strength is a plain img2img run of the whole canvas, on the noise levels that the
+mode gives that strength, with the same noise. With a denoiser that works cell by cell a tile should
+equal it to rounding. A network sees beyond a tile's border, so there the error is given by the
+distance to the nearest other strength.
+
+Writes the tables and the picture of docs/per-tile-denoise.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+import tileup
+from bench.tables import ROOT, pictures, table, write
+from tileup.contracts import Box, Model
+from tileup.denoise.job import Job
+from tileup.denoise.modes import run
+from tileup.images.enlarging import enlarge
+from tileup.images.reading import open_picture
+from tileup.plan.laying import LAYINGS
+from tileup.plan.levels import TableLevels
+from tileup.plan.modes import MODES, Canvas
+from tileup.plan.phases import Itinerary, Layout
+from tileup.plan.planning import Planned
+from tileup.plan.samplers import SAMPLERS, Sampler
+from tileup.plan.schedules import SCHEDULERS, make_schedule
+from tileup.preparing import prepare
+from tileup.sampling.noise import canvas_noise, noise_sampler
+from tileup.sampling.steps import CanvasDenoiser, sample
+from tileup.settings import Settings, resolve
+from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
+from tileup.tiling.weights import window_weight
+from tileup.upscaling import padded, sample_canvas
+
+DOCUMENT = "docs/per-tile-denoise.md"
+PHOTOGRAPH = "seeding_by_Clements_Engelhardt.jpg"
+BANDS = ((0, 16), (16, 32), (32, 64), (64, 10_000))
+"""Distances to the nearest other strength, output pixels."""
+STRENGTHS = (0.2, 0.8, 0.4, 0.6)
+"""Of the tiles of the closed-form canvas."""
+SIDE = 16
+
+
+def refused(mode: str, sampler: Sampler) -> bool:
+    """The two pairs that do not go together."""
+    return sampler.call == "tolerance" and mode in {"schedule", "sigma"}
+
+
+# --- The closed form --------------------------------------------------------------------------
+
+
+def tanh_denoiser(x: Tensor, sigma: Tensor, windows: Sequence[Box] = ()) -> Tensor:
+    """E[x0 | x] when every cell is -1 or 1 with noise of 0.3 on it: curved, cell by cell."""
+    variance = (sigma**2 + 0.3**2)[:, None, None, None]
+    level = (sigma**2)[:, None, None, None]
+    return (0.3**2 * x + level * torch.tanh(x / variance)) / variance
+
+
+def closed_form_job(mode: str, sampler: Sampler) -> Job:
+    """Four square tiles side by side, float64, strengths with hard edges."""
+    levels = TableLevels((0.0, 1.0), (0.008, 5.0))
+    cells = np.repeat(np.array([STRENGTHS]), SIDE, axis=1).repeat(SIDE, axis=0)
+    starts = STRENGTHS if MODES[mode].own_starts else (max(STRENGTHS),)
+    schedule = make_schedule(levels, SCHEDULERS["sgm_uniform"], 8, starts)
+    layout = Layout(SIDE, SIDE * len(STRENGTHS), SIDE, 0)
+    canvas = Canvas(cells, schedule, layout, LAYINGS["cover"], levels, seed=0)
+    itinerary = Itinerary(layout, schedule, MODES[mode].runs(canvas), cells)
+    source = torch.rand(1, 2, *cells.shape, generator=torch.Generator().manual_seed(0)).double()
+
+    def denoisers(phases: Sequence, order: int) -> SteppedDenoiser:
+        def make(windows: Sequence[Sequence[Box]]) -> TiledDenoiser:
+            raw = window_weight("feather", SIDE, SIDE, 0)
+            return TiledDenoiser(
+                tanh_denoiser, windows, raw, height=layout.rows, width=layout.columns, batch=4
+            )
+
+        return SteppedDenoiser(make, [phase.by_step for phase in phases], order)
+
+    return Job(
+        itinerary,
+        sampler,
+        denoisers,
+        source,
+        canvas_noise(source, *cells.shape, seed=0),
+        seed=0,
+        step_noise=noise_sampler(sampler.noise, source, itinerary.sigmas, 0),
+    )
+
+
+def true_runs(mode: str, job: Job, denoiser: CanvasDenoiser) -> dict[float, Tensor]:
+    """The plain run of each strength of a job."""
+    if mode == "sigma":
+        return {
+            run_.phases[0].strengths[0]: contracted(job, denoiser, run_.contraction)
+            for run_ in job.itinerary.runs
+        }
+    levels = sorted({each for p in job.itinerary.phases for each in p.strengths}, reverse=True)
+    starts = dict(job.itinerary.schedule.starts)
+    if set(starts) != set(levels):  # an approximation: where the strengths would start on their own
+        sigmas = np.array(job.itinerary.sigmas[:-1])
+        starts = {d: int(np.argmin(abs(sigmas - start_sigma(job, d)))) for d in levels}
+    stop = job.itinerary.schedule.steps
+    return {
+        strength: job.sample(
+            denoiser, job.noised(job.itinerary.sigmas[starts[strength]]), starts[strength], stop
+        )
+        for strength in levels
+    }
+
+
+def start_sigma(job: Job, strength: float) -> float:
+    """Noise level of a strength on a schedule uniform in log sigma, which both models here have."""
+    top, steps = max(job.itinerary.schedule.starts), job.itinerary.schedule.steps
+    return job.itinerary.sigmas[min(round((1 - strength / top) * steps), steps - 1)]
+
+
+def contracted(job: Job, denoiser: CanvasDenoiser, c: float) -> Tensor:
+    """A plain run over c * sigmas."""
+    sigmas = [c * sigma for sigma in job.itinerary.sigmas]
+    inner = job.step_noise
+    keys = {float(np.float32(c * s)): s for s in job.itinerary.sigmas}
+
+    def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        pair = [keys.get(float(np.float32(float(s))), float(s) / c) for s in (sigma, sigma_next)]
+        assert inner is not None
+        return inner(*(torch.tensor(each, dtype=job.source.dtype) for each in pair))
+
+    return sample(
+        job.sampler,
+        denoiser,
+        job.noised(sigmas[0]),
+        sigmas,
+        seed=job.seed,
+        noise=noise if inner is not None else None,
+        options=job.options,
+    )
+
+
+def closed_form_errors() -> str:
+    """Largest error of any cell, for every pair."""
+    rows = []
+    for name, sampler in SAMPLERS.items():
+        cells: list[str] = [name]
+        for mode in MODES:
+            if refused(mode, sampler):
+                cells.append("refused")
+                continue
+            job = closed_form_job(mode, sampler)
+            result = run(mode, job)
+            truth = true_runs(mode, job, lambda x, sigma: tanh_denoiser(x, sigma))
+            worst = max(
+                float((result - truth[d])[..., i * SIDE : (i + 1) * SIDE].abs().max())
+                for i, d in enumerate(STRENGTHS)
+            )
+            cells.append(f"{worst:.0e}")
+        rows.append(cells)
+    return table(["sampler", *MODES], rows)
+
+
+# --- The network ------------------------------------------------------------------------------
+
+
+@dataclass
+class Scene:
+    """One photograph, planned once."""
+
+    picture: object
+    model: Model
+    settings: Settings
+    planned: Planned
+    enlarged: NDArray[np.float32]
+    source: Tensor
+
+    @classmethod
+    def of(cls, path: Path, size: int, model: Model) -> Scene:
+        """A busy square of a photograph, shrunk 4x, to be enlarged to `size` pixels."""
+        with Image.open(path) as image:
+            small = image.convert("RGB").resize((image.width // 4, image.height // 4), 3)
+        left, top = small.width * 3 // 100, small.height * 2 // 100
+        picture = open_picture(small.crop((left, top, left + size // 2, top + size // 2)))
+        settings = resolve(family=model.spec.family)
+        planned = prepare(picture, model.spec, settings)
+        enlarged = enlarge(picture, size, size).pixels
+        source = model.codec.encode(padded(enlarged, planned, model.spec.stride))
+        return cls(picture, model, settings, planned, enlarged, source)
+
+    def with_settings(self, **changes: object) -> Scene:
+        settings = replace(self.settings, **changes)
+        planned = prepare(self.picture, self.model.spec, settings)
+        return replace_scene(self, settings, planned)
+
+    def run(self) -> tuple[Tensor, float]:
+        """Latents and seconds."""
+        start = time.perf_counter()
+        latents = sample_canvas(self.planned, self.source, self.model, self.settings, None)
+        return latents, time.perf_counter() - start
+
+    def pixels(self, latents: Tensor) -> NDArray[np.float64]:
+        height, width = self.enlarged.shape[:2]
+        decoded = self.model.codec.decode(latents)[0, :, :height, :width].clamp(0, 1)
+        return decoded.movedim(0, -1).double().numpy()
+
+    def true_runs(self) -> dict[float, NDArray[np.float64]]:
+        """Pixels of a plain run of each strength over the whole canvas, in the same windows."""
+        itinerary, sampler = self.planned.itinerary, self.planned.sampler
+        mode = self.settings.denoise_mode
+        network = self.model.denoiser(self.source)
+        layout = itinerary.layout
+        raw = window_weight("feather", layout.window, layout.window, 2 * layout.margin).float()
+        everywhere = np.ones((self.planned.plan.rows, self.planned.plan.columns), dtype=np.bool_)
+        windows = LAYINGS["cover"](everywhere, layout, range(1), 0)[0]
+        denoiser = TiledDenoiser(
+            network, [windows], raw, height=layout.rows, width=layout.columns, batch=4
+        )
+        job = Job(
+            itinerary,
+            sampler,
+            lambda phases, order: denoiser,
+            self.source,
+            canvas_noise(
+                self.source, self.planned.plan.rows, self.planned.plan.columns, self.settings.seed
+            ),
+            seed=self.settings.seed,
+            step_noise=noise_sampler(
+                sampler.noise, self.source, itinerary.sigmas, self.settings.seed
+            ),
+        )
+        return {d: self.pixels(x) for d, x in true_runs(mode, job, denoiser).items()}
+
+
+def replace_scene(scene: Scene, settings: Settings, planned: Planned) -> Scene:
+    return Scene(scene.picture, scene.model, settings, planned, scene.enlarged, scene.source)
+
+
+def strength_pixels(planned: Planned) -> NDArray[np.float64]:
+    plan = planned.plan
+    cells = plan.denoise_map()
+    full = cells.repeat(plan.stride, axis=0).repeat(plan.stride, axis=1)
+    return full[: plan.height, : plan.width]
+
+
+def errors_by_distance(
+    result: NDArray[np.float64], truth: dict[float, NDArray[np.float64]], map_: NDArray[np.float64]
+) -> list[float]:
+    """Root mean square error, of 255, in each band of distance to the nearest other strength."""
+    squares: list[list[NDArray[np.float64]]] = [[] for _ in BANDS]
+    for strength, exact in truth.items():
+        inside = np.isclose(map_, strength)
+        distance = distance_transform_edt(inside) if not inside.all() else np.full(map_.shape, 1e9)
+        error = np.square((result - exact) * 255).mean(axis=2)
+        for band, (near, far) in zip(squares, BANDS, strict=True):
+            band.append(error[inside & (distance > near) & (distance <= far)])
+    found = [np.concatenate(band) for band in squares]
+    return [float(np.sqrt(each.mean())) if each.size else float("nan") for each in found]
+
+
+def roughness(pixels: NDArray[np.float64], where: NDArray[np.bool_]) -> float:
+    """Noise estimate: median absolute second difference across both axes, of 255, by Immerkaer's
+    mask (1996), in standard deviations."""
+    grey = pixels.mean(axis=2) * 255
+    mask = (
+        grey[:-2, :-2] + grey[:-2, 2:] + grey[2:, :-2] + grey[2:, 2:]
+        - 2 * (grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:])
+        + 4 * grey[1:-1, 1:-1]
+    )  # fmt: skip
+    return float(np.median(np.abs(mask[where[1:-1, 1:-1]])) / 0.6745 / 6)
+
+
+def network_tables(scene: Scene) -> tuple[str, str, dict[str, NDArray[np.float64]]]:
+    """By distance for the default sampler; far from other strengths for all; and the pictures."""
+    near_rows, shown = [], {}
+    far: dict[str, list[str]] = {name: [name] for name in SAMPLERS}
+    uniform = scene.planned.cost.uniform_megapixel_steps
+    for mode in MODES:
+        for name, sampler in SAMPLERS.items():
+            if refused(mode, sampler):
+                far[name].append("refused")
+                continue
+            staged = scene.with_settings(denoise_mode=mode, sampler=name)
+            latents, seconds = staged.run()
+            result, map_ = staged.pixels(latents), strength_pixels(staged.planned)
+            errors = errors_by_distance(result, staged.true_runs(), map_)
+            far[name].append(f"{errors[-1]:.2f}")
+            if name != "euler":
+                continue
+            shown[mode] = result
+            flat = np.isclose(map_, scene.settings.min_denoise)
+            kept = staged.with_settings(skip_below=0.21)
+            kept_result = kept.pixels(kept.run()[0])
+            held = strength_pixels(kept.planned) == 0
+            drift = np.abs((kept_result - scene.enlarged) * 255)[held].max()
+            near_rows.append(
+                [
+                    mode,
+                    *(f"{each:.2f}" for each in errors),
+                    f"{roughness(result, flat):.2f}",
+                    f"{drift:.0e}" if drift else "0",
+                    f"{staged.planned.cost.megapixel_steps / uniform:.0%}",
+                    f"{seconds:.1f} s",
+                ]
+            )
+    flat = np.isclose(strength_pixels(scene.planned), scene.settings.min_denoise)
+    near_rows.append(
+        [
+            "the source",
+            *[""] * 4,
+            f"{roughness(scene.enlarged.astype(float), flat):.2f}",
+            "",
+            "",
+            "",
+        ]
+    )
+    bands = [f"{near} to {far_} px" if far_ < 1000 else f"over {near} px" for near, far_ in BANDS]
+    head = ["mode", *bands, "noise in flat tiles", "drift of kept tiles", "cost", "time"]
+    return table(head, near_rows), table(["sampler", *MODES], list(far.values())), shown
+
+
+def strip(scene: Scene, shown: dict[str, NDArray[np.float64]], path: Path) -> None:
+    """One row of crops per mode: a flat part and a busy one, beside the source."""
+    rows = {"source": scene.enlarged.astype(np.float64), **shown}
+    boxes = ((8, 8), (140, 96), (200, 230))
+    side, zoom, gap = 112, 2, 6
+    font = ImageFont.load_default(20)
+    page = Image.new(
+        "RGB", (120 + len(boxes) * (side * zoom + gap), len(rows) * (side * zoom + gap)), "white"
+    )
+    draw = ImageDraw.Draw(page)
+    for row, (name, pixels) in enumerate(rows.items()):
+        top = row * (side * zoom + gap)
+        draw.text((6, top + side), name, fill="black", font=font)
+        image = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+        for column, (x, y) in enumerate(boxes):
+            crop = image.crop((x, y, x + side, y + side)).resize(
+                (side * zoom, side * zoom), Image.Resampling.NEAREST
+            )
+            page.paste(crop, (120 + column * (side * zoom + gap), top))
+    page.save(path, quality=90)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--size", type=int, default=512, help="side of the canvas, pixels")
+    parser.add_argument("--dry", action="store_true", help="print, do not write the document")
+    arguments = parser.parse_args()
+    output: Callable[[str, str], None] = (
+        (lambda name, text: None)
+        if arguments.dry
+        else (lambda name, text: write(DOCUMENT, name, text))
+    )
+    closed = closed_form_errors()
+    print(closed, flush=True)
+    output("closed-form", closed)
+    (path,) = pictures(arguments.data, "large", PHOTOGRAPH)
+    scene = Scene.of(path, arguments.size, tileup.load_model())
+    near, far, shown = network_tables(scene)
+    print(near, far, sep="\n\n")
+    output("by-distance", near)
+    output("by-sampler", far)
+    if not arguments.dry:
+        strip(scene, shown, ROOT / "docs" / "denoise-modes.jpg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""What users see when something is wrong: one sentence, the exit code, and nothing half-written."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.cli.conftest import Command, save
+from tileup.checkpoints import loading
+from tileup.cli import upscaling
+from tileup.errors import ExitCode, MissingExtraError
+
+UPSCALE_ONLY = [
+    (["in.png", "-o", "out.gif"], "out.gif: format 'gif' cannot be written"),
+    (["in.png", "--name", "{stm}.png"], "unknown field {stm}; did you mean 'stem'?"),
+    (["in.png", "--quality", "0"], "quality must be between 1 and 100, got 0"),
+    (["in.png", "--format", "gif"], "format 'gif' is not known"),
+    (["in.png", "-o", "in.png", "--overwrite"], "in.png would replace the input in.png"),
+    (["in.png", "--json", "-o", "-"], "--json and a picture cannot both go to standard output"),
+    (["in.png", "in2.png", "-o", "-"], "standard output takes one picture"),
+    (["in.png", "--device", "gpu"], "device 'gpu' is not known"),
+    (["in.png", "--mask", "absent.png"], "mask: absent.png does not exist"),
+    (["in.png", "--mask", "m.png", "-o", "m.png"], "m.png would replace the input m.png"),
+    (["in.png", "--weights", "fether"], "did you mean 'feather'?"),
+]
+BOTH = [
+    ([], "no input given; name a picture"),
+    (["in.png", "--scal", "2"], "No such option: --scal"),
+    (["in.png", "--scale", "two"], "Invalid value for '--scale'"),
+    (["in.png", "--scale", "17"], "scale must be between 1 and 16, got 17"),
+    (["in.png", "--min-denoise", "0.9"], "min-denoise (0.9) is above max-denoise (0.8)"),
+    (["in.png", "--sampler", "eulr"], "sampler 'eulr' is not known; did you mean 'euler'?"),
+    (["in.png", "--scheduler", "karas"], "scheduler 'karas' is not known; did you mean 'karras'?"),
+    (["in.png", "--preset", "phot"], "preset 'phot' is not known; did you mean 'photo'?"),
+    (["in.png", "--config", "absent.yaml"], "config absent.yaml: cannot be read"),
+    (["in.png", "--overlap", "5000"], "overlap (5000) must be below the window"),
+    (["in.png", "--size", "9x9", "--long-edge", "9"], "only one of size and long-edge"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "told"),
+    [("upscale", *case) for case in UPSCALE_ONLY]
+    + [(command, *case) for command in ("upscale", "plan") for case in BOTH],
+)
+def test_wrong_usage_is_2(
+    tileup: Command, folder: Path, command: str, arguments: list[str], told: str
+) -> None:
+    ran = tileup(command, *arguments)
+    assert ran.code == ExitCode.USAGE
+    assert told in ran.sentence
+    assert ran.sentence.startswith("tileup: ")
+    assert ran.out == ""
+    assert [path.name for path in folder.iterdir()] == ["in.png"]
+
+
+def test_a_wrong_command_is_2(tileup: Command) -> None:
+    ran = tileup("upscal", "in.png")
+    assert ran.code == ExitCode.USAGE
+    assert "No such command 'upscal'. Did you mean 'upscale'?" in ran.sentence
+
+
+@pytest.mark.parametrize("command", ["upscale", "plan", "info"])
+def test_no_usable_input_is_3(tileup: Command, folder: Path, command: str) -> None:
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "cut.png").write_bytes((folder / "in.png").read_bytes()[:-500])
+    (folder / "empty.png").write_bytes(b"")
+    Image.new("CMYK", (4, 4)).save(folder / "cmyk.jpg")
+    cases = {"absent.png": "absent.png does not exist", "notes.txt": "notes.txt is not a picture"}
+    cases["empty.png"] = "empty.png is empty"
+    if command != "info":
+        cases |= {"cut.png": "cut.png is broken or cut short", "cmyk.jpg": "convert it to RGB"}
+    before = sorted(folder.iterdir())
+    for name, told in cases.items():
+        ran = tileup(command, name)
+        assert ran.code == ExitCode.NO_INPUT, name
+        assert told in ran.sentence
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_folder_without_pictures_is_3(tileup: Command, folder: Path) -> None:
+    (folder / "none").mkdir()
+    ran = tileup("upscale", "none")
+    assert ran.code == ExitCode.NO_INPUT
+    assert "no PNG, JPEG, WebP or TIFF picture in none" in ran.sentence
+
+
+def test_a_picture_larger_than_allowed_is_3_and_says_how_to_allow_it(tileup: Command) -> None:
+    for command in ("upscale", "plan"):
+        ran = tileup(command, "in.png", "--max-input-pixels", 1000)
+        assert ran.code == ExitCode.NO_INPUT
+        assert "40x32" in ran.sentence
+        assert "--max-input-pixels" in ran.sentence
+
+
+def test_some_failed_is_1_and_the_others_are_there(smoke: Command, folder: Path) -> None:
+    (folder / "bad.png").write_text("no picture")
+    ran = smoke("in.png", "bad.png", "absent.png", "-o", "out", "--json")
+    assert ran.code == ExitCode.SOME_FAILED
+    assert [line["outcome"] for line in ran.lines] == ["done", "failed", "failed"]
+    assert "bad.png is not a picture" in ran.err
+    assert "absent.png does not exist" in ran.err
+    assert [path.name for path in (folder / "out").iterdir()] == ["in_2x.png"]
+
+
+@pytest.mark.parametrize("command", ["upscale", "plan"])
+def test_a_model_that_cannot_be_used_is_4(tileup: Command, folder: Path, command: str) -> None:
+    (folder / "text.safetensors").write_text("no model, but long enough to have a header")
+    (folder / "lora.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    cases = {
+        "nonesuch": "model 'nonesuch' is neither a file nor known by name",
+        "in.png": "is not a safetensors file",
+        "text.safetensors": "is not a safetensors file",
+        "lora.safetensors": "is not a checkpoint that tileup can load",
+    }
+    for name, told in cases.items():
+        ran = tileup(command, "in.png", "-m", name)
+        assert ran.code == ExitCode.BAD_MODEL, name
+        assert told in ran.sentence
+    assert not (folder / "in_2x.png").exists()
+
+
+def test_out_of_memory_is_5(smoke: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_model(path: Path, device: str) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(loading, "load_model", load_model)
+    ran = smoke("in.png")
+    assert ran.code == ExitCode.OUT_OF_MEMORY
+    assert "out of memory; try a smaller --batch" in ran.sentence
+    assert not (folder / "in_2x.png").exists()
+
+
+def test_an_output_that_cannot_be_written_is_6_before_any_work(
+    tileup: Command, folder: Path
+) -> None:
+    (folder / "file").write_text("in the way")
+    ran = tileup("upscale", "in.png", "-o", "file/out.png")
+    assert ran.code == ExitCode.CANNOT_WRITE
+    assert "cannot write to file: Not a directory" in ran.sentence
+    ran = tileup("plan", "in.png", "--heatmap", "file/map.png")
+    assert ran.code == ExitCode.CANNOT_WRITE
+    ran = tileup("upscale", "in.png", "--log-file", "file/log")
+    assert ran.code == ExitCode.CANNOT_WRITE
+    assert "log file file/log cannot be written" in ran.sentence
+
+
+def test_an_output_that_is_there_already_is_6_and_stays(smoke: Command, folder: Path) -> None:
+    (folder / "in_2x.png").write_text("precious")
+    ran = smoke("in.png")
+    assert ran.code == ExitCode.CANNOT_WRITE
+    assert "in_2x.png is there already; use --overwrite" in ran.sentence
+    assert (folder / "in_2x.png").read_text() == "precious"
+    assert smoke("in.png", "--overwrite").code == ExitCode.OK
+    assert (folder / "in_2x.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_heatmap_of_a_plan_does_not_replace_files(tileup: Command, folder: Path) -> None:
+    save(folder / "other.png")
+    before = (folder / "other.png").read_bytes()
+    ran = tileup("plan", "in.png", "--heatmap", "other.png")
+    assert ran.code == ExitCode.CANNOT_WRITE
+    assert tileup("plan", "in.png", "--heatmap", "in.png", "--overwrite").code == ExitCode.USAGE
+    assert (folder / "other.png").read_bytes() == before
+    assert tileup("plan", "in.png", "--heatmap", "other.png", "--overwrite").code == ExitCode.OK
+    assert (folder / "other.png").read_bytes() != before
+
+
+def test_a_missing_extra_is_7(smoke: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*arguments: object) -> None:
+        raise MissingExtraError("this needs ray: pip install 'tileup[ray]'")
+
+    monkeypatch.setattr(upscaling, "run", run)
+    ran = smoke("in.png")
+    assert ran.code == ExitCode.MISSING_EXTRA
+    assert ran.sentence == "tileup: this needs ray: pip install 'tileup[ray]'"
+
+
+def test_a_surprise_is_1_and_a_sentence_with_vv_a_traceback(
+    tileup: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_jobs(*arguments: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(upscaling, "find_jobs", find_jobs)
+    ran = tileup("upscale", "in.png")
+    assert ran.code == ExitCode.SOME_FAILED
+    assert "unexpected ZeroDivisionError: division by zero" in ran.sentence
+    ran = tileup("upscale", "in.png", "-vv")
+    assert ran.code == ExitCode.SOME_FAILED
+    assert "Traceback" in ran.err
+    assert "find_jobs" in ran.err
+    assert "Traceback" not in tileup("upscale", "in.png").err, "-vv holds for one command"
+
+
+def test_a_failed_picture_has_its_traceback_with_vv(tileup: Command, folder: Path) -> None:
+    (folder / "bad.png").write_text("no picture")
+    assert "Traceback" in tileup("upscale", "bad.png", "-vv").err
+    ran = tileup("upscale", "bad.png", "--log-file", "log.txt")
+    assert "bad.png is not a picture" in ran.sentence
+    assert "Traceback" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_130_and_leaves_nothing_behind(folder: Path, number: int) -> None:
+    save(folder / "large.png", 320, 240)
+    command = [sys.executable, "-m", "tileup", "upscale", "large.png", "-v", "--steps", "200"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=folder) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if b"loading" in line:
+                break
+        time.sleep(1)
+        running.send_signal(number)
+        rest = running.stderr.read().decode()
+    assert running.returncode == ExitCode.INTERRUPTED
+    assert rest == "tileup: interrupted\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["in.png", "large.png"]
+
+
+def test_file_names_cannot_steer_the_terminal(tileup: Command) -> None:
+    ran = tileup("upscale", "\x1b]0;red\x07.png")
+    assert ran.code == ExitCode.NO_INPUT
+    assert "\\x1b]0;red\\x07.png does not exist" in ran.sentence
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(folder: Path) -> None:
+    command = f"{sys.executable} -m tileup plan in.png --json | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, cwd=folder, check=False
+    )
+    assert b"Traceback" not in done.stderr
+    assert b"Exception" not in done.stderr

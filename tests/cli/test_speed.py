@@ -1,0 +1,85 @@
+"""Help, wrong usage and plans answer at once: torch and its kin are never imported for them."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Process
+
+HEAVY = {"torch", "diffusers", "transformers", "k_diffusion"}
+LIGHT = HEAVY | {"numpy", "scipy", "PIL", "yaml"}
+LISTING = (
+    "import sys\n"
+    "from tileup.cli.main import main\n"
+    "code = main(sys.argv[1:])\n"
+    "sys.stderr.write('\\n' + ' '.join({name.split('.')[0] for name in sys.modules}))\n"
+    "sys.exit(code)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "absent"),
+    [
+        (["--help"], 0, LIGHT),
+        (["upscale", "--help"], 0, LIGHT),
+        (["plan", "--help"], 0, LIGHT),
+        (["--version"], 0, LIGHT),
+        (["--nonsense"], 2, LIGHT),
+        (["upscale", "in.png", "--nonsense"], 2, LIGHT),
+        (["upscale", "in.png", "--scale", "99"], 2, HEAVY),
+        (["upscale", "in.png", "--sampler", "eulr"], 2, HEAVY),
+        (["upscale", "absent.png"], 3, HEAVY),
+        (["upscale", "notes.txt"], 3, HEAVY),
+        (["upscale", "in.png", "-m", "nonesuch"], 4, HEAVY),
+        (["upscale", "--print-config"], 0, HEAVY),
+        (["plan", "in.png", "--heatmap", "map.png"], 0, HEAVY),
+        (["plan", "in.png", "--json", "-m", "tileup-small"], 0, HEAVY),
+        (["info", "in.png"], 0, HEAVY),
+        (["info", "tileup-small"], 0, HEAVY),
+        (["presets"], 0, HEAVY),
+    ],
+)
+def test_what_is_not_imported(
+    process: Callable[..., Process],
+    folder: Path,
+    arguments: list[str],
+    code: int,
+    absent: set[str],
+) -> None:
+    (folder / "notes.txt").write_text("no picture")
+    done = process(*arguments, python=("-c", LISTING))
+    assert done.code == code
+    loaded = set(done.err.splitlines()[-1].split())
+    assert {"typer", "tileup"} <= loaded
+    assert not absent & loaded
+
+
+def seconds(*arguments: str) -> float:
+    """How long a run takes."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+    return time.perf_counter() - start
+
+
+@pytest.mark.slow
+def test_help_is_nearly_as_quick_as_an_empty_typer_program(folder: Path) -> None:
+    (folder / "empty.py").write_text(
+        "import typer\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def one(x: int = 1) -> None: ...\n"
+        "@app.command()\n"
+        "def two(x: int = 1) -> None: ...\n"
+        "app()\n"
+    )
+    # In turns, so that whatever else the machine does slows both.
+    pairs = [(seconds("empty.py", "--help"), seconds("-m", "tileup", "--help")) for _ in range(5)]
+    empty, ours = (statistics.median(times) for times in zip(*pairs, strict=True))
+    assert ours < empty + 0.15

@@ -1,0 +1,281 @@
+"""Settings: the order of the layers, what is refused, and what YAML would rather read."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tileup import settings
+from tileup.errors import UsageError
+from tileup.resources import resource
+from tileup.settings import (
+    Settings,
+    checked,
+    did_you_mean,
+    from_environment,
+    merged,
+    parse_size,
+    preset_names,
+    read_config,
+    read_family,
+    read_preset,
+    resolve,
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a config file."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_each_layer_wins_over_the_ones_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Callable[[str], Path]
+) -> None:
+    for folder, name, tile in (("families", "toy", 101), ("presets", "toy", 102)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.yaml").write_text(f"tile: {tile}\n")
+    monkeypatch.setattr(settings, "resource", lambda name: tmp_path)
+    layers: dict[str, object] = {
+        "family": "toy",
+        "preset": "toy",
+        "config": config("tile: 103"),
+        "environment": {"TILEUP_TILE": "104"},
+        "flags": {"tile": 105},
+    }
+    seen = [Settings().tile]
+    for count in range(1, len(layers) + 1):
+        seen.append(resolve(**dict(list(layers.items())[:count])).tile)  # type: ignore[arg-type]
+    assert seen == [256, 101, 102, 103, 104, 105]
+
+
+def test_layers_are_merged_setting_by_setting() -> None:
+    found = resolve(environment={"TILEUP_STEPS": "3"}, flags={"min-denoise": 0.1})
+    assert (found.steps, found.min_denoise, found.max_denoise) == (3, 0.1, 0.8)
+
+
+def test_one_way_to_size_the_output_replaces_another_from_a_lower_layer() -> None:
+    assert merged({"scale": 3.0, "seed": 1}, {"long_edge": 99}) == {"seed": 1, "long_edge": 99}
+    assert merged({"size": "9x9"}, {"scale": 2.0}) == {"scale": 2.0}
+    assert merged({"size": "9x9"}, {"scale": 2.0, "size": None}) == {"scale": 2.0, "size": None}
+
+
+def test_denoise_sets_both_strengths_and_exact_names_win_over_it() -> None:
+    found = resolve(flags={"denoise": 0.4, "max_denoise": 0.6})
+    assert (found.min_denoise, found.max_denoise) == (0.4, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scale": 0.5}, "scale must be between 1 and 16, got 0.5"),
+        ({"scale": float("nan")}, "scale must be between 1 and 16"),
+        ({"size": "12"}, "size must be WIDTHxHEIGHT in pixels, such as 1920x1080, got '12'"),
+        ({"size": "0x5"}, "size must be at least 1x1"),
+        ({"size": "9x9", "long_edge": 9}, "only one of size and long-edge can be given"),
+        ({"max_pixels": 0}, "max-pixels must be at least 1"),
+        ({"min_denoise": -0.1}, r"min-denoise must be in \[0, 1\], got -0.1"),
+        ({"max_denoise": float("nan")}, r"max-denoise must be in \[0, 1\]"),
+        ({"min_denoise": 0.9}, r"min-denoise \(0.9\) is above max-denoise \(0.8\)"),
+        ({"denoise_mode": "schedul"}, "denoise-mode 'schedul' is not known; did you mean"),
+        ({"tile": 16}, r"tile \(16\) is below min-tile \(32\)"),
+        ({"min_tile": 0}, "min-tile must be at least 1"),
+        ({"detail_metric": "varience"}, "did you mean 'variance'"),
+        ({"detail_threshold": "low"}, "detail-threshold must be a number or 'auto', got 'low'"),
+        ({"detail_threshold": -1.0}, "detail-threshold must not be negative"),
+        ({"window": 4}, "window must be at least 8"),
+        ({"overlap": -1}, "overlap must not be negative"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"weights": "feathers"}, "did you mean 'feather'"),
+        ({"steps": 0}, "steps must be between 1 and 1000"),
+        ({"seed": -1}, "seed must be between"),
+        ({"quality": 101}, "quality must be between 1 and 100"),
+        ({"max_input_pixels": 0}, "max-input-pixels must be at least 1"),
+        ({"format": "jpge"}, "did you mean 'jpg'|did you mean 'jpeg'"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_in_words(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve(flags=values)
+
+
+def test_every_setting_has_a_line_that_explains_it() -> None:
+    source = Path(settings.__file__).read_text()
+    for field in dataclasses.fields(Settings):
+        assert re.search(rf'^    {field.name}: .*\n    """', source, re.MULTILINE), field.name
+
+
+# --- words ----------------------------------------------------------------------------------
+
+
+def test_a_near_word_is_suggested_and_else_all_are_listed() -> None:
+    assert did_you_mean("colour", ["color", "size"]) == "; did you mean 'color'?"
+    assert did_you_mean("zzz", ["b", "a"]) == "; known are a, b"
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"config": "max-denois: 0.5"}, "config .*: unknown setting 'max-denois'; did you mean"),
+        ({"environment": {"TILEUP_SACLE": "2"}}, "TILEUP_SACLE: unknown .*did you mean 'scale'"),
+        ({"flags": {"sacle": 2}}, "settings: unknown setting 'sacle'; did you mean 'scale'"),
+        ({"preset": "fhoto"}, "preset 'fhoto' is not known; did you mean 'photo'"),
+        ({"environment": {"TILEUP_STEPS": "ten"}}, "TILEUP_STEPS: steps must be a whole number"),
+        ({"environment": {"TILEUP_METADATA": "maybe"}}, "TILEUP_METADATA: .*true or false"),
+        ({"flags": {"steps": 2.5}}, "steps must be a whole number, got 2.5"),
+        ({"flags": {"steps": True}}, "steps must be a whole number, got True"),
+        ({"flags": {"metadata": 1}}, "metadata must be true or false, got 1"),
+    ],
+)
+def test_a_wrong_name_or_type_says_where_it_comes_from(
+    layer: dict[str, object], message: str, config: Callable[[str], Path]
+) -> None:
+    if "config" in layer:
+        layer = {"config": config(str(layer["config"]))}
+    with pytest.raises(UsageError, match=message):
+        resolve(**layer)  # type: ignore[arg-type]
+
+
+# --- environment ----------------------------------------------------------------------------
+
+
+def test_variables_are_read_as_the_type_of_their_setting() -> None:
+    found = from_environment(
+        {
+            "TILEUP_DENOISE": "0.3",
+            "TILEUP_STEPS": "5",
+            "TILEUP_METADATA": "No",
+            "TILEUP_DETAIL_THRESHOLD": "0.02",
+            "TILEUP_MODELS": "/somewhere",
+            "TILEUP_SEED": "",
+            "HOME": "/root",
+        }
+    )
+    assert found == {
+        "min_denoise": 0.3,
+        "max_denoise": 0.3,
+        "steps": 5,
+        "metadata": False,
+        "detail_threshold": 0.02,
+    }
+
+
+def test_text_stays_text_where_a_setting_takes_both() -> None:
+    assert from_environment({"TILEUP_DETAIL_THRESHOLD": "auto"}) == {"detail_threshold": "auto"}
+    assert from_environment({"TILEUP_MODEL": "12"}) == {"model": "12"}
+
+
+# --- YAML -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("# nothing\n", {}),
+        ("scale: 3", {"scale": 3.0}),
+        ("detail-threshold: 1e-3", {"detail_threshold": 0.001}),
+        ("min-denoise: 2e-1\nmax_denoise: 0.9", {"min_denoise": 0.2, "max_denoise": 0.9}),
+        ("size: null", {"size": None}),
+        ("metadata: off", {"metadata": False}),
+        ("size: 1920x1080", {"size": "1920x1080"}),
+    ],
+)
+def test_config_files_are_read(
+    text: str, expected: dict[str, object], config: Callable[[str], Path]
+) -> None:
+    assert read_config(config(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sampler: no", "sampler must be text, got False"),
+        ("size: 16:9", "size must be text, got 969"),
+        ("model: 2024-01-01", "model must be text, got datetime"),
+        ("seed: '7'", "seed must be a whole number, got '7'"),
+        ("- scale: 2", "must be lines of `name: value`"),
+        ("just words", "must be lines of `name: value`"),
+        ("scale: [", "not valid YAML"),
+        ("a: &x 1\nb: *x", "aliases are not allowed"),
+        ("scale: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("scale: " + "[" * 5000, "not valid YAML"),
+        ("\tscale: 2", "not valid YAML"),
+    ],
+)
+def test_yaml_that_means_something_else_is_refused(
+    text: str, message: str, config: Callable[[str], Path]
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_config(config(text))
+
+
+def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9\n")
+    (tmp_path / "huge.yaml").write_text("# filler\n" * 200_000)
+    for name in ("absent.yaml", "", "latin.yaml", "huge.yaml"):
+        with pytest.raises(UsageError, match="config"):
+            read_config(tmp_path / name)
+
+
+def test_settings_survive_the_way_through_yaml(config: Callable[[str], Path]) -> None:
+    before = resolve(flags={"long_edge": 900, "denoise": 0.35, "sampler": "heun", "seed": 2**60})
+    assert resolve(config=config(yaml.safe_dump(before.to_dict()))) == before
+
+
+# --- shipped files --------------------------------------------------------------------------
+
+
+def test_the_presets_that_people_were_promised_are_there() -> None:
+    assert {"photo", "smoke", "subtle", "uniform"} <= set(preset_names())
+
+
+@pytest.mark.parametrize("path", sorted(resource("configs").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_configs_are_valid_and_explained_line_by_line(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    if path.parent.name == "presets":
+        assert lines[0].startswith("description: ")
+        description, values = read_preset(path.stem)
+        assert description
+        assert resolve(preset=path.stem)
+    else:
+        values = read_family(path.stem)
+        assert resolve(family=path.stem)
+    given = [line for line in lines if line and line[0] not in "# " and "description:" not in line]
+    assert all(" # " in line for line in given)
+    assert values
+    assert given
+
+
+def test_presets_do_what_their_names_say() -> None:
+    photo, subtle, uniform, smoke = (
+        resolve(preset=name) for name in ("photo", "subtle", "uniform", "smoke")
+    )
+    assert (photo.min_denoise, photo.max_denoise) == (0.2, 0.8)
+    assert subtle.max_denoise - subtle.min_denoise < photo.max_denoise - photo.min_denoise
+    assert uniform.min_denoise == uniform.max_denoise
+    assert smoke.steps < photo.steps
+
+
+def test_sizes_are_parsed() -> None:
+    assert parse_size("1920X1080") == (1920, 1080)
+    for text in ("1920", "x", "1x2x3", "-1x5", "٣x4", "1.5x2"):
+        with pytest.raises(UsageError):
+            parse_size(text)
+
+
+def test_checked_leaves_its_argument_alone() -> None:
+    raw = {"denoise": 0.5}
+    assert checked(raw, "here") == {"min_denoise": 0.5, "max_denoise": 0.5}
+    assert raw == {"denoise": 0.5}

@@ -1,0 +1,53 @@
+"""From the flags of a command line to settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from tileup.resolving import Resolved, resolve_with_model
+from tileup.settings import ALIASES, Settings
+
+Given = Mapping[str, object]
+"""Parameters of a command by name; None for what was not given."""
+
+
+def resolved(given: Given) -> Resolved:
+    """Settings from all layers, with the user's flags on top.
+
+    Raises:
+        UsageError, ModelError: as `resolve_with_model`.
+    """
+    return resolve_with_model(
+        preset=cast("str | None", given["preset"]),
+        config=cast("Path | None", given["config"]),
+        environment=os.environ,
+        flags=settings_given(given),
+    )
+
+
+def settings_given(given: Given) -> dict[str, object]:
+    """The settings among the flags that were given; aliases first, so that exact names win."""
+    names = [*ALIASES, *(field.name for field in dataclasses.fields(Settings))]
+    found = {name: given[name] for name in names if given.get(name) is not None}
+    if "detail_threshold" in found:
+        found["detail_threshold"] = _number_or_text(str(found["detail_threshold"]))
+    return found
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def config_text(found: Resolved) -> str:
+    """All settings as YAML that `--config` takes."""
+    import yaml
+
+    body = yaml.safe_dump(found.settings.to_dict(), sort_keys=False, allow_unicode=True)
+    return f"# Settings for {found.spec.name} ({found.spec.family}).\n{body}"

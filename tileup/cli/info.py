@@ -1,0 +1,96 @@
+"""The work of `tileup info`: what a picture or a checkpoint says about itself."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from tileup.checkpoints.files import describe, find_model
+from tileup.cli.tables import print_text
+from tileup.errors import InputError, ModelError, NoInputError
+from tileup.images.metadata import read_metadata
+from tileup.images.reading import opened
+
+Facts = list[tuple[str, str]]
+"""Names and values, in order."""
+
+
+def show_info(name: str) -> None:
+    """Print what is known of a file, or of a model by name.
+
+    Raises:
+        NoInputError: it is neither a picture nor there at all.
+        ModelError: it is a checkpoint that is damaged or of no known family.
+    """
+    path = Path(name)
+    facts = _checkpoint(_model(name)) if _is_model(path) else _picture(path)
+    width = max(len(key) for key, _ in facts) + 2
+    for key, value in facts:
+        print_text(f"{key:<{width}}{value}")
+
+
+def _is_model(path: Path) -> bool:
+    return path.suffix == ".safetensors" or not path.exists()
+
+
+def _model(name: str) -> Path:
+    try:
+        return find_model(name)
+    except ModelError as error:
+        if name.endswith(".safetensors"):
+            raise
+        raise NoInputError(
+            f"{name} does not exist, and no model has this name; check the name and the folder"
+        ) from error
+
+
+def _checkpoint(path: Path) -> Facts:
+    info = describe(path)
+    facts = [
+        ("file", str(info.path)),
+        ("family", info.family),
+        ("prediction", info.prediction),
+        ("parameters", f"{info.parameters:,} in {info.tensors} tensors"),
+        ("precision", ", ".join(f"{name}: {count:,}" for name, count in info.dtypes.items())),
+        ("size", f"{info.bytes / 1e6:.1f} MB"),
+    ]
+    facts += list(info.shapes.items())
+    return facts + [(key, _short(value)) for key, value in info.header.items()]
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 1000 else text[:1000] + " ..."
+
+
+def _picture(path: Path) -> Facts:
+    try:
+        with opened(path) as (image, _):
+            facts = _of_image(path, image)
+        facts += list(read_metadata(path).items())
+    except InputError as error:
+        raise NoInputError(str(error)) from error
+    return facts
+
+
+def _of_image(path: Path, image: Image.Image) -> Facts:
+    profile = image.info.get("icc_profile")
+    return [
+        ("file", str(path)),
+        ("format", str(image.format)),
+        ("size", f"{image.width}x{image.height} pixels, {path.stat().st_size / 1e6:.2f} MB"),
+        ("mode", image.mode),
+        ("profile", _profile_name(profile) if profile else "none (sRGB is assumed)"),
+    ]
+
+
+def _profile_name(profile: bytes) -> str:
+    from PIL import ImageCms
+
+    try:
+        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile))).strip()
+    except (ImageCms.PyCMSError, OSError):
+        return f"{len(profile)} bytes that are no profile"

@@ -1,0 +1,83 @@
+"""The way in and the way out: runs the command, and turns every error into words and a number."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from tileup.cli.app import app
+from tileup.cli.console import forget_logging, set_up_logging
+from tileup.errors import ExitCode
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+
+    Returns:
+        The exit code, see `tileup.errors.ExitCode`.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    set_up_logging(verbose=0, quiet=False, log_file=None)
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            return _run(arguments)
+    finally:
+        forget_logging()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    command = typer.main.get_command(app)
+    try:
+        # In this mode Typer raises its own errors, and returns the code of `typer.Exit`.
+        result: object = command.main(
+            None if arguments is None else list(arguments),
+            prog_name="tileup",
+            standalone_mode=False,
+        )
+    except typer.TyperException as error:
+        log.error("%s; see tileup --help", error.format_message().rstrip("."))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        result = ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return _reader_gone()
+    except Exception as error:  # noqa: BLE001  Here nothing but a sentence may reach the user.
+        return _told(error)
+    if result == ExitCode.INTERRUPTED:
+        log.error("interrupted")
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def _told(error: Exception) -> int:
+    from tileup.engine.failures import as_tileup_error
+
+    told = as_tileup_error(error)
+    log.error("%s", told)
+    log.debug("where it happened", exc_info=error)
+    return told.exit_code
+
+
+def _reader_gone() -> int:
+    # The interpreter flushes standard output at exit, and would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.CANNOT_WRITE
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,392 @@
+"""The flags, each written once: commands take them as annotated parameters.
+
+A flag that was not given is None, so that presets, config files and the environment show through.
+Defaults are therefore said in the help, and only where no family changes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+OUTPUT = "Output"
+SIZE = "Size"
+STRENGTH = "Strength (how much is redrawn)"
+PLAN = "Plan"
+SAMPLING = "Sampling"
+MODEL = "Model and device"
+SETTINGS = "Settings"
+WORDS = "What is shown"
+
+
+def _flag(panel: str, names: str, metavar: str, help: str, count: bool = False) -> Any:  # noqa: ANN401
+    """An option.
+
+    Args:
+        panel: heading it stands under.
+        names: its spellings, apart by blanks.
+        metavar: what stands for its value; empty for a switch.
+        help: what it does.
+        count: whether it can be repeated for more of the same.
+    """
+    return typer.Option(
+        *names.split(),
+        metavar=metavar,
+        rich_help_panel=panel,
+        help=help,
+        show_default=False,
+        count=count,
+    )
+
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT",
+        help="Pictures, folders, patterns such as 'shots/*.jpg', or - for standard input.",
+        show_default=False,
+    ),
+]
+Input = Annotated[
+    str | None,
+    typer.Argument(metavar="INPUT", help="A picture, or - for standard input.", show_default=False),
+]
+
+Output = Annotated[
+    str | None,
+    _flag(
+        OUTPUT,
+        "--output -o",
+        "PATH",
+        "A file, a folder, or - for standard output. Without it: beside the input.",
+    ),
+]
+Recursive = Annotated[
+    bool, _flag(OUTPUT, "--recursive -r", "", "Folders below too, mirrored under -o.")
+]
+Name = Annotated[
+    str | None,
+    _flag(
+        OUTPUT,
+        "--name",
+        "TEMPLATE",
+        "Names of outputs, from {stem} {scale} {ext} {seed} {width} {height} {parent} "
+        "(default: {stem}_{scale}x.{ext}).",
+    ),
+]
+Format = Annotated[
+    str | None,
+    _flag(
+        OUTPUT,
+        "--format -f",
+        "EXT",
+        "png, jpg, webp or tif (default: the output's extension, else the input's).",
+    ),
+]
+Quality = Annotated[
+    int | None, _flag(OUTPUT, "--quality", "1..100", "Of JPEG and WebP (default: 92).")
+]
+Overwrite = Annotated[
+    bool, _flag(OUTPUT, "--overwrite", "", "Replace files that are there already.")
+]
+MetadataFlag = Annotated[
+    bool | None,
+    _flag(
+        OUTPUT,
+        "--metadata/--no-metadata",
+        "",
+        "Whether the picture says how it was made (default: metadata).",
+    ),
+]
+Heatmap = Annotated[
+    str | None,
+    _flag(
+        OUTPUT,
+        "--heatmap",
+        "PATH|auto",
+        "A picture of the strengths; a folder for many, auto for beside the output.",
+    ),
+]
+PlanJson = Annotated[
+    str | None,
+    _flag(
+        OUTPUT,
+        "--plan-json",
+        "PATH|auto",
+        "The tiles and their cost as JSON; a folder for many.",
+    ),
+]
+
+Scale = Annotated[
+    float | None,
+    _flag(
+        SIZE,
+        "--scale -s",
+        "NUMBER",
+        "Output side / input side, any number from 1 to 16 (default: 2).",
+    ),
+]
+Size = Annotated[str | None, _flag(SIZE, "--size", "WxH", "Exact output size, such as 1920x1080.")]
+LongEdge = Annotated[int | None, _flag(SIZE, "--long-edge", "PX", "Longer side of the output.")]
+ShortEdge = Annotated[int | None, _flag(SIZE, "--short-edge", "PX", "Shorter side of the output.")]
+MaxPixels = Annotated[
+    int | None,
+    _flag(
+        SIZE, "--max-pixels", "N", "Enlarge less where the output would have more pixels than this."
+    ),
+]
+
+MinDenoise = Annotated[
+    float | None,
+    _flag(
+        STRENGTH,
+        "--min-denoise",
+        "0..1",
+        "For the largest, flattest tiles; 0 keeps them (default: 0.2).",
+    ),
+]
+MaxDenoise = Annotated[
+    float | None,
+    _flag(
+        STRENGTH,
+        "--max-denoise",
+        "0..1",
+        "For the smallest, most detailed tiles; 1 redraws them freely (default: 0.8).",
+    ),
+]
+Denoise = Annotated[
+    float | None,
+    _flag(
+        STRENGTH,
+        "--denoise --strength",
+        "0..1",
+        "Both at once: one strength everywhere. It says how freely the model redraws; "
+        "it is not noise removal.",
+    ),
+]
+DenoiseMode = Annotated[
+    str | None,
+    _flag(
+        STRENGTH,
+        "--denoise-mode",
+        "MODE",
+        "How each tile gets its strength: schedule, sigma or passes; blend and scale only "
+        "approximate it (default: schedule).",
+    ),
+]
+DenoiseBy = Annotated[
+    str | None,
+    _flag(
+        STRENGTH,
+        "--denoise-by",
+        "WHAT",
+        "What a tile's strength follows: depth, detail or area (default: depth).",
+    ),
+]
+Mask = Annotated[
+    str | None, _flag(STRENGTH, "--mask", "FILE", "A picture whose white parts are kept.")
+]
+DenoiseMap = Annotated[
+    str | None,
+    _flag(
+        STRENGTH,
+        "--denoise-map",
+        "FILE",
+        "A picture whose grey is the strength: black 0, white 1.",
+    ),
+]
+SkipSmaller = Annotated[
+    str | None,
+    _flag(
+        STRENGTH,
+        "--skip-smaller",
+        "PX|P%",
+        "Keep tiles smaller than this: pixels, or a share of the largest tile.",
+    ),
+]
+SkipLarger = Annotated[
+    str | None,
+    _flag(STRENGTH, "--skip-larger", "PX|P%", "Keep tiles larger than this."),
+]
+SkipBelow = Annotated[
+    float | None, _flag(STRENGTH, "--skip-below", "0..1", "Keep tiles weaker than this.")
+]
+MinScale = Annotated[
+    float | None,
+    _flag(STRENGTH, "--min-scale", "0.5..1", "Mode scale: factor at strength 0 (default: 0.7)."),
+]
+ScaleRange = Annotated[
+    float | None,
+    _flag(
+        STRENGTH, "--scale-range", "0..1", "Mode scale: what strength 1 adds to it (default: 0.25)."
+    ),
+]
+Ramp = Annotated[
+    float | None,
+    _flag(STRENGTH, "--ramp", "0.5..2", "Mode scale: how it grows over the run (default: 1)."),
+]
+
+Tile = Annotated[
+    int | None, _flag(PLAN, "--tile -t", "PX", "Side of the largest tiles, output pixels.")
+]
+MinTile = Annotated[
+    int | None, _flag(PLAN, "--min-tile", "PX", "Side of the smallest tiles, output pixels.")
+]
+DetailThreshold = Annotated[
+    str | None,
+    _flag(
+        PLAN,
+        "--detail-threshold",
+        "NUMBER|auto",
+        "A tile with more detail splits; auto chooses per picture (default: auto).",
+    ),
+]
+DetailMetric = Annotated[
+    str | None,
+    _flag(PLAN, "--detail-metric", "METRIC", "gradient or variance (default: gradient)."),
+]
+Budget = Annotated[
+    float | None,
+    _flag(
+        PLAN,
+        "--budget",
+        "0..1",
+        "Choose the threshold by cost: this share of the cost of the strongest everywhere.",
+    ),
+]
+
+Steps = Annotated[
+    int | None,
+    _flag(SAMPLING, "--steps", "N", "Steps of the strongest tiles; weaker ones take their share."),
+]
+Sampler = Annotated[
+    str | None,
+    _flag(
+        SAMPLING,
+        "--sampler",
+        "NAME",
+        "By k-diffusion's names: euler, heun, dpmpp_2m, dpmpp_sde ...",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    _flag(
+        SAMPLING,
+        "--scheduler",
+        "NAME",
+        "Spacing of the noise levels: sgm_uniform, karras, exponential ...",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    _flag(SAMPLING, "--seed", "N", "Same seed, settings and picture: same result (default: 0)."),
+]
+Eta = Annotated[
+    float | None,
+    _flag(SAMPLING, "--eta", "0..1", "Fresh noise of ancestral and SDE samplers."),
+]
+SNoise = Annotated[
+    float | None, _flag(SAMPLING, "--s-noise", "0..2", "Factor of that noise (default: 1).")
+]
+SChurn = Annotated[
+    float | None,
+    _flag(SAMPLING, "--s-churn", "N", "Noise that euler, heun and dpm_2 add (default: 0)."),
+]
+Window = Annotated[
+    int | None,
+    _flag(
+        SAMPLING,
+        "--window",
+        "PX",
+        "Side of what the network sees at once, output pixels (default: the model's own).",
+    ),
+]
+Windows = Annotated[
+    str | None,
+    _flag(
+        SAMPLING,
+        "--windows",
+        "HOW",
+        "cover: the fewest, overlapping; spot: side by side, moved in each step (default: cover).",
+    ),
+]
+Overlap = Annotated[
+    int | None,
+    _flag(
+        SAMPLING,
+        "--overlap",
+        "PX",
+        "How far windows overlap, and strengths fade into one another.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    _flag(
+        SAMPLING,
+        "--weights",
+        "NAME",
+        "How windows are blended: feather, gaussian or uniform (default: feather).",
+    ),
+]
+Batch = Annotated[
+    int | None,
+    _flag(
+        SAMPLING, "--batch", "N", "Windows evaluated at once: speed and memory, not the picture."
+    ),
+]
+
+Model = Annotated[
+    str | None,
+    _flag(
+        MODEL,
+        "--model -m",
+        "FILE|NAME",
+        "A .safetensors file, or the name of one in the folders of TILEUP_MODELS "
+        "(default: the one that ships with tileup).",
+    ),
+]
+Device = Annotated[
+    str | None, _flag(MODEL, "--device -d", "NAME", "auto, cpu, cuda, cuda:1, mps (default: auto).")
+]
+
+Preset = Annotated[str | None, _flag(SETTINGS, "--preset", "NAME", "See tileup presets.")]
+Config = Annotated[
+    Path | None,
+    _flag(
+        SETTINGS,
+        "--config -c",
+        "FILE",
+        "YAML with lines such as `max-denoise: 0.6`. Flags win over TILEUP_* variables, "
+        "those over this file, and this file over the preset.",
+    ),
+]
+PrintConfig = Annotated[
+    bool,
+    _flag(SETTINGS, "--print-config", "", "Print all settings as YAML for --config, and stop."),
+]
+MaxInputPixels = Annotated[
+    int | None,
+    _flag(
+        SETTINGS,
+        "--max-input-pixels",
+        "N",
+        "Refuse larger inputs before they are decoded (default: 200000000).",
+    ),
+]
+
+Json = Annotated[
+    bool, _flag(WORDS, "--json", "", "One line of JSON per picture on standard output.")
+]
+PlanAsJson = Annotated[
+    bool, _flag(WORDS, "--json", "", "The plan and its cost as JSON on standard output.")
+]
+Quiet = Annotated[bool, _flag(WORDS, "--quiet -q", "", "Nothing but errors.")]
+Verbose = Annotated[
+    int, _flag(WORDS, "--verbose -v", "", "More words; -vv shows where errors come from.", True)
+]
+NoProgress = Annotated[bool, _flag(WORDS, "--no-progress", "", "No progress bar.")]
+LogFile = Annotated[
+    Path | None, _flag(WORDS, "--log-file", "FILE", "Append everything to this file.")
+]

@@ -1,0 +1,149 @@
+"""What the user sees while pictures are being made, and one line for each when it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import typer
+
+from tileup.cli.console import NOTICE, is_terminal, printable
+from tileup.contracts import Step
+from tileup.engine.outcomes import Begun, Event, Loading, Outcome
+from tileup.engine.values import Job
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Tells the user about a run."""
+
+    def __init__(self, total: int, json_lines: bool, bar: bool) -> None:
+        """Args:
+        total: how many pictures there are.
+        json_lines: print each outcome as a line of JSON.
+        bar: show progress, where someone is looking.
+        """
+        self._total = total
+        self._json_lines = json_lines
+        self._bar = Bar() if bar and is_terminal() else None
+        self._warned: set[str] = set()
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def event(self, event: Event) -> None:
+        """Told by the engine."""
+        if isinstance(event, Loading):
+            log.info("loading the model")
+        elif isinstance(event, Begun):
+            log.info("%s -> %s", event.job.shown_input, event.job.shown_output)
+        if self._bar:
+            self._bar.event(event)
+
+    def finished(self, outcome: Outcome) -> Outcome:
+        """Report one outcome, and hand it on."""
+        if self._bar:
+            self._bar.idle()
+        for warning in outcome.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                log.warning("%s", warning)
+        if outcome.error is not None:
+            log.error("%s", self._named(outcome.job, str(outcome.error)))
+        else:
+            log.log(NOTICE, "%s", _line(outcome))
+        if self._json_lines:
+            typer.echo(json.dumps(outcome.to_dict()))
+        return outcome
+
+    def _named(self, job: Job, message: str) -> str:
+        """A message that says which picture it is about, where there are several."""
+        if self._total == 1 or job.shown_input in message:
+            return message
+        return f"{job.shown_input}: {message}"
+
+
+def _line(outcome: Outcome) -> str:
+    """One finished picture: path, size, time, and what was saved."""
+    if outcome.outcome == "skipped":
+        return f"{outcome.job.shown_output}  there already, skipped"
+    parts = [outcome.job.shown_output]
+    if outcome.size is not None:
+        parts.append(f"{outcome.size[0]}x{outcome.size[1]}")
+    parts.append(f"{outcome.seconds:.1f} s")
+    if outcome.cost is not None and outcome.cost.saving > 0:
+        parts.append(f"saved {outcome.cost.saving:.0%} against uniform")
+    return "  ".join(parts)
+
+
+class Bar:
+    """A progress bar of the picture at work, on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress: Progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[windows]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task: TaskID = self._progress.add_task("", windows="", total=None)
+        self._picture = ""
+
+    def start(self) -> None:
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+    def idle(self) -> None:
+        """Nothing is at work."""
+        self._progress.reset(self._task, total=None, description="", windows="")
+
+    def event(self, event: Event) -> None:
+        """Show what is going on."""
+        if isinstance(event, Loading):
+            self._progress.update(self._task, description="loading the model")
+        elif isinstance(event, Begun):
+            count = f" ({event.number}/{event.total})" if event.total > 1 else ""
+            self._picture = printable(event.job.shown_input) + count
+            self._progress.update(self._task, description=self._picture)
+        else:
+            self._step(event)
+
+    def _step(self, step: Step) -> None:
+        self._progress.update(
+            self._task,
+            description=f"{self._picture}  phase {step.phase}/{step.phases}",
+            windows=f"window {step.calls}/{step.total_calls}",
+            total=step.total_calls,
+            completed=step.calls,
+        )

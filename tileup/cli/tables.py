@@ -1,0 +1,39 @@
+"""Tables and text on standard output, for terminals and for pipes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import typer
+
+from tileup.cli.console import printable
+
+_PIPE_WIDTH = 120
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> None:
+    """Print a table.
+
+    Args:
+        heads: a word for each column.
+        rows: the cells.
+        numbers: whether the cells are numbers, to be lined up at the right.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in heads:
+        table.add_column(head, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    Console(file=sys.stdout, width=width).print(table)
+
+
+def print_text(text: str) -> None:
+    """Print text as it is."""
+    typer.echo(printable(text))

@@ -1,0 +1,69 @@
+"""The work of `tileup upscale`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+import typer
+
+from tileup.cli.flags import Given, config_text, resolved
+from tileup.cli.progress import Reporter
+from tileup.contracts import Model
+from tileup.engine.jobs import find_jobs
+from tileup.engine.local import run
+from tileup.engine.outcomes import exit_code
+from tileup.engine.values import Job, Request
+from tileup.errors import UsageError
+from tileup.preparing import read_drawn
+from tileup.resolving import Resolved
+
+
+def upscale_command(given: Given) -> int:
+    """Enlarge pictures as the flags say; returns the exit code."""
+    found = resolved(given)
+    if given["print_config"]:
+        typer.echo(config_text(found), nl=False)
+        return 0
+    jobs = find_jobs(_request(given), found.settings)
+    read_drawn(found.settings)  # refused now, not when the model is loaded
+    _check_standard_output(jobs, bool(given["json"]))
+    reporter = Reporter(
+        total=len(jobs),
+        json_lines=bool(given["json"]),
+        bar=not (given["quiet"] or given["no_progress"] or given["json"]),
+    )
+    with reporter:
+        outcomes = [
+            reporter.finished(outcome)
+            for outcome in run(jobs, found.settings, lambda: _load(found), reporter.event)
+        ]
+    return exit_code(outcomes)
+
+
+def _request(given: Given) -> Request:
+    return Request(
+        inputs=tuple(cast("Sequence[str] | None", given["inputs"]) or ()),
+        output=cast("str | None", given["output"]),
+        recursive=bool(given["recursive"]),
+        heatmap=cast("str | None", given["heatmap"]),
+        plan_json=cast("str | None", given["plan_json"]),
+        overwrite=bool(given["overwrite"]),
+    )
+
+
+def _check_standard_output(jobs: Sequence[Job], json_lines: bool) -> None:
+    if all(job.output is not None for job in jobs):
+        return
+    if json_lines:
+        raise UsageError("--json and a picture cannot both go to standard output; give -o FILE")
+    if sys.stdout.isatty():
+        raise UsageError("a picture is not written to a terminal; give -o FILE, or a pipe")
+
+
+def _load(found: Resolved) -> Model:
+    # Imported here because this is where torch comes in.
+    from tileup.checkpoints.loading import load_model
+
+    return load_model(found.model, found.settings.device)

@@ -1,0 +1,106 @@
+"""Refusals before any work: clashing names, files already there, folders that take no file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tileup.engine.inputs import real
+from tileup.engine.outputs import ends_as_folder
+from tileup.engine.values import AUTO, STREAM, SUFFIXES, Found, Job, Request
+from tileup.errors import OutputError, OutputExistsError, UsageError
+from tileup.settings import Settings
+
+
+def check_shape(request: Request, found: Sequence[Found], many: bool) -> None:
+    """Refuse one file, or one stream, for several pictures."""
+    if not many:
+        return
+    if any(each.path is None for each in found):
+        raise UsageError("standard input (-) cannot be combined with other inputs")
+    if request.output == STREAM:
+        raise UsageError("standard output takes one picture; give a folder with -o FOLDER/")
+    for text in (request.output, request.heatmap, request.plan_json):
+        if text is not None and text != AUTO:
+            _check_may_be_folder(text)
+
+
+def _check_may_be_folder(text: str) -> None:
+    path = Path(text)
+    if path.is_dir():
+        return
+    if path.exists():
+        raise UsageError(f"{path} is a file, and several pictures need a folder")
+    if path.suffix.lower() in SUFFIXES | {".json"} and not ends_as_folder(text):
+        raise UsageError(
+            f"{path} is named like a file, and several pictures need a folder; "
+            f"write {path}/ if it shall be one"
+        )
+
+
+def check_clashes(jobs: Sequence[Job], settings: Settings) -> None:
+    """Refuse two files of one name, and a file that would replace an input, a mask or a map."""
+    drawn = [Path(each) for each in (settings.mask, settings.denoise_map) if each]
+    inputs = {real(path): path for path in [*(job.input for job in jobs if job.input), *drawn]}
+    owners: dict[Path, Job] = {}
+    for job in jobs:
+        for path in job.targets:
+            place = real(path)
+            if place in inputs:
+                raise UsageError(
+                    f"{path} would replace the input {inputs[place]}; choose another name"
+                )
+            if place in owners:
+                raise UsageError(_clash(path, owners[place], job))
+            owners[place] = job
+
+
+def _clash(path: Path, first: Job, second: Job) -> str:
+    if first is second:
+        return f"{path} is asked for twice; give picture, heatmap and plan names of their own"
+    return (
+        f"{first.shown_input} and {second.shown_input} would both be written to {path}; "
+        f"tell them apart with --name, such as --name '{{parent}}_{{stem}}.{{ext}}'"
+    )
+
+
+def check_absent(paths: Iterable[Path]) -> None:
+    """Refuse to replace files.
+
+    Raises:
+        OutputExistsError: one of them is there.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; name a file in it")
+        if path.exists():
+            raise OutputExistsError(
+                f"{path} is there already; use --overwrite, or name another output"
+            )
+
+
+def check_writable(paths: Iterable[Path]) -> None:
+    """Find out, before any work, whether files can be made at these places.
+
+    Raises:
+        OutputError: a folder cannot be written to, or a path names a folder.
+    """
+    folders: set[Path] = set()
+    for path in paths:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; name a file in it")
+        folders.add(path.parent)
+    for folder in sorted(folders):
+        _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error

@@ -1,0 +1,37 @@
+"""What a user is told about an error that nobody foresaw."""
+
+from __future__ import annotations
+
+import sys
+
+from tileup.errors import OutOfMemoryError, TileupError
+
+_SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def as_tileup_error(error: Exception) -> TileupError:
+    """The same error as one that has an exit code and a sentence; the original is its cause."""
+    if isinstance(error, TileupError):
+        return error
+    if _is_out_of_memory(error):
+        told: TileupError = OutOfMemoryError(
+            "out of memory; try a smaller --batch, a smaller --window or a smaller --scale"
+        )
+    else:
+        told = TileupError(
+            f"unexpected {type(error).__name__}: {error} "
+            f"(-vv shows where; please report it as a bug)"
+        )
+    told.__cause__ = error
+    return told
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    # Only a process that has torch can meet torch's errors, so it is not imported for this.
+    torch = sys.modules.get("torch")
+    known: object = getattr(torch, "OutOfMemoryError", None)
+    if isinstance(known, type) and isinstance(error, known):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)

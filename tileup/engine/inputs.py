@@ -1,0 +1,106 @@
+"""Which pictures the user means: files, folders, patterns, standard input."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tileup.engine import naming
+from tileup.engine.values import STREAM, SUFFIXES, Found, Request
+from tileup.errors import NoInputError, UsageError
+
+log = logging.getLogger(__name__)
+
+
+def find_inputs(request: Request, template: str) -> list[Found]:
+    """The pictures of a request, each once; those of a folder in natural order.
+
+    Args:
+        request: what the user asked for.
+        template: how outputs are named, so that a folder's own outputs are passed over.
+
+    Raises:
+        UsageError: there is no input at all.
+        NoInputError: nothing among the inputs is there.
+    """
+    if not request.inputs:
+        raise UsageError("no input given; name a picture or a folder, or - for standard input")
+    found: dict[Path | None, Found] = {}
+    for text in request.inputs:
+        for each in _expanded(text, request, template):
+            found.setdefault(each.path and real(each.path), each)
+    result = list(found.values())
+    if not any(each.path is None or each.path.exists() for each in result):
+        names = " and ".join(str(each.path) for each in result[:2])
+        verb = "do" if len(result) > 1 else "does"
+        raise NoInputError(f"{names} {verb} not exist; check the name and the folder")
+    return result
+
+
+def _expanded(text: str, request: Request, template: str) -> Iterable[Found]:
+    """The inputs that one word of the command line stands for."""
+    if text == STREAM:
+        return [Found(None)]
+    path = Path(text)
+    if path.is_dir():
+        return [Found(file, path) for file in _pictures(path, request, template)]
+    if glob.has_magic(text) and not path.exists():
+        return _matching(text)
+    return [Found(path)]
+
+
+def _matching(pattern: str) -> list[Found]:
+    names = (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
+    files = sorted((name for name in names if name.is_file()), key=naming.natural)
+    if not files:
+        raise NoInputError(f"no file matches {pattern!r}")
+    return [Found(file) for file in files]
+
+
+def _pictures(folder: Path, request: Request, template: str) -> list[Path]:
+    """Pictures of a folder, without hidden files and without what tileup made itself."""
+    try:
+        files = [file for file in _files(folder, request.recursive) if _is_picture(file)]
+    except OSError as error:
+        raise NoInputError(f"{folder} cannot be read: {error.strerror}") from error
+    files = _not_ours(files, folder, request.output, template)
+    if not files:
+        deeper = "" if request.recursive else " (folders below it need --recursive)"
+        raise NoInputError(f"no PNG, JPEG, WebP or TIFF picture in {folder}{deeper}")
+    return sorted(files, key=naming.natural)
+
+
+def _files(folder: Path, recursive: bool) -> Iterator[Path]:
+    for here, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        yield from (Path(here) / name for name in names if not name.startswith("."))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_picture(file: Path) -> bool:
+    if file.suffix.lower() in SUFFIXES and file.is_file():
+        return True
+    log.info("passed over %s: not named like a PNG, JPEG, WebP or TIFF picture", file)
+    return False
+
+
+def _not_ours(files: list[Path], folder: Path, output: str | None, template: str) -> list[Path]:
+    """Without what earlier runs made: beside the inputs, or in an output folder below them."""
+    made, here = real(Path(output or folder)), real(folder)
+    if made == here:
+        is_own = naming.own_output(template, files)
+        return [file for file in files if not is_own(file)]
+    if made.is_relative_to(here):
+        return [file for file in files if not real(file).is_relative_to(made)]
+    return files
+
+
+def real(path: Path) -> Path:
+    """The one name of a file, whichever way it was reached; it need not exist."""
+    return Path(os.path.realpath(path))

@@ -1,0 +1,123 @@
+"""Names of outputs: a template with a few fields, and the same template read backwards."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePath
+
+from tileup.errors import UsageError
+from tileup.settings import FORMATS, did_you_mean
+
+FIELDS = ("stem", "scale", "ext", "seed", "width", "height", "parent")
+"""What may stand in braces."""
+HEATMAP = "_heatmap.png"
+PLAN = "_plan.json"
+"""What follows an output's stem in the names of its companions."""
+
+_PATTERNS = {
+    "stem": r".+",
+    "scale": r"[0-9.]+",
+    "ext": r"\w+",
+    "seed": r"\d+",
+    "width": r"\d+",
+    "height": r"\d+",
+    "parent": r".*",
+}
+
+
+def fields_of(template: str) -> frozenset[str]:
+    """The fields that a template uses.
+
+    Raises:
+        UsageError: braces do not pair, or a field is not known.
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise UsageError(f"name {template!r} has unpaired braces ({error})") from error
+    used: set[str] = set()
+    for _, field, form, conversion in parts:
+        if field is None:
+            continue
+        if field not in FIELDS:
+            raise UsageError(
+                f"name {template!r}: unknown field {{{field}}}{did_you_mean(field, FIELDS)}"
+            )
+        if form or conversion:
+            raise UsageError(f"name {template!r}: {{{field}}} takes no format")
+        used.add(field)
+    return frozenset(used)
+
+
+def file_name(template: str, values: Mapping[str, str]) -> str:
+    """A template filled in.
+
+    Raises:
+        UsageError: the result is not a plain file name.
+    """
+    name = template.format_map(values)
+    if not name.strip(". ") or PurePath(name).name != name or "\0" in name:
+        raise UsageError(f"name {template!r} gives {name!r}, which is not a file name")
+    return name
+
+
+def own_output(template: str, files: Iterable[Path]) -> Callable[[Path], bool]:
+    """Tells whether a file is the output, or its heatmap or plan, of another one of `files`."""
+    known = {(file.parent, file.stem) for file in files}
+    pattern = _backwards(template)
+
+    def is_own(file: Path) -> bool:
+        for name in (file.name, *_before_suffix(file)):
+            match = pattern.fullmatch(name)
+            stem = match and match.groupdict().get("stem")
+            if stem and (file.parent, stem) in known:
+                return True
+        return False
+
+    return is_own
+
+
+def _before_suffix(file: Path) -> Iterable[str]:
+    """The outputs whose companion this file could be."""
+    for suffix in (HEATMAP, PLAN):
+        if file.name.endswith(suffix):
+            yield from (f"{file.name.removesuffix(suffix)}.{ext}" for ext in FORMATS)
+
+
+def _backwards(template: str) -> re.Pattern[str]:
+    seen: set[str] = set()
+    pattern = ""
+    for literal, field, _, _ in string.Formatter().parse(template):
+        pattern += re.escape(literal)
+        if field in seen:
+            pattern += f"(?P={field})"
+        elif field:
+            pattern += f"(?P<{field}>{_PATTERNS[field]})"
+            seen.add(field)
+    return re.compile(pattern)
+
+
+def seed_of(seed: int, relative: str) -> int:
+    """Seed of one picture of a folder: a hash, so that it depends on no order.
+
+    Args:
+        seed: the seed of the run.
+        relative: path below the folder, parts joined by `/`.
+
+    Returns:
+        A number in [0, 2^63).
+    """
+    text = f"{seed}\0{unicodedata.normalize('NFC', relative)}"
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def natural(path: PurePath) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Sorting key under which `a2` comes before `a10`; ties by the exact spelling."""
+    pieces = re.findall(r"([0-9]+)|([^0-9]+)", path.as_posix())
+    key = tuple((0, int(n), "") if n else (1, 0, text.casefold()) for n, text in pieces)
+    return key, path.as_posix()

@@ -1,0 +1,121 @@
+"""Where each result goes: names by template, folders mirrored, companions beside the output."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tileup.engine import naming
+from tileup.engine.values import AUTO, STREAM, Found, Job, Request
+from tileup.errors import InputError, UsageError
+from tileup.images.reading import opened
+from tileup.images.sizes import output_size, scale_label
+from tileup.images.writing import resolve_format
+from tileup.settings import FORMATS, Settings
+
+_ORIENTATION = 274
+
+
+def make_job(each: Found, request: Request, settings: Settings, many: bool) -> Job:
+    """The job of one input: where its files go, and with which seed it is made.
+
+    Args:
+        each: the input.
+        request: what the user asked for.
+        settings: of the run.
+        many: whether there are several pictures, so that paths name folders.
+
+    Raises:
+        UsageError: a name cannot be made, or no format has its extension.
+    """
+    seed = naming.seed_of(settings.seed, each.relative) if each.relative else settings.seed
+    output = _output(each, request, settings, seed, many)
+    resolve_format(output, settings.format, None)
+    return Job(
+        input=each.path,
+        output=output,
+        relative=each.relative,
+        seed=seed,
+        heatmap=_companion(request.heatmap, naming.HEATMAP, each, output, many),
+        plan_json=_companion(request.plan_json, naming.PLAN, each, output, many),
+        overwrite=request.overwrite,
+    )
+
+
+def _output(
+    each: Found, request: Request, settings: Settings, seed: int, many: bool
+) -> Path | None:
+    if request.output == STREAM:
+        return None
+    if request.output is None:
+        return each.path and each.path.parent / _named(each.path, settings, seed)
+    if _is_folder(request.output, many):
+        source = each.path or Path("stdin.png")
+        return Path(request.output) / each.below / _named(source, settings, seed)
+    return Path(request.output)
+
+
+def _companion(
+    wanted: str | None, suffix: str, each: Found, output: Path | None, many: bool
+) -> Path | None:
+    """Where a heatmap or a plan goes."""
+    if wanted is None:
+        return None
+    name = (output.stem if output else "stdout") + suffix
+    if wanted == AUTO:
+        if output is None:
+            raise UsageError("standard output has no place beside it for 'auto'; name a file")
+        return output.parent / name
+    return Path(wanted) / each.below / name if _is_folder(wanted, many) else Path(wanted)
+
+
+def _is_folder(text: str, many: bool) -> bool:
+    return many or ends_as_folder(text) or Path(text).is_dir()
+
+
+def ends_as_folder(text: str) -> bool:
+    """Whether a path was written so that it can only be a folder."""
+    return text.endswith(("/", os.sep))
+
+
+def _named(source: Path, settings: Settings, seed: int) -> str:
+    """Name of one output. The picture's header is read only when the template asks for sizes."""
+    fields = naming.fields_of(settings.name)
+    values = {
+        "stem": source.stem,
+        "ext": settings.format or _extension(source),
+        "seed": str(seed),
+        "parent": source.absolute().parent.name,
+    }
+    if fields & {"scale", "width", "height"}:
+        values |= _sizes(source, settings, fields)
+    return naming.file_name(settings.name, values)
+
+
+def _extension(source: Path) -> str:
+    """The input's own extension where tileup can write such a file, else png."""
+    extension = source.suffix[1:]
+    return extension if extension.lower() in FORMATS else "png"
+
+
+def _sizes(source: Path, settings: Settings, fields: frozenset[str]) -> dict[str, str]:
+    exact = (settings.size, settings.long_edge, settings.short_edge, settings.max_pixels)
+    if not fields & {"width", "height"} and all(value is None for value in exact):
+        return {"scale": scale_label(settings.scale)}
+    before = _size(source)
+    if before is None:
+        # Reading it will fail later, and then nothing is written under this name.
+        return {"scale": scale_label(settings.scale), "width": "0", "height": "0"}
+    width, height = output_size(*before, settings)
+    scale = (width * height / (before[0] * before[1])) ** 0.5
+    return {"scale": scale_label(scale), "width": str(width), "height": str(height)}
+
+
+def _size(source: Path) -> tuple[int, int] | None:
+    """Upright width and height by the file's header; None where it cannot be read."""
+    try:
+        with opened(source) as (image, _):
+            turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+            return (image.height, image.width) if turned else (image.width, image.height)
+    except InputError:
+        return None
