@@ -16,7 +16,7 @@ help: ## this list
 
 # A candidate counts only when it runs: python3.12 may be a pyenv shim without a Python behind it.
 $(INSTALLED): pyproject.toml constraints.txt
-	@for python in $(CANDIDATES); do \
+	@found=; for python in $(CANDIDATES); do \
 	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 	    2>/dev/null && found="$$python" && break; \
 	done; \
