@@ -9,10 +9,11 @@ OUT ?= demo-out
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench train clean
+.PHONY: help install demo test check format bench bench-cost bench-modes bench-quality pictures \
+	train clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-9s", $$1, $$2; $$1 = $$2 = ""; print }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-14s", $$1, $$2; $$1 = $$2 = ""; print }'
 
 # A candidate counts only when it runs: python3.12 may be a pyenv shim without a Python behind it.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -46,8 +47,19 @@ format: $(INSTALLED) ## lint and format, changing files
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(INSTALLED) ## measure; DATA=folder of the pictures
-	$(BIN)/python bench/cost.py $(DATA)
+bench: bench-cost bench-modes bench-quality ## measure everything, into the documents; DATA=folder
+
+bench-cost: $(INSTALLED) ## what plans save; ARGS=--draw also runs the model
+	$(BIN)/python -m bench.cost --data $(DATA) $(ARGS)
+
+bench-modes: $(INSTALLED) ## denoise modes and samplers against the true runs
+	$(BIN)/python -m bench.denoise_modes --data $(DATA) $(ARGS)
+
+bench-quality: $(INSTALLED) ## fidelity on held-out pictures
+	$(BIN)/python -m bench.quality --data $(DATA) $(ARGS)
+
+pictures: $(INSTALLED) ## the pictures of the README
+	$(BIN)/python -m bench.pictures
 
 train: $(INSTALLED) ## train the shipped model further; DATA=folder HOURS=n
 	$(BIN)/python models/train.py --data $(DATA) --hours $(HOURS) $(ARGS)
