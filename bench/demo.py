@@ -16,7 +16,7 @@ MIN, MAX = "0.2", "0.8"
 
 def demo(out: Path) -> int:
     """Enlarge the photograph into `out`, and say what came of it."""
-    before = sorted(each for each in PICTURES.iterdir() if each.suffix in (".jpg", ".png"))[0]
+    before = PICTURES / "seeding.jpg"
     after, heatmap = out / f"{before.stem}_2x.png", out / f"{before.stem}_2x_heatmap.png"
     plan = out / f"{before.stem}_2x_plan.json"
     print(f"Enlarging {before} with strengths from {MIN} to {MAX} ...", flush=True)
