@@ -6,15 +6,19 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import tileup
 from tests.checkpoints.small import ARCHITECTURE, header_of, save_small, small_network
 from tileup.checkpoints.files import BUNDLED, find_model, identify
 from tileup.checkpoints.loading import load_model, pick_device
 from tileup.checkpoints.network import ResidualUNet
 from tileup.contracts import Box
 from tileup.errors import ModelError, UsageError
+from tileup.resources import resource
 
 
 def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
@@ -93,3 +97,51 @@ def test_the_shipped_checkpoint_is_small_and_loads() -> None:
     source = torch.zeros(1, spec.channels, 16, 16)
     flat = model.denoiser(source)(source, torch.tensor([0.02]), [Box(0, 0, 16, 16)])
     assert flat.abs().max() < 0.1, "grey stays grey"
+
+
+STRENGTHS = (0.2, 0.4, 0.6, 0.8)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[float, np.ndarray]:
+    """The shipped checkpoint at four strengths and four seeds: (4, H, W, 3) for each strength."""
+    with Image.open(resource("docs") / "demo" / "seeding.jpg") as photograph:
+        pixels = photograph.crop((200, 100, 280, 180))
+    model = load_model(device="cpu")
+    return {
+        strength: np.stack(
+            [
+                tileup.upscale(pixels, model, denoise=strength, seed=seed, steps=6).picture.pixels
+                for seed in range(4)
+            ]
+        )
+        for strength in STRENGTHS
+    }
+
+
+def test_more_strength_leaves_more_to_chance(drawn: dict[float, np.ndarray]) -> None:
+    """The standard deviation over seeds rises with denoise: strength means something."""
+    spread = [float(drawn[strength].std(axis=0).mean()) for strength in STRENGTHS]
+    assert spread == sorted(spread)
+    assert spread[-1] > 2 * spread[0] > 0
+
+
+def test_more_strength_draws_more_detail(drawn: dict[float, np.ndarray]) -> None:
+    energy = [
+        float(
+            np.square(np.diff(drawn[strength], axis=1)).mean()
+            + np.square(np.diff(drawn[strength], axis=2)).mean()
+        )
+        for strength in STRENGTHS
+    ]
+    assert energy == sorted(energy)
+    assert energy[-1] > 1.05 * energy[0]
+
+
+@pytest.mark.parametrize("value", [0.1, 0.5, 0.9])
+def test_a_flat_picture_stays_flat_and_keeps_its_colour(value: float) -> None:
+    flat = np.full((40, 40, 3), value, dtype=np.float32)
+    flat[..., 2] = 0.5
+    result = tileup.upscale(flat, min_denoise=0.2, max_denoise=0.8, device="cpu").picture.pixels
+    assert np.abs(result.mean(axis=(0, 1)) - flat[0, 0]).max() < 1.5 / 255
+    assert result.std(axis=(0, 1)).max() < 1.5 / 255

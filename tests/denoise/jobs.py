@@ -28,13 +28,14 @@ class Windowed:
 
     denoiser: Denoiser
     layout: Layout
+    side: int = SIDE
 
     def __call__(self, phases: Sequence[Phase], order: int) -> SteppedDenoiser:
         def make(canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
             return TiledDenoiser(
                 self.denoiser,
                 canvases,
-                window_weight("feather", SIDE, SIDE, 2 * self.layout.margin),
+                window_weight("feather", self.side, self.side, 2 * self.layout.margin),
                 height=self.layout.rows,
                 width=self.layout.columns,
                 batch=2,
