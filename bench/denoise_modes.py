@@ -283,6 +283,7 @@ def network_tables(scene: Scene) -> tuple[str, str, dict[str, NDArray[np.float64
     """By distance for the default sampler; far from other strengths for all; and the pictures."""
     near_rows, shown = [], {}
     far: dict[str, list[str]] = {name: [name] for name in SAMPLERS}
+    truths: dict[tuple[str, bool], dict[float, NDArray[np.float64]]] = {}
     uniform = scene.planned.cost.uniform_megapixel_steps
     for mode in MODES:
         for name, sampler in SAMPLERS.items():
@@ -292,7 +293,11 @@ def network_tables(scene: Scene) -> tuple[str, str, dict[str, NDArray[np.float64
             staged = scene.with_settings(denoise_mode=mode, sampler=name)
             latents, seconds = staged.run()
             result, map_ = staged.pixels(latents), strength_pixels(staged.planned)
-            errors = errors_by_distance(result, staged.true_runs(), map_)
+            # All modes but `sigma` are held against the same runs.
+            key = (name, mode == "sigma")
+            truths[key] = truths.get(key) or staged.true_runs()
+            errors = errors_by_distance(result, truths[key], map_)
+            print(mode, name, *(f"{each:.2f}" for each in errors), f"{seconds:.0f} s", flush=True)
             far[name].append(f"{errors[-1]:.2f}")
             if name != "euler":
                 continue
