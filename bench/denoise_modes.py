@@ -186,10 +186,10 @@ class Scene:
 
     @classmethod
     def of(cls, path: Path, size: int, model: Model) -> Scene:
-        """A busy square of a photograph, shrunk 4x, to be enlarged to `size` pixels."""
+        """A square, busy above and flat below, of the shrunk photograph; enlarged to `size`."""
         with Image.open(path) as image:
             small = image.convert("RGB").resize((image.width // 4, image.height // 4), 3)
-        left, top = small.width * 3 // 100, small.height * 2 // 100
+        left, top = small.width * 30 // 100, small.height * 35 // 100
         picture = open_picture(small.crop((left, top, left + size // 2, top + size // 2)))
         settings = resolve(family=model.spec.family)
         planned = prepare(picture, model.spec, settings)

@@ -6,8 +6,8 @@ interrupted run continues as if it had not been interrupted, and more hours simp
 What the network learns. The sampler starts from source + noise and moves towards the network's
 own predictions, `x := x0 + sigma_next / sigma * (x - x0)`. The training input lies on such a way:
 in some batches after one step towards the truth, which teaches the network to use what it sees; in
-the others after one to three steps towards its own predictions, which teaches it not to take its own
-noise for detail (without those, 8 steps from 0.8 were 3 dB below bicubic while one was 1 dB above).
+the others after one to three steps towards its own predictions, which teaches it not to take its
+own noise for detail (without those, 8 steps from 0.8 were 3 dB below bicubic, one was 1 dB above).
 """
 
 from __future__ import annotations
