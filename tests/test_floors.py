@@ -28,7 +28,6 @@ FLOORS = {
     "resolving": 4,
     "api": 5,
     "engine": 5,
-    "report": 5,
     "cli": 6,
     "": 7,  # the package's own root and __main__: they may name everything
     "__main__": 7,

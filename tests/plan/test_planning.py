@@ -178,6 +178,9 @@ def test_warnings_say_what_a_mode_or_schedule_does() -> None:
     assert "approximation" in warned(denoise_mode="blend")
     assert "fall below the lowest noise level" in warned(denoise_mode="sigma", scheduler="karras")
     assert "the cost is a guess" in warned(sampler="dpm_adaptive", denoise_mode="passes")
+    assert "nearly a hard edge" in warned(weights="gaussian", window=32, overlap=8)
+    assert "hard edge" not in warned(weights="gaussian", window=128, overlap=32)
+    assert "hard edge" not in warned(weights="feather", window=32, overlap=8)
     high = replace(spec(), levels=FlowLevels(3.0))
     huge = plan_picture(pixels, 180, 120, high, replace(SMALL, max_denoise=1.0, scheduler="karras"))
     assert "leaves few steps" in huge.warnings[-1]

@@ -172,8 +172,9 @@ DenoiseMode = Annotated[
         STRENGTH,
         "--denoise-mode",
         "MODE",
-        "How each tile gets its strength: schedule, sigma or passes; blend and scale only "
-        "approximate it (default: schedule).",
+        "How each tile gets its strength: schedule, sigma or passes. blend and scale are "
+        "approximations: scale modulates how strong the model's prediction is and is not "
+        "per-tile scheduling (default: schedule).",
     ),
 ]
 DenoiseBy = Annotated[

@@ -253,6 +253,15 @@ def window_size(spec: ModelSpec, settings: Settings) -> WindowSize:
     return WindowSize(side, margin)
 
 
+def _blend_width(itinerary: Itinerary) -> float:
+    """Cells over which one Gaussian window gives way to the next, from 10 to 90 percent.
+
+    Two bells of variance 0.01 a distance D apart mix as a logistic curve: 4.394 * 0.01 * T^2 / D.
+    """
+    side, margin = itinerary.layout.window, itinerary.layout.margin
+    return 4.394 * 0.01 * side**2 / (side - 2 * margin)
+
+
 def at_strength(plan: TilePlan, denoise: float) -> TilePlan:
     """The same canvas as one tile of one strength."""
     whole = Box(0, 0, plan.rows, plan.columns)
@@ -290,6 +299,11 @@ def _warnings(
         yield (
             f"{settings.scheduler} starts from noise level {schedule.sigmas[0]:g} here and"
             f" leaves few steps for details; sgm_uniform does not."
+        )
+    if settings.weights == "gaussian" and 0 < (blend := _blend_width(itinerary)) < 2:
+        yield (
+            f"gaussian weights blend over {blend:.1f} latent cells with windows this small, which"
+            f" is nearly a hard edge; feather blends over the whole overlap."
         )
     if sampler.call == "tolerance":
         yield f"{sampler.name} chooses its own steps: --steps is ignored, the cost is a guess."
