@@ -4,6 +4,7 @@
     + UsageError                2  a flag or setting that cannot be right
     + NoInputError              3  nothing among the inputs can be upscaled
     + InputError                1  one input is missing, is no picture or is broken
+    + RecordedFailureError      1  failed in an earlier run, and left alone
     + ModelError                4  the model is missing, unreadable or unknown
       + UnknownCheckpointError  4  readable, but of no family that tileup can load
     + OutOfMemoryError          5  memory did not suffice on any try
@@ -62,6 +63,10 @@ class InputError(TileupError):
     """One input is missing, is no picture, or is broken."""
 
     exit_code = ExitCode.SOME_FAILED
+
+
+class RecordedFailureError(TileupError):
+    """The picture failed in an earlier run with the same settings, and was left alone."""
 
 
 class ModelError(TileupError):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tileup.contracts import ModelSpec
 from tileup.errors import InputError, UsageError
+from tileup.images.enlarging import enlarge
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.sizes import output_size
@@ -22,6 +27,32 @@ def prepare(picture: Picture, spec: ModelSpec, settings: Settings) -> Planned:
     """
     width, height = output_size(picture.width, picture.height, settings)
     return plan_picture(picture.pixels, width, height, spec, settings, read_drawn(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A picture that only a model is wanting for."""
+
+    planned: Planned
+    """What will be done to it."""
+    enlarged: Picture
+    """The picture at its final size."""
+    timings: Mapping[str, float]
+    """Seconds of each part of the work."""
+
+
+def make_ready(picture: Picture, spec: ModelSpec, settings: Settings) -> Ready:
+    """Plan and enlarge a picture: all that can be done ahead of sampling, without torch.
+
+    Raises:
+        UsageError: as `prepare`.
+    """
+    clock = Clock()
+    with clock("plan"):
+        planned = prepare(picture, spec, settings)
+    with clock("enlarge"):
+        enlarged = enlarge(picture, planned.plan.width, planned.plan.height)
+    return Ready(planned, enlarged, clock.seconds)
 
 
 def read_drawn(settings: Settings) -> Drawn:
@@ -44,3 +75,16 @@ def _grey(name: str, path: str | None, max_pixels: int) -> Grey | None:
         return open_picture(Path(path), max_pixels).pixels.mean(axis=2)
     except InputError as error:
         raise UsageError(f"{name}: {error}") from error
+
+
+@dataclass(slots=True)
+class Clock:
+    """Times named parts of the work."""
+
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+    @contextmanager
+    def __call__(self, part: str) -> Generator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - start

@@ -28,6 +28,8 @@ DETAIL_METRICS = ("gradient", "variance")
 WEIGHTS = ("feather", "gaussian", "uniform")
 WINDOWS = ("cover", "spot")
 FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff")
+NAME = "{stem}_{scale}x.{ext}"
+"""Template of output names unless another is given."""
 ENVIRONMENT = "TILEUP_"
 NOT_SETTINGS = frozenset({"TILEUP_MODELS"})
 """Variables with our prefix that are read elsewhere."""
@@ -123,8 +125,10 @@ class Settings:
     """File format of the output; None: the output's extension, else the input's, else PNG."""
     quality: int = 92
     """JPEG and WebP quality, 1 to 100."""
-    name: str = "{stem}_{scale}x.{ext}"
+    name: str = NAME
     """Template of output names."""
+    suffix: str | None = None
+    """What follows the input's stem in output names, fields allowed; in place of `name`."""
     metadata: bool = True
     """Whether prompt-style metadata is written into the output."""
     max_input_pixels: int = 200_000_000
@@ -221,6 +225,7 @@ def _check_sampling(s: Settings) -> None:
 def _check_output(s: Settings) -> None:
     _require(1 <= s.quality <= 100, f"quality must be between 1 and 100, got {s.quality}")
     _require(s.max_input_pixels >= 1, "max-input-pixels must be at least 1")
+    _require(s.suffix is None or s.name == NAME, "only one of name and suffix can be given")
     if s.format is not None:
         _one_of("format", s.format, FORMATS)
 
@@ -426,18 +431,20 @@ def read_family(name: str) -> dict[str, object]:
 def merged(*layers: Mapping[str, object]) -> dict[str, object]:
     """Checked layers laid over each other, the last on top.
 
-    A layer that gives one way to size the output (scale, size, long edge, short edge) takes the
-    place of another way given further down.
+    A layer that gives one way to size the output (scale, size, long edge, short edge), or to name
+    it (name, suffix), takes the place of another way given further down.
     """
     result: dict[str, object] = {}
     for layer in layers:
-        if any(layer.get(name) is not None for name in _SIZES):
-            result = {name: value for name, value in result.items() if name not in _SIZES}
+        for ways in (_SIZES, _NAMES):
+            if any(layer.get(name) is not None for name in ways):
+                result = {name: value for name, value in result.items() if name not in ways}
         result |= layer
     return result
 
 
 _SIZES = frozenset({"scale", "size", "long_edge", "short_edge"})
+_NAMES = frozenset({"name", "suffix"})
 
 
 def resolve(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,14 +16,13 @@ from tileup.denoise.job import Job, Ramp
 from tileup.denoise.modes import run
 from tileup.denoise.strength import finished_share
 from tileup.errors import TileupError
-from tileup.images.enlarging import enlarge
 from tileup.images.picture import Picture
 from tileup.images.writing import to_image
 from tileup.plan.cost import Cost
 from tileup.plan.phases import Phase, reflected
 from tileup.plan.planning import Planned
 from tileup.plan.tiles import TilePlan
-from tileup.preparing import prepare
+from tileup.preparing import Clock, Ready, make_ready
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import Options
 from tileup.settings import Settings
@@ -43,6 +40,8 @@ class Upscaled:
     """Its plan and cost."""
     timings: Mapping[str, float]
     """Seconds of each part of the work."""
+    notes: tuple[str, ...] = ()
+    """What had to be done in another way than was asked for."""
 
     @property
     def image(self) -> Image.Image:
@@ -60,7 +59,7 @@ class Upscaled:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Whole sentences that the user should see once."""
-        return self.planned.warnings
+        return (*self.planned.warnings, *self.notes)
 
 
 def upscale_picture(
@@ -78,12 +77,14 @@ def upscale_picture(
         UsageError: the settings do not go together.
         TileupError: the model gave values that are not finite.
     """
-    clock = Clock()
-    with clock("plan"):
-        planned = prepare(picture, model.spec, settings)
-    with clock("enlarge"):
-        width, height = planned.plan.width, planned.plan.height
-        enlarged = enlarge(picture, width, height)
+    return draw(make_ready(picture, model.spec, settings), model, settings, on_step)
+
+
+def draw(ready: Ready, model: Model, settings: Settings, on_step: OnStep | None = None) -> Upscaled:
+    """Redraw a picture that is planned and enlarged; arguments and errors as `upscale_picture`."""
+    planned, enlarged = ready.planned, ready.enlarged
+    width, height = planned.plan.width, planned.plan.height
+    clock = Clock(dict(ready.timings))
     if not planned.plan.strengths:
         return Upscaled(enlarged, planned, clock.seconds)
     with clock("encode"):
@@ -194,16 +195,3 @@ class Progress:
         self.calls += count
         if self.on_step is not None:
             self.on_step(Step(self.phase, self.phases, self.calls, self.total))
-
-
-@dataclass(slots=True)
-class Clock:
-    """Times named parts of the work."""
-
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
-
-    @contextmanager
-    def __call__(self, part: str) -> Generator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[part] = time.perf_counter() - start

@@ -107,7 +107,7 @@ def test_some_failed_is_1_and_the_others_are_there(smoke: Command, folder: Path)
     assert [line["outcome"] for line in ran.lines] == ["done", "failed", "failed"]
     assert "bad.png is not a picture" in ran.err
     assert "absent.png does not exist" in ran.err
-    assert [path.name for path in (folder / "out").iterdir()] == ["in_2x.png"]
+    assert [path.name for path in (folder / "out").glob("[!.]*")] == ["in_2x.png"]
 
 
 @pytest.mark.parametrize("command", ["upscale", "plan"])
@@ -174,7 +174,7 @@ def test_a_heatmap_of_a_plan_does_not_replace_files(tileup: Command, folder: Pat
 
 
 def test_a_missing_extra_is_7(smoke: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(*arguments: object) -> None:
+    def run(*arguments: object, **options: object) -> None:
         raise MissingExtraError("this needs ray: pip install 'tileup[ray]'")
 
     monkeypatch.setattr(upscaling, "run", run)

@@ -121,7 +121,7 @@ def test_a_folder_is_mirrored_and_a_rerun_skips(smoke: Command, folder: Path) ->
     again = smoke("photos", "-r", "-o", "out", "--json")
     assert again.code == 0
     assert [line["outcome"] for line in again.lines] == ["skipped", "skipped"]
-    assert "there already, skipped" in again.err
+    assert "2 pictures: 2 done already" in again.err
 
 
 def test_json_lines(smoke: Command, folder: Path) -> None:

@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
 
 import typer
 
@@ -29,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, see `tileup.errors.ExitCode`.
     """
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    _Interrupt.came = False
+    before = {each: signal.signal(each, _Interrupt()) for each in (signal.SIGTERM, signal.SIGINT)}
     set_up_logging(verbose=0, quiet=False, log_file=None)
     try:
         with warnings.catch_warnings():
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
     finally:
         forget_logging()
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -79,5 +80,13 @@ def _reader_gone() -> int:
     return ExitCode.CANNOT_WRITE
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+class _Interrupt:
+    """The first signal ends the run in good order; a second one, of either kind, at once."""
+
+    came = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if _Interrupt.came:
+            os._exit(ExitCode.INTERRUPTED)
+        _Interrupt.came = True
+        raise KeyboardInterrupt

@@ -76,6 +76,31 @@ Name = Annotated[
         "(default: {stem}_{scale}x.{ext}).",
     ),
 ]
+Suffix = Annotated[
+    str | None,
+    _flag(
+        OUTPUT,
+        "--suffix",
+        "TEXT",
+        "Names of outputs are the input's with this behind it; in place of --name.",
+    ),
+]
+SkipExisting = Annotated[
+    bool,
+    _flag(
+        OUTPUT,
+        "--skip-existing",
+        "",
+        "Leave alone whatever is there, even when it is damaged or made with other settings.",
+    ),
+]
+RetryFailed = Annotated[
+    bool, _flag(OUTPUT, "--retry-failed", "", "Try again what is on record as failed.")
+]
+FailFast = Annotated[bool, _flag(OUTPUT, "--fail-fast", "", "Stop at the first failure.")]
+DryRun = Annotated[
+    bool, _flag(OUTPUT, "--dry-run", "", "Say what would be made, and make nothing.")
+]
 Format = Annotated[
     str | None,
     _flag(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,13 +13,16 @@ import typer
 
 from tileup.cli.console import NOTICE, is_terminal, printable
 from tileup.contracts import Step
-from tileup.engine.outcomes import Begun, Event, Loading, Outcome
+from tileup.engine.outcomes import Begun, Event, Finished, Loading, Outcome
 from tileup.engine.values import Job
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 log = logging.getLogger(__name__)
+
+_NAME_WIDTH = 60
+"""Longer names push their line of the table to the right."""
 
 
 class Reporter:
@@ -50,6 +55,9 @@ class Reporter:
 
     def event(self, event: Event) -> None:
         """Told by the engine."""
+        if isinstance(event, Finished):
+            self._finished(event.outcome)
+            return
         if isinstance(event, Loading):
             log.info("loading the model")
         elif isinstance(event, Begun):
@@ -57,10 +65,8 @@ class Reporter:
         if self._bar:
             self._bar.event(event)
 
-    def finished(self, outcome: Outcome) -> Outcome:
-        """Report one outcome, and hand it on."""
-        if self._bar:
-            self._bar.idle()
+    def _finished(self, outcome: Outcome) -> None:
+        """Report one outcome."""
         for warning in outcome.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
@@ -71,7 +77,23 @@ class Reporter:
             log.log(NOTICE, "%s", _line(outcome))
         if self._json_lines:
             typer.echo(json.dumps(outcome.to_dict()))
-        return outcome
+
+    def close_with(self, outcomes: Sequence[Outcome]) -> None:
+        """Say how a batch went: counts, and a table of what failed and why."""
+        if self._total == 1:
+            return
+        counts = Counter(each.outcome for each in outcomes)
+        parts = [f"{counts[word]} {word}" for word in ("done", "skipped", "failed") if counts[word]]
+        if len(outcomes) < self._total:
+            parts.append(f"{self._total - len(outcomes)} not tried")
+        failed = [each for each in outcomes if each.error is not None]
+        if failed:
+            width = max(len(printable(each.job.shown_input)) for each in failed)
+            log.log(NOTICE, "failed:")
+            for each in failed:
+                name = printable(each.job.shown_input).ljust(min(width, _NAME_WIDTH))
+                log.log(NOTICE, "  %s  %s", name, _reason(each))
+        log.log(NOTICE, "%s", ", ".join(parts))
 
     def _named(self, job: Job, message: str) -> str:
         """A message that says which picture it is about, where there are several."""
@@ -80,10 +102,16 @@ class Reporter:
         return f"{job.shown_input}: {message}"
 
 
+def _reason(outcome: Outcome) -> str:
+    """Why a picture failed, in one line that does not begin with its name once more."""
+    text = " ".join(str(outcome.error).split())
+    return text.removeprefix(outcome.job.shown_input).lstrip(" :")
+
+
 def _line(outcome: Outcome) -> str:
     """One finished picture: path, size, time, and what was saved."""
     if outcome.outcome == "skipped":
-        return f"{outcome.job.shown_output}  there already, skipped"
+        return f"{outcome.job.shown_output}  {outcome.job.standing.value}, skipped"
     parts = [outcome.job.shown_output]
     if outcome.size is not None:
         parts.append(f"{outcome.size[0]}x{outcome.size[1]}")
@@ -124,10 +152,6 @@ class Bar:
     def stop(self) -> None:
         self._progress.stop()
 
-    def idle(self) -> None:
-        """Nothing is at work."""
-        self._progress.reset(self._task, total=None, description="", windows="")
-
     def event(self, event: Event) -> None:
         """Show what is going on."""
         if isinstance(event, Loading):
@@ -135,8 +159,8 @@ class Bar:
         elif isinstance(event, Begun):
             count = f" ({event.number}/{event.total})" if event.total > 1 else ""
             self._picture = printable(event.job.shown_input) + count
-            self._progress.update(self._task, description=self._picture)
-        else:
+            self._progress.reset(self._task, total=None, description=self._picture, windows="")
+        elif isinstance(event, Step):
             self._step(event)
 
     def _step(self, step: Step) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def check_clashes(jobs: Sequence[Job], settings: Settings) -> None:
     drawn = [Path(each) for each in (settings.mask, settings.denoise_map) if each]
     inputs = {real(path): path for path in [*(job.input for job in jobs if job.input), *drawn]}
     owners: dict[Path, Job] = {}
+    folded: dict[str, tuple[Path, Job]] = {}
     for job in jobs:
         for path in job.targets:
             place = real(path)
@@ -54,6 +56,24 @@ def check_clashes(jobs: Sequence[Job], settings: Settings) -> None:
             if place in owners:
                 raise UsageError(_clash(path, owners[place], job))
             owners[place] = job
+            other, first = folded.setdefault(_folded(place), (path, job))
+            if other is not path and _ignores_case(place.parent):
+                raise UsageError(_clash(path, first, job))
+
+
+def _folded(path: Path) -> str:
+    """A name as disks see it that know no case and one spelling of accents."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Whether `a.png` and `A.png` are one file in a folder that need not be there yet."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".tileup-case-", dir=_nearest(folder)) as probe:
+            path = Path(probe.name)
+            return path.with_name(path.name.upper()).exists()
+    except OSError:
+        return False  # told by the check whether files can be made there
 
 
 def _clash(path: Path, first: Job, second: Job) -> str:
@@ -96,11 +116,15 @@ def check_writable(paths: Iterable[Path]) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
     try:
-        with tempfile.TemporaryFile(dir=nearest):
+        with tempfile.TemporaryFile(dir=_nearest(folder)):
             pass
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder

@@ -27,7 +27,9 @@ def save_companions(
         save_heatmap(job.heatmap, picture, plan, settings, job.overwrite)
     if job.plan_json is not None:
         text = json.dumps(plan_to_dict(plan, cost), indent=1) + "\n"
-        write_whole(job.plan_json, text.encode(), overwrite=job.overwrite)
+        write_whole(
+            job.plan_json, text.encode(), overwrite=job.overwrite, on_written=_nothing_to_add
+        )
 
 
 def save_heatmap(
@@ -38,7 +40,12 @@ def save_heatmap(
     image = heatmap(
         picture.pixels, plan, min_denoise=settings.min_denoise, max_denoise=settings.max_denoise
     )
-    save_picture(open_picture(image), path, format, overwrite=overwrite)
+    picture = open_picture(image)
+    save_picture(picture, path, format, overwrite=overwrite, on_written=_nothing_to_add)
+
+
+def _nothing_to_add(path: Path) -> None:
+    """Companions are on record with their picture, whose lock covers them too."""
 
 
 def plan_to_dict(plan: TilePlan, cost: Cost) -> dict[str, object]:

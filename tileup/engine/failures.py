@@ -13,7 +13,7 @@ def as_tileup_error(error: Exception) -> TileupError:
     """The same error as one that has an exit code and a sentence; the original is its cause."""
     if isinstance(error, TileupError):
         return error
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         told: TileupError = OutOfMemoryError(
             "out of memory; try a smaller --batch, a smaller --window or a smaller --scale"
         )
@@ -26,8 +26,9 @@ def as_tileup_error(error: Exception) -> TileupError:
     return told
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory did not suffice, on any device."""
+    if isinstance(error, MemoryError | OutOfMemoryError):
         return True
     # Only a process that has torch can meet torch's errors, so it is not imported for this.
     torch = sys.modules.get("torch")

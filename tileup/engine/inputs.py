@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tileup.engine import naming
-from tileup.engine.values import STREAM, SUFFIXES, Found, Request
+from tileup.engine import journal, naming
+from tileup.engine.values import AUTO, STREAM, SUFFIXES, Found, Request
 from tileup.errors import NoInputError, UsageError
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def _pictures(folder: Path, request: Request, template: str) -> list[Path]:
         files = [file for file in _files(folder, request.recursive) if _is_picture(file)]
     except OSError as error:
         raise NoInputError(f"{folder} cannot be read: {error.strerror}") from error
-    files = _not_ours(files, folder, request.output, template)
+    files = _not_ours(files, folder, request, template)
     if not files:
         deeper = "" if request.recursive else " (folders below it need --recursive)"
         raise NoInputError(f"no PNG, JPEG, WebP or TIFF picture in {folder}{deeper}")
@@ -90,15 +90,34 @@ def _is_picture(file: Path) -> bool:
     return False
 
 
-def _not_ours(files: list[Path], folder: Path, output: str | None, template: str) -> list[Path]:
+def _not_ours(files: list[Path], folder: Path, request: Request, template: str) -> list[Path]:
     """Without what earlier runs made: beside the inputs, or in an output folder below them."""
-    made, here = real(Path(output or folder)), real(folder)
-    if made == here:
-        is_own = naming.own_output(template, files)
-        return [file for file in files if not is_own(file)]
-    if made.is_relative_to(here):
-        return [file for file in files if not real(file).is_relative_to(made)]
-    return files
+    made, here = real(Path(request.output or folder)), real(folder)
+    folders = [
+        real(Path(text)) for text in (request.heatmap, request.plan_json) if text != AUTO and text
+    ]
+    for below in (made, *folders):
+        if below != here and below.is_relative_to(here):
+            files = [file for file in files if not real(file).is_relative_to(below)]
+    recorded = _recorded(files, folder, in_place=made == here)
+    files = [file for file in files if real(file) not in recorded]
+    if made != here:
+        return files
+    is_own = naming.own_output(template, files)
+    return [file for file in files if not is_own(file)]
+
+
+def _recorded(files: Iterable[Path], folder: Path, in_place: bool) -> set[Path]:
+    """Outputs of earlier runs into folders below, by their journals.
+
+    The journal of the folder itself counts only when outputs lie beside inputs: else the user
+    wants to enlarge results once more.
+    """
+    homes = {parent for file in files for parent in file.parents if parent.is_relative_to(folder)}
+    if not in_place:
+        homes.discard(folder)
+    homes = {home for home in homes if (home / journal.NAME).is_file()}
+    return {path for home in homes for path in journal.Journal(home).outputs()}
 
 
 def real(path: Path) -> Path:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from tileup.engine import naming
 from tileup.engine.checks import check_absent, check_clashes, check_shape, check_writable
 from tileup.engine.inputs import find_inputs
+from tileup.engine.locks import remove_stale
 from tileup.engine.outputs import make_job
-from tileup.engine.values import Job, Request
+from tileup.engine.resume import marked, run_hash
+from tileup.engine.values import Found, Job, Request
 from tileup.settings import Settings
 
 
-def find_jobs(request: Request, settings: Settings) -> list[Job]:
+def find_jobs(request: Request, settings: Settings, model: Path | None = None) -> list[Job]:
     """Everything there is to do, in natural order, checked as far as it can be.
+
+    Args:
+        request: what the user asked for.
+        settings: of all pictures.
+        model: the checkpoint's file, for telling what was made with another one.
 
     Raises:
         UsageError: the combination cannot be: two outputs of one name, an output that would
@@ -22,20 +30,29 @@ def find_jobs(request: Request, settings: Settings) -> list[Job]:
         OutputExistsError: the only output is there already and may not be replaced.
         OutputError: a folder cannot be written to.
     """
-    naming.fields_of(settings.name)
-    found = find_inputs(request, settings.name)
+    template = naming.template_of(settings)
+    naming.fields_of(template)
+    found = find_inputs(request, template)
     many = len(found) > 1 or found[0].root is not None
     check_shape(request, found, many)
     jobs = [make_job(each, request, settings, many) for each in found]
     check_clashes(jobs, settings)
     if many:
-        jobs = [_marked(job) for job in jobs]
+        homes = [
+            replace(job, home=_home(each, request)) for each, job in zip(found, jobs, strict=True)
+        ]
+        jobs = marked(homes, request, run_hash(settings, model))
     elif not request.overwrite:
         check_absent(jobs[0].targets)
     check_writable(path for job in jobs if not job.finished for path in job.targets)
+    for job in jobs:
+        if job.finished and job.output is not None:
+            remove_stale(job.output)
     return jobs
 
 
-def _marked(job: Job) -> Job:
-    there = job.output is not None and job.output.exists()
-    return replace(job, finished=there and not job.overwrite)
+def _home(each: Found, request: Request) -> Path | None:
+    """The folder whose journal a picture belongs to."""
+    if request.output is not None:
+        return Path(request.output)
+    return each.root or (each.path and each.path.parent)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 
 from tileup.errors import UsageError
-from tileup.settings import FORMATS, did_you_mean
+from tileup.settings import FORMATS, Settings, did_you_mean
 
 FIELDS = ("stem", "scale", "ext", "seed", "width", "height", "parent")
 """What may stand in braces."""
@@ -27,6 +27,11 @@ _PATTERNS = {
     "height": r"\d+",
     "parent": r".*",
 }
+
+
+def template_of(settings: Settings) -> str:
+    """The template of output names: `name`, or the stem with `suffix` behind it."""
+    return settings.name if settings.suffix is None else f"{{stem}}{settings.suffix}.{{ext}}"
 
 
 def fields_of(template: str) -> frozenset[str]:

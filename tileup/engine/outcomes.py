@@ -28,10 +28,6 @@ class Begun:
     """How many there are."""
 
 
-Event = Loading | Begun | Step
-OnEvent = Callable[[Event], None]
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one picture."""
@@ -59,6 +55,17 @@ class Outcome:
             "seconds": round(self.seconds, 3),
             "cost": None if self.cost is None else self.cost.to_dict(),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """It is known what became of a picture, and everything about it is on the disk."""
+
+    outcome: Outcome
+
+
+Event = Loading | Begun | Step | Finished
+OnEvent = Callable[[Event], None]
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> ExitCode:

@@ -80,7 +80,8 @@ def ends_as_folder(text: str) -> bool:
 
 def _named(source: Path, settings: Settings, seed: int) -> str:
     """Name of one output. The picture's header is read only when the template asks for sizes."""
-    fields = naming.fields_of(settings.name)
+    template = naming.template_of(settings)
+    fields = naming.fields_of(template)
     values = {
         "stem": source.stem,
         "ext": settings.format or _extension(source),
@@ -89,7 +90,7 @@ def _named(source: Path, settings: Settings, seed: int) -> str:
     }
     if fields & {"scale", "width", "height"}:
         values |= _sizes(source, settings, fields)
-    return naming.file_name(settings.name, values)
+    return naming.file_name(template, values)
 
 
 def _extension(source: Path) -> str:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tileup.engine.journal import Journal
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff"})
 """Files of a folder that are taken for pictures; case does not matter."""
@@ -11,6 +16,29 @@ STREAM = "-"
 """Standard input or output."""
 AUTO = "auto"
 """Beside the output."""
+
+
+class Standing(Enum):
+    """How a picture of a batch stands before the run; the values are words for the user."""
+
+    NEW = "to make"
+    """There is no output, or it shall be replaced whatever it is."""
+    MISSING = "missing, made again"
+    """On record as done, but a file is gone."""
+    DAMAGED = "damaged, made again"
+    """The output is not what the journal says, or cannot be decoded."""
+    CHANGED = "with a changed input, made again"
+    """The input is not the one the output was made from."""
+    OTHER_SETTINGS = "made with other settings, made again"
+    """On record with other settings."""
+    RETRIED = "failed before, tried again"
+    """On record as failed, and to be tried again."""
+    DONE = "done already"
+    """On record as done with these settings, and whole."""
+    PRESENT = "there already"
+    """There, and no journal knows it."""
+    FAILED = "failed before, left alone"
+    """On record as failed with these settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +57,10 @@ class Request:
     """A file, or a folder when there are several pictures."""
     overwrite: bool = False
     """Whether files that are there already may be replaced."""
+    skip_existing: bool = False
+    """Whether files that are there already are left alone, whatever the journal says of them."""
+    retry_failed: bool = False
+    """Whether pictures that are on record as failed are tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +103,23 @@ class Job:
     """Where its plan goes."""
     overwrite: bool = False
     """Whether files that are there already may be replaced."""
-    finished: bool = False
-    """Whether the output of a batch was there already, so that nothing is left to do."""
+    home: Path | None = None
+    """Folder of the journal that this output belongs to; None for a picture alone."""
+    journal: Journal | None = None
+    """That journal."""
+    fingerprint: str = ""
+    """Hash of all that decides what the picture becomes, besides the input."""
+    standing: Standing = Standing.NEW
+    """What is known of a picture of a batch."""
+    wanted: Request | None = None
+    """What the user wants with outputs that are there; of a batch."""
+    past_error: str | None = None
+    """Why it failed, where that is on record."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.standing in (Standing.DONE, Standing.PRESENT, Standing.FAILED)
 
     @property
     def shown_input(self) -> str:

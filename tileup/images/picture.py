@@ -27,6 +27,8 @@ class Picture:
     """png, jpg, webp or tif: the file it came from; None for arrays."""
     text: Mapping[str, str] = field(default_factory=dict[str, str])
     """Text of other programs: `parameters` (A1111), `prompt` and `workflow` (ComfyUI)."""
+    warnings: tuple[str, ...] = ()
+    """Whole sentences about what was lost in reading it."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.size == 0:

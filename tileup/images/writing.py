@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import uuid
@@ -76,6 +77,7 @@ def save_picture(
     quality: int = 92,
     metadata: Metadata | None = None,
     overwrite: bool = False,
+    on_written: OnWritten | None = None,
 ) -> None:
     """Writes a picture, so that the file appears whole or not at all.
 
@@ -86,6 +88,7 @@ def save_picture(
         quality: 1 to 100, of JPEG and WebP.
         metadata: how it was made; None writes nothing about that, not even what the input said.
         overwrite: whether a file that is there already is replaced.
+        on_written: see `write_whole`.
 
     Raises:
         OutputExistsError: the file is there, and `overwrite` is false.
@@ -97,7 +100,8 @@ def save_picture(
         return
     # Before the work of encoding, and once more when it is written.
     _checked_target(target, overwrite)
-    write_whole(target, _encoded(picture, format, quality, metadata), overwrite=overwrite)
+    data = _encoded(picture, format, quality, metadata)
+    write_whole(target, data, overwrite=overwrite, on_written=on_written)
 
 
 def _checked_target(target: Path, overwrite: bool) -> Path:
@@ -115,8 +119,22 @@ def _checked_target(target: Path, overwrite: bool) -> Path:
     return real
 
 
-def write_whole(target: Path, data: bytes, *, overwrite: bool = False) -> None:
+OnWritten = Callable[[Path], None]
+"""Called with a file that is whole on the disk, just before it takes its name."""
+
+
+def write_whole(
+    target: Path, data: bytes, *, overwrite: bool = False, on_written: OnWritten | None = None
+) -> None:
     """Writes a file so that it appears whole or not at all; its folder is made where missing.
+
+    Args:
+        target: where it goes.
+        data: what it holds.
+        overwrite: whether a file that is there already is replaced.
+        on_written: called just before the file takes its name; raising drops it. Who gives it
+            holds a lock on the target, so that what a killed process left half-written is
+            written over.
 
     Raises:
         OutputExistsError: the file is there, and `overwrite` is false.
@@ -124,14 +142,18 @@ def write_whole(target: Path, data: bytes, *, overwrite: bool = False) -> None:
     """
     target = _checked_target(target, overwrite)
     # Named apart from the target, whose name may be as long as names can be.
-    temporary = target.with_name(f".tileup-{uuid.uuid4().hex}.part")
+    short = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
+    name = short if on_written else uuid.uuid4().hex
+    temporary = target.with_name(f".tileup-{name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("xb") as stream:
+            with temporary.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
+            if on_written is not None:
+                on_written(temporary)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,0 +1,60 @@
+"""Locks: one process for each output, and nothing left when it ends, however it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tileup.engine.locks import OutputLock, remove_stale
+from tileup.errors import OutputError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from tileup.engine.locks import OutputLock
+assert OutputLock(Path(sys.argv[1])).acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    first, second = (OutputLock(tmp_path / "new" / "a.png") for _ in range(2))
+    assert first.acquire()
+    assert not second.acquire()
+    assert OutputLock(tmp_path / "new" / "b.png").acquire()
+    first.release()
+    assert second.acquire()
+    second.release()
+    assert not second.path.exists()
+
+
+def test_nothing_is_left(tmp_path: Path) -> None:
+    lock = OutputLock(tmp_path / "new" / "deep" / ("n" * 250 + ".png"))
+    assert lock.acquire()
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "a.png"
+    with subprocess.Popen([sys.executable, "-c", HOLD, output], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert not OutputLock(output).acquire()
+        remove_stale(output)
+        assert OutputLock(output).path.exists(), "it is not stale"
+        holder.kill()
+    assert OutputLock(output).path.exists()
+    remove_stale(output)
+    assert not OutputLock(output).path.exists()
+    assert OutputLock(output).acquire()
+
+
+def test_a_place_that_takes_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot write to"):
+        OutputLock(tmp_path / "file" / "a.png").acquire()

@@ -1,0 +1,123 @@
+"""One process at a time for each output.
+
+A lock is a small file beside the output that its owner holds locked. The system lets go of it
+when the owner ends, however that happens, so a file left behind by a killed process is stale by
+itself: the next one takes it over and removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tileup.errors import OutputError
+
+log = logging.getLogger(__name__)
+
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(file: int) -> None:
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _take(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class OutputLock:
+    """The right to make one output. Belongs to a process, whichever of its threads took it."""
+
+    def __init__(self, output: Path) -> None:
+        # Named by a hash: the output's own name may be as long as names can be.
+        name = hashlib.blake2b(os.fsencode(output.name), digest_size=8).hexdigest()
+        self.path = output.parent / f".tileup-{name}.lock"
+        self._file: int | None = None
+        self._made: list[Path] = []
+
+    def acquire(self) -> bool:
+        """Take the lock; False while another process has it.
+
+        Raises:
+            OutputError: there is no writing in the folder.
+        """
+        try:
+            for _ in range(100):
+                taken = self._attempt()
+                if taken is not None:
+                    return taken
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.path.parent}: {error.strerror}") from error
+        return False
+
+    def _attempt(self) -> bool | None:
+        """Whether the lock was taken; None when its file went away meanwhile."""
+        self._make_folder()
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            return None
+        try:
+            _take(file)
+            if not self._is_there(file):
+                os.close(file)
+                return None
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                log.warning("%s: this disk has no locks, so run one process", self.path.parent)
+                self._file = file
+                return True
+            os.close(file)
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                return False
+            raise
+        self._file = file
+        return True
+
+    def _make_folder(self) -> None:
+        folders = (self.path.parent, *self.path.parent.parents)
+        missing = [folder for folder in folders if not folder.exists()]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._made = missing or self._made
+
+    def _is_there(self, file: int) -> bool:
+        """Whether the locked file is still the one that others would open."""
+        try:
+            return os.path.samestat(os.fstat(file), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Give the lock back, and take its file away."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        if sys.platform == "win32":
+            os.close(file)
+            file = -1
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        if file >= 0:
+            os.close(file)
+        self.remove_folders()
+
+    def remove_folders(self) -> None:
+        """Take away the folders made for the lock, where nothing was put into them."""
+        for folder in self._made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def remove_stale(output: Path) -> None:
+    """Take away the lock that a killed process left beside a finished output."""
+    lock = OutputLock(output)
+    if lock.path.exists() and lock.acquire():
+        lock.release()

@@ -1,0 +1,238 @@
+"""One picture of a run, in three parts: read and enlarge, draw, write. Each knows no other one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from tileup.contracts import Model, ModelSpec, OnStep
+from tileup.engine.companions import save_companions
+from tileup.engine.failures import as_tileup_error, is_out_of_memory
+from tileup.engine.journal import Mark, Record, key_of, mark_of
+from tileup.engine.locks import OutputLock
+from tileup.engine.outcomes import Outcome
+from tileup.engine.values import Job
+from tileup.errors import OutOfMemoryError, TileupError
+from tileup.images.metadata import Metadata
+from tileup.images.picture import Picture
+from tileup.images.reading import open_picture
+from tileup.images.sizes import check_format_limit, output_size
+from tileup.images.writing import resolve_format, save_picture
+from tileup.plan.planning import window_size
+from tileup.preparing import Ready, make_ready
+from tileup.settings import Settings
+
+if TYPE_CHECKING:
+    from tileup.upscaling import Upscaled
+
+log = logging.getLogger(__name__)
+
+_SMALLEST_WINDOW = 64
+"""Windows smaller than this, output pixels, show a network too little to draw from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A picture that can be drawn, and the lock on its output."""
+
+    job: Job
+    picture: Picture
+    format: str
+    """File format of the output."""
+    mark: Mark | None
+    """Of the input."""
+    lock: OutputLock | None
+    ready: Ready | None
+    """Planned and enlarged; None where that is still to do."""
+
+
+def read(
+    job: Job,
+    settings: Settings,
+    source: Path | BinaryIO,
+    lock: OutputLock | None,
+    spec: ModelSpec | None,
+) -> Read:
+    """Open a picture, and prepare it where the model is known.
+
+    Raises:
+        TileupError: it cannot be made.
+    """
+    mark = None if job.input is None else mark_of(job.input)
+    picture = open_picture(source, settings.max_input_pixels)
+    format = resolve_format(job.output, settings.format, picture.format)
+    check_format_limit(*output_size(picture.width, picture.height, settings), format)
+    ready = None if spec is None else make_ready(picture, spec, settings)
+    return Read(job, picture, format, mark, lock, ready)
+
+
+def draw(given: Read, settings: Settings, model: Model, on_step: OnStep) -> Upscaled:
+    """Draw a picture; where memory does not suffice, with less at once.
+
+    Raises:
+        OutOfMemoryError: it did not suffice on any try.
+        TileupError: the model gave no picture.
+    """
+    # Imported here because this is where torch comes in.
+    from tileup.upscaling import draw
+
+    notes: tuple[str, ...] = ()
+    ready = given.ready
+    for chosen, note in _smaller(settings, model.spec):
+        notes = (*notes, note) if note else notes
+        try:
+            if ready is None or chosen.window != settings.window:
+                ready = make_ready(given.picture, model.spec, chosen)
+            upscaled = draw(ready, model, chosen, on_step)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.debug("out of memory with batch %d", chosen.batch, exc_info=error)
+        else:
+            return replace(upscaled, notes=notes)
+        # Outside the handler: its error holds on to the memory that the next try needs.
+        _free()
+    raise OutOfMemoryError(
+        "out of memory on every try, the last with one small window at once; "
+        "try a smaller --scale or --max-pixels"
+    )
+
+
+def _smaller(settings: Settings, spec: ModelSpec) -> Iterator[tuple[Settings, str]]:
+    """The settings, then ones that need less memory, each with what is said about it."""
+    yield settings, ""
+    if settings.batch > 1:
+        settings = replace(settings, batch=1)
+        yield settings, "memory did not suffice for several windows at once: went on one by one"
+    side = window_size(spec, settings).side * spec.stride
+    while side // 2 >= max(_SMALLEST_WINDOW, settings.overlap + spec.multiple):
+        side = side // 2 // spec.multiple * spec.multiple
+        yield (
+            replace(settings, window=side),
+            f"memory did not suffice: went on with windows of {side} pixels, "
+            f"so the picture differs from one made with enough memory",
+        )
+
+
+def _free() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def write(given: Read, upscaled: Upscaled, settings: Settings, model: Model) -> Outcome:
+    """Write a picture and what goes with it, on record before it appears.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    start = time.perf_counter()
+    job = given.job
+    save_companions(job, given.picture, upscaled.plan, upscaled.cost, settings)
+    before = time.perf_counter() - start + sum(upscaled.timings.values())
+    # Last, so that a picture in place means that everything about it is.
+    save_picture(
+        upscaled.picture,
+        job.output or sys.stdout.buffer,
+        given.format,
+        quality=settings.quality,
+        metadata=_metadata(upscaled, given.picture, model, settings) if settings.metadata else None,
+        overwrite=job.overwrite,
+        on_written=partial(_record_done, given, before),
+    )
+    return Outcome(
+        job,
+        "done",
+        seconds=time.perf_counter() - start + sum(upscaled.timings.values()),
+        size=(upscaled.picture.width, upscaled.picture.height),
+        cost=upscaled.cost,
+        warnings=(*given.picture.warnings, *upscaled.warnings),
+    )
+
+
+def _record_done(given: Read, seconds: float, written: Path) -> None:
+    """Put an output on record that is about to take its name.
+
+    In this order a kill in between leaves a record without an output, which is made again, and
+    never an output of unknown origin.
+    """
+    job = given.job
+    if job.journal is None or job.output is None:
+        return
+    folder = job.journal.folder
+    job.journal.append(
+        Record(
+            output=key_of(job.output, folder),
+            input=job.shown_input,
+            outcome="done",
+            settings=job.fingerprint,
+            source=given.mark,
+            result=mark_of(written),
+            also=tuple(key_of(path, folder) for path in job.targets[1:]),
+            seconds=round(seconds, 3),
+        )
+    )
+
+
+def failed(job: Job, error: Exception) -> Outcome:
+    """The outcome of a picture that failed, put on record."""
+    told = as_tileup_error(error)
+    _forget_frames(told)
+    if job.journal is not None and job.output is not None:
+        record = Record(
+            output=key_of(job.output, job.journal.folder),
+            input=job.shown_input,
+            outcome="failed",
+            settings=job.fingerprint,
+            source=None if job.input is None else mark_of(job.input),
+            error=str(told),
+            code=int(told.exit_code),
+        )
+        try:
+            job.journal.append(record)
+        except TileupError as unwritten:
+            log.warning("%s", unwritten)
+    return Outcome(job, "failed", error=told)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of the pixels that the frames of a traceback hold: outcomes are kept to the end."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+def _metadata(upscaled: Upscaled, before: Picture, model: Model, settings: Settings) -> Metadata:
+    return Metadata(
+        prompt="",
+        negative="",
+        steps=settings.steps,
+        sampler=settings.sampler,
+        scheduler=settings.scheduler,
+        cfg=1.0,
+        seed=settings.seed,
+        width=upscaled.picture.width,
+        height=upscaled.picture.height,
+        model=model.spec.name,
+        model_hash=model.digest,
+        denoise=settings.max_denoise,
+        extra={
+            "tileup min denoise": settings.min_denoise,
+            "tileup max denoise": settings.max_denoise,
+            "tileup denoise mode": settings.denoise_mode,
+            "tileup tiles": upscaled.cost.tiles,
+            "tileup scale": round(upscaled.plan.scale, 4),
+        },
+        settings=settings.to_dict(),
+        source_parameters=before.text.get("parameters"),
+    )

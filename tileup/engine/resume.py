@@ -1,0 +1,159 @@
+"""What is left to do: each job held against the journal, before anything is computed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tileup.engine.journal import Journal, Mark, Record, mark_of
+from tileup.engine.values import Job, Request, Standing
+from tileup.errors import ExitCode, InputError, RecordedFailureError
+from tileup.images.reading import MAX_PIXELS, opened
+from tileup.settings import Settings
+
+_WITHOUT_EFFECT = frozenset({"device", "batch", "name", "suffix", "max_input_pixels"})
+"""Settings that change no picture beyond rounding, or only where it lies."""
+_PASSING = frozenset({ExitCode.OUT_OF_MEMORY, ExitCode.CANNOT_WRITE})
+"""Failures that say nothing about the picture: a rerun tries it again."""
+_BLOCK = 1 << 20
+
+
+def run_hash(settings: Settings, model: Path | None) -> str:
+    """Hash of all that decides what a picture becomes, besides the picture and its seed."""
+    values = {
+        name: value for name, value in settings.to_dict().items() if name not in _WITHOUT_EFFECT
+    }
+    for name in ("mask", "denoise_map"):
+        mark = None if values[name] is None else mark_of(Path(str(values[name])))
+        values[name] = mark and mark.digest
+    values["model"] = None if model is None else _sampled(model)
+    values.pop("seed")
+    return _hash(json.dumps(values, sort_keys=True))
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+def _sampled(path: Path) -> str:
+    """Hash of a file's size, header and some blocks: a checkpoint has too many bytes for all."""
+    digest = hashlib.blake2b(digest_size=16)
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        size = path.stat().st_size
+        digest.update(str(size).encode())
+        for part in range(9):
+            stream.seek(max(0, size - _BLOCK) * part // 8)
+            digest.update(stream.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def marked(jobs: Sequence[Job], request: Request, run: str) -> list[Job]:
+    """The jobs of a batch with what is known of each.
+
+    Args:
+        jobs: of one request.
+        request: what the user wants with outputs that are there.
+        run: from `run_hash`.
+    """
+    journals: dict[Path, Journal] = {}
+    result: list[Job] = []
+    for job in jobs:
+        if job.output is not None and job.home is not None:
+            journal = journals.setdefault(job.home, Journal(job.home))
+            mine = _hash(f"{run} {job.seed}")
+            known = replace(job, journal=journal, fingerprint=mine, wanted=request)
+            result.append(with_standing(known))
+        else:
+            result.append(job)
+    return result
+
+
+def with_standing(job: Job) -> Job:
+    """The job as it stands now, by the journal and by what lies on the disk."""
+    request = job.wanted
+    if request is None:
+        return job
+    standing, record = _standing(job, request)
+    error = record.error if record is not None and standing is Standing.FAILED else None
+    return replace(
+        job,
+        standing=standing,
+        past_error=error,
+        overwrite=request.overwrite or standing in _REPLACED,
+    )
+
+
+_REPLACED = frozenset(
+    {
+        Standing.DAMAGED,
+        Standing.CHANGED,
+        Standing.OTHER_SETTINGS,
+        Standing.MISSING,
+        Standing.RETRIED,
+    }
+)
+"""Standings whose output is ours to replace."""
+
+
+def _standing(job: Job, request: Request) -> tuple[Standing, Record | None]:
+    assert job.output is not None
+    assert job.journal is not None
+    if request.overwrite:
+        return Standing.NEW, None
+    there = job.output.exists()
+    if request.skip_existing and there:
+        return Standing.PRESENT, None
+    record = job.journal.latest(job.output)
+    if record is None:
+        if not there:
+            return Standing.NEW, None
+        return (Standing.PRESENT if _is_whole(job.output) else Standing.DAMAGED), None
+    return _by_record(job, job.output, record, request), record
+
+
+def _by_record(job: Job, output: Path, record: Record, request: Request) -> Standing:
+    if record.settings != job.fingerprint:
+        return Standing.OTHER_SETTINGS
+    if not _is_same(record.source, job.input):
+        return Standing.CHANGED
+    if record.outcome == "failed":
+        again = request.retry_failed or record.code in _PASSING
+        return Standing.RETRIED if again else Standing.FAILED
+    if not all(path.exists() for path in job.targets):
+        return Standing.MISSING
+    whole = record.result is not None and record.result.fits(output)
+    return Standing.DONE if whole else Standing.DAMAGED
+
+
+def _is_same(mark: Mark | None, path: Path | None) -> bool:
+    if mark is None or path is None:
+        return mark is None and (path is None or mark_of(path) is None)
+    return mark.fits(path)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file that no journal knows can be decoded to its end."""
+    try:
+        with opened(path, MAX_PIXELS) as (image, _):
+            image.load()
+    except (InputError, OSError, ValueError, SyntaxError, LookupError, ArithmeticError):
+        return False
+    return True
+
+
+def failure_of(job: Job) -> RecordedFailureError:
+    """The failure that is on record for a job."""
+    return RecordedFailureError(f"{job.past_error} (on record; --retry-failed tries it again)")
+
+
+def counted(jobs: Iterable[Job]) -> str:
+    """How many jobs stand how, in words; empty where all are new."""
+    counts = Counter(job.standing for job in jobs)
+    if set(counts) <= {Standing.NEW}:
+        return ""
+    return ", ".join(f"{counts[each]} {each.value}" for each in Standing if counts[each])
