@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
     finally:
         forget_logging()
-        for number, handler in before.items():
+        # After an interruption the process is about to end: a second signal finds our handler.
+        for number, handler in before.items() if not _Interrupt.came else ():
             signal.signal(number, handler)
 
 

@@ -1,0 +1,187 @@
+"""Real processes that are killed, interrupted, starved of disk and run twice at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import QUICK, save
+from tileup.engine.journal import NAME, Journal
+from tileup.errors import ExitCode
+
+COUNT = 6
+
+
+@pytest.fixture
+def pictures(folder: Path) -> Path:
+    """A folder of small pictures, in two levels."""
+    for number in range(COUNT):
+        below = "in/deep" if number % 2 else "in"
+        save(folder / below / f"{number}.png", 40 + number, 32, seed=number)
+    return folder / "in"
+
+
+def started(
+    folder: Path, *arguments: str, limit: Callable[[], None] | None = None
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tileup", "upscale", "in", "-r", *QUICK, *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=limit,
+    )
+
+
+def finished(folder: Path, *arguments: str, limit: Callable[[], None] | None = None) -> int:
+    with started(folder, *arguments, limit=limit) as running:
+        running.communicate()
+    return running.returncode
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files that a user sees, by their path."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def litter(folder: Path) -> list[str]:
+    """Hidden files that are no journal."""
+    return [path.name for path in folder.rglob(".*") if path.name != NAME]
+
+
+@pytest.fixture
+def expected(pictures: Path, folder: Path) -> dict[str, bytes]:
+    """What an undisturbed run makes."""
+    assert finished(folder, "-o", "undisturbed") == 0
+    made = contents(folder / "undisturbed")
+    assert len(made) == COUNT
+    return made
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(32, marks=pytest.mark.slow)])
+def test_a_run_killed_at_any_moment_goes_on(
+    folder: Path, expected: dict[str, bytes], kills: int
+) -> None:
+    rng = random.Random(kills)
+    begun = time.monotonic()
+    assert finished(folder, "-o", "timed") == 0
+    whole = time.monotonic() - begun
+    out, sizes, killed = folder / "out", [], 0
+    while killed < kills:
+        with started(folder, "-o", "out") as running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(timeout=rng.uniform(0.3, 1.0) * whole)
+            killed += running.poll() is None
+            running.kill()
+        there = contents(out)
+        assert there.items() <= expected.items(), "every output is whole, or not there"
+        sizes.append(len(there))
+        if len(there) == COUNT:
+            assert finished(folder, "-o", "out") == 0
+            assert (contents(out), litter(out)) == (expected, [])
+            out.rename(folder / f"out{len(sizes)}")
+    assert finished(folder, "-o", "out") == 0
+    assert (contents(out), litter(out)) == (expected, [])
+    print(f"{killed} kills, outputs after each: {sizes}")  # noqa: T201
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_batch_leaves_it_in_order(
+    folder: Path, expected: dict[str, bytes], number: int
+) -> None:
+    with started(folder, "-o", "out") as running:
+        assert running.stderr is not None
+        first = running.stderr.readline()
+        assert b"0_2x.png" in first
+        running.send_signal(number)
+        rest = running.stderr.read().decode()
+    assert running.returncode == ExitCode.INTERRUPTED
+    assert rest.endswith("tileup: interrupted\n")
+    there = contents(folder / "out")
+    assert 0 < len(there) < COUNT
+    assert there.items() <= expected.items()
+    assert litter(folder / "out") == []
+    journal = Journal(folder / "out")
+    assert {path.relative_to(folder / "out").as_posix() for path in journal.outputs()} == set(there)
+    assert finished(folder, "-o", "out") == 0
+    assert contents(folder / "out") == expected
+
+
+def test_a_second_signal_stops_at_once(folder: Path, pictures: Path) -> None:
+    save(pictures / "0-large.png", 400, 300)
+    with started(folder, "-o", "out", "-v", "--steps", "100") as running:
+        assert running.stderr is not None
+        while b"0-large.png" not in running.stderr.readline():
+            pass
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        running.communicate()
+    assert running.returncode == ExitCode.INTERRUPTED
+    assert time.monotonic() - begun < 5
+
+
+def test_writes_that_fail_midway(folder: Path, pictures: Path, expected: dict[str, bytes]) -> None:
+    size = sorted(len(data) for data in expected.values())[COUNT // 2]
+
+    def small_files() -> None:
+        """A limit of the system on file sizes: writing beyond it fails as on a full disk."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    assert finished(folder, "-o", "out", limit=small_files) == ExitCode.SOME_FAILED
+    there = contents(folder / "out")
+    assert 0 < len(there) < COUNT
+    assert there.items() <= expected.items()
+    assert litter(folder / "out") == []
+    assert finished(folder, "-o", "out") == 0
+    assert contents(folder / "out") == expected
+
+
+@pytest.fixture
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A disk of 64 kB."""
+    place = folder / "out"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    try:
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("mounting a small disk needs root")
+    except FileNotFoundError:
+        pytest.skip("there is no mount here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk(folder: Path, expected: dict[str, bytes], small_disk: Path) -> None:
+    assert finished(folder, "-o", "out") == ExitCode.SOME_FAILED
+    there = contents(small_disk)
+    assert 0 < len(there) < COUNT
+    assert there.items() <= expected.items()
+    assert litter(small_disk) == []
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    assert finished(folder, "-o", "out") == 0
+    assert contents(small_disk) == expected
+
+
+def test_two_runs_over_one_folder_share_the_work(folder: Path, expected: dict[str, bytes]) -> None:
+    with started(folder, "-o", "out") as first, started(folder, "-o", "out") as second:
+        first.communicate()
+        second.communicate()
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert contents(folder / "out") == expected
+    assert litter(folder / "out") == []
+    lines = (folder / "out" / NAME).read_bytes().splitlines()
+    assert len(lines) == COUNT, "no picture was made twice"
