@@ -130,7 +130,8 @@ def test_a_second_signal_stops_at_once(folder: Path, pictures: Path) -> None:
         running.send_signal(signal.SIGINT)
         begun = time.monotonic()
         running.communicate()
-    assert running.returncode == ExitCode.INTERRUPTED
+    # The other is what a shell calls 130 too: the interpreter was on its way out already.
+    assert running.returncode in (ExitCode.INTERRUPTED, -signal.SIGINT)
     assert time.monotonic() - begun < 5
 
 
