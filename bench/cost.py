@@ -72,13 +72,14 @@ def energy(image: Image.Image, where: NDArray[np.bool_]) -> float:
     return float((down**2 + right**2)[where].mean())
 
 
-def measure(small: Image.Image, flags: dict[str, object], model: Model | None) -> Figures:
+def measure(
+    small: Image.Image, flags: dict[str, object], model: Model | None, uniform: Image.Image | None
+) -> Figures:
     made = planned(small, flags)
     strength, where = busiest(made.plan)
     ratio = None
-    if model is not None:
+    if model is not None and uniform is not None:
         drawn = tileup.upscale(small, model, **flags).image
-        uniform = tileup.upscale(small, model, denoise=0.8).image
         ratio = energy(drawn, where) / energy(uniform, where)
     return Figures(
         share=1 - made.cost.saving,
@@ -111,15 +112,17 @@ def main() -> None:
     model = tileup.load_model() if arguments.draw else None
     rows: list[list[str]] = []
     for folder, pattern, shrink in SETS:
-        for label, flags in RUNS:
-            figures: list[Figures] = []
-            for path in pictures(arguments.data, folder, pattern):
-                with Image.open(path) as image:
-                    size = (image.width // shrink, image.height // shrink)
-                    small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-                figures.append(measure(small, flags, model))
-            rows.append(row(f"{folder}, {len(figures)} shrunk {shrink}x{label}", figures))
-            print(rows[-1], flush=True)
+        figures: dict[str, list[Figures]] = {label: [] for label, _ in RUNS}
+        for path in pictures(arguments.data, folder, pattern):
+            with Image.open(path) as image:
+                size = (image.width // shrink, image.height // shrink)
+                small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+            uniform = None if model is None else tileup.upscale(small, model, denoise=0.8).image
+            for label, flags in RUNS:
+                figures[label].append(measure(small, flags, model, uniform))
+                print(path.name, label, figures[label][-1], flush=True)
+        for label, found in figures.items():
+            rows.append(row(f"{folder}, {len(found)} shrunk {shrink}x{label}", found))
     text = table(
         [
             "photographs",

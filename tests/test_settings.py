@@ -77,6 +77,14 @@ def test_denoise_sets_both_strengths_and_exact_names_win_over_it() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["min_denoise: 0.1\nmin-denoise: 0.3", "seed: 1\nseed: 2", "tile: 64\n'tile': 64"]
+)
+def test_a_setting_given_twice_is_refused(config: Callable[[str], Path], text: str) -> None:
+    with pytest.raises(UsageError, match="twice"):
+        resolve(config=config(text))
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"scale": 0.5}, "scale must be between 1 and 16, got 0.5"),
@@ -93,7 +101,7 @@ def test_denoise_sets_both_strengths_and_exact_names_win_over_it() -> None:
         ({"min_tile": 0}, "min-tile must be at least 1"),
         ({"detail_metric": "varience"}, "did you mean 'variance'"),
         ({"detail_threshold": "low"}, "detail-threshold must be a number or 'auto', got 'low'"),
-        ({"detail_threshold": -1.0}, "detail-threshold must not be negative"),
+        ({"detail_threshold": -1.0}, "detail-threshold must be a number from 0"),
         ({"window": 4}, "window must be at least 8"),
         ({"overlap": -1}, "overlap must not be negative"),
         ({"batch": 0}, "batch must be at least 1"),

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph
+from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph, spec
 from tileup.contracts import Box, Step
 from tileup.errors import TileupError
 from tileup.images.enlarging import enlarge
 from tileup.images.reading import open_picture
 from tileup.plan.samplers import SAMPLERS
+from tileup.preparing import prepare
 from tileup.settings import Settings
-from tileup.upscaling import upscale_picture
+from tileup.upscaling import put_back, upscale_picture
 
 SMALL = Settings(tile=64, min_tile=8, overlap=8, steps=4)
 
@@ -82,6 +83,19 @@ def test_tiles_of_strength_zero_are_the_enlarged_pixels() -> None:
     np.testing.assert_array_equal(result.picture.pixels[kept], enlarged.pixels[kept])
     changed = np.abs(result.picture.pixels - enlarged.pixels).max(axis=2)
     assert changed[~kept].mean() > 0.01
+
+
+def test_what_is_put_back_is_clipped_and_faded() -> None:
+    picture = open_picture(photograph(48, 80))
+    planned = prepare(picture, spec(), replace(SMALL, min_denoise=0.0))
+    drawn = np.full((96, 160, 3), 2.0, dtype=np.float32)
+    drawn[:, :40] = -1.0
+    pixels = put_back(drawn, np.full_like(drawn, 0.5), planned)
+    assert pixels.min() >= 0
+    assert pixels.max() == 1
+    kept = planned.plan.denoise_map().repeat(2, 0).repeat(2, 1) == 0
+    assert (pixels[kept] == 0.5).all()
+    assert ((pixels > 0.5) & (pixels < 1)).any(), "it fades in"
 
 
 def test_strength_zero_everywhere_is_the_enlarged_picture_and_needs_no_model() -> None:

@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -131,6 +132,8 @@ class Settings:
     """What follows the input's stem in output names, fields allowed; in place of `name`."""
     metadata: bool = True
     """Whether prompt-style metadata is written into the output."""
+    strip_exif: bool = False
+    """Whether EXIF and XMP of the input (date, place, camera, author) are left away."""
     max_input_pixels: int = 200_000_000
     """Larger inputs are refused before they are decoded."""
 
@@ -202,7 +205,10 @@ def _check_plan(s: Settings) -> None:
             f"detail-threshold must be a number or 'auto', got {s.detail_threshold!r}",
         )
     else:
-        _require(s.detail_threshold >= 0, "detail-threshold must not be negative")
+        _require(
+            0 <= s.detail_threshold < math.inf,
+            f"detail-threshold must be a number from 0, got {s.detail_threshold}",
+        )
 
 
 def _check_windows(s: Settings) -> None:
@@ -302,12 +308,16 @@ def checked(raw: RawSettings, origin: str) -> dict[str, object]:
         UsageError: a name is unknown or a value has the wrong type; says where and what is near.
     """
     result: dict[str, object] = {}
+    exact: set[str] = set()
     for given, value in raw.items():
         name = str(given).replace("-", "_")
         targets = ALIASES.get(name, (name,))
         if targets[0] not in _KINDS:
             known = [*_KINDS, *ALIASES]
             raise UsageError(f"{origin}: unknown setting {given!r}{did_you_mean(name, known)}")
+        if name in exact:
+            raise UsageError(f"{origin}: {given} is set twice")
+        exact.add(name)
         for target in targets:
             result[target] = _typed(target, value, origin)
     return result
@@ -393,6 +403,13 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):  # pyright: ignore[reportUnknownMemberType]
             raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [str(self.construct_object(key, deep=True)) for key, _ in node.value]  # pyright: ignore[reportUnknownArgumentType]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]!r} is given twice")
+        return super().construct_mapping(node, deep)
 
 
 # YAML 1.1 takes 1e-3 for text, because it has no point.

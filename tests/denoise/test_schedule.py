@@ -21,6 +21,7 @@ from tileup.plan.levels import FlowLevels
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
 from tileup.sampling.prediction import flow_denoiser, v_denoiser
+from tileup.sampling.steps import Options
 
 
 def v_double(x: Tensor, sigma: Tensor, windows: object) -> Tensor:
@@ -87,6 +88,29 @@ def test_tiles_are_exact_for_other_predictions_too(name: str, denoiser) -> None:
     for number, strength in enumerate(strengths):
         expected = plain(job, gaussian_denoiser, strength)
         torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("euler", Options(s_churn=2.0)),
+        ("heun", Options(s_churn=2.0, s_noise=1.1)),
+        ("dpm_2", Options(s_churn=1.0)),
+        ("euler_ancestral", Options(eta=0.5)),
+        ("dpmpp_2m_sde", Options(eta=0.7, s_noise=0.9)),
+        ("dpmpp_3m_sde", Options(eta=0.3)),
+    ],
+)
+def test_tiles_are_exact_with_churn_and_less_noise(name: str, options: Options) -> None:
+    """k-diffusion spreads s_churn over the steps of a call, so every phase gets its share."""
+    itinerary = itinerary_of([0.8, 0.3, 0.5])
+    plain_job = job_of(itinerary, SAMPLERS[name], gaussian_denoiser)
+    job = replace(plain_job, options=options)
+    result = run("schedule", job)
+    for number, strength in enumerate([0.8, 0.3, 0.5]):
+        expected = plain(job, gaussian_denoiser, strength)
+        torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
+    assert (result - run("schedule", plain_job)).abs().max() > 1e-3, "the options do something"
 
 
 @DENOISERS

@@ -121,6 +121,41 @@ def test_a_budget_that_cannot_be_reached_says_what_can() -> None:
     assert set(planned.plan.strengths) == {0.2}
 
 
+def test_advice_on_a_budget_fits_the_mode() -> None:
+    pixels = photograph(90, 160)
+    blend = replace(SMALL, budget=0.5, denoise_mode="blend")
+    assert "Only kept tiles" in plan_picture(pixels, 320, 180, spec(), blend).warnings[-1]
+    weaker = replace(SMALL, budget=0.05)
+    assert "A lower --min-denoise" in plan_picture(pixels, 320, 180, spec(), weaker).warnings[-1]
+
+
+@pytest.mark.parametrize("window", [200, 10_000, 1_000_000])
+def test_a_window_larger_than_the_picture_is_cut_down(window: int) -> None:
+    chosen = replace(SMALL, window=window)
+    layout = plan_picture(photograph(30, 50), 100, 60, spec(), chosen).itinerary.layout
+    assert (layout.rows, layout.columns, layout.window) == (50, 50, 50)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"eta": 0.5}, "euler takes no eta"),
+        ({"s_churn": 5.0, "sampler": "dpmpp_sde"}, "dpmpp_sde takes no s-churn"),
+        ({"s_noise": 0.5, "sampler": "dpmpp_2m"}, "dpmpp_2m takes no s-noise"),
+    ],
+    ids=str,
+)
+def test_what_has_no_effect_is_said(change: dict[str, object], words: str) -> None:
+    planned = plan_picture(photograph(30, 50), 100, 60, spec(), replace(SMALL, **change))
+    assert words in planned.warnings[-1]
+
+
+@pytest.mark.parametrize("threshold", [float("inf"), float("nan"), -1.0])
+def test_a_threshold_that_is_no_number_is_refused(threshold: float) -> None:
+    with pytest.raises(UsageError, match="must be a number from 0"):
+        replace(SMALL, detail_threshold=threshold)
+
+
 def test_a_budget_and_a_threshold_do_not_go_together() -> None:
     with pytest.raises(UsageError, match="give one of the two"):
         replace(SMALL, budget=0.5, detail_threshold=0.1)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from tileup.errors import UsageError
 from tileup.resolving import Resolved, resolve_with_model
 from tileup.settings import ALIASES, Settings
 
@@ -21,12 +22,29 @@ def resolved(given: Given) -> Resolved:
     Raises:
         UsageError, ModelError: as `resolve_with_model`.
     """
+    refuse_empty(given)
+    sizes = [name for name in ("size", "long_edge", "short_edge") if given.get(name) is not None]
+    if sizes and given.get("scale") is not None:
+        raise UsageError(f"--scale and --{sizes[0].replace('_', '-')} both decide the size")
     return resolve_with_model(
         preset=cast("str | None", given["preset"]),
         config=cast("Path | None", given["config"]),
         environment=os.environ,
         flags=settings_given(given),
     )
+
+
+def refuse_empty(given: Given) -> None:
+    """An empty name is a mistake: a shell's unset variable, which would mean the current folder.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    for name, value in given.items():
+        texts: list[object] = list(value) if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownArgumentType]
+        if any(text == "" for text in texts):
+            shown = "INPUT" if name in {"input", "inputs"} else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{shown} is empty; is a variable of your shell not set?")
 
 
 def settings_given(given: Given) -> dict[str, object]:

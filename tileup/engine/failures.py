@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
-from tileup.errors import OutOfMemoryError, TileupError
+from tileup.errors import OutOfMemoryError, OutputError, TileupError
 
+_WRITING = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG, errno.EROFS, errno.EIO}
+)
+"""System errors that mean that something cannot be written."""
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -17,6 +22,9 @@ def as_tileup_error(error: Exception) -> TileupError:
         told: TileupError = OutOfMemoryError(
             "out of memory; try a smaller --batch, a smaller --window or a smaller --scale"
         )
+    elif isinstance(error, OSError) and error.errno in _WRITING:
+        place = error.filename or "the output"
+        told = OutputError(f"{place} cannot be written: {error.strerror}")
     else:
         told = TileupError(
             f"unexpected {type(error).__name__}: {error} "

@@ -37,4 +37,5 @@ class Cost:
             "model_calls": self.model_calls,
             "megapixel_steps": self.megapixel_steps,
             "uniform_megapixel_steps": self.uniform_megapixel_steps,
+            "exact": self.exact,
         }

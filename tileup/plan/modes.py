@@ -92,15 +92,17 @@ class Mode:
     """Whether every strength starts on its own point of the schedule, or all with the strongest."""
     exact: bool
     """Whether a tile gets what a plain run of its strength gives, or an approximation."""
+    cost_falls: bool
+    """Whether weaker tiles cost less."""
     any_sampler: bool
     """Whether a sampler that chooses its own steps can be used with several strengths."""
 
 
 MODES: Mapping[str, Mode] = {
-    "schedule": Mode(_schedule, own_starts=True, exact=True, any_sampler=False),
-    "sigma": Mode(_sigma, own_starts=False, exact=True, any_sampler=False),
-    "passes": Mode(_passes, own_starts=True, exact=True, any_sampler=True),
-    "blend": Mode(_together, own_starts=False, exact=False, any_sampler=True),
-    "scale": Mode(_together, own_starts=False, exact=False, any_sampler=True),
+    "schedule": Mode(_schedule, own_starts=True, exact=True, cost_falls=True, any_sampler=False),
+    "sigma": Mode(_sigma, own_starts=False, exact=True, cost_falls=False, any_sampler=False),
+    "passes": Mode(_passes, own_starts=True, exact=True, cost_falls=True, any_sampler=True),
+    "blend": Mode(_together, own_starts=False, exact=False, cost_falls=False, any_sampler=True),
+    "scale": Mode(_together, own_starts=False, exact=False, cost_falls=False, any_sampler=True),
 }
 """By the name of `--denoise-mode`."""

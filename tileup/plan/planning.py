@@ -94,7 +94,7 @@ class Planner:
             return self.planned(
                 best.plan,
                 f"A budget of {budget:.0%} cannot be reached; the cheapest plan of this picture"
-                f" costs {_share(best):.0%}. A lower --min-denoise or --skip-larger costs less.",
+                f" costs {_share(best):.0%}. {self._cheaper()}",
             )
         low, high = math.log(floor), math.log(top)
         for _ in range(BUDGET_STEPS):
@@ -105,6 +105,12 @@ class Planner:
             else:
                 low = middle
         return best
+
+    def _cheaper(self) -> str:
+        """What would cost less than the cheapest plan."""
+        if MODES[self.settings.denoise_mode].cost_falls and self.settings.min_denoise > 0:
+            return "A lower --min-denoise or --skip-larger costs less."
+        return "Only kept tiles cost less: a --mask, or --skip-larger."
 
 
 BUDGET_STEPS = 14
@@ -158,7 +164,7 @@ def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinera
         spec.levels, known_scheduler(settings.scheduler), settings.steps, [*strengths - {0.0}]
     )
     size = window_size(spec, settings)
-    layout = Layout(max(plan.rows, size.side), max(plan.columns, size.side), size.side, size.margin)
+    layout = layout_of(plan, spec, size)
     canvas = Canvas(
         strengths=effective(plan.denoise_map(), schedule),
         schedule=schedule,
@@ -168,6 +174,15 @@ def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinera
         seed=settings.seed,
     )
     return Itinerary(layout, schedule, mode.runs(canvas), layout.padded(canvas.strengths))
+
+
+def layout_of(plan: TilePlan, spec: ModelSpec, size: WindowSize) -> Layout:
+    """The padded canvas. A window larger than both the picture and the model's own is cut down."""
+    unit = spec.multiple // spec.stride
+    useful = max(plan.rows, plan.columns, spec.window // spec.stride)
+    side = min(size.side, -(-useful // unit) * unit)
+    margin = min(size.margin, (side - 1) // 2)
+    return Layout(max(plan.rows, side), max(plan.columns, side), side, margin)
 
 
 def strongest(plan: TilePlan, settings: Settings) -> float:
@@ -305,5 +320,10 @@ def _warnings(
             f"gaussian weights blend over {blend:.1f} latent cells with windows this small, which"
             f" is nearly a hard edge; feather blends over the whole overlap."
         )
+    given = {"eta": settings.eta, "s_noise": settings.s_noise, "s_churn": settings.s_churn}
+    neutral = {"eta": None, "s_noise": 1.0, "s_churn": 0.0}
+    for name in sorted(given.keys() - sampler.options):
+        if given[name] != neutral[name]:
+            yield f"{sampler.name} takes no {name.replace('_', '-')}: it has no effect."
     if sampler.call == "tolerance":
         yield f"{sampler.name} chooses its own steps: --steps is ignored, the cost is a guess."
