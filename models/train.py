@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -296,6 +296,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads that make samples")
     parser.add_argument("--state", type=Path, default=Path("models/state/state.pt"))
+    parser.add_argument("--init", type=Path, help="a checkpoint to start from, without a state")
     parser.add_argument("--log", type=Path, default=Path("models/log.csv"))
     parser.add_argument("--out", type=Path, default=Path("models/tileup-small.safetensors"))
     parser.add_argument("--every", type=int, default=500, help="steps between validations")
@@ -324,6 +325,10 @@ def main() -> None:
         step, seconds = int(state["step"]), float(state["seconds"])
         for group in optimiser.param_groups:
             group["lr"] = arguments.rate
+    elif arguments.init is not None:
+        weights = load_file(arguments.init)
+        network.load_state_dict(weights)
+        average.load_state_dict(weights)
     arguments.state.parent.mkdir(parents=True, exist_ok=True)
     arguments.log.parent.mkdir(parents=True, exist_ok=True)
 

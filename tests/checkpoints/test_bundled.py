@@ -145,3 +145,17 @@ def test_a_flat_picture_stays_flat_and_keeps_its_colour(value: float) -> None:
     result = tileup.upscale(flat, min_denoise=0.2, max_denoise=0.8, device="cpu").picture.pixels
     assert np.abs(result.mean(axis=(0, 1)) - flat[0, 0]).max() < 1.5 / 255
     assert result.std(axis=(0, 1)).max() < 1.5 / 255
+
+
+def test_a_photograph_comes_nearer_to_the_truth_than_by_bicubic_and_sharper() -> None:
+    """Held out from training, shrunk twofold and enlarged again at strength 0.3."""
+    with Image.open(resource("docs") / "demo" / "seeding.jpg") as photograph:
+        truth = photograph.crop((180, 80, 372, 272))
+    small = truth.resize((96, 96), Image.Resampling.BICUBIC)
+    cubic = small.resize((192, 192), Image.Resampling.BICUBIC)
+    drawn = tileup.upscale(small, denoise=0.3, device="cpu").image
+    exact, plain, ours = (np.asarray(each, dtype=np.float64) for each in (truth, cubic, drawn))
+    gain = 10 * np.log10(np.square(plain - exact).mean() / np.square(ours - exact).mean())
+    assert gain > 0.5, "decibels; this crop is all hair, which is hard"
+    energy = [np.square(np.diff(each, axis=1)).mean() for each in (plain, ours, exact)]
+    assert energy[0] * 1.2 < energy[1] < energy[2] * 1.1
