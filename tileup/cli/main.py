@@ -53,7 +53,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             standalone_mode=False,
         )
     except typer.TyperException as error:
-        log.error("%s; see tileup --help", error.format_message().rstrip("."))
+        if message := error.format_message().rstrip("."):
+            log.error("%s (see tileup --help)", message)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         result = ExitCode.INTERRUPTED
