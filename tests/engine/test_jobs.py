@@ -52,7 +52,7 @@ def outputs(found: list[Job]) -> list[str]:
 
 def test_a_folder_in_natural_order_without_what_is_no_picture(add: Add, folder: Path) -> None:
     add("in/a10.png", "in/a2.JPG", "in/b.webp", "in/sub/c.png", "in/.hidden.png")
-    for name in ("Thumbs.db", "notes.txt", ".DS_Store", "clip.gif", "a.png.part"):
+    for name in ("Thumbs.db", "notes.txt", ".DS_Store", "clip.mp4", "a.png.part"):
         (folder / "in" / name).write_bytes(b"x")
     (folder / "in" / "folder.png").mkdir()
     assert [job.relative for job in jobs("in")] == ["a2.JPG", "a10.png", "b.webp"]
@@ -104,7 +104,7 @@ def test_nothing_to_do_is_said(add: Add, folder: Path) -> None:
         jobs("absent.png")
     with pytest.raises(NoInputError, match=r"a.png and b.png do not exist"):
         jobs("a.png", "b.png", "c.png")
-    with pytest.raises(NoInputError, match=r"no PNG.*in deep \(folders below it need --recurs"):
+    with pytest.raises(NoInputError, match=r"no picture .* in deep \(folders below it need --rec"):
         jobs("deep")
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image, ImageOps, PngImagePlugin
 
-from tests.images.pictures import FORMATS, SIZES, encoded, noise, smooth, srgb_profile
+from tests.images.pictures import FORMATS, PILLOW, SIZES, encoded, noise, smooth, srgb_profile
 from tileup.errors import InputError
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -229,11 +229,11 @@ def test_a_pipe_with_a_name_does_not_hang(tmp_path: Path) -> None:
         (b"", "0 bytes"),
         (b"\0", "not a picture"),
         (b"plain text that is called a picture", "not a picture"),
-        (b"GIF89a" + bytes(20), "GIF"),
-        (b"BM" + bytes(20), "BMP"),
-        (b"\0\0\0\x20ftypavif" + bytes(20), "AVIF"),
+        (b"GIF89a" + bytes(20), "broken"),
+        (b"BM" + bytes(20), "broken"),
+        (b"\0\0\0\x20ftypavif" + bytes(20), "broken"),
         (b"\0\0\0\x18ftypheic" + bytes(20), "HEIC"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "broken"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"\x89PNG\r\n\x1a\n", "broken"),
         (b"\xff\xd8\xff", "broken"),
@@ -294,18 +294,17 @@ SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}
 
 
 @pytest.mark.parametrize("colour", SAMPLES)
-def test_sixteen_bit_png_is_refused_and_eight_bit_is_not(colour: int) -> None:
+def test_png_of_eight_and_of_sixteen_bits(colour: int) -> None:
     for depth in (8, 16):
         row = b"\0" + bytes(range(5 * SAMPLES[colour] * depth // 8))
-        data = png(5, 2, depth, colour, (b"IDAT", zlib.compress(row * 2)))
-        if depth == 8:
-            assert open_picture(data).width == 5
-        else:
-            refusal(data, "more than 8 bits", "convert")
+        picture = open_picture(png(5, 2, depth, colour, (b"IDAT", zlib.compress(row * 2))))
+        assert (picture.width, picture.deep) == (5, depth == 16)
+        first = int.from_bytes(row[1 : 1 + depth // 8], "big")
+        assert picture.pixels[0, 0, 0] == np.float32(first) / np.float32(2**depth - 1)
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_deep_tiff_and_deep_images_are_refused(dtype: type) -> None:
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_other_deep_pictures_are_refused(dtype: type) -> None:
     image = Image.fromarray(np.zeros((4, 5), dtype))
     refusal(encoded(image, "tif"), "more than 8 bits")
     refusal(image, "the image", "more than 8 bits")
@@ -322,21 +321,38 @@ def sixteen_bit_rgb_tiff() -> bytes:
     return head.ljust(140, b"\0") + struct.pack("<HHH", 16, 16, 16) + bytes(4 + 12)
 
 
-def test_sixteen_bit_rgb_tiff_is_refused() -> None:
-    refusal(sixteen_bit_rgb_tiff(), "more than 8 bits")
+def test_sixteen_bit_rgb_tiff() -> None:
+    picture = open_picture(sixteen_bit_rgb_tiff())
+    assert (picture.width, picture.height, picture.deep) == (2, 1, True)
 
 
 @pytest.mark.parametrize("format", ["jpg", "tif"])
-def test_cmyk_is_refused(format: str) -> None:
-    refusal(encoded(Image.new("CMYK", (4, 4)), format), "CMYK", "RGB")
+def test_cmyk_without_a_profile_is_a_guess_and_says_so(format: str) -> None:
+    picture = open_picture(encoded(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), format))
+    assert_allclose(picture.pixels[0, 0], [1, 0, 0], atol=0.05)
+    assert "a guess" in picture.warnings[0]
+    odd = encoded(Image.new("CMYK", (4, 4)), format, icc_profile=srgb_profile())
+    assert open_picture(odd).icc is None, "a profile of another kind of colours is none"
 
 
-@pytest.mark.parametrize("format", ["png", "webp", "tif"])
-def test_animations_and_pages_are_refused(format: str) -> None:
-    frames = [Image.fromarray(noise(8, 8, seed=seed)) for seed in range(3)]
-    data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
-    refusal(data, "3 pictures")
-    assert open_picture(encoded(frames[0], format, save_all=True)).width == 8
+@pytest.mark.parametrize("format", ["png", "webp", "tif", "gif"])
+def test_of_animations_and_pages_the_first_is_taken_with_a_warning(format: str) -> None:
+    frames = [Image.fromarray(noise(8, 8, None, seed=seed)) for seed in range(3)]
+    stream = BytesIO()
+    frames[0].save(stream, PILLOW.get(format, "GIF"), save_all=True, append_images=frames[1:])
+    picture = open_picture(stream.getvalue())
+    assert picture.warnings[0].endswith("holds 3 pictures; the first one is taken")
+    if format != "webp":
+        assert_array_equal(np.rint(picture.pixels[..., 0] * 255), np.asarray(frames[0]))
+
+
+@pytest.mark.parametrize("format", ["AVIF", "BMP", "JPEG2000", "GIF"])
+def test_formats_that_are_only_read(format: str) -> None:
+    stream = BytesIO()
+    Image.fromarray(smooth(40, 30)).save(stream, format)
+    picture = open_picture(stream.getvalue())
+    assert_allclose(picture.pixels, smooth(40, 30) / 255, atol=0.35 if format == "GIF" else 0.1)
+    assert picture.format in ("avif", "bmp", "jp2", "gif")
 
 
 def test_the_first_picture_of_a_phones_mpo_is_read() -> None:

@@ -125,6 +125,15 @@ MetadataFlag = Annotated[
         "Whether the picture says how it was made (default: metadata).",
     ),
 ]
+StripExif = Annotated[
+    bool | None,
+    _flag(
+        OUTPUT,
+        "--strip-exif/--keep-exif",
+        "",
+        "Leave away date, place, camera and author of the input (default: keep).",
+    ),
+]
 Heatmap = Annotated[
     str | None,
     _flag(

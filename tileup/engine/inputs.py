@@ -11,6 +11,7 @@ from pathlib import Path
 from tileup.engine import journal, naming
 from tileup.engine.values import AUTO, STREAM, SUFFIXES, Found, Request
 from tileup.errors import NoInputError, UsageError
+from tileup.images.reading import KNOWN
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def _pictures(folder: Path, request: Request, template: str) -> list[Path]:
     files = _not_ours(files, folder, request, template)
     if not files:
         deeper = "" if request.recursive else " (folders below it need --recursive)"
-        raise NoInputError(f"no PNG, JPEG, WebP or TIFF picture in {folder}{deeper}")
+        raise NoInputError(f"no picture ({KNOWN}) in {folder}{deeper}")
     return sorted(files, key=naming.natural)
 
 
@@ -86,7 +87,7 @@ def _raise(error: OSError) -> None:
 def _is_picture(file: Path) -> bool:
     if file.suffix.lower() in SUFFIXES and file.is_file():
         return True
-    log.info("passed over %s: not named like a PNG, JPEG, WebP or TIFF picture", file)
+    log.info("passed over %s: not named like a picture", file)
     return False
 
 

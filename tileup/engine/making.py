@@ -66,6 +66,8 @@ def read(
     """
     mark = None if job.input is None else mark_of(job.input)
     picture = open_picture(source, settings.max_input_pixels)
+    if settings.strip_exif:
+        picture = replace(picture, exif=None, xmp=None)
     format = resolve_format(job.output, settings.format, picture.format)
     check_format_limit(*output_size(picture.width, picture.height, settings), format)
     ready = None if spec is None else make_ready(picture, spec, settings)

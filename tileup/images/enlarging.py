@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tileup.images.colour import spread
 from tileup.images.picture import Picture
 
 
@@ -20,8 +21,11 @@ def enlarge(picture: Picture, width: int, height: int) -> Picture:
 
     Returns:
         Pixels and alpha in [0, 1], each channel resampled by itself; the same pixels where
-        the size does not change.
+        the size does not change. Colours under full transparency become visible ones nearby, so
+        that they leave no fringe.
     """
+    if picture.alpha is not None:
+        picture = replace(picture, pixels=spread(picture.pixels, picture.alpha))
     if (picture.width, picture.height) == (width, height):
         return picture
     planes = [_resampled(picture.pixels[..., channel], width, height) for channel in range(3)]

@@ -19,12 +19,18 @@ class Picture:
     """Shape (H, W), 0 transparent to 1 opaque; None when all of it is opaque."""
     grey: bool = False
     """The file had one colour channel and is written back as one."""
+    deep: bool = False
+    """The file had 16 bits per channel and is written back so where the format can."""
     icc: bytes | None = None
     """Colour profile, as it was."""
     exif: bytes | None = None
     """EXIF with orientation reset and without thumbnail; starts with `Exif` and two zeros."""
+    xmp: str | None = None
+    """XMP packet of other programs, as it was."""
+    dpi: tuple[float, float] | None = None
+    """Pixels per inch that the file claims, across and down."""
     format: str | None = None
-    """png, jpg, webp or tif: the file it came from; None for arrays."""
+    """The file it came from, such as png, jpg, webp, tif, gif; None for arrays."""
     text: Mapping[str, str] = field(default_factory=dict[str, str])
     """Text of other programs: `parameters` (A1111), `prompt` and `workflow` (ComfyUI)."""
     warnings: tuple[str, ...] = ()

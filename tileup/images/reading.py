@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,10 @@ from typing import IO, Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -20,6 +24,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from tileup.errors import InputError
 from tileup.images import xmp
+from tileup.images.colour import cmyk_to_rgb
+from tileup.images.deep import is_deep, read_words, turned
 from tileup.images.exif import BROKEN, read_exif
 from tileup.images.picture import Picture
 
@@ -29,13 +35,29 @@ Source = Path | str | BinaryIO | bytes | Image.Image | NDArray[Any]
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused unless the caller says otherwise."""
 
-_READERS: dict[str, type[PngImageFile | JpegImageFile | WebPImageFile | TiffImageFile]] = {
+_READERS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
     "png": PngImageFile,
     "jpg": JpegImageFile,
     "webp": WebPImageFile,
     "tif": TiffImageFile,
+    "avif": AvifImageFile,
+    "bmp": BmpImageFile,
+    "gif": GifImageFile,
+    "jp2": Jpeg2KImageFile,
 }
-_FORMATS = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "TIFF": "tif"}
+_FORMATS = {
+    "PNG": "png",
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "WEBP": "webp",
+    "TIFF": "tif",
+    "AVIF": "avif",
+    "BMP": "bmp",
+    "GIF": "gif",
+    "JPEG2000": "jp2",
+}
+KNOWN = "PNG, JPEG, WebP, TIFF, AVIF, BMP, GIF and JPEG 2000"
+"""What is read, in words."""
 _SIGNATURES = (
     (0, b"\x89PNG\r\n\x1a\n", "png"),
     (0, b"\xff\xd8\xff", "jpg"),
@@ -44,14 +66,14 @@ _SIGNATURES = (
     (0, b"MM\0*", "tif"),
     (0, b"II+\0", "tif"),
     (0, b"MM\0+", "tif"),
-    (0, b"GIF8", "GIF"),
-    (0, b"BM", "BMP"),
-    (4, b"ftypavi", "AVIF"),
+    (0, b"GIF8", "gif"),
+    (0, b"BM", "bmp"),
+    (4, b"ftypavi", "avif"),
     (4, b"ftyphei", "HEIC"),
     (4, b"ftyphev", "HEIC"),
     (4, b"ftypmif1", "HEIF"),
-    (4, b"jP  ", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (4, b"jP  ", "jp2"),
+    (0, b"\xff\x4f\xff\x51", "jp2"),
     (0, b"\xff\x0a", "JPEG XL"),
     (4, b"JXL ", "JPEG XL"),
     (0, b"8BPS", "Photoshop (PSD)"),
@@ -65,10 +87,10 @@ _SIGNATURES = (
     (0, b"%PDF", "PDF"),
     (0, b"<svg", "SVG"),
 )
-"""Where a format's signature stands, the signature, and the format; upper case: not supported."""
+"""Where a format's signature stands, the signature, and the format; where it is no key of
+`_READERS`, it is not supported."""
 
-_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"})
-_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK"})
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -90,8 +112,8 @@ def open_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
     """A picture, upright, as float32 RGB in [0, 1].
 
     Args:
-        source: file, encoded bytes or a stream of them (PNG, JPEG, WebP, TIFF; 8 bits or less
-            per channel), a Pillow image, or an array: uint8 or float in [0, 1], of shape
+        source: file, encoded bytes or a stream of them (see `KNOWN`; of several frames or
+            pages the first), a Pillow image, or an array: uint8 or float in [0, 1], of shape
             (H, W), (H, W, 3) or (H, W, 4).
         max_pixels: larger pictures are refused before they are decoded.
 
@@ -213,41 +235,72 @@ def _recognised(stream: IO[bytes], where: str) -> str:
                 f"{where} is a {name} file, which is not supported yet; "
                 f"convert it to PNG, JPEG, WebP or TIFF"
             )
-    raise InputError(f"{where} is not a picture; tileup reads PNG, JPEG, WebP and TIFF")
+    raise InputError(f"{where} is not a picture; tileup reads {KNOWN}")
 
 
 def _picture(image: Image.Image, where: str, max_pixels: int) -> Picture:
     with _explained(where):
-        _check_header(image, where, max_pixels)
+        warnings = _check_header(image, where, max_pixels)
+        icc: bytes | None = image.info.get("icc_profile") or None
+        words = read_words(image) if is_deep(image) else None
         image.load()
+        _check_depth(image, where, words)
         exif = read_exif(image)
-        upright = image.transpose(_UPRIGHT[exif.orientation]) if exif.orientation > 1 else image
-        pixels, alpha, grey = _channels(upright)
+        format = _FORMATS.get(str(image.format))
+        shown = image
+        if image.mode == "CMYK":
+            shown, icc, told = cmyk_to_rgb(image)
+            warnings = (*warnings, f"{where}: {told}")
+        if words is not None:
+            grey = words.shape[2] < 3
+            scaled = turned(words, exif.orientation).astype(np.float32) / np.float32(65535)
+            pixels, alpha = _split(scaled, grey)
+        else:
+            turn = _UPRIGHT.get(exif.orientation)
+            pixels, alpha, grey = _channels(shown if turn is None else shown.transpose(turn))
     return Picture(
         pixels=pixels,
         alpha=alpha,
         grey=grey,
-        icc=image.info.get("icc_profile") or None,
+        deep=words is not None,
+        icc=icc,
         exif=exif.block,
-        format=_FORMATS.get(str(image.format)),
+        xmp=xmp.packet_of(image.info) or None,
+        dpi=_dpi(image),
+        format=format,
         text=_kept_text(image, exif.parameters),
+        warnings=warnings,
     )
 
 
-def _check_header(image: Image.Image, where: str, max_pixels: int) -> None:
-    """Refuses what the header already tells to be too much or too strange."""
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Pixels per inch, where a file gives numbers that make sense."""
+    given = image.info.get("dpi")
+    try:
+        across, down = (float(value) for value in cast("tuple[float, float]", given))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if 1 <= across <= 30_000 and 1 <= down <= 30_000 else None
+
+
+def _check_header(image: Image.Image, where: str, max_pixels: int) -> tuple[str, ...]:
+    """Refuses what the header already tells to be too much; returns what to warn of."""
     if image.width * image.height > max_pixels:
         raise InputError(_too_large(where, f"{image.width}x{image.height} pixels"))
     frames = int(getattr(image, "n_frames", 1))
     if frames > 1 and image.format != "MPO":
+        return (f"{where} holds {frames} pictures; the first one is taken",)
+    return ()
+
+
+def _check_depth(image: Image.Image, where: str, words: NDArray[np.uint16] | None) -> None:
+    """Refuses pictures whose channels would be lost or misread."""
+    if words is not None:
+        return
+    if image.mode in ("I", "F") or image.mode.startswith("I;16") or _bits(image) > 8:
         raise InputError(
-            f"{where} holds {frames} pictures (an animation or several pages), and tileup takes "
-            f"one; save each as a file of its own"
-        )
-    if image.mode in _DEEP_MODES or _bits(image) > 8:
-        raise InputError(
-            f"{where} has more than 8 bits per channel, which tileup would lose; "
-            f"convert it to 8 bits first"
+            f"{where} has channels of more than 8 bits that are not 16-bit grey or RGB; "
+            f"convert it to one of these first"
         )
     if image.mode not in _MODES:
         raise InputError(f"{where} is a {image.mode} picture; convert it to RGB first")
@@ -287,9 +340,9 @@ def _split(
     colours = 1 if grey else 3
     pixels = np.repeat(data[..., :1], 3, axis=2) if grey else data[..., :3]
     alpha = data[..., colours] if data.shape[2] > colours else None
-    if alpha is not None and bool((alpha == 1).all()):
-        alpha = None
-    return np.ascontiguousarray(pixels), None if alpha is None else np.ascontiguousarray(alpha)
+    if alpha is None or bool((alpha == 1).all()):
+        return np.ascontiguousarray(pixels), None
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(alpha)
 
 
 def _unit(data: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Saving pictures: 8 bits, with what the input carried, and whole or not at all."""
+"""Saving pictures: with what the input carried, and whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from tileup.errors import OutputError, OutputExistsError, UsageError
 from tileup.images import xmp
+from tileup.images.deep import png_of_words, tiff_of_words
 from tileup.images.exif import loaded, stamped
 from tileup.images.metadata import Metadata, parameters_text, settings_json
 from tileup.images.picture import Picture
@@ -33,6 +35,8 @@ _FORMATS = {
     "tif": "tif",
     "tiff": "tif",
 }
+_DEEP = frozenset({"png", "tif"})
+"""Formats that hold 16 bits per channel."""
 _JPEG_SEGMENT = 65_000
 """Bytes that a JPEG marker holds, less what Pillow puts in front of EXIF and XMP."""
 _CLASSIC_TIFF = 2**32 - 2**24
@@ -170,26 +174,43 @@ def to_image(picture: Picture) -> Image.Image:
     Raises:
         OutputError: a value is no number, or infinite.
     """
-    colours = picture.pixels
-    if picture.grey:
-        colours = colours.mean(axis=2, keepdims=True, dtype=np.float64)
-    planes = colours if picture.alpha is None else np.dstack([colours, picture.alpha])
-    data = _bytes(planes)
+    data = _whole(_planes(picture), 255).astype(np.uint8)
     return Image.fromarray(data[..., 0] if data.shape[2] == 1 else data)
 
 
-def _bytes(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+def to_words(picture: Picture) -> NDArray[np.uint16]:
+    """16 bits per channel, shape (H, W) or (H, W, 2 to 4), each value rounded to the nearest.
+
+    Raises:
+        OutputError: a value is no number, or infinite.
+    """
+    data = _whole(_planes(picture), 65535).astype(np.uint16)
+    return data[..., 0] if data.shape[2] == 1 else data
+
+
+def _planes(picture: Picture) -> NDArray[np.floating[Any]]:
+    """Grey or RGB, then alpha where there is one: shape (H, W, 1 to 4)."""
+    colours: NDArray[np.floating[Any]] = picture.pixels
+    if picture.grey:
+        colours = colours.mean(axis=2, keepdims=True, dtype=np.float64)
+    return colours if picture.alpha is None else np.dstack([colours, picture.alpha])
+
+
+def _whole(values: NDArray[np.floating[Any]], most: int) -> NDArray[np.floating[Any]]:
+    """Values in [0, 1] as whole numbers up to `most`."""
     if not np.isfinite(values).all():
         raise OutputError(
             "the result holds values that are no numbers; "
             "try float32 with --dtype, or another model or sampler"
         )
-    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(values, 0, 1) * most)
 
 
 def _encoded(picture: Picture, format: str, quality: int, metadata: Metadata | None) -> bytes:
     """The whole file; the same picture and metadata give the same bytes."""
     check_format_limit(picture.width, picture.height, format)
+    if picture.deep and format not in _DEEP:
+        log.warning("%s has 8 bits per channel: 16 are kept in png and tif", format)
     stream = BytesIO()
     try:
         _ENCODERS[format](picture, stream, quality, metadata)
@@ -209,14 +230,21 @@ def _encode_png(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata |
                 chunks.add_text(name, picture.text[name])
         chunks.add_text("parameters", parameters_text(metadata))
         chunks.add_text("tileup", settings_json(metadata))
-        chunks.add_itxt("XML:com.adobe.xmp", xmp.packet({}))
-    to_image(picture).save(
-        stream,
-        "PNG",
-        pnginfo=chunks,
-        icc_profile=picture.icc,
-        exif=stamped(picture.exif, picture.width, picture.height),
-    )
+    packet = _merged(picture, None if metadata is None else {})
+    if packet is not None:
+        chunks.add_itxt("XML:com.adobe.xmp", packet)
+    options = {
+        "pnginfo": chunks,
+        "icc_profile": picture.icc,
+        "exif": stamped(picture.exif, picture.width, picture.height),
+        **_given(dpi=picture.dpi),
+    }
+    if not picture.deep:
+        to_image(picture).save(stream, "PNG", **options)
+        return
+    example = BytesIO()
+    Image.new("L", (1, 1)).save(example, "PNG", **options)
+    stream.write(png_of_words(to_words(picture), example.getvalue()))
 
 
 def _encode_jpeg(
@@ -229,7 +257,7 @@ def _encode_jpeg(
         subsampling=0 if quality >= _FULL_CHROMA_QUALITY else 2,
         icc_profile=picture.icc,
         exif=_first_that_fits(_exif_choices(picture, metadata)) or b"",
-        **_given(xmp=_first_that_fits(_xmp_choices(metadata))),
+        **_given(xmp=_first_that_fits(_xmp_choices(picture, metadata)), dpi=_whole_dpi(picture)),
     )
 
 
@@ -243,25 +271,36 @@ def _encode_webp(
         **_given(
             icc_profile=picture.icc,
             exif=next(_exif_choices(picture, metadata)),
-            xmp=next(_xmp_choices(metadata)),
+            xmp=next(_xmp_choices(picture, metadata)),
         ),
     )
 
 
 def _encode_tiff(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata | None) -> None:
     exif = loaded(stamped(picture.exif, picture.width, picture.height))
+    texts = None
     if metadata is not None:
         texts = {"parameters": parameters_text(metadata), "settings": settings_json(metadata)}
-        exif[_XMP_TAG] = xmp.packet(texts).encode()
-    to_image(picture).save(
-        stream,
-        "TIFF",
-        # Compressed ones are written by libtiff, which refuses EXIF.
-        compression="raw",
-        big_tiff=picture.pixels.size * 4 // 3 > _CLASSIC_TIFF,
-        exif=exif,
-        **_given(icc_profile=picture.icc),
-    )
+    packet = _merged(picture, texts)
+    if packet is not None:
+        exif[_XMP_TAG] = packet.encode()
+    size = picture.pixels.size * 4 // 3 * (2 if picture.deep else 1)
+
+    def save(image: Image.Image, stream: BinaryIO) -> None:
+        image.save(
+            stream,
+            "TIFF",
+            # Compressed ones are written by libtiff, which refuses EXIF.
+            compression="raw",
+            big_tiff=size > _CLASSIC_TIFF,
+            exif=exif,
+            **_given(icc_profile=picture.icc, dpi=picture.dpi),
+        )
+
+    if picture.deep:
+        stream.write(tiff_of_words(to_words(picture), save))
+    else:
+        save(to_image(picture), stream)
 
 
 _ENCODERS: dict[str, Callable[[Picture, BinaryIO, int, Metadata | None], None]] = {
@@ -284,12 +323,24 @@ def _exif_choices(picture: Picture, metadata: Metadata | None) -> Iterator[bytes
         yield stamped(block, picture.width, picture.height, comment)
 
 
-def _xmp_choices(metadata: Metadata | None) -> Iterator[bytes | None]:
-    """XMP with our settings, then without."""
+def _xmp_choices(picture: Picture, metadata: Metadata | None) -> Iterator[bytes | None]:
+    """XMP of the input with our settings, then with less and less."""
+    settings = None if metadata is None else {"settings": settings_json(metadata)}
+    bare = replace(picture, xmp=None)
+    choices = [_merged(picture, settings)]
     if metadata is not None:
-        yield xmp.packet({"settings": settings_json(metadata)}).encode()
-        yield xmp.packet({}).encode()
+        choices += [_merged(picture, {}), _merged(bare, settings), _merged(bare, {})]
+    yield from (packet.encode() for packet in choices if packet is not None)
     yield None
+
+
+def _merged(picture: Picture, ours: Mapping[str, str] | None) -> str | None:
+    packet = None if ours is None else xmp.packet(ours)
+    return xmp.merged(picture.xmp, picture.width, picture.height, packet)
+
+
+def _whole_dpi(picture: Picture) -> tuple[int, int] | None:
+    return None if picture.dpi is None else (round(picture.dpi[0]), round(picture.dpi[1]))
 
 
 def _first_that_fits(choices: Iterable[bytes | None]) -> bytes | None:
@@ -307,9 +358,4 @@ def _over_white(picture: Picture) -> Picture:
         return picture
     log.warning("JPEG has no transparency: the picture is laid over white")
     alpha = picture.alpha[..., None]
-    return Picture(
-        pixels=picture.pixels * alpha + (1 - alpha),
-        grey=picture.grey,
-        icc=picture.icc,
-        exif=picture.exif,
-    )
+    return replace(picture, pixels=picture.pixels * alpha + (1 - alpha), alpha=None)

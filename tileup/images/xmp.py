@@ -24,6 +24,11 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, not even escaped."""
 
+_THUMBNAILS = re.compile(r"<xmp:Thumbnails>.*?</xmp:Thumbnails>", re.DOTALL)
+_OWN = re.compile(
+    r"<rdf:Description(?:(?!</rdf:Description>).)*?xmlns:tileup=.*?</rdf:Description>\s*", re.DOTALL
+)
+
 
 def packet(properties: Mapping[str, str]) -> str:
     """An XMP packet with the IPTC source type and properties of our own namespace."""
@@ -32,6 +37,32 @@ def packet(properties: Mapping[str, str]) -> str:
         for name, text in properties.items()
     )
     return _PACKET.format(source_type=SOURCE_TYPE, properties="".join(lines))
+
+
+def merged(foreign: str | None, width: int, height: int, ours: str | None) -> str | None:
+    """An input's packet brought up to date, with what ours says put into it.
+
+    Sizes and orientation are corrected, thumbnails and what an earlier run said are dropped.
+
+    Args:
+        foreign: packet of the input.
+        width, height: of the output, pixels.
+        ours: from `packet`; None to say nothing of our own.
+    """
+    if foreign is None or "</rdf:RDF>" not in foreign:
+        return ours
+    text = _OWN.sub("", _THUMBNAILS.sub("", foreign))
+    for names, value in (
+        ("tiff:Orientation", 1),
+        ("tiff:ImageWidth|exif:PixelXDimension", width),
+        ("tiff:ImageLength|exif:PixelYDimension", height),
+    ):
+        text = re.sub(rf'((?:{names})\s*(?:=\s*["\']|>))\s*\d+', rf"\g<1>{value}", text)
+    if ours is None:
+        return text
+    block = ours[ours.index("<rdf:Description") : ours.index("</rdf:RDF>")]
+    at = text.rindex("</rdf:RDF>")
+    return text[:at] + block + text[at:]
 
 
 def found(xmp: str, name: str) -> str | None:
