@@ -5,11 +5,12 @@ INSTALLED := .venv/.installed
 DATA ?= data
 HOURS ?= 1
 OUT ?= demo-out
+FUZZ ?= 2000
 # 3.11 first: the default build of torch for it is the smallest.
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-cost bench-modes bench-quality pictures \
+.PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality pictures \
 	train clean
 
 help: ## this list
@@ -37,6 +38,9 @@ demo: $(INSTALLED) ## enlarge a photograph with the shipped model, into demo-out
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest -n 2
+
+fuzz: $(INSTALLED) ## damaged pictures and settings, for five minutes at most; FUZZ=examples of each
+	FUZZ=$(FUZZ) timeout 300 $(BIN)/python -m pytest tests/test_fuzz.py -n 2 || [ $$? = 124 ]
 
 check: $(INSTALLED) ## lint, format and types, changing nothing
 	$(BIN)/ruff check

@@ -387,7 +387,7 @@ def read_config(path: Path) -> dict[str, object]:
 def _mapping(text: str, origin: str) -> dict[str, object]:
     try:
         content: object = yaml.load(text, Loader=_PlainLoader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, ArithmeticError) as error:
         raise UsageError(f"{origin}: not valid YAML ({str(error)[:300]})") from error
     if content is None:
         return {}

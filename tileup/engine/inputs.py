@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tileup.engine import journal, naming
@@ -34,7 +34,7 @@ def find_inputs(request: Request, template: str) -> list[Found]:
         for each in _expanded(text, request, template):
             found.setdefault(each.path and real(each.path), each)
     result = list(found.values())
-    if not any(each.path is None or each.path.exists() for each in result):
+    if not any(each.path is None or _is(each.path.exists) for each in result):
         names = " and ".join(str(each.path) for each in result[:2])
         verb = "do" if len(result) > 1 else "does"
         raise NoInputError(f"{names} {verb} not exist; check the name and the folder")
@@ -46,11 +46,19 @@ def _expanded(text: str, request: Request, template: str) -> Iterable[Found]:
     if text == STREAM:
         return [Found(None)]
     path = Path(text)
-    if path.is_dir():
+    if _is(path.is_dir):
         return [Found(file, path) for file in _pictures(path, request, template)]
-    if glob.has_magic(text) and not path.exists():
+    if glob.has_magic(text) and not _is(path.exists):
         return _matching(text)
     return [Found(path)]
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """The answer about a path; no for a name that the disk cannot even look for."""
+    try:
+        return question()
+    except (OSError, ValueError):
+        return False
 
 
 def _matching(pattern: str) -> list[Found]:

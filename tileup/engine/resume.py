@@ -13,6 +13,7 @@ from pathlib import Path
 from tileup.engine.journal import Journal, Mark, Record, mark_of
 from tileup.engine.values import Job, Request, Standing
 from tileup.errors import ExitCode, InputError, RecordedFailureError
+from tileup.images.exif import BROKEN
 from tileup.images.reading import MAX_PIXELS, opened
 from tileup.settings import Settings
 
@@ -141,7 +142,7 @@ def _is_whole(path: Path) -> bool:
     try:
         with opened(path, MAX_PIXELS) as (image, _):
             image.load()
-    except (InputError, OSError, ValueError, SyntaxError, LookupError, ArithmeticError):
+    except (InputError, *BROKEN):
         return False
     return True
 

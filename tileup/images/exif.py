@@ -19,6 +19,7 @@ BROKEN = (
     TypeError,
     AttributeError,
     ArithmeticError,
+    RuntimeError,  # of libavif
     struct.error,
     zlib.error,
 )
