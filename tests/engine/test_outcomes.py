@@ -66,7 +66,6 @@ def test_json() -> None:
             "model_calls": 8,
             "megapixel_steps": 1.5,
             "uniform_megapixel_steps": 2.0,
-            "exact": True,
         },
     }
     assert BROKEN.to_dict() == {

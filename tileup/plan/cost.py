@@ -30,12 +30,13 @@ class Cost:
         return 1 - self.megapixel_steps / uniform if uniform else 0.0
 
     def to_dict(self) -> dict[str, float]:
-        """As `--json` prints it."""
+        """As `--json` prints it; `exact` is there, and false, only when the calls are a guess."""
+        guess: dict[str, float] = {} if self.exact else {"exact": False}
         return {
             "tiles": self.tiles,
             "windows": self.windows,
             "model_calls": self.model_calls,
             "megapixel_steps": self.megapixel_steps,
             "uniform_megapixel_steps": self.uniform_megapixel_steps,
-            "exact": self.exact,
+            **guess,
         }
