@@ -53,7 +53,7 @@ format: $(INSTALLED) ## lint and format, changing files
 
 bench: bench-cost bench-modes bench-quality ## measure everything, into the documents; DATA=folder
 
-bench-cost: $(INSTALLED) ## what plans save; ARGS='--draw 4' also runs the model
+bench-cost: $(INSTALLED) ## what plans save; ARGS='--draw 5' also runs the model
 	$(BIN)/python -m bench.cost --data $(DATA) $(ARGS)
 
 bench-modes: $(INSTALLED) ## denoise modes and samplers against the true runs
