@@ -28,7 +28,15 @@ DENOISE_BY = ("depth", "detail", "area")
 DETAIL_METRICS = ("gradient", "variance")
 WEIGHTS = ("feather", "gaussian", "uniform")
 WINDOWS = ("cover", "spot")
-FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff")
+FORMATS = {
+    "png": "png",
+    "jpg": "jpg",
+    "jpeg": "jpg",
+    "webp": "webp",
+    "tif": "tif",
+    "tiff": "tif",
+}
+"""Formats that are written, by each extension that stands for them."""
 NAME = "{stem}_{scale}x.{ext}"
 """Template of output names unless another is given."""
 ENVIRONMENT = "TILEUP_"
@@ -233,7 +241,7 @@ def _check_output(s: Settings) -> None:
     _require(s.max_input_pixels >= 1, "max-input-pixels must be at least 1")
     _require(s.suffix is None or s.name == NAME, "only one of name and suffix can be given")
     if s.format is not None:
-        _one_of("format", s.format, FORMATS)
+        _one_of("format", s.format, [*FORMATS])
 
 
 _RULES: tuple[Callable[[Settings], None], ...] = (

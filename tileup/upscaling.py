@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tileup.contracts import Box, Denoiser, Model, OnStep, Step
+from tileup.contracts import Box, Model, OnStep, Step
 from tileup.denoise.job import Job, Ramp
 from tileup.denoise.modes import run
 from tileup.denoise.strength import finished_share
@@ -117,7 +117,7 @@ def sample_canvas(
         Job(
             itinerary,
             sampler,
-            WindowDenoisers(planned, model.denoiser(source), settings, on_step),
+            WindowDenoisers(planned, model, source, settings, on_step),
             source,
             noise=canvas_noise(source, plan.rows, plan.columns, settings.seed),
             seed=settings.seed,
@@ -139,13 +139,19 @@ class WindowDenoisers:
     """Gives denoisers of the canvas over the windows of phases, and counts what they evaluate."""
 
     def __init__(
-        self, planned: Planned, network: Denoiser, settings: Settings, on_step: OnStep | None
+        self,
+        planned: Planned,
+        model: Model,
+        source: Tensor,
+        settings: Settings,
+        on_step: OnStep | None,
     ) -> None:
-        self.network = network
+        self.network = model.denoiser(source)
         self.layout = planned.itinerary.layout
         self.batch = settings.batch
         side, overlap = self.layout.window, 2 * self.layout.margin
-        self.weight = window_weight(settings.weights, side, side, overlap).float()
+        # On the device of the canvas, so that no step has to move it there.
+        self.weight = window_weight(settings.weights, side, side, overlap).to(source)
         self.progress = Progress(planned, on_step)
 
     def __call__(self, phases: Sequence[Phase], order: int) -> SteppedDenoiser:

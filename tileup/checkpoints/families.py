@@ -46,10 +46,10 @@ class BundledFamily:
                 name=name,
                 family=self.name,
                 prediction="x0",
-                stride=_integer(header["stride"]),
-                channels=3 * _integer(header["stride"]) ** 2,
-                window=_integer(header["window"]),
-                multiple=_integer(header["multiple"]),
+                stride=integer(header["stride"]),
+                channels=3 * integer(header["stride"]) ** 2,
+                window=integer(header["window"]),
+                multiple=integer(header["multiple"]),
                 levels=TableLevels(_numbers(header["denoise"]), _numbers(header["sigma"])),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -71,10 +71,26 @@ def parse_header(metadata: Mapping[str, str], name: str) -> dict[str, object]:
     return cast(dict[str, object], header)
 
 
-def _integer(value: object) -> int:
+def integer(value: object) -> int:
+    """A whole number above 0 from JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{value!r} should be a whole number above 0")
     return value
+
+
+def integers(value: object) -> tuple[int, ...]:
+    """Whole numbers above 0 from a JSON list.
+
+    Raises:
+        TypeError, ValueError: it is no list of them.
+    """
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} should be a list of whole numbers")
+    return tuple(integer(each) for each in cast(list[object], value))
 
 
 def _numbers(value: object) -> tuple[float, ...]:

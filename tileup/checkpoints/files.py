@@ -149,7 +149,11 @@ def identify(path: Path) -> ModelSpec:
         ModelError: the file is unreadable or damaged.
         UnknownCheckpointError: it is of no family that tileup can load.
     """
-    header = read_header(path)
+    return _spec(read_header(path))
+
+
+def _spec(header: Header) -> ModelSpec:
+    path = header.path
     for family in FAMILIES:
         if family.matches(header.tensors, header.metadata):
             return family.spec(path.stem, header.metadata)
@@ -168,7 +172,8 @@ def describe(path: Path) -> CheckpointInfo:
     Raises:
         ModelError, UnknownCheckpointError: as `identify`.
     """
-    spec, header = identify(path), read_header(path)
+    header = read_header(path)
+    spec = _spec(header)
     dtypes: Counter[str] = Counter()
     for tensor in header.tensors.values():
         dtypes[tensor.dtype] += math.prod(tensor.shape)

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tileup.checkpoints.families import integer, integers
+
 EMBEDDING = 64  # width of the noise embedding
 
 
@@ -46,18 +48,12 @@ class Architecture:
             KeyError, TypeError, ValueError: a value is missing or of the wrong kind.
         """
         return cls(
-            channels=int(str(header["channels"])),
-            widths=_integers(header["widths"]),
-            down_blocks=_integers(header["down_blocks"]),
-            up_blocks=_integers(header["up_blocks"]),
+            channels=integer(header["channels"]),
+            widths=integers(header["widths"]),
+            down_blocks=integers(header["down_blocks"]),
+            up_blocks=integers(header["up_blocks"]),
             residual_std=float(str(header["residual_std"])),
         )
-
-
-def _integers(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple):
-        raise TypeError(f"a list of integers is needed, got {value!r}")
-    return tuple(int(str(each)) for each in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
 class NoiseEmbedding(nn.Module):

@@ -46,7 +46,7 @@ class Read:
     format: str
     """File format of the output."""
     mark: Mark | None
-    """Of the input."""
+    """Of the input, where a journal will hold it."""
     lock: OutputLock | None
     ready: Ready | None
     """Planned and enlarged; None where that is still to do."""
@@ -64,7 +64,7 @@ def read(
     Raises:
         TileupError: it cannot be made.
     """
-    mark = None if job.input is None else mark_of(job.input)
+    mark = None if job.input is None or job.journal is None else mark_of(job.input)
     picture = open_picture(source, settings.max_input_pixels)
     if settings.strip_exif:
         picture = replace(picture, exif=None, xmp=None)

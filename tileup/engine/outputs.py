@@ -8,12 +8,11 @@ from pathlib import Path
 from tileup.engine import naming
 from tileup.engine.values import AUTO, STREAM, Found, Job, Request
 from tileup.errors import InputError, UsageError
+from tileup.images.exif import read_exif
 from tileup.images.reading import opened
 from tileup.images.sizes import output_size, scale_label
 from tileup.images.writing import resolve_format
 from tileup.settings import FORMATS, Settings
-
-_ORIENTATION = 274
 
 
 def make_job(each: Found, request: Request, settings: Settings, many: bool) -> Job:
@@ -116,7 +115,7 @@ def _size(source: Path) -> tuple[int, int] | None:
     """Upright width and height by the file's header; None where it cannot be read."""
     try:
         with opened(source) as (image, _):
-            turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+            turned = read_exif(image).orientation >= 5
             return (image.height, image.width) if turned else (image.width, image.height)
     except InputError:
         return None

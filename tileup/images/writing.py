@@ -24,17 +24,10 @@ from tileup.images.exif import loaded, stamped
 from tileup.images.metadata import Metadata, parameters_text, settings_json
 from tileup.images.picture import Picture
 from tileup.images.sizes import check_format_limit
+from tileup.settings import FORMATS
 
 log = logging.getLogger(__name__)
 
-_FORMATS = {
-    "png": "png",
-    "jpg": "jpg",
-    "jpeg": "jpg",
-    "webp": "webp",
-    "tif": "tif",
-    "tiff": "tif",
-}
 _DEEP = frozenset({"png", "tif"})
 """Formats that hold 16 bits per channel."""
 _JPEG_SEGMENT = 65_000
@@ -58,15 +51,15 @@ def resolve_format(path: Path | None, wanted: str | None, input_format: str | No
         UsageError: the extension or the wanted format is unknown, or they contradict each other.
     """
     extension = path.suffix[1:].lower() if path is not None else ""
-    if extension and extension not in _FORMATS:
+    if extension and extension not in FORMATS:
         raise UsageError(f"{path}: {_unknown(extension)}")
-    if wanted is not None and wanted.lower() not in _FORMATS:
+    if wanted is not None and wanted.lower() not in FORMATS:
         raise UsageError(_unknown(wanted))
-    by_extension = _FORMATS.get(extension)
-    by_wish = _FORMATS[wanted.lower()] if wanted is not None else None
+    by_extension = FORMATS.get(extension)
+    by_wish = FORMATS[wanted.lower()] if wanted is not None else None
     if by_wish and by_extension and by_wish != by_extension:
         raise UsageError(f"{path}: its extension contradicts format {by_wish!r}; leave one away")
-    return by_wish or by_extension or _FORMATS.get(input_format or "", "png")
+    return by_wish or by_extension or FORMATS.get(input_format or "", "png")
 
 
 def _unknown(format: str) -> str:
@@ -200,8 +193,7 @@ def _whole(values: NDArray[np.floating[Any]], most: int) -> NDArray[np.floating[
     """Values in [0, 1] as whole numbers up to `most`."""
     if not np.isfinite(values).all():
         raise OutputError(
-            "the result holds values that are no numbers; "
-            "try float32 with --dtype, or another model or sampler"
+            "the result holds values that are no numbers; try another model or sampler"
         )
     return np.rint(np.clip(values, 0, 1) * most)
 

@@ -73,9 +73,9 @@ def normalised(windows: Sequence[Box], raw: Tensor, height: int, width: int) -> 
         height, width: cells of the canvas.
 
     Returns:
-        One tensor of the shape and dtype of `raw` per window, in the given order.
+        One tensor of the shape, dtype and device of `raw` per window, in the given order.
     """
-    total = torch.zeros(height, width, dtype=raw.dtype)
+    total = raw.new_zeros(height, width)
     for box in windows:
         total[box.index] += raw
     return [raw / total[box.index] for box in windows]
