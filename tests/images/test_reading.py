@@ -15,7 +15,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image, ImageOps, PngImagePlugin
 
-from tests.images.pictures import FORMATS, PILLOW, SIZES, encoded, noise, smooth, srgb_profile
+from tests.images.pictures import (
+    FORMATS,
+    PILLOW,
+    SIZES,
+    encoded,
+    noise,
+    png,
+    smooth,
+    srgb_profile,
+)
 from tileup.errors import InputError
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -277,17 +286,6 @@ def test_damage_anywhere_gives_a_picture_or_a_refusal(format: str) -> None:
             outcomes.add(False)
     # The checksums of PNG let nothing pass.
     assert outcomes == ({False} if format == "png" else {True, False})
-
-
-def png(width: int, height: int, depth: int, colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of these chunks behind its header; IEND is added."""
-    header = struct.pack(">LLBBBBB", width, height, depth, colour, 0, 0, 0)
-    parts = [(b"IHDR", header), *chunks, (b"IEND", b"")]
-    body = b"".join(
-        struct.pack(">L", len(data)) + name + data + struct.pack(">L", zlib.crc32(name + data))
-        for name, data in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}

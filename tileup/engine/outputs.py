@@ -9,7 +9,7 @@ from tileup.engine import naming
 from tileup.engine.values import AUTO, STREAM, Found, Job, Request
 from tileup.errors import InputError, UsageError
 from tileup.images.exif import read_exif
-from tileup.images.reading import opened
+from tileup.images.reading import check_size, opened
 from tileup.images.sizes import output_size, scale_label
 from tileup.images.writing import resolve_format
 from tileup.settings import FORMATS, Settings
@@ -102,7 +102,7 @@ def _sizes(source: Path, settings: Settings, fields: frozenset[str]) -> dict[str
     exact = (settings.size, settings.long_edge, settings.short_edge, settings.max_pixels)
     if not fields & {"width", "height"} and all(value is None for value in exact):
         return {"scale": scale_label(settings.scale)}
-    before = _size(source)
+    before = _size(source, settings.max_input_pixels)
     if before is None:
         # Reading it will fail later, and then nothing is written under this name.
         return {"scale": scale_label(settings.scale), "width": "0", "height": "0"}
@@ -111,10 +111,11 @@ def _sizes(source: Path, settings: Settings, fields: frozenset[str]) -> dict[str
     return {"scale": scale_label(scale), "width": str(width), "height": str(height)}
 
 
-def _size(source: Path) -> tuple[int, int] | None:
+def _size(source: Path, max_pixels: int) -> tuple[int, int] | None:
     """Upright width and height by the file's header; None where it cannot be read."""
     try:
-        with opened(source) as (image, _):
+        with opened(source, max_pixels) as (image, where):
+            check_size(image, where, max_pixels)
             turned = read_exif(image).orientation >= 5
             return (image.height, image.width) if turned else (image.width, image.height)
     except InputError:

@@ -240,7 +240,8 @@ def _recognised(stream: IO[bytes], where: str) -> str:
 
 def _picture(image: Image.Image, where: str, max_pixels: int) -> Picture:
     with _explained(where):
-        warnings = _check_header(image, where, max_pixels)
+        check_size(image, where, max_pixels)
+        warnings = _warnings(image, where)
         icc: bytes | None = image.info.get("icc_profile") or None
         words = read_words(image) if is_deep(image) else None
         image.load()
@@ -283,10 +284,21 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     return (across, down) if 1 <= across <= 30_000 and 1 <= down <= 30_000 else None
 
 
-def _check_header(image: Image.Image, where: str, max_pixels: int) -> tuple[str, ...]:
-    """Refuses what the header already tells to be too much; returns what to warn of."""
+def check_size(image: Image.Image, where: str, max_pixels: int) -> None:
+    """Refuses a picture that its header tells to be too large.
+
+    To be called before anything is asked of an image that is not decoded: even for its EXIF Pillow
+    may decode it.
+
+    Raises:
+        InputError: it has more pixels.
+    """
     if image.width * image.height > max_pixels:
         raise InputError(_too_large(where, f"{image.width}x{image.height} pixels"))
+
+
+def _warnings(image: Image.Image, where: str) -> tuple[str, ...]:
+    """What the user should know of a picture, by its header."""
     frames = int(getattr(image, "n_frames", 1))
     if frames > 1 and image.format != "MPO":
         return (f"{where} holds {frames} pictures; the first one is taken",)
