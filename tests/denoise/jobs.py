@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tests.doubles import LEVELS
 from tests.plan.test_phases import itinerary, stripes
-from tileup.contracts import Box, Denoiser, NoiseLevels
+from tileup.contracts import Box, Denoiser
 from tileup.denoise.job import Job
 from tileup.plan.phases import Itinerary, Layout, Phase
 from tileup.plan.samplers import Sampler
@@ -45,26 +44,10 @@ class Windowed:
 
 
 def itinerary_of(
-    strengths: list[float],
-    scheduler: str = "sgm_uniform",
-    steps: int = 8,
-    margin: int = 0,
-    mode: str = "schedule",
-    windows: str = "cover",
-    strongest: float | None = None,
-    levels: NoiseLevels = LEVELS,
+    strengths: list[float], scheduler: str = "sgm_uniform", **options: object
 ) -> Itinerary:
-    """Square tiles side by side."""
-    return itinerary(
-        stripes(strengths, SIDE),
-        scheduler=scheduler,
-        steps=steps,
-        margin=margin,
-        mode=mode,
-        windows=windows,
-        strongest=strongest,
-        levels=levels,
-    )
+    """What a mode runs on square tiles side by side; options as for `itinerary`."""
+    return itinerary(stripes(strengths, SIDE), scheduler=scheduler, **options)
 
 
 def job_of(itinerary: Itinerary, sampler: Sampler, denoiser: Denoiser, seed: int = 7) -> Job:

@@ -30,9 +30,10 @@ from tileup.settings import Settings
 SMALL = Settings(tile=64, min_tile=8)
 
 
-def plan(width: int = 200, height: int = 120) -> TilePlan:
-    made = quadtree(
-        DetailMap.of(photograph(height // 2, width // 2), "gradient"),
+def plan(width: int = 200, height: int = 120, threshold: float | str = "auto") -> TilePlan:
+    pixels = photograph(max(height // 2, 1), max(width // 2, 1))
+    return quadtree(
+        DetailMap.of(pixels, "gradient"),
         width=width,
         height=height,
         scale=2,
@@ -41,10 +42,12 @@ def plan(width: int = 200, height: int = 120) -> TilePlan:
         min_tile=8,
         min_denoise=0.2,
         max_denoise=0.8,
-        threshold="auto",
+        threshold=threshold,
     )
-    assert len({tile.depth for tile in made.tiles}) > 2
-    return made
+
+
+def test_the_plan_that_is_edited_has_several_levels() -> None:
+    assert len({tile.depth for tile in plan().tiles}) > 2
 
 
 def depths(made: TilePlan) -> dict[int, set[float]]:
@@ -138,18 +141,7 @@ def test_a_mask_follows_its_shape_to_the_cell() -> None:
 def test_cutting_gives_every_cell_its_strength(
     width: int, height: int, seed: int, side: int
 ) -> None:
-    made = quadtree(
-        DetailMap.of(photograph(max(height // 2, 1), max(width // 2, 1)), "gradient"),
-        width=width,
-        height=height,
-        scale=2,
-        stride=2,
-        tile=64,
-        min_tile=8,
-        min_denoise=0.2,
-        max_denoise=0.8,
-        threshold=0.02,
-    )
+    made = plan(width, height, threshold=0.02)
     rng = np.random.default_rng(seed)
     coarse = rng.choice([0.0, 0.25, 0.5], (made.rows // side + 1, made.columns // side + 1))
     wanted = coarse.repeat(side, 0).repeat(side, 1)[: made.rows, : made.columns]

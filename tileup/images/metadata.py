@@ -30,7 +30,6 @@ SAMPLER_NAMES = {
 """k-diffusion's samplers as A1111 displays them."""
 
 SCHEDULER_NAMES = {
-    "uniform": "Uniform",
     "karras": "Karras",
     "exponential": "Exponential",
     "polyexponential": "Polyexponential",
@@ -40,6 +39,9 @@ SCHEDULER_NAMES = {
     "beta": "Beta",
     "vp": "VP",
     "laplace": "Laplace",
+    "ddim_uniform": "DDIM",
+    "linear_quadratic": "Linear Quadratic",
+    "kl_optimal": "KL Optimal",
 }
 """Schedules as A1111 displays them."""
 

@@ -1,0 +1,30 @@
+"""What the settings name is what the parts provide: a new mode or sampler is in all its tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from tileup.denoise.modes import RULES
+from tileup.images.metadata import SAMPLER_NAMES, SCHEDULER_NAMES
+from tileup.plan.laying import LAYINGS
+from tileup.plan.modes import MODES
+from tileup.plan.samplers import SAMPLERS
+from tileup.plan.schedules import SCHEDULERS
+from tileup.settings import DENOISE_MODES, WEIGHTS, WINDOWS
+from tileup.tiling.weights import PROFILES
+
+
+@pytest.mark.parametrize(
+    ("named", "provided"),
+    [
+        (DENOISE_MODES, MODES),
+        (DENOISE_MODES, RULES),
+        (WINDOWS, LAYINGS),
+        (WEIGHTS, PROFILES),
+        (SAMPLER_NAMES, SAMPLERS),
+        (SCHEDULER_NAMES, SCHEDULERS),
+    ],
+    ids=["modes planned", "modes run", "windows", "weights", "samplers", "schedulers"],
+)
+def test_names_and_tables_agree(named: object, provided: object) -> None:
+    assert set(named) == set(provided)  # type: ignore[call-overload]
