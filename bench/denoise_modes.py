@@ -29,6 +29,7 @@ from tileup.contracts import Box, Model
 from tileup.denoise.job import Job
 from tileup.denoise.modes import run
 from tileup.images.enlarging import enlarge
+from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.plan.laying import LAYINGS
 from tileup.plan.levels import TableLevels
@@ -104,8 +105,8 @@ def true_runs(mode: str, job: Job, denoiser: CanvasDenoiser) -> dict[float, Tens
     """The plain run of each strength of a job."""
     if mode == "sigma":
         return {
-            run_.phases[0].strengths[0]: contracted(job, denoiser, run_.contraction)
-            for run_ in job.itinerary.runs
+            way.phases[0].strengths[0]: contracted(job, denoiser, way.contraction)
+            for way in job.itinerary.runs
         }
     levels = sorted({each for p in job.itinerary.phases for each in p.strengths}, reverse=True)
     starts = dict(job.itinerary.schedule.starts)
@@ -177,7 +178,7 @@ def closed_form_errors() -> str:
 class Scene:
     """One photograph, planned once."""
 
-    picture: object
+    picture: Picture
     model: Model
     settings: Settings
     planned: Planned
@@ -200,7 +201,7 @@ class Scene:
     def with_settings(self, **changes: object) -> Scene:
         settings = replace(self.settings, **changes)
         planned = prepare(self.picture, self.model.spec, settings)
-        return replace_scene(self, settings, planned)
+        return replace(self, settings=settings, planned=planned)
 
     def run(self) -> tuple[Tensor, float]:
         """Latents and seconds."""
@@ -239,10 +240,6 @@ class Scene:
             ),
         )
         return {d: self.pixels(x) for d, x in true_runs(mode, job, denoiser).items()}
-
-
-def replace_scene(scene: Scene, settings: Settings, planned: Planned) -> Scene:
-    return Scene(scene.picture, scene.model, settings, planned, scene.enlarged, scene.source)
 
 
 def strength_pixels(planned: Planned) -> NDArray[np.float64]:
@@ -358,7 +355,7 @@ def strip(scene: Scene, shown: dict[str, NDArray[np.float64]], path: Path) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--size", type=int, default=512, help="side of the canvas, pixels")
+    parser.add_argument("--size", type=int, default=384, help="side of the canvas, pixels")
     parser.add_argument("--dry", action="store_true", help="print, do not write the document")
     arguments = parser.parse_args()
     output: Callable[[str, str], None] = (
