@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tileup.codec.pixels import PixelCodec
-from tileup.contracts import Box, Denoiser, ModelSpec
+from tileup.contracts import Box, Denoiser, ModelSpec, Scene
 from tileup.plan.levels import TableLevels
 
 MEAN, STD = 0.3, 0.5  # the prior: every cell of x0 is drawn from N(MEAN, STD^2)
@@ -83,9 +83,16 @@ class DoubleModel:
     def codec(self) -> PixelCodec:
         return PixelCodec(self.spec.stride)
 
-    def denoiser(self, source: Tensor) -> Counting:
+    def denoiser(self, scene: Scene) -> Counting:
         self.counting = Counting(self.inner)
         return self.counting
+
+
+def scene_of(source: Tensor, stride: int = 2) -> Scene:
+    """A scene of these latents, its picture left grey."""
+    height, width = source.shape[-2] * stride, source.shape[-1] * stride
+    grey = torch.full((1, 3, height, width), 0.5)
+    return Scene(source, grey, (height, width))
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from tileup.settings import (
     from_environment,
     merged,
     parse_size,
+    parse_weighted,
     preset_names,
     read_config,
     read_family,
@@ -287,3 +289,34 @@ def test_checked_leaves_its_argument_alone() -> None:
     raw = {"denoise": 0.5}
     assert checked(raw, "here") == {"min_denoise": 0.5, "max_denoise": 0.5}
     assert raw == {"denoise": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a.safetensors", ("a.safetensors", 1.0)),
+        ("a.safetensors:0.5", ("a.safetensors", 0.5)),
+        ("a:-1", ("a", -1.0)),
+        ("C:/x.safetensors", ("C:/x.safetensors", 1.0)),
+        ("C:/x.safetensors:2", ("C:/x.safetensors", 2.0)),
+    ],
+)
+def test_a_lora_and_its_weight(text: str, found: tuple[str, float]) -> None:
+    assert parse_weighted(text) == found
+
+
+@pytest.mark.parametrize("number", ["4.1", "-5", "nan", "inf"])
+def test_a_weight_without_sense_is_refused(number: str) -> None:
+    with pytest.raises(UsageError, match="weight must be between -4 and 4"):
+        resolve(flags={"lora": [f"a.safetensors:{number}"]})
+
+
+def test_several_loras_from_every_layer(config: Callable[[str], Path]) -> None:
+    wanted = ("a:0.5", "b")
+    assert resolve(flags={"lora": ["a:0.5", "b"]}).lora == wanted
+    assert resolve(config=config("lora: ['a:0.5', b]")).lora == wanted
+    assert resolve(config=config("lora: a")).lora == ("a",)
+    assert resolve(environment={"TILEUP_LORA": os.pathsep.join(["a", "b"])}).lora == ("a", "b")
+    with pytest.raises(UsageError, match="lora must be a list of texts"):
+        resolve(flags={"lora": [1]})
+    assert Settings(lora=wanted).to_dict()["lora"] == [*wanted], "YAML and JSON have lists"

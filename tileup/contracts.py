@@ -98,6 +98,66 @@ class ModelSpec:
     """Strength to noise level."""
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Prompts as a network takes them: one row, or one for each row of its batch."""
+
+    tokens: Tensor
+    """Features of the tokens, shape (rows, length, features)."""
+    pooled: Tensor | None = None
+    """Features of the whole text, shape (rows, features), for families that take them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a picture shall look like, in words and in how strictly they are followed."""
+
+    prompt: str = ""
+    negative: str = ""
+    """What the picture shall not look like; counts only where `cfg` is not 1."""
+    cfg: float = 1.0
+    """Classifier-free guidance: 1 evaluates the prompt alone, more moves away from `negative`."""
+    guidance: float | None = None
+    """What a guidance-distilled network (FLUX dev) is told; None: its family's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One picture as a model is shown it, on the padded canvas."""
+
+    source: Tensor
+    """Clean latents of the enlarged picture, shape (1, C, H, W)."""
+    pixels: Tensor
+    """The enlarged picture itself, RGB in [0, 1], shape (1, 3, H * stride, W * stride)."""
+    size: tuple[int, int]
+    """Height and width of the picture without the padding, pixels."""
+    wish: Wish = Wish()
+    """What it shall look like."""
+    control_until: float = 0.0
+    """A control network acts at this noise level and above."""
+
+
+class Network(Protocol):
+    """What a family's network predicts, in its own terms: eps, v or velocity."""
+
+    def __call__(
+        self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded, scene: Scene
+    ) -> Tensor:
+        """Evaluate a batch of windows.
+
+        Args:
+            x: input in the network's own scale, shape (B, C, h, w), float32.
+            sigma: noise level of each row in variance-exploding terms, shape (B,).
+            windows: where each row lies on the padded canvas, in cells.
+            text: one row, or B.
+            scene: the picture, for spatial conditions.
+
+        Returns:
+            The prediction, shape and dtype of `x`.
+        """
+        ...
+
+
 class Denoiser(Protocol):
     """Predicts clean latents for a batch of windows of one canvas."""
 
@@ -147,12 +207,8 @@ class Model(Protocol):
         """Where the network runs: `cpu`, `cuda:0`, `mps`."""
         ...
 
-    def denoiser(self, source: Tensor) -> Denoiser:
-        """The network, conditioned on one picture.
-
-        Args:
-            source: clean latents of the enlarged picture on the padded canvas, (1, C, H, W).
-        """
+    def denoiser(self, scene: Scene) -> Denoiser:
+        """The network, conditioned on one picture."""
         ...
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 import types
 import typing
@@ -28,6 +29,9 @@ DENOISE_BY = ("depth", "detail", "area")
 DETAIL_METRICS = ("gradient", "variance")
 WEIGHTS = ("feather", "gaussian", "uniform")
 WINDOWS = ("cover", "spot")
+PREDICTIONS = ("eps", "v", "x0", "flow")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+COLOR_FIXES = ("wavelet", "adain", "none")
 FORMATS = {
     "png": "png",
     "jpg": "jpg",
@@ -122,13 +126,55 @@ class Settings:
     """Factor of that noise, 0 to 2."""
     s_churn: float = 0.0
     """Noise that euler, heun and dpm_2 add over the whole run, 0 to 100."""
+    prompt: str = ""
+    """What the picture shows; models that take no text ignore it."""
+    negative: str = ""
+    """What it shall not look like; counts only where `cfg` is not 1."""
+    cfg: float = 1.0
+    """Classifier-free guidance, 0 to 30; 1 leaves it out and takes half the time."""
+    guidance: float | None = None
+    """What a guidance-distilled model (FLUX dev) is told, 0 to 30; None: its family's own."""
+    prompt_file: bool = False
+    """Whether the text file beside a picture (a.txt for a.png) is its prompt."""
+    prompt_embeds: str | None = None
+    """A .safetensors file of encoded prompts, in place of text encoders."""
     seed: int = 0
     """Same seed, settings and picture: same result."""
 
     model: str | None = None
     """A file, or the name of a model in TILEUP_MODELS or among the shipped ones; None: bundled."""
+    prediction: str | None = None
+    """What the network predicts, where its file does not say: eps, v, x0 or flow."""
+    vae: str | None = None
+    """A file with the VAE, in place of the checkpoint's own."""
+    clip_l: str | None = None
+    """A file with the CLIP-L text encoder."""
+    clip_g: str | None = None
+    """A file with the CLIP-G text encoder."""
+    t5: str | None = None
+    """A file with the T5-XXL text encoder."""
+    tokenizer: str | None = None
+    """T5's tokenizer: its folder, tokenizer.json or spiece.model."""
+    control: str | None = None
+    """A ControlNet that sees the enlarged picture."""
+    control_scale: float = 1.0
+    """How much the ControlNet counts, 0 to 2."""
+    control_end: float = 1.0
+    """Share of the steps in which the ControlNet acts, 0 to 1."""
+    lora: tuple[str, ...] = ()
+    """LoRA files, each as FILE or FILE:WEIGHT."""
+    upscaler: str = "lanczos"
+    """What enlarges before diffusion: lanczos, or the file of an ESRGAN-like model."""
+    color_fix: str = "none"
+    """How the tones of the source are kept: wavelet, adain or none."""
+    vae_tile: int | None = None
+    """Larger pictures go through the VAE in tiles of this side; None: chosen by memory."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    dtype: str = "auto"
+    """Precision the network computes in: auto, float32, bfloat16 or float16."""
+    low_memory: bool = False
+    """Whether text encoder, network and VAE are on the device in turn only."""
 
     format: str | None = None
     """File format of the output; None: the output's extension, else the input's, else PNG."""
@@ -151,7 +197,8 @@ class Settings:
 
     def to_dict(self) -> dict[str, object]:
         """Every setting by name, in order; JSON and YAML can hold all values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        return {name: [*each] if isinstance(each, tuple) else each for name, each in values.items()}
 
 
 def _require(condition: bool, message: str) -> None:
@@ -236,6 +283,24 @@ def _check_sampling(s: Settings) -> None:
     _require(0 <= s.seed < 2**63, f"seed must be between 0 and 2^63 - 1, got {s.seed}")
 
 
+def _check_text(s: Settings) -> None:
+    _within("cfg", s.cfg, 0, 30)
+    if s.guidance is not None:
+        _within("guidance", s.guidance, 0, 30)
+
+
+def _check_model(s: Settings) -> None:
+    if s.prediction is not None:
+        _one_of("prediction", s.prediction, PREDICTIONS)
+    _one_of("dtype", s.dtype, DTYPES)
+    _one_of("color-fix", s.color_fix, COLOR_FIXES)
+    _within("control-scale", s.control_scale, 0, 2)
+    _within("control-end", s.control_end, 0, 1)
+    _require(s.vae_tile is None or s.vae_tile >= 64, "vae-tile must be at least 64")
+    for each in s.lora:
+        parse_weighted(each)
+
+
 def _check_output(s: Settings) -> None:
     _require(1 <= s.quality <= 100, f"quality must be between 1 and 100, got {s.quality}")
     _require(s.max_input_pixels >= 1, "max-input-pixels must be at least 1")
@@ -251,6 +316,8 @@ _RULES: tuple[Callable[[Settings], None], ...] = (
     _check_plan,
     _check_windows,
     _check_sampling,
+    _check_text,
+    _check_model,
     _check_output,
 )
 
@@ -283,6 +350,23 @@ def parse_size(text: str) -> tuple[int, int]:
     return width, height
 
 
+def parse_weighted(text: str) -> tuple[str, float]:
+    """File and weight of `FILE` or `FILE:WEIGHT`; the weight is 1 unless given.
+
+    Raises:
+        UsageError: the weight is not between -4 and 4.
+    """
+    file, colon, number = text.rpartition(":")
+    try:
+        weight = float(number) if colon else math.nan
+    except ValueError:
+        weight = math.nan
+    if not colon or (math.isnan(weight) and number.lower() != "nan"):
+        return text, 1.0  # a colon of the name itself, as in C:/x.safetensors
+    _require(-4 <= weight <= 4, f"lora {file}: its weight must be between -4 and 4, got {number}")
+    return file, weight
+
+
 def parse_extent(name: str, text: str) -> tuple[float, bool]:
     """A length as `64` (pixels) or `50%`: its number, and whether it is a percentage.
 
@@ -300,7 +384,9 @@ def parse_extent(name: str, text: str) -> tuple[float, bool]:
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
-    name: typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    name: typing.get_args(hint)
+    if isinstance(hint, types.UnionType)
+    else (typing.get_origin(hint) or hint,)
     for name, hint in typing.get_type_hints(Settings).items()
 }
 
@@ -338,6 +424,11 @@ def _typed(name: str, value: object, origin: str) -> object:
     if isinstance(value, bool):
         if bool in kinds:
             return value
+    elif tuple in kinds:
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):  # pyright: ignore[reportUnknownVariableType]
+            return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     elif isinstance(value, int) and float in kinds and int not in kinds:
         return float(value)
     elif isinstance(value, kinds):
@@ -348,7 +439,13 @@ def _typed(name: str, value: object, origin: str) -> object:
     raise UsageError(f"{origin}: {name.replace('_', '-')} must be {wanted}, got {value!r}")
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    tuple: "a list of texts",
+}
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, object]:
@@ -368,6 +465,8 @@ def _parsed(name: str, text: str) -> object:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
             text.strip().lower(), text
         )
+    if tuple in kinds:
+        return [each for each in text.split(os.pathsep) if each]
     for kind in (int, float):
         if kind in kinds:
             try:

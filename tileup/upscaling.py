@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tileup.contracts import Box, Model, OnStep, Step
+from tileup.contracts import Box, Model, OnStep, Scene, Step
 from tileup.denoise.job import Job, Ramp
 from tileup.denoise.modes import run
 from tileup.denoise.strength import finished_share
@@ -91,7 +91,8 @@ def draw(ready: Ready, model: Model, settings: Settings, on_step: OnStep | None 
         canvas = padded(enlarged.pixels, planned, model.spec.stride).to(model.device)
         source = model.codec.encode(canvas)
     with clock("sample"):
-        latents = sample_canvas(planned, source, model, settings, on_step)
+        scene = Scene(source, canvas, (height, width))
+        latents = sample_canvas(planned, scene, model, settings, on_step)
     with clock("decode"):
         decoded = model.codec.decode(latents)[0, :, :height, :width]
         drawn = np.ascontiguousarray(decoded.movedim(0, -1).float().cpu().numpy())
@@ -108,16 +109,17 @@ def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor
 
 
 def sample_canvas(
-    planned: Planned, source: Tensor, model: Model, settings: Settings, on_step: OnStep | None
+    planned: Planned, scene: Scene, model: Model, settings: Settings, on_step: OnStep | None
 ) -> Tensor:
-    """Clean latents of the redrawn canvas, shape of `source`."""
+    """Clean latents of the redrawn canvas, shape of the scene's source."""
+    source = scene.source
     itinerary, sampler, plan = planned.itinerary, planned.sampler, planned.plan
     latents = run(
         settings.denoise_mode,
         Job(
             itinerary,
             sampler,
-            WindowDenoisers(planned, model, source, settings, on_step),
+            WindowDenoisers(planned, model, scene, settings, on_step),
             source,
             noise=canvas_noise(source, plan.rows, plan.columns, settings.seed),
             seed=settings.seed,
@@ -142,16 +144,16 @@ class WindowDenoisers:
         self,
         planned: Planned,
         model: Model,
-        source: Tensor,
+        scene: Scene,
         settings: Settings,
         on_step: OnStep | None,
     ) -> None:
-        self.network = model.denoiser(source)
+        self.network = model.denoiser(scene)
         self.layout = planned.itinerary.layout
         self.batch = settings.batch
         side, overlap = self.layout.window, 2 * self.layout.margin
         # On the device of the canvas, so that no step has to move it there.
-        self.weight = window_weight(settings.weights, side, side, overlap).to(source)
+        self.weight = window_weight(settings.weights, side, side, overlap).to(scene.source)
         self.progress = Progress(planned, on_step)
 
     def __call__(self, phases: Sequence[Phase], order: int) -> SteppedDenoiser:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import tileup
 from tests.checkpoints.small import ARCHITECTURE, header_of, save_small, small_network
+from tests.doubles import scene_of
 from tileup.checkpoints.files import BUNDLED, find_model, identify
 from tileup.checkpoints.loading import load_model, pick_device
 from tileup.checkpoints.network import ResidualUNet
@@ -30,7 +31,7 @@ def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
     windows = [Box(0, 0, 16, 16), Box(8, 16, 24, 32)]
     crops = torch.cat([x[..., *box.index] for box in windows])
     sigma = torch.tensor([0.1, 0.3])
-    result = model.denoiser(source)(crops, sigma, windows)
+    result = model.denoiser(scene_of(source))(crops, sigma, windows)
     for row, box in enumerate(windows):
         one = expected(x[..., *box.index], sigma[row : row + 1], source[..., *box.index])
         torch.testing.assert_close(result[row : row + 1], one, atol=1e-5, rtol=1e-4)
@@ -95,7 +96,7 @@ def test_the_shipped_checkpoint_is_small_and_loads() -> None:
     assert spec.window % spec.multiple == 0
     assert spec.multiple % spec.stride == 0
     source = torch.zeros(1, spec.channels, 16, 16)
-    flat = model.denoiser(source)(source, torch.tensor([0.02]), [Box(0, 0, 16, 16)])
+    flat = model.denoiser(scene_of(source))(source, torch.tensor([0.02]), [Box(0, 0, 16, 16)])
     assert flat.abs().max() < 0.1, "grey stays grey"
 
 

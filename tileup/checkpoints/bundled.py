@@ -15,7 +15,7 @@ from torch import Tensor
 from tileup.checkpoints.families import parse_header
 from tileup.checkpoints.network import Architecture, ResidualUNet
 from tileup.codec.pixels import PixelCodec
-from tileup.contracts import Box, ModelSpec
+from tileup.contracts import Box, ModelSpec, Scene
 from tileup.errors import ModelError
 
 
@@ -52,9 +52,9 @@ class BundledModel:
     def codec(self) -> PixelCodec:
         return PixelCodec(self.spec.stride)
 
-    def denoiser(self, source: Tensor) -> WindowDenoiser:
+    def denoiser(self, scene: Scene) -> WindowDenoiser:
         """The network, conditioned on the clean latents of an enlarged picture."""
-        return WindowDenoiser(self.network, source)
+        return WindowDenoiser(self.network, scene.source)
 
 
 def load_bundled(path: Path, spec: ModelSpec, device: str) -> BundledModel:

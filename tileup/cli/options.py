@@ -16,6 +16,8 @@ SIZE = "Size"
 STRENGTH = "Strength (how much is redrawn)"
 PLAN = "Plan"
 SAMPLING = "Sampling"
+TEXT = "Text (for models that take it)"
+PARTS = "Parts of a model, and what is added to it"
 MODEL = "Model and device"
 SETTINGS = "Settings"
 WORDS = "What is shown"
@@ -372,18 +374,117 @@ Batch = Annotated[
     ),
 ]
 
+Prompt = Annotated[
+    str | None,
+    _flag(TEXT, "--prompt -p", "TEXT", "What the picture shows (default: the family's own)."),
+]
+Negative = Annotated[str | None, _flag(TEXT, "--negative", "TEXT", "What it shall not look like.")]
+Cfg = Annotated[
+    float | None,
+    _flag(TEXT, "--cfg", "0..30", "Classifier-free guidance; 1 leaves it out, at half the cost."),
+]
+Guidance = Annotated[
+    float | None, _flag(TEXT, "--guidance", "0..30", "What FLUX dev is told (default: 3.5).")
+]
+PromptFile = Annotated[
+    bool | None,
+    _flag(
+        TEXT,
+        "--prompt-file/--no-prompt-file",
+        "",
+        "A text file beside a picture, a.txt for a.png, is its prompt.",
+    ),
+]
+PromptEmbeds = Annotated[
+    str | None,
+    _flag(TEXT, "--prompt-embeds", "FILE", "Encoded prompts, so that no text encoder is loaded."),
+]
+
 Model = Annotated[
     str | None,
     _flag(
         MODEL,
         "--model -m",
         "FILE|NAME",
-        "A .safetensors file, or the name of one in the folders of TILEUP_MODELS "
-        "(default: the one that ships with tileup).",
+        "A checkpoint (.safetensors, .ckpt, a diffusers folder), or the name of one in the folders "
+        "of TILEUP_MODELS (default: the one that ships with tileup).",
     ),
 ]
 Device = Annotated[
     str | None, _flag(MODEL, "--device -d", "NAME", "auto, cpu, cuda, cuda:1, mps (default: auto).")
+]
+Dtype = Annotated[
+    str | None,
+    _flag(
+        MODEL,
+        "--dtype",
+        "NAME",
+        "Precision of the network: auto, float32, bfloat16 or float16 (default: auto).",
+    ),
+]
+LowMemory = Annotated[
+    bool | None,
+    _flag(
+        MODEL,
+        "--low-memory/--high-memory",
+        "",
+        "Text encoder, network and VAE are on the device in turn.",
+    ),
+]
+VaeTile = Annotated[
+    int | None,
+    _flag(MODEL, "--vae-tile", "PX", "Larger pictures go through the VAE in tiles of this side."),
+]
+Prediction = Annotated[
+    str | None,
+    _flag(
+        MODEL,
+        "--prediction",
+        "KIND",
+        "What the network predicts where its file does not say: eps, v, x0 or flow.",
+    ),
+]
+
+Vae = Annotated[str | None, _flag(PARTS, "--vae", "FILE", "The VAE, in place of the file's own.")]
+ClipL = Annotated[str | None, _flag(PARTS, "--clip-l", "FILE", "The CLIP-L text encoder.")]
+ClipG = Annotated[str | None, _flag(PARTS, "--clip-g", "FILE", "The CLIP-G text encoder.")]
+T5 = Annotated[str | None, _flag(PARTS, "--t5", "FILE", "The T5-XXL text encoder.")]
+Tokenizer = Annotated[
+    str | None,
+    _flag(PARTS, "--tokenizer", "PATH", "T5's: tokenizer.json, spiece.model or their folder."),
+]
+Control = Annotated[
+    str | None,
+    _flag(PARTS, "--control", "FILE", "A tile ControlNet for SD 1.5 or SDXL: keeps the structure."),
+]
+ControlScale = Annotated[
+    float | None, _flag(PARTS, "--control-scale", "0..2", "How much it counts (default: 1).")
+]
+ControlEnd = Annotated[
+    float | None,
+    _flag(PARTS, "--control-end", "0..1", "Share of the steps in which it acts (default: 1)."),
+]
+Lora = Annotated[
+    list[str] | None,
+    _flag(PARTS, "--lora", "FILE[:WEIGHT]", "A LoRA; can be given several times."),
+]
+Upscaler = Annotated[
+    str | None,
+    _flag(
+        PARTS,
+        "--upscaler",
+        "lanczos|FILE",
+        "What enlarges before diffusion: lanczos, or an ESRGAN-like model (default: lanczos).",
+    ),
+]
+ColorFix = Annotated[
+    str | None,
+    _flag(
+        PARTS,
+        "--color-fix",
+        "HOW",
+        "Keep the tones of the source: wavelet, adain or none (default: the family's own).",
+    ),
 ]
 
 Preset = Annotated[str | None, _flag(SETTINGS, "--preset", "NAME", "See tileup presets.")]

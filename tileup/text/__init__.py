@@ -1,0 +1,1 @@
+"""Text: prompts become what networks take."""
