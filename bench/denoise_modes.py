@@ -26,6 +26,7 @@ from torch import Tensor
 import tileup
 from bench.tables import ROOT, pictures, table, write
 from tileup.contracts import Box, Model
+from tileup.contracts import Scene as Seen
 from tileup.denoise.job import Job
 from tileup.denoise.modes import run
 from tileup.images.enlarging import enlarge
@@ -203,10 +204,16 @@ class Scene:
         planned = prepare(self.picture, self.model.spec, settings)
         return replace(self, settings=settings, planned=planned)
 
+    @property
+    def seen(self) -> Seen:
+        """What the model is shown."""
+        canvas = padded(self.enlarged, self.planned, self.model.spec.stride)
+        return Seen(self.source, canvas, self.enlarged.shape[:2])
+
     def run(self) -> tuple[Tensor, float]:
         """Latents and seconds."""
         start = time.perf_counter()
-        latents = sample_canvas(self.planned, self.source, self.model, self.settings, None)
+        latents = sample_canvas(self.planned, self.seen, self.model, self.settings, None)
         return latents, time.perf_counter() - start
 
     def pixels(self, latents: Tensor) -> NDArray[np.float64]:
@@ -218,7 +225,7 @@ class Scene:
         """Pixels of a plain run of each strength over the whole canvas, in the same windows."""
         itinerary, sampler = self.planned.itinerary, self.planned.sampler
         mode = self.settings.denoise_mode
-        network = self.model.denoiser(self.source)
+        network = self.model.denoiser(self.seen)
         layout = itinerary.layout
         raw = window_weight("feather", layout.window, layout.window, 2 * layout.margin).float()
         everywhere = np.ones((self.planned.plan.rows, self.planned.plan.columns), dtype=np.bool_)

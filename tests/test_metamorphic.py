@@ -163,7 +163,11 @@ def test_the_device_changes_nothing_beyond_rounding() -> None:
 
     picture = open_picture(photograph(64, 96))
     one, other = (
-        upscale_picture(picture, load_model(device=device), Settings(tile=64, steps=4))
+        upscale_picture(
+            picture,
+            load_model(settings=Settings(device=device, dtype="float32")),
+            Settings(tile=64, steps=4),
+        )
         for device in ("cpu", "cuda:0")
     )
     np.testing.assert_allclose(one.picture.pixels, other.picture.pixels, atol=2e-2)

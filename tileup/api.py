@@ -46,11 +46,12 @@ def upscale(
     Raises:
         TileupError: with a sentence that says what is wrong.
     """
+    from tileup.checkpoints.loading import load_model as load
     from tileup.upscaling import upscale_picture
 
     complete, found = _resolved(model, settings)
     picture = _picture(image, complete)
-    loaded = load_model(found, complete.device) if isinstance(found, Path) else found
+    loaded = load(found, complete) if isinstance(found, Path) else found
     return upscale_picture(picture, loaded, complete, on_step)
 
 
@@ -71,20 +72,23 @@ def make_plan(
     return prepare(_picture(image, complete), _spec(found), complete).plan
 
 
-def load_model(model: str | Path | None = None, device: str = "auto") -> Model:
+def load_model(model: str | Path | None = None, device: str = "auto", **settings: object) -> Model:
     """Load a checkpoint.
 
     Args:
         model: a file or a model's name; None is the bundled one.
         device: auto, cpu, cuda, cuda:N or mps.
+        **settings: precision and parts: `dtype`, `low_memory`, `vae`, `clip_l`, `control`, `lora`
+            and so on, see `tileup.Settings`.
 
     Raises:
         ModelError: it is missing, unreadable or of no known family.
-        UsageError: the device is not there.
+        UsageError: the device is not there, or a setting is not known.
     """
-    from tileup.checkpoints.loading import load_model
+    from tileup.checkpoints.loading import load_model as load
 
-    return load_model(model, device)
+    complete, found = _resolved(model, {**settings, "device": device})
+    return load(found, complete) if isinstance(found, Path) else found
 
 
 def _resolved(

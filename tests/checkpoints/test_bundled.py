@@ -15,16 +15,19 @@ import tileup
 from tests.checkpoints.small import ARCHITECTURE, header_of, save_small, small_network
 from tests.doubles import scene_of
 from tileup.checkpoints.files import BUNDLED, find_model, identify
-from tileup.checkpoints.loading import load_model, pick_device
+from tileup.checkpoints.loading import load_model, native_bfloat16, pick_device, pick_dtype
 from tileup.checkpoints.network import ResidualUNet
 from tileup.contracts import Box
 from tileup.errors import ModelError, UsageError
 from tileup.resources import resource
+from tileup.settings import Settings
+
+CPU = Settings(device="cpu", dtype="float32")
 
 
 def test_what_was_saved_is_what_is_loaded(tmp_path: Path) -> None:
     path = save_small(tmp_path / "m.safetensors")
-    model = load_model(path, "cpu")
+    model = load_model(path, CPU)
     expected = small_network().half().float()
     source = torch.rand(1, 12, 24, 32) * 2 - 1
     x = source + 0.1 * torch.randn(1, 12, 24, 32)
@@ -91,7 +94,7 @@ def test_the_shipped_checkpoint_is_small_and_loads() -> None:
     assert path.stem == BUNDLED
     assert path.stat().st_size <= 20_000_000
     spec = identify(path)
-    model = load_model(device="cpu")
+    model = load_model(settings=CPU)
     assert model.spec == spec
     assert spec.window % spec.multiple == 0
     assert spec.multiple % spec.stride == 0
@@ -108,7 +111,7 @@ def drawn() -> dict[float, np.ndarray]:
     """The shipped checkpoint at four strengths and four seeds: (4, H, W, 3) for each strength."""
     with Image.open(resource("docs") / "demo" / "seeding.jpg") as photograph:
         pixels = photograph.crop((200, 100, 280, 180))
-    model = load_model(device="cpu")
+    model = load_model(settings=CPU)
     return {
         strength: np.stack(
             [
@@ -160,3 +163,34 @@ def test_a_photograph_comes_nearer_to_the_truth_than_by_bicubic_and_sharper() ->
     assert gain > 0.5, "decibels; this crop is all hair, which is hard"
     energy = [np.square(np.diff(each, axis=1)).mean() for each in (plain, ours, exact)]
     assert energy[0] * 1.2 < energy[1] < energy[2] * 1.1
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "family", "picked"),
+    [
+        ("float16", "cpu", "sd1", torch.float16),
+        ("float32", "cuda:0", "flux-dev", torch.float32),
+        ("auto", "cuda:0", "sd1", torch.float16),
+        ("auto", "cuda:1", "sd3", torch.bfloat16),
+        ("auto", "mps", "bundled", torch.float32),
+        ("auto", "cpu", "bundled", torch.bfloat16 if native_bfloat16() else torch.float32),
+    ],
+)
+def test_precisions(setting: str, device: str, family: str, picked: torch.dtype) -> None:
+    assert pick_dtype(setting, device, family) is picked
+
+
+def test_half_precision_is_near_and_x0_stays_float32() -> None:
+    source = torch.rand(1, 12, 16, 16) * 2 - 1
+    x = source + 0.2 * torch.randn(1, 12, 16, 16)
+    windows, sigma = [Box(0, 0, 16, 16)], torch.tensor([0.2])
+    exact, half = (
+        load_model(settings=Settings(device="cpu", dtype=dtype)).denoiser(scene_of(source))(
+            x, sigma, windows
+        )
+        for dtype in ("float32", "bfloat16")
+    )
+    assert half.dtype is torch.float32
+    difference = (half - exact).abs()
+    assert 0 < difference.max() < 0.02, "of a range of 2"
+    assert difference.mean() < 0.002

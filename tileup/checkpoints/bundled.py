@@ -57,8 +57,16 @@ class BundledModel:
         return WindowDenoiser(self.network, scene.source)
 
 
-def load_bundled(path: Path, spec: ModelSpec, device: str) -> BundledModel:
+def load_bundled(
+    path: Path, spec: ModelSpec, device: str, dtype: torch.dtype = torch.float32
+) -> BundledModel:
     """Build the network that the header describes, and load every tensor into it.
+
+    Args:
+        path: the file.
+        spec: from its header.
+        device: where the network shall be.
+        dtype: precision it computes in.
 
     Raises:
         ModelError: the header is wrong, tensors are missing, unexpected, of the wrong shape or not
@@ -81,7 +89,7 @@ def load_bundled(path: Path, spec: ModelSpec, device: str) -> BundledModel:
         raise ModelError(
             f"{path} does not fit the network that its header names: {detail}"
         ) from error
-    network = network.to(memory_format=torch.channels_last).to(device)  # pyright: ignore[reportCallIssue]
+    network = network.to(memory_format=torch.channels_last).to(device, dtype)  # pyright: ignore[reportCallIssue]
     network.eval().requires_grad_(False)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return BundledModel(spec, digest, device, network)

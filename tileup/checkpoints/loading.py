@@ -10,21 +10,28 @@ from tileup.checkpoints.bundled import load_bundled
 from tileup.checkpoints.files import find_model, identify
 from tileup.contracts import Model
 from tileup.errors import UsageError
+from tileup.settings import Settings
+
+FLOWS = frozenset({"sd3", "flux-dev", "flux-schnell"})
+"""Families that were trained in bfloat16, and leave the range of float16."""
 
 
-def load_model(model: str | Path | None = None, device: str = "auto") -> Model:
+def load_model(model: str | Path | None = None, settings: Settings | None = None) -> Model:
     """Load a checkpoint.
 
     Args:
         model: a file or a model's name; None is the bundled one.
-        device: auto, cpu, cuda, cuda:N or mps.
+        settings: device, precision and the parts that come from other files.
 
     Raises:
         ModelError: the file is missing, unreadable, damaged or of an unknown family.
         UsageError: the device is not there.
     """
+    settings = settings or Settings()
     path = find_model(None if model is None else str(model))
-    return load_bundled(path, identify(path), pick_device(device))
+    spec = identify(path)
+    device = pick_device(settings.device)
+    return load_bundled(path, spec, device, pick_dtype(settings.dtype, device, spec.family))
 
 
 def pick_device(device: str) -> str:
@@ -44,3 +51,27 @@ def pick_device(device: str) -> str:
         usable = ", ".join(name for name, count in there.items() if count)
         raise UsageError(f"device {device!r} is not there; this machine has: {usable}")
     return f"cuda:{number or 0}" if kind == "cuda" else kind
+
+
+def pick_dtype(dtype: str, device: str, family: str) -> torch.dtype:
+    """The precision meant by a setting.
+
+    `auto` is float16 on a GPU (bfloat16 for flow models, float32 for the bundled one, which is
+    small), bfloat16 on a CPU that has instructions for it, where it takes half the time or less,
+    and float32 on other CPUs, where half precision is slower.
+    """
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
+            dtype
+        ]
+    if device == "cpu":
+        return torch.bfloat16 if native_bfloat16() else torch.float32
+    if family == "bundled":
+        return torch.float32
+    return torch.bfloat16 if family in FLOWS else torch.float16
+
+
+def native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 itself (AVX-512 BF16, AMX)."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every torch
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in names)

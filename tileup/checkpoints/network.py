@@ -68,7 +68,8 @@ class NoiseEmbedding(nn.Module):
     def forward(self, sigma: Tensor) -> Tensor:
         octaves = torch.arange(16, device=sigma.device, dtype=torch.float32)
         phase = sigma.float().log()[:, None] * torch.exp(octaves * (math.log(20.0) / 15) - 1.5)
-        return self.mix(torch.cat([phase.sin(), phase.cos()], dim=1))
+        features = torch.cat([phase.sin(), phase.cos()], dim=1)
+        return self.mix(features.to(next(self.mix.parameters()).dtype))
 
 
 class ResidualBlock(nn.Module):
@@ -133,6 +134,8 @@ class ResidualUNet(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor, source: Tensor) -> Tensor:
         """Predict clean latents.
 
+        Only what lies between the first and the last layer is in the precision of the weights.
+
         Args:
             x: noisy latents in [-1, 1] plus noise, shape (B, C, h, w); h and w are multiples of
                 2^(number of widths - 1).
@@ -143,7 +146,8 @@ class ResidualUNet(nn.Module):
             x0, shape and dtype of `x`.
         """
         c_in = (sigma.float() ** 2 + self.residual_std**2).rsqrt()[:, None, None, None]
-        hidden = self.enter(torch.cat([(x - source) * c_in, source], dim=1))
+        seen = torch.cat([(x - source) * c_in, source], dim=1)
+        hidden = self.enter(seen.to(self.enter.weight.dtype))
         embedding = self.embed(sigma)
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):

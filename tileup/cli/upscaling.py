@@ -87,4 +87,4 @@ def _load(found: Resolved) -> Model:
     # Imported here because this is where torch comes in.
     from tileup.checkpoints.loading import load_model
 
-    return load_model(found.model, found.settings.device)
+    return load_model(found.model, found.settings)
