@@ -1,0 +1,186 @@
+"""Pixels to the latents of a VAE and back, whole or in tiles."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tileup.codec.tiles import Grid, TiledNetwork
+from tileup.codec.vae_layout import VaeLayout, vae_layout
+from tileup.codec.vae_network import build_vae, diffusers_tensors
+from tileup.errors import TileupError
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+log = logging.getLogger(__name__)
+
+WIDER = {
+    torch.float16: (torch.bfloat16, torch.float32),
+    torch.bfloat16: (torch.float32,),
+    torch.float32: (),
+}
+"""What is tried where a precision gives values that are not finite."""
+TILE = 512
+"""Side of a tile where none is asked for, pixels: small beside the maps, large for a GPU."""
+
+
+@dataclass(slots=True)
+class VaeCodec:
+    """An AutoencoderKL as a `Codec`.
+
+    Each picture begins in `dtype`; where that gives values that are not finite, it is done again
+    in a wider one. So a picture does not depend on those before it. Networks in other precisions
+    are kept for the next picture.
+    """
+
+    layout: VaeLayout
+    scale: float
+    """Latents are (z - shift) * scale of what the encoder gives."""
+    shift: float
+    dtype: torch.dtype
+    """What the network computes in at first: float16, bfloat16 or float32."""
+    device: str
+    tile: int | None = TILE
+    """Larger canvases go through in tiles of this side, output pixels; None: always whole."""
+    maps: str | None = None
+    """Where maps lie between the layers of a tiled run; None: on the device."""
+    tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False)
+    """Weights as stored, by diffusers' names."""
+    networks: dict[torch.dtype, AutoencoderKL] = field(
+        default_factory=dict[torch.dtype, "AutoencoderKL"], repr=False
+    )
+    _notes: list[str] = field(default_factory=list[str], repr=False)
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent cell."""
+        return self.layout.stride
+
+    @property
+    def channels(self) -> int:
+        """Channels of a latent cell."""
+        return self.layout.channels
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Latents, the mean of the posterior, shape (1, C, h, w), float32, of RGB in [0, 1].
+
+        Args:
+            pixels: shape (1, 3, h * stride, w * stride).
+
+        Raises:
+            TileupError: the VAE gives values that are not finite in every precision.
+        """
+        if any(side % self.stride for side in pixels.shape[2:]):
+            raise ValueError(f"sides must be multiples of {self.stride}, got {pixels.shape}")
+        scaled = pixels.to(self.device).float() * 2 - 1
+        mean = self._finite("encode", lambda network: self._encoded(network, scaled))
+        return (mean - self.shift) * self.scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """RGB, nominally in [0, 1], shape (1, 3, h * stride, w * stride), float32.
+
+        Args:
+            latents: shape (1, C, h, w).
+
+        Raises:
+            TileupError: the VAE gives values that are not finite in every precision.
+        """
+        z = latents.to(self.device).float() / self.scale + self.shift
+        return (self._finite("decode", lambda network: self._decoded(network, z)) + 1) / 2
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What had to be done in another way than was asked for, since this was last called."""
+        notes = tuple(self._notes)
+        self._notes.clear()
+        return notes
+
+    def network(self, dtype: torch.dtype) -> AutoencoderKL:
+        """The network in a precision, built when it is first wanted."""
+        if dtype not in self.networks:
+            self.networks[dtype] = build_vae(self.tensors, self.layout, dtype, self.device)
+        return self.networks[dtype]
+
+    def _encoded(self, network: AutoencoderKL, pixels: Tensor) -> Tensor:
+        pixels = pixels.to(network.dtype)
+        tiled = self._tiled(*pixels.shape[2:])
+        x = network.encoder(pixels) if tiled is None else tiled.encode(network.encoder, pixels)
+        if network.quant_conv is not None:
+            x = network.quant_conv(x.to(self.device))
+        return x.to(self.device).float().chunk(2, dim=1)[0]
+
+    def _decoded(self, network: AutoencoderKL, z: Tensor) -> Tensor:
+        z = z.to(network.dtype)
+        if network.post_quant_conv is not None:
+            z = network.post_quant_conv(z)
+        tiled = self._tiled(*(side * self.stride for side in z.shape[2:]))
+        x = network.decoder(z) if tiled is None else tiled.decode(network.decoder, z)
+        return x.to(self.device).float()
+
+    def _tiled(self, height: int, width: int) -> TiledNetwork | None:
+        """How a canvas of so many pixels goes through in tiles; None: whole."""
+        if self.tile is None or max(height, width) <= self.tile:
+            return None
+        maps = None if self.maps is None else torch.device(self.maps)
+        return TiledNetwork(Grid.over(height, width, self.tile), torch.device(self.device), maps)
+
+    def _finite(self, work: str, run: Callable[[AutoencoderKL], Tensor]) -> Tensor:
+        """What the first precision gives whose values are finite."""
+        for dtype in (self.dtype, *WIDER[self.dtype]):
+            with torch.no_grad():
+                result = run(self.network(dtype))
+            if bool(result.isfinite().all()):
+                if dtype != self.dtype:
+                    self._note(work, dtype)
+                return result
+        raise TileupError(
+            f"the VAE cannot {work} this picture: it gives values that are not finite numbers,"
+            " also in float32; its file may be damaged, try another with --vae"
+        )
+
+    def _note(self, work: str, dtype: torch.dtype) -> None:
+        asked, used = (str(each).removeprefix("torch.") for each in (self.dtype, dtype))
+        note = (
+            f"the VAE gave values that are not finite in {asked}, so {used} was used to {work};"
+            f" --dtype {used} avoids the second try"
+        )
+        log.info(note)
+        self._notes.append(note)
+
+
+def load_vae(
+    tensors: Mapping[str, Tensor],
+    *,
+    scale: float,
+    shift: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    tile: int | None = TILE,
+    maps: str | None = None,
+) -> VaeCodec:
+    """A codec from the tensors of a file; they are not copied where device and dtype agree.
+
+    Args:
+        tensors: as in the original single-file checkpoints, with the prefix removed
+            (`decoder.up.3.block.0.conv1.weight`), or as in diffusers' own
+            (`decoder.up_blocks.0.resnets.0.conv1.weight`). Others are passed over.
+        scale, shift: of the family's latents, (z - shift) * scale.
+        dtype: float16, bfloat16 or float32.
+        device: `cpu`, `cuda:0`, `mps`.
+        tile: larger canvases go through in tiles of this side, output pixels; None: always whole.
+        maps: where maps lie between layers of a tiled run; None: on the device. `cpu` spares a
+            GPU's memory and costs transfers.
+
+    Raises:
+        ModelError: the tensors are no VAE, or do not fit together, or are not finite.
+    """
+    layout = vae_layout({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    named = diffusers_tensors(tensors, layout)
+    codec = VaeCodec(layout, scale, shift, dtype, device, tile, maps, named)
+    codec.network(dtype)
+    return codec
