@@ -22,7 +22,7 @@ class Weights:
         self.generator = torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int, std: float) -> Tensor:
-        return torch.randn(shape, generator=self.generator) * std
+        return torch.empty(shape).normal_(0, std, generator=self.generator)
 
     def linear(self, name: str, inputs: int, outputs: int) -> dict[str, Tensor]:
         return {
@@ -81,8 +81,10 @@ def clip_l(
 def open_clip(
     width: int = 64, layers: int = 3, seed: int = 1, projection: int | None = None
 ) -> dict[str, Tensor]:
-    """CLIP as OpenCLIP names it: `cond_stage_model.model.` of SD 2, `conditioner.embedders.1.model.`
-    of SDXL. The projection is `width` wide unless given."""
+    """CLIP as OpenCLIP names it: `cond_stage_model.model.` of SD 2, `embedders.1.model.` of SDXL.
+
+    The projection is `width` wide unless given.
+    """
     draw = Weights(seed)
     tensors = {
         "token_embedding.weight": draw.normal(VOCABULARY, width, std=0.5),
