@@ -18,14 +18,8 @@ from tileup.text.clip import Clip, load_clip
 from tileup.text.families import RECIPES, ClipUse, Recipe
 from tileup.text.loading import check_finite
 from tileup.text.t5 import T5, load_t5
-from tileup.text.tokens import (
-    CHUNK,
-    T5Tokenizer,
-    clip_chunks,
-    clip_ids,
-    clip_row,
-    load_t5_tokenizer,
-)
+from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
+from tileup.text.tokens import CHUNK, clip_chunks, clip_ids, clip_row
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +124,8 @@ class TextEncoder:
         pairs = list(zip(texts, counts, strict=True))
         each = [(text, n) for pair, n in pairs for text in pair if text is not None]
         for use in self._recipe.clips:
-            self._learn_clip(
-                use, (row for text, n in each for row in self._clip_rows(use, text, n))
-            )
+            rows = [self._clip_rows(use, text, n) for text, n in each]
+            self._learn_clip(use, itertools.chain.from_iterable(rows))
         if "t5" in self._parts:
             self._learn_t5(self._t5_row(text) for text, _ in each)
         return [
