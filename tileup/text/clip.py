@@ -1,0 +1,156 @@
+"""CLIP's text encoder from a file's tensors: read, run, given back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tileup.errors import ModelError
+from tileup.text.loading import count_layers, fill, shape_of
+from tileup.torchvision_shield import shield_torchvision
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextConfig
+
+HEAD = 64
+"""Width of an attention head in every CLIP text encoder that is in use."""
+
+_OPEN_CLIP = (
+    (r"^token_embedding\.", "text_model.embeddings.token_embedding."),
+    (r"^positional_embedding$", "text_model.embeddings.position_embedding.weight"),
+    (r"^ln_final\.", "text_model.final_layer_norm."),
+    (r"^transformer\.resblocks\.", "text_model.encoder.layers."),
+    (r"\.ln_([12])\.", r".layer_norm\1."),
+    (r"\.attn\.", ".self_attn."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+)
+"""Names of OpenCLIP, and what transformers calls them."""
+_NOT_WEIGHTS = re.compile(r"(position_ids|logit_scale|attn_mask)$")
+
+
+@dataclass(frozen=True, slots=True)
+class ClipOutput:
+    """What CLIP says of a batch of rows of tokens."""
+
+    hidden: tuple[Tensor, ...]
+    """The embedding, then what each layer gives, shapes (rows, length, width); not normed."""
+    pooled: Tensor
+    """The last layer at the first mark of the end, normed, shape (rows, width)."""
+
+
+class Clip:
+    """A text encoder, for inference."""
+
+    def __init__(self, network: nn.Module, trimmed: bool) -> None:
+        self._network = network
+        self.trimmed = trimmed
+        """Whether it comes under the names of transformers, where SD 2's lacks its last layer."""
+
+    @torch.no_grad()
+    def __call__(self, rows: Sequence[Sequence[int]]) -> ClipOutput:
+        """Encode rows of tokens, all of one length."""
+        device = next(self._network.parameters()).device
+        ids = torch.tensor(rows, device=device)
+        positions = torch.arange(ids.shape[1], device=device)[None]
+        text_model: nn.Module = self._network.text_model  # pyright: ignore[reportAssignmentType]
+        output = text_model(ids, position_ids=positions, output_hidden_states=True)
+        return ClipOutput(tuple(output.hidden_states), output.pooler_output)
+
+    @torch.no_grad()
+    def normed(self, hidden: Tensor) -> Tensor:
+        """Hidden features after the final norm."""
+        return self._network.text_model.final_layer_norm(hidden)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+
+    @torch.no_grad()
+    def projected(self, pooled: Tensor) -> Tensor:
+        """Pooled features in the space that texts share with pictures.
+
+        A file without a projection has the identity, as those of CLIP-L for SD 3.
+        """
+        return self._network.text_projection(pooled)  # pyright: ignore[reportCallIssue]
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        return self._network.named_parameters()
+
+
+def load_clip(
+    tensors: Mapping[str, Tensor],
+    *,
+    act: str,
+    what: str,
+    dtype: torch.dtype,
+    device: str,
+) -> Clip:
+    """A text encoder from tensors under the names of transformers or OpenCLIP.
+
+    Args:
+        tensors: names without the file's prefix.
+        act: activation, `quick_gelu` or `gelu`; no tensor tells.
+        what: how messages call it: "CLIP-L".
+        dtype: to run in.
+        device: to run on.
+
+    Raises:
+        ModelError: a tensor is missing, left over, or of the wrong shape.
+    """
+    shield_torchvision()
+    from transformers import CLIPTextModelWithProjection
+
+    named = renamed(tensors)
+    config = _config(named, act, what)
+    with torch.device("meta"):
+        network = CLIPTextModelWithProjection(config)
+    if "text_projection.weight" not in named:
+        network.text_projection = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    fill(network, named, what=what, dtype=dtype, device=device)
+    return Clip(network, trimmed=not any("resblocks" in name for name in tensors))
+
+
+def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the names of transformers, with `text_model.` before all but the projection.
+
+    OpenCLIP keeps queries, keys and values in one matrix, and the projection transposed.
+    """
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if _NOT_WEIGHTS.search(name):
+            continue
+        for old, new in _OPEN_CLIP:
+            name = re.sub(old, new, name)
+        if name == "text_projection":
+            result["text_projection.weight"] = tensor.T
+        elif ".in_proj_" in name:
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                result[name.replace(".in_proj_", f".{part}_proj.")] = piece
+        elif name.startswith(("text_model.", "text_projection.")):
+            result[name] = tensor
+        else:
+            result[f"text_model.{name}"] = tensor
+    return result
+
+
+def _config(named: Mapping[str, Tensor], act: str, what: str) -> CLIPTextConfig:
+    from transformers import CLIPTextConfig
+
+    vocabulary, width = shape_of(named, "text_model.embeddings.token_embedding.weight", what)
+    positions, _ = shape_of(named, "text_model.embeddings.position_embedding.weight", what)
+    inner, _ = shape_of(named, "text_model.encoder.layers.0.mlp.fc1.weight", what)
+    if width % HEAD:
+        raise ModelError(f"{what}: features {width} wide are no multiple of {HEAD}")
+    projection = named.get("text_projection.weight")
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=inner,
+        projection_dim=width if projection is None else projection.shape[0],
+        num_hidden_layers=count_layers(named, "text_model.encoder.layers."),
+        num_attention_heads=width // HEAD,
+        max_position_embeddings=positions,
+        hidden_act=act,
+    )

@@ -1,0 +1,246 @@
+"""The texts of a run become what a network takes; each encoder is loaded once, and given back."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tileup.contracts import Encoded
+from tileup.errors import ModelError
+from tileup.text.clip import Clip, load_clip
+from tileup.text.families import RECIPES, ClipUse, Recipe
+from tileup.text.loading import check_finite
+from tileup.text.t5 import T5, load_t5
+from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
+from tileup.text.tokens import CHUNK, clip_chunks, clip_ids, clip_row
+
+log = logging.getLogger(__name__)
+
+Part = Callable[[], Mapping[str, Tensor]]
+"""Reads an encoder's tensors, names without the file's prefix."""
+Row = tuple[int, ...]
+"""Numbers of the tokens that an encoder reads at once, padded."""
+T5_WIDTH = 4096
+"""Of T5-XXL's features."""
+
+_NAMES = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "clip_h": "CLIP-H", "t5": "T5"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Features:
+    """What an encoder says of one row of tokens, on the CPU."""
+
+    tokens: Tensor
+    """Shape (length, width)."""
+    pooled: Tensor | None = None
+    """Shape (width,)."""
+
+
+def load_text(
+    family: str,
+    parts: Mapping[str, Part],
+    *,
+    tokenizer: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    features: int | None = None,
+) -> TextEncoder:
+    """The text encoders of a model family; none of their tensors is read before the first text is.
+
+    Args:
+        family: sd1, sd2, sdxl, sdxl-refiner, sd3, flux-dev or flux-schnell.
+        parts: what is there of clip_l, clip_g, clip_h (SD 2's) and t5; others are ignored.
+        tokenizer: T5's, where there is a T5: its folder, tokenizer.json or spiece.model.
+        dtype: the encoders run in.
+        device: they run on, and their results are put on.
+        features: width of the tokens' features that the network takes, to be held against what
+            the encoders give; and without T5 that of the zeros in its place.
+
+    Raises:
+        ModelError: an encoder or its tokenizer is missing; the message names the flag for it.
+    """
+    recipe = RECIPES[family]
+    for part in recipe.parts:
+        if part not in parts and (part != "t5" or recipe.t5_required):
+            flag = "" if part == "clip_h" else f"; give it with --{part.replace('_', '-')}"
+            raise ModelError(f"{family}: the text encoder {_NAMES[part]} is missing{flag}")
+    read = None
+    if "t5" in recipe.parts and "t5" in parts:
+        if tokenizer is None:
+            raise ModelError(
+                f"{family}: T5 needs its tokenizer; give its folder, tokenizer.json or spiece.model"
+                " with --tokenizer"
+            )
+        read = load_t5_tokenizer(tokenizer)
+    used = {part: parts[part] for part in recipe.parts if part in parts}
+    return TextEncoder(recipe, used, read, dtype=dtype, device=device, features=features)
+
+
+class TextEncoder:
+    """Encodes prompts; what was encoded once is remembered."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        parts: Mapping[str, Part],
+        t5_tokenizer: T5Tokenizer | None,
+        *,
+        dtype: torch.dtype,
+        device: str,
+        features: int | None,
+    ) -> None:
+        self._recipe = recipe
+        self._parts = parts
+        self._t5_tokenizer = t5_tokenizer
+        self._dtype = dtype
+        self._device = device
+        self._features = features
+        self._known: dict[str, dict[Row, _Features]] = {part: {} for part in parts}
+        self._warned: set[str] = set()
+
+    def encode(self, prompt: str, negative: str | None = None) -> tuple[Encoded, Encoded | None]:
+        """A prompt, and what the picture shall not look like.
+
+        Returns:
+            Both, float32, with one row each and of the same length; None for a negative of None.
+
+        Raises:
+            ModelError: an encoder's file does not fit, or has values that are not finite.
+        """
+        return self.encode_all([(prompt, negative)])[0]
+
+    def encode_all(
+        self, texts: Sequence[tuple[str, str | None]]
+    ) -> list[tuple[Encoded, Encoded | None]]:
+        """As `encode`, for many pairs: each encoder is loaded once, one after the other."""
+        counts = [self._chunks(pair) for pair in texts]
+        pairs = list(zip(texts, counts, strict=True))
+        each = [(text, n) for pair, n in pairs for text in pair if text is not None]
+        for use in self._recipe.clips:
+            rows = [self._clip_rows(use, text, n) for text, n in each]
+            self._learn_clip(use, itertools.chain.from_iterable(rows))
+        if "t5" in self._parts:
+            self._learn_t5(self._t5_row(text) for text, _ in each)
+        return [
+            (self._encoded(prompt, n), None if negative is None else self._encoded(negative, n))
+            for (prompt, negative), n in pairs
+        ]
+
+    def _chunks(self, pair: tuple[str, str | None]) -> int:
+        """Rows of CLIP's that the longer text of a pair takes."""
+        if not self._recipe.chunked:
+            return 1
+        return max(len(clip_chunks(clip_ids(text), 0)) for text in pair if text is not None)
+
+    def _clip_rows(self, use: ClipUse, text: str, count: int) -> list[Row]:
+        ids = clip_ids(text)
+        if not self._recipe.chunked and len(ids) > CHUNK:
+            self._warn_cut("CLIP", CHUNK, len(ids))
+            ids = ids[:CHUNK]
+        rows = clip_chunks(ids, use.padding)
+        return rows + [clip_row([], use.padding)] * (count - len(rows))
+
+    def _t5_row(self, text: str) -> Row:
+        assert self._t5_tokenizer is not None
+        assert self._recipe.t5_length is not None
+        room = self._recipe.t5_length - 1
+        ids = self._t5_tokenizer.ids(text)
+        if len(ids) > room:
+            self._warn_cut("T5", room, len(ids))
+        return self._t5_tokenizer.row(ids[:room], self._recipe.t5_length)
+
+    def _warn_cut(self, reader: str, room: int, length: int) -> None:
+        if reader not in self._warned:
+            self._warned.add(reader)
+            log.warning(
+                "a prompt is longer than %s reads: its first %d tokens count, of %d",
+                reader,
+                room,
+                length,
+            )
+
+    def _learn_clip(self, use: ClipUse, rows: Iterable[Row]) -> None:
+        if new := self._new(use.part, rows):
+            name = _NAMES[use.part]
+            tensors = self._parts[use.part]()
+            clip = load_clip(
+                tensors, act=use.act, what=name, dtype=self._dtype, device=self._device
+            )
+            for row in new:
+                self._known[use.part][row] = _read_clip(clip, use, row, name)
+
+    def _learn_t5(self, rows: Iterable[Row]) -> None:
+        if new := self._new("t5", rows):
+            t5 = load_t5(self._parts["t5"](), what="T5", dtype=self._dtype, device=self._device)
+            for row in new:
+                self._known["t5"][row] = _read_t5(t5, row)
+
+    def _new(self, part: str, rows: Iterable[Row]) -> list[Row]:
+        """Rows not seen yet, each once. One by one, so that no row's rounding hangs on others."""
+        return [row for row in dict.fromkeys(rows) if row not in self._known[part]]
+
+    def _encoded(self, text: str, count: int) -> Encoded:
+        recipe = self._recipe
+        read = [
+            [self._known[use.part][row] for row in self._clip_rows(use, text, count)]
+            for use in recipe.clips
+        ]
+        sides = [torch.cat([each.tokens for each in rows]) for rows in read]
+        whole = [rows[0].pooled for rows in read]
+        pooled = [each for each in whole if each is not None]
+        tokens = self._joined(torch.cat(sides, dim=1) if recipe.clip_tokens else None, text)
+        if self._features is not None and tokens.shape[1] != self._features:
+            raise ModelError(
+                f"the text encoders give features {tokens.shape[1]} wide, the network takes"
+                f" {self._features}; they belong to another model"
+            )
+        return Encoded(
+            tokens[None].to(self._device),
+            torch.cat(pooled)[None].to(self._device) if pooled else None,
+        )
+
+    def _joined(self, clip: Tensor | None, text: str) -> Tensor:
+        """CLIP's tokens, shape (length, width), followed by T5's, both as wide as T5's are."""
+        length = self._recipe.t5_length
+        if length is None:
+            assert clip is not None
+            return clip
+        if "t5" in self._parts:
+            t5 = self._known["t5"][self._t5_row(text)].tokens
+        else:
+            t5 = torch.zeros(length, self._features or T5_WIDTH)
+        if clip is None:
+            return t5
+        missing = t5.shape[1] - clip.shape[1]
+        if missing < 0:
+            raise ModelError(
+                f"CLIP's features are {clip.shape[1]} wide, more than the {t5.shape[1]} of T5's;"
+                " they belong to different models"
+            )
+        return torch.cat([functional.pad(clip, (0, missing)), t5])
+
+
+def _read_clip(clip: Clip, use: ClipUse, row: Row, name: str) -> _Features:
+    output = clip([row])
+    skip = 0 if use.part == "clip_h" and clip.trimmed else use.skip
+    hidden = output.hidden[-1 - skip]
+    tokens = clip.normed(hidden) if use.normed else hidden
+    check_finite(tokens, clip.tensors(), name)
+    if use.pooled == "none":
+        return _Features(tokens[0].float().cpu())
+    pooled = clip.projected(output.pooled) if use.pooled == "projected" else output.pooled
+    check_finite(pooled, clip.tensors(), name)
+    return _Features(tokens[0].float().cpu(), pooled[0].float().cpu())
+
+
+def _read_t5(t5: T5, row: Row) -> _Features:
+    tokens = t5([row])
+    check_finite(tokens, t5.tensors(), "T5")
+    return _Features(tokens[0].float().cpu())

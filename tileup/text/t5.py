@@ -1,0 +1,92 @@
+"""T5's encoder from a file's tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tileup.errors import ModelError
+from tileup.text.loading import count_layers, fill, shape_of
+from tileup.torchvision_shield import shield_torchvision
+
+if TYPE_CHECKING:
+    from transformers import T5Config
+
+_FIRST = "encoder.block.0.layer.0.SelfAttention."
+_NOT_ENCODER = re.compile(r"^(decoder\.|lm_head\.)")
+
+
+class T5:
+    """A text encoder, for inference."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    @torch.no_grad()
+    def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Features, shape (rows, length, width), of rows of tokens, all of one length.
+
+        Padding is not masked: SD 3 and FLUX were trained so.
+        """
+        device = next(self._network.parameters()).device
+        return self._network(torch.tensor(rows, device=device)).last_hidden_state
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        return self._network.named_parameters()
+
+
+def load_t5(tensors: Mapping[str, Tensor], *, what: str, dtype: torch.dtype, device: str) -> T5:
+    """A text encoder from tensors under the names of transformers.
+
+    Args:
+        tensors: names without the file's prefix; a decoder among them is left alone.
+        what: how messages call it.
+        dtype: to run in. In float16 the last layer of each block stays in float32, as its numbers
+            are too large for it.
+        device: to run on.
+
+    Raises:
+        ModelError: a tensor is missing, left over, or of the wrong shape.
+    """
+    shield_torchvision()
+    from transformers import T5EncoderModel
+
+    named = {name: each for name, each in tensors.items() if not _NOT_ENCODER.match(name)}
+    # One table under two names, of which files hold one or both.
+    for name, other in (
+        ("shared.weight", "encoder.embed_tokens.weight"),
+        ("encoder.embed_tokens.weight", "shared.weight"),
+    ):
+        if other in named:
+            named.setdefault(name, named[other])
+    config = _config(named, what)
+    with torch.device("meta"):
+        network = T5EncoderModel(config)
+    float32 = ("wo",) if dtype == torch.float16 else ()
+    fill(network, named, what=what, dtype=dtype, device=device, float32=float32)
+    return T5(network)
+
+
+def _config(named: Mapping[str, Tensor], what: str) -> T5Config:
+    from transformers import T5Config
+
+    vocabulary, width = shape_of(named, "shared.weight", what)
+    inner, _ = shape_of(named, f"{_FIRST}q.weight", what)
+    buckets, heads = shape_of(named, f"{_FIRST}relative_attention_bias.weight", what)
+    hidden, _ = shape_of(named, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", what)
+    if inner % heads:
+        raise ModelError(f"{what}: queries {inner} wide do not divide into {heads} heads")
+    return T5Config(
+        vocab_size=vocabulary,
+        d_model=width,
+        d_kv=inner // heads,
+        d_ff=hidden,
+        num_layers=count_layers(named, "encoder.block."),
+        num_heads=heads,
+        relative_attention_num_buckets=buckets,
+        feed_forward_proj="gated-gelu",
+    )
