@@ -57,15 +57,12 @@ def build(
     _check_names(expected, tensors, name, called)
     _check_shapes(expected, tensors, name, called)
     kept = _kept_in_fp8(network, tensors)
-    network.load_state_dict(
-        {
-            each: _placed(
-                tensor, None if each in kept else dtype, device, name, called.get(each, each)
-            )
-            for each, tensor in tensors.items()
-        },
-        assign=True,
-    )
+    placed: dict[str, Tensor] = {}
+    for each, tensor in tensors.items():
+        wanted = dtype if expected[each].is_floating_point() else expected[each].dtype
+        title = f"{called.get(each, each)} of {name}"
+        placed[each] = _placed(tensor, tensor.dtype if each in kept else wanted, device, title)
+    network.load_state_dict(placed, assign=True)
     _cast_while_computing(network, kept, dtype)
     return network
 
@@ -124,28 +121,23 @@ def _check_shapes(
                 f"{name} does not fit together: {called.get(each, each)} has shape"
                 f" {tuple(tensor.shape)} where {tuple(wanted.shape)} is needed"
             )
-        if wanted.is_floating_point() != tensor.is_floating_point():
+        if wanted.is_floating_point() and not tensor.is_floating_point():
             raise ModelError(
                 f"{name} stores {called.get(each, each)} as {_plain(tensor.dtype)}: quantised"
                 f" checkpoints are not supported; use one in fp16, bf16 or fp8"
             )
 
 
-def _placed(
-    tensor: Tensor, dtype: torch.dtype | None, device: str, name: str, called: str
-) -> Tensor:
-    """A weight in its precision and place; None keeps the precision."""
-    if not tensor.is_floating_point():
-        return tensor.to(device)
-    dtype = dtype or tensor.dtype
-    ends = _extremes(tensor)
-    if not ends.isfinite().all():
-        raise ModelError(f"{name} is damaged: {called} has values that are not finite")
-    if not ends.to(dtype).float().isfinite().all():
-        raise ModelError(
-            f"{name} has values in {called} that are too large for {_plain(dtype)};"
-            f" use another --dtype"
-        )
+def _placed(tensor: Tensor, dtype: torch.dtype, device: str, title: str) -> Tensor:
+    """A tensor in its precision and place, after a look at its values."""
+    if tensor.is_floating_point():
+        ends = _extremes(tensor)
+        if not ends.isfinite().all():
+            raise ModelError(f"{title} has values that are not finite: the file is damaged")
+        if not ends.to(dtype).float().isfinite().all():
+            raise ModelError(
+                f"{title} has values that are too large for {_plain(dtype)}; use another --dtype"
+            )
     return tensor.to(device=device, dtype=dtype)
 
 

@@ -122,7 +122,7 @@ def load_flux(
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("double_blocks.") for each in tensors):
         width, _ = shape(tensors, "img_in.weight", 2, name)
-        state, origin = converted(tensors, _rules(tensors, width), name)
+        state, origin = converted(tensors, flux_rules(tensors, width), name)
     config = _config(state, name)
     shield_torchvision()
     from diffusers import FluxTransformer2DModel
@@ -175,7 +175,7 @@ def _config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     }
 
 
-def _rules(names: Mapping[str, Tensor], width: int) -> Iterator[Rule]:
+def flux_rules(names: Mapping[str, Tensor], width: int) -> Iterator[Rule]:
     """Original names to diffusers', for a transformer with the blocks that the names tell of."""
     yield from layer("img_in", "x_embedder")
     yield from layer("txt_in", "context_embedder")

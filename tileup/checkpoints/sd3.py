@@ -96,7 +96,7 @@ def load_sd3(
     """
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("joint_blocks.") for each in tensors):
-        state, origin = converted(tensors, _rules(tensors), name)
+        state, origin = converted(tensors, sd3_rules(tensors), name)
     config = _config(state, name)
     shield_torchvision()
     from diffusers import SD3Transformer2DModel
@@ -149,7 +149,7 @@ def _config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     }
 
 
-def _rules(names: Mapping[str, Tensor]) -> Iterator[Rule]:
+def sd3_rules(names: Mapping[str, Tensor]) -> Iterator[Rule]:
     """Original names to diffusers', for a transformer with the blocks that the names tell of."""
     depth = block_count(names, "joint_blocks")
     normed = any(".ln_q." in each for each in names)
