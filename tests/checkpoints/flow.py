@@ -1,0 +1,104 @@
+"""A run of tileup over a flow network, and its ingredients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tests.doubles import scene_of
+from tileup.contracts import Box, Encoded, Network, Scene, Wish
+from tileup.sampling.kdiffusion import sample_function
+from tileup.sampling.prediction import flow_denoiser
+from tileup.tiling.tiled import TiledDenoiser
+from tileup.tiling.weights import window_weight
+
+Predict = Callable[[Tensor, float], Tensor]
+"""(part of the canvas as the network sees it, flow time) -> velocity."""
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A flow network as a denoiser of windows, with classifier-free guidance in x0."""
+
+    network: Network
+    scene: Scene
+    text: Encoded
+    """The prompt; with guidance, below it the negative prompt."""
+    cfg: float = 1.0
+
+    def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        if self.cfg == 1:
+            return self._x0(x, sigma, windows, self.text)
+        rows = torch.arange(2).repeat_interleave(len(x))
+        pooled = self.text.pooled
+        text = Encoded(self.text.tokens[rows], None if pooled is None else pooled[rows])
+        both = self._x0(torch.cat([x, x]), torch.cat([sigma, sigma]), [*windows, *windows], text)
+        wanted, unwanted = both.chunk(2)
+        return unwanted + self.cfg * (wanted - unwanted)
+
+    def _x0(self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded) -> Tensor:
+        def network(inner: Tensor, level: Tensor) -> Tensor:
+            return self.network(inner, level, windows, text, self.scene)
+
+        return flow_denoiser(network)(x, sigma)
+
+
+def text_of(rows: int, features: int, pooled: int, length: int = 5, seed: int = 3) -> Encoded:
+    return Encoded(latents(rows, length, features, seed=seed), latents(rows, pooled, seed=seed + 1))
+
+
+def latents(*shape: int, seed: int = 1) -> Tensor:
+    """What `torch.randn` draws first from a generator of this seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def scene_of_latents(source: Tensor, guidance: float | None = None) -> Scene:
+    return replace(scene_of(source), wish=Wish(guidance=guidance))
+
+
+def whole(scene: Scene) -> Box:
+    """The whole canvas as one window."""
+    return Box(0, 0, *scene.source.shape[-2:])
+
+
+def tiled(denoiser: Guided, windows: Sequence[Box], batch: int = 1) -> TiledDenoiser:
+    """The canvas's denoiser, its windows feathered over 3 cells."""
+    height, width = denoiser.scene.source.shape[-2:]
+    raw = window_weight("feather", windows[0].height, windows[0].width, 3)
+    return TiledDenoiser(denoiser, [windows], raw, height=height, width=width, batch=batch)
+
+
+def euler(denoiser: Guided, noise: Tensor, times: Tensor) -> Tensor:
+    """img2img with k-diffusion's Euler in one window: x0 after the last of these flow times.
+
+    Args:
+        denoiser: with the source in its scene.
+        noise: of the shape of the source.
+        times: flow times below 1, descending to 0.
+    """
+    sigmas = (times / (1 - times)).to(noise)
+    x = denoiser.scene.source + sigmas[0] * noise
+    model = tiled(denoiser, [whole(denoiser.scene)])
+    return sample_function("euler")(model, x, sigmas, disable=True)
+
+
+def direct_sum(predict: Predict, x: Tensor, sigma: float, windows: Sequence[Box]) -> Tensor:
+    """x0 of a canvas from the velocities of its windows, each weighted by feathers, by hand."""
+    total, weights = torch.zeros_like(x), torch.zeros_like(x)
+    time = sigma / (1 + sigma)
+    for box in windows:
+        crop = (1 - time) * x[..., box.top : box.bottom, box.left : box.right]
+        weight = window_weight("feather", box.height, box.width, 3).to(x)
+        x0 = crop - time * predict(crop, time)
+        total[..., box.top : box.bottom, box.left : box.right] += weight * x0
+        weights[..., box.top : box.bottom, box.left : box.right] += weight
+    return total / weights
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Largest difference in units of the expected standard deviation."""
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max() / expected.std())

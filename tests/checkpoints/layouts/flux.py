@@ -1,0 +1,89 @@
+"""A transformer of FLUX in the layout of its authors, with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from tests.checkpoints.layouts.weights import linear, random_weights
+
+CHANNELS = 16
+HEAD = 128
+FULL_WIDTH = 3072
+
+
+def flux_transformer(
+    double: int = 1,
+    single: int = 1,
+    *,
+    guidance: bool = True,
+    width: int = 2 * HEAD,
+    features: int = 32,
+    pooled: int = 24,
+    channels: int = CHANNELS,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
+    """Weights by their original names, without a prefix.
+
+    Args:
+        double, single: blocks of each kind; FLUX has 19 and 38.
+        guidance: as in dev; schnell has none.
+        width: features of a token, a multiple of 128; FLUX has FULL_WIDTH.
+        features, pooled: of a text token, and of the whole text; FLUX has 4096 and 768.
+        channels: of a latent cell.
+    """
+    shapes = flux_shapes(double, single, guidance, width, features, pooled, channels)
+    return random_weights(shapes, seed, dtype)
+
+
+def flux_shapes(
+    double: int,
+    single: int,
+    guidance: bool,
+    width: int,
+    features: int,
+    pooled: int,
+    channels: int = CHANNELS,
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from linear("img_in", width, 4 * channels)
+    yield from linear("txt_in", width, features)
+    yield from _embedder("time_in", width, 256)
+    yield from _embedder("vector_in", width, pooled)
+    if guidance:
+        yield from _embedder("guidance_in", width, 256)
+    for index in range(double):
+        for stream in ("img", "txt"):
+            yield from _stream(f"double_blocks.{index}.{stream}", width)
+    for index in range(single):
+        yield from _single(f"single_blocks.{index}", width)
+    yield from linear("final_layer.adaLN_modulation.1", 2 * width, width)
+    yield from linear("final_layer.linear", 4 * channels, width)
+
+
+def _embedder(name: str, width: int, inputs: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from linear(f"{name}.in_layer", width, inputs)
+    yield from linear(f"{name}.out_layer", width, width)
+
+
+def _stream(stream: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from linear(f"{stream}_mod.lin", 6 * width, width)
+    yield from linear(f"{stream}_attn.qkv", 3 * width, width)
+    yield from _norms(f"{stream}_attn.norm")
+    yield from linear(f"{stream}_attn.proj", width, width)
+    yield from linear(f"{stream}_mlp.0", 4 * width, width)
+    yield from linear(f"{stream}_mlp.2", width, 4 * width)
+
+
+def _single(block: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from linear(f"{block}.modulation.lin", 3 * width, width)
+    yield from linear(f"{block}.linear1", 7 * width, width)
+    yield from linear(f"{block}.linear2", width, 5 * width)
+    yield from _norms(f"{block}.norm")
+
+
+def _norms(name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.query_norm.scale", (HEAD,)
+    yield f"{name}.key_norm.scale", (HEAD,)

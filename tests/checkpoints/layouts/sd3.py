@@ -1,0 +1,81 @@
+"""A transformer of SD 3 in the layout of its authors, small, with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from tests.checkpoints.layouts.weights import linear, random_weights
+
+CHANNELS, PATCH = 16, 2
+FEATURES, POOLED = 32, 24
+"""Of a text token, and of the whole text."""
+HEAD = 64
+
+
+def sd3_transformer(
+    depth: int = 2,
+    *,
+    width: int = 128,
+    table: int = 12,
+    qk_norm: bool = False,
+    dual: int = 0,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
+    """Weights by their original names, without a prefix.
+
+    Args:
+        depth: joint blocks.
+        width: features of a token, a multiple of 64.
+        table: side of the square of positions, in tokens.
+        qk_norm: as in SD 3.5.
+        dual: how many blocks, from the first, have a second attention, as in SD 3.5 medium.
+    """
+    shapes = _shapes(depth, width, table, qk_norm, dual)
+    return random_weights(shapes, seed, dtype)
+
+
+def _shapes(
+    depth: int, width: int, table: int, qk_norm: bool, dual: int
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "pos_embed", (1, table**2, width)
+    yield "x_embedder.proj.weight", (width, CHANNELS, PATCH, PATCH)
+    yield "x_embedder.proj.bias", (width,)
+    yield from linear("t_embedder.mlp.0", width, 256)
+    yield from linear("t_embedder.mlp.2", width, width)
+    yield from linear("y_embedder.mlp.0", width, POOLED)
+    yield from linear("y_embedder.mlp.2", width, width)
+    yield from linear("context_embedder", width, FEATURES)
+    for index in range(depth):
+        block, last = f"joint_blocks.{index}", index == depth - 1
+        yield from _side(f"{block}.x_block", width, qk_norm, 9 if index < dual else 6)
+        if index < dual:
+            yield from _attention(f"{block}.x_block.attn2", width, qk_norm, True)
+        yield from _side(f"{block}.context_block", width, qk_norm, 2 if last else 6)
+    yield from linear("final_layer.adaLN_modulation.1", 2 * width, width)
+    yield from linear("final_layer.linear", PATCH**2 * CHANNELS, width)
+
+
+def _side(
+    block: str, width: int, qk_norm: bool, modulations: int
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    whole = modulations > 2
+    yield from linear(f"{block}.adaLN_modulation.1", modulations * width, width)
+    yield from _attention(f"{block}.attn", width, qk_norm, whole)
+    if whole:
+        yield from linear(f"{block}.mlp.fc1", 4 * width, width)
+        yield from linear(f"{block}.mlp.fc2", width, 4 * width)
+
+
+def _attention(
+    name: str, width: int, qk_norm: bool, whole: bool
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from linear(f"{name}.qkv", 3 * width, width)
+    if qk_norm:
+        yield f"{name}.ln_q.weight", (HEAD,)
+        yield f"{name}.ln_k.weight", (HEAD,)
+    if whole:
+        yield from linear(f"{name}.proj", width, width)

@@ -1,0 +1,174 @@
+"""Networks filled with tensors: nothing is copied, nothing wrong gets in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tileup.checkpoints.assign import build
+from tileup.errors import ModelError
+from tileup.torchvision_shield import shield_torchvision
+
+
+class Small(nn.Module):
+    """Layers of every kind that a network is made of here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(3, 8, 1)
+        self.norm = nn.RMSNorm(8)
+        self.leave = nn.Linear(8, 4)
+        self.register_buffer("table", torch.zeros(4))
+        self.register_buffer("ids", torch.zeros(3, dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        middle = self.enter(x).mean((2, 3))
+        return self.leave(self.norm(middle)) + self.table[self.ids[0]]
+
+
+def weights(seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    state = Small().state_dict()
+    return {
+        name: torch.randn(tensor.shape, generator=generator).to(dtype)
+        if tensor.is_floating_point()
+        else torch.arange(tensor.numel())
+        for name, tensor in state.items()
+    }
+
+
+def made(
+    tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32, **options: object
+) -> Small:
+    shield_torchvision()
+    return build(Small, tensors, "small", dtype=dtype, device="cpu", **options)  # type: ignore[arg-type]
+
+
+def test_a_network_of_the_same_precision_holds_the_tensors_themselves() -> None:
+    tensors = weights()
+    network = made(tensors)
+    for name, tensor in network.state_dict().items():
+        assert tensor.data_ptr() == tensors[name].data_ptr()
+    assert not network.training
+    assert not any(each.requires_grad for each in network.parameters())
+    x = torch.ones(2, 3, 2, 2)
+    plain = Small()
+    plain.load_state_dict(tensors)
+    assert torch.equal(network(x), plain(x))
+
+
+def test_a_memory_mapped_file_is_not_copied(tmp_path: Path) -> None:
+    """Every weight lies in the mapping, whose pages the system can drop and read again."""
+    path = tmp_path / "small.safetensors"
+    save_file(weights(), path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    network = made(tensors)
+    for name, tensor in network.state_dict().items():
+        assert tensor.data_ptr() == tensors[name].data_ptr()
+        assert _is_mapped_from(path, tensor.data_ptr())
+
+
+def _is_mapped_from(path: Path, address: int) -> bool:
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        start, end = (int(each, 16) for each in line.split()[0].split("-"))
+        if start <= address < end:
+            return line.endswith(str(path))
+    return False
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_numbers_are_cast_and_indices_are_not(dtype: torch.dtype) -> None:
+    tensors = weights()
+    for name, tensor in made(tensors, dtype).state_dict().items():
+        wanted = tensors[name].to(dtype) if name != "ids" else torch.arange(3)
+        assert tensor.dtype == wanted.dtype
+        assert torch.equal(tensor, wanted)
+
+
+@pytest.mark.parametrize("storage", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_layers_in_fp8_stay_so_and_compute_as_if_they_were_cast(storage: torch.dtype) -> None:
+    tensors = weights(dtype=storage)
+    network = made(tensors)
+    assert network.enter.weight.dtype == network.leave.bias.dtype == storage
+    assert network.norm.weight.dtype == network.table.dtype == torch.float32
+    x = torch.ones(2, 3, 2, 2)
+    plain = made({name: tensor.float() for name, tensor in tensors.items()})
+    assert torch.equal(network(x), plain(x))
+    assert network.leave.weight.dtype == storage
+    assert torch.equal(network.leave.weight.float(), tensors["leave.weight"].float())
+
+
+def test_a_layer_in_fp8_with_a_finer_bias_is_cast_whole() -> None:
+    """Layerwise casting would round the bias to fp8."""
+    tensors = weights()
+    tensors["leave.weight"] = tensors["leave.weight"].to(torch.float8_e4m3fn)
+    network = made(tensors)
+    assert network.leave.weight.dtype == torch.float32
+    assert torch.equal(network.leave.bias, tensors["leave.bias"])
+
+
+def test_indices_stored_as_numbers_become_indices() -> None:
+    """So older files store the positions of CLIP."""
+    assert made(weights() | {"ids": torch.tensor([2.0, 0.0, 1.0])}).ids.tolist() == [2, 0, 1]
+
+
+def test_missing_tensors_are_named() -> None:
+    tensors = weights()
+    del tensors["leave.bias"], tensors["norm.weight"]
+    with pytest.raises(ModelError, match=r"small lacks 2 .*: leave\.bias, norm\.weight\."):
+        made(tensors)
+
+
+def test_unexpected_tensors_are_named() -> None:
+    extra = {f"extra.{index}": torch.zeros(1) for index in range(5)}
+    with pytest.raises(ModelError, match=r"has 5 .*: extra\.0, extra\.1, extra\.2 and 2 more"):
+        made(weights() | extra)
+
+
+def test_a_tensor_of_the_wrong_shape_is_named_as_its_file_names_it() -> None:
+    tensors = weights() | {"leave.weight": torch.zeros(4, 9)}
+    with pytest.raises(ModelError, match=r"leave\.weight has shape \(4, 9\) where \(4, 8\)"):
+        made(tensors)
+    with pytest.raises(ModelError, match=r": out\.w has shape"):
+        made(tensors, origin={"leave.weight": "out.w"})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_one_value_that_is_not_finite_is_found(bad: float, dtype: torch.dtype) -> None:
+    tensors = weights(dtype=dtype)
+    tensors["enter.weight"][3, 1] = bad
+    with pytest.raises(ModelError, match=r"enter\.weight of small .* not finite"):
+        made(tensors)
+
+
+def test_nan_in_fp8_is_found() -> None:
+    tensors = weights(dtype=torch.float8_e4m3fn)
+    tensors["enter.weight"] = (
+        tensors["enter.weight"]
+        .float()
+        .index_fill(0, torch.tensor([2]), float("nan"))
+        .to(torch.float8_e4m3fn)
+    )
+    with pytest.raises(ModelError, match=r"enter\.weight .* not finite"):
+        made(tensors)
+
+
+def test_values_that_half_precision_cannot_hold_are_refused() -> None:
+    tensors = weights(dtype=torch.bfloat16)
+    tensors["enter.bias"][0] = -1e5
+    with pytest.raises(ModelError, match=r"enter\.bias of small .* for float16.*--dtype"):
+        made(tensors, torch.float16)
+    assert made(tensors, torch.bfloat16).enter.bias[0] < -9e4
+
+
+def test_quantised_weights_are_refused() -> None:
+    tensors = weights() | {"leave.weight": torch.zeros(4, 8, dtype=torch.int8)}
+    with pytest.raises(ModelError, match=r"stores leave\.weight as int8: quantised"):
+        made(tensors)

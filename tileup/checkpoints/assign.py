@@ -1,0 +1,177 @@
+"""Networks filled with the tensors of a checkpoint: strictly, and without copies nobody needs.
+
+The network is made without memory of its own, and takes the tensors themselves for its weights. A
+memory-mapped tensor that has the precision and the device already is not copied at all; another is
+copied once, by its cast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tileup.errors import ModelError
+
+Network = TypeVar("Network", bound=nn.Module)
+
+FP8 = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
+"""Precisions that weights are stored in, but not computed in."""
+SHOWN = 3
+"""Tensors that a message names; the others are counted."""
+
+
+def build(
+    factory: Callable[[], Network],
+    tensors: Mapping[str, Tensor],
+    name: str,
+    *,
+    dtype: torch.dtype,
+    device: str,
+    origin: Mapping[str, str] | None = None,
+) -> Network:
+    """A network with these weights, ready to be evaluated.
+
+    Linear and convolution layers whose weights are all stored in fp8 stay so, and are cast to
+    `dtype` layer by layer while they compute; every other weight is cast here.
+
+    Args:
+        factory: makes the network; called where tensors have no memory.
+        tensors: weights under the names that the network has for them.
+        name: what messages call the checkpoint.
+        dtype: precision to compute in.
+        device: where to.
+        origin: what the file calls a tensor, for messages; where it differs.
+
+    Raises:
+        ModelError: tensors are missing, unexpected, of the wrong shape or kind, not finite, or too
+            large for `dtype`.
+    """
+    with torch.device("meta"):
+        network = factory()
+    network.eval().requires_grad_(False)
+    expected: Mapping[str, Tensor] = network.state_dict()
+    called = origin or {}
+    _check_names(expected, tensors, name, called)
+    _check_shapes(expected, tensors, name, called)
+    kept = _kept_in_fp8(network, tensors)
+    placed: dict[str, Tensor] = {}
+    for each, tensor in tensors.items():
+        wanted = dtype if expected[each].is_floating_point() else expected[each].dtype
+        title = f"{called.get(each, each)} of {name}"
+        placed[each] = _placed(tensor, tensor.dtype if each in kept else wanted, device, title)
+    network.load_state_dict(placed, assign=True)
+    _cast_while_computing(network, kept, dtype)
+    return network
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names in words, and how many more there are."""
+    ordered = sorted(names)
+    shown = ", ".join(ordered[:SHOWN])
+    return f"{shown} and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else shown
+
+
+def check_same_names(expected: Iterable[str], found: Iterable[str], name: str) -> None:
+    """Whether a checkpoint has exactly the tensors that its network needs.
+
+    Raises:
+        ModelError: some are missing or unexpected.
+    """
+    missing, unexpected = set(expected) - set(found), set(found) - set(expected)
+    if missing:
+        raise ModelError(
+            f"{name} lacks {len(missing)} of the tensors that its network needs: {listed(missing)}."
+            f" The file is incomplete, or of another kind than its other tensors say"
+        )
+    if unexpected:
+        raise ModelError(
+            f"{name} has {len(unexpected)} tensors that its network has no place for:"
+            f" {listed(unexpected)}. It is a variant that tileup does not support"
+        )
+
+
+def _check_names(
+    expected: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    name: str,
+    called: Mapping[str, str],
+) -> None:
+    check_same_names(
+        [called.get(each, each) for each in expected],
+        [called.get(each, each) for each in tensors],
+        name,
+    )
+    if expected.keys() != tensors.keys():
+        raise ValueError(f"two tensors of {name} have one name in its file")
+
+
+def _check_shapes(
+    expected: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    name: str,
+    called: Mapping[str, str],
+) -> None:
+    for each, tensor in tensors.items():
+        wanted = expected[each]
+        if tensor.shape != wanted.shape:
+            raise ModelError(
+                f"{name} does not fit together: {called.get(each, each)} has shape"
+                f" {tuple(tensor.shape)} where {tuple(wanted.shape)} is needed"
+            )
+        if wanted.is_floating_point() and not tensor.is_floating_point():
+            raise ModelError(
+                f"{name} stores {called.get(each, each)} as {_plain(tensor.dtype)}: quantised"
+                f" checkpoints are not supported; use one in fp16, bf16 or fp8"
+            )
+
+
+def _placed(tensor: Tensor, dtype: torch.dtype, device: str, title: str) -> Tensor:
+    """A tensor in its precision and place, after a look at its values."""
+    if tensor.is_floating_point():
+        ends = _extremes(tensor)
+        if not ends.isfinite().all():
+            raise ModelError(f"{title} has values that are not finite: the file is damaged")
+        if not ends.to(dtype).float().isfinite().all():
+            raise ModelError(
+                f"{title} has values that are too large for {_plain(dtype)}; use another --dtype"
+            )
+    return tensor.to(device=device, dtype=dtype)
+
+
+def _extremes(tensor: Tensor) -> Tensor:
+    """Lowest and highest value, NaN where there is one; needs no memory of the tensor's size."""
+    if tensor.numel() == 0:
+        return torch.zeros(2)
+    # Torch compares no fp8; all its values are values of float16.
+    return torch.stack(torch.aminmax(tensor.half() if tensor.dtype in FP8 else tensor))
+
+
+def _kept_in_fp8(network: nn.Module, tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """Names of the weights in layers that are stored in one kind of fp8 throughout."""
+    kept: set[str] = set()
+    for prefix, layer in network.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            names = [f"{prefix}.{each}" for each, _ in layer.named_parameters(recurse=False)]
+            dtypes = {tensors[each].dtype for each in names}
+            if len(dtypes) == 1 and dtypes <= FP8:
+                kept.update(names)
+    return frozenset(kept)
+
+
+def _cast_while_computing(network: nn.Module, kept: frozenset[str], dtype: torch.dtype) -> None:
+    """diffusers' layerwise casting, for the layers kept in fp8; casting back loses nothing."""
+    if not kept:
+        return
+    from diffusers.hooks.layerwise_casting import apply_layerwise_casting_hook
+
+    for prefix, layer in network.named_modules():
+        if f"{prefix}.weight" in kept:
+            storage = layer.get_parameter("weight").dtype
+            apply_layerwise_casting_hook(layer, storage, dtype, non_blocking=False)
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
