@@ -106,6 +106,8 @@ class Encoded:
     """Features of the tokens, shape (rows, length, features)."""
     pooled: Tensor | None = None
     """Features of the whole text, shape (rows, features), for families that take them."""
+    negative: tuple[bool, ...] = ()
+    """For each row, whether it says what is not wanted; empty: none does."""
 
 
 @dataclass(frozen=True, slots=True)
