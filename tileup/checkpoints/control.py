@@ -1,0 +1,322 @@
+"""ControlNets of SD 1, SD 2 and SDXL: what they add to a UNet that is shown the enlarged picture.
+
+A ControlNet is a copy of the UNet's first half that also sees a picture, the hint, and adds
+residuals to the UNet's skip connections (Zhang et al. 2023, arXiv 2302.05543). Those called tile
+are trained to keep what the picture shows, so the hint is the enlarged picture itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tileup.checkpoints.filling import fill
+from tileup.checkpoints.residency import bring_when_used
+from tileup.contracts import Box, Scene
+from tileup.errors import ModelError
+from tileup.torchvision_shield import shield_torchvision
+
+STRIDE = 8
+"""Pixels of the hint per latent cell."""
+PREFIX = "control_model."
+SIZE_FEATURES = 256
+"""Features of each number of SDXL's micro-conditioning."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlNet:
+    """A ControlNet that satisfies the UNet's `Control`."""
+
+    module: nn.Module
+    """diffusers' ControlNetModel."""
+    scale: float
+    """Factor of its residuals."""
+    device: str
+    dtype: torch.dtype
+    """What it computes in."""
+    offloaded: bool = False
+    """Whether each layer's weights go to the device only while it runs."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        time: Tensor,
+        tokens: Tensor,
+        added: Mapping[str, Tensor] | None,
+        windows: Sequence[Box],
+        scene: Scene,
+        sigma: Tensor,
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Residuals of a batch of windows; those of rows below `scene.control_until` are 0.
+
+        Each row's hint is its own window's part of the picture, never resized. Rows that need no
+        residuals are not computed.
+
+        Args:
+            x: what the UNet sees, shape (B, C, h, w).
+            time: training step of each row, shape (B,).
+            tokens: features of the prompt, shape (B, length, features).
+            added: SDXL's `text_embeds` and `time_ids`, B rows each.
+            windows: where each row lies on the padded canvas, in cells.
+            scene: the picture.
+            sigma: noise level of each row, shape (B,).
+
+        Returns:
+            What is added to each skip connection, finest first, and to the middle block's output:
+            in the precision and on the device of `x`.
+        """
+        rows = [row for row, level in enumerate(sigma.tolist()) if level >= scene.control_until]
+        if not rows:
+            raise ValueError("no row is at a noise level at which the ControlNet acts")
+        hint = torch.cat([scene.pixels[..., *windows[row].scaled(STRIDE).index] for row in rows])
+        with torch.no_grad():
+            sides, middle = self.module(
+                self._placed(x[rows]),
+                time[rows].to(self.device),
+                encoder_hidden_states=self._placed(tokens[rows]),
+                controlnet_cond=self._placed(hint).contiguous(memory_format=torch.channels_last),
+                conditioning_scale=self.scale,
+                added_cond_kwargs=added
+                and {name: self._placed(each[rows]) for name, each in added.items()},
+                return_dict=False,
+            )
+        return tuple(_spread(each.to(x), rows, len(x)) for each in sides), _spread(
+            middle.to(x), rows, len(x)
+        )
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype)
+
+    def load(self) -> None:
+        """Bring the weights to the device."""
+        if not self.offloaded:
+            self.module.to(self.device)
+
+    def unload(self) -> None:
+        """Take the weights to main memory, which frees the device's."""
+        if not self.offloaded:
+            self.module.to("cpu")
+
+
+def _spread(residual: Tensor, rows: list[int], count: int) -> Tensor:
+    """These rows among `count`, the others 0."""
+    if len(rows) == count:
+        return residual
+    whole = residual.new_zeros((count, *residual.shape[1:]))
+    whole[rows] = residual
+    return whole
+
+
+def load_control(
+    tensors: Mapping[str, Tensor],
+    *,
+    name: str,
+    scale: float,
+    dtype: torch.dtype,
+    device: str,
+    offload: bool = False,
+) -> ControlNet:
+    """A ControlNet from a file's tensors; its sizes are read from their shapes.
+
+    Args:
+        tensors: in the original layout (`control_model.input_hint_block.0.weight`, with the prefix
+            or without) or in diffusers' (`controlnet_cond_embedding.conv_in.weight`).
+        name: the file, for messages.
+        scale: factor of its residuals.
+        dtype: what it computes in.
+        device: where it runs.
+        offload: keep the weights in main memory, as in `load_unet`.
+
+    Raises:
+        ModelError: it is another kind of control or none at all; tensors are missing, left over, of
+            a wrong shape, or not finite.
+    """
+    _refuse_other_kinds(tensors, name)
+    inside = [key for key in tensors if key.startswith(PREFIX)] or list(tensors)
+    own = {key.removeprefix(PREFIX): tensors[key] for key in inside}
+    try:
+        names = _diffusers_names(own)
+        config = _config({new: tuple(own[old].shape) for new, old in names.items()})
+    except (KeyError, IndexError) as error:
+        raise ModelError(f"{name} is not a complete ControlNet: it lacks {error}") from error
+    if config["in_channels"] != 4 or config["conditioning_channels"] != 3:
+        raise ModelError(
+            f"{name} is a ControlNet for a network with {config['in_channels']} input channels and"
+            f" a hint with {config['conditioning_channels']}; tileup needs 4 and 3, such as tile"
+        )
+    try:
+        module = _on_meta(config)
+        fill(module, own, names, dtype=dtype, device="cpu" if offload else device)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from error
+    bring_when_used(module, device=device, dtype=dtype, only_float8=not offload)
+    return ControlNet(module, scale, device, dtype, offload)
+
+
+_OTHER_KINDS = {
+    "a Control-LoRA": r"lora_controlnet$",
+    "a ControlLLLite": r"lllite",
+    "a union (ProMax) ControlNet, which is several in one": (
+        r"^(task_embedding|control_add_embedding\.|transformer_layes\.|spatial_ch_projs\.)"
+    ),
+    "a ControlNet stored as the difference to a base model": r"^difference$",
+    "a T2I-Adapter": r"^(adapter\.)?body\.\d",
+    "an IP-Adapter": r"^(image_proj|ip_adapter)\.",
+    "a ControlNet of FLUX or SD 3": r"^(controlnet_x_embedder|controlnet_blocks|pos_embed_input)\.",
+    "a LoRA": r"\.lora_(down|up|A|B)\.|^lora_",
+}
+"""What a tensor's name gives away."""
+
+
+def _refuse_other_kinds(tensors: Mapping[str, Tensor], name: str) -> None:
+    wanted = "give a ControlNet (tile) of SD 1.x, SD 2.x or SDXL"
+    for kind, pattern in _OTHER_KINDS.items():
+        if any(re.search(pattern, key) for key in tensors):
+            raise ModelError(f"{name} is {kind}, which tileup cannot use; {wanted}")
+    hints = ("input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight")
+    if not any(key.removeprefix(PREFIX) in hints for key in tensors):
+        first = min(tensors, default="-")
+        raise ModelError(
+            f"{name} is not a ControlNet: among its {len(tensors)} tensors, the first named"
+            f" {first!r}, none reads a hint; {wanted}"
+        )
+
+
+def _diffusers_names(names: Iterable[str]) -> dict[str, str]:
+    """The file's name of each tensor, by diffusers' name for it."""
+    found = list(names)
+    if "conv_in.weight" in found:
+        return {name: name for name in found}
+    shield_torchvision()
+    from diffusers.loaders.single_file_utils import (
+        DIFFUSERS_TO_LDM_MAPPING,
+        convert_controlnet_checkpoint,
+    )
+
+    downs = [
+        int(match[1])
+        for name in found
+        if (match := re.fullmatch(r"input_blocks\.(\d+)\.0\.op\.weight", name))
+    ]
+    # The conversion only renames, so names serve as their own values.
+    itself = {name: name for name in found}
+    config = {"layers_per_block": min(downs, default=3) - 1}
+    converted = cast("dict[str, str | None]", convert_controlnet_checkpoint(itself, config))
+    sizes = cast(
+        dict[str, dict[str, dict[str, str]]],
+        DIFFUSERS_TO_LDM_MAPPING,
+    )["controlnet"]["addition_embed_type"]
+    converted |= {new: old for new, old in sizes.items() if old in itself}
+    return {new: old for new, old in converted.items() if old is not None}
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def _config(shapes: Shapes) -> dict[str, Any]:
+    """The settings of diffusers' ControlNetModel under which it has tensors of these shapes."""
+    levels = _count(shapes, "down_blocks")
+    widths = [shapes[f"down_blocks.{level}.resnets.0.conv1.weight"][0] for level in range(levels)]
+    depths = [_depth(shapes, f"down_blocks.{level}") for level in range(levels)]
+    middle = _depth(shapes, "mid_block")
+    attention = next((name for name in shapes if name.endswith("attn2.to_k.weight")), None)
+    linear = any(len(shapes[name]) == 2 for name in shapes if name.endswith("proj_in.weight"))
+    hints = _count(shapes, "controlnet_cond_embedding.blocks")
+    hint = "controlnet_cond_embedding"
+    config: dict[str, Any] = {
+        "in_channels": shapes["conv_in.weight"][1],
+        "conditioning_channels": shapes[f"{hint}.conv_in.weight"][1],
+        "conditioning_embedding_out_channels": (
+            shapes[f"{hint}.conv_in.weight"][0],
+            *(shapes[f"{hint}.blocks.{index}.weight"][0] for index in range(1, hints, 2)),
+        ),
+        "block_out_channels": tuple(widths),
+        "layers_per_block": _count(shapes, "down_blocks.0.resnets"),
+        "down_block_types": tuple(
+            "CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths
+        ),
+        "mid_block_type": "UNetMidBlock2DCrossAttn" if middle else "UNetMidBlock2D",
+        # The middle block takes the last level's entry, which may have no attention itself.
+        "transformer_layers_per_block": (*(max(1, each) for each in depths[:-1]), max(1, middle)),
+        # SD 1 has 8 heads everywhere, later ones heads of 64 channels. diffusers means the number.
+        "attention_head_dim": tuple(max(1, width // 64) if linear else 8 for width in widths),
+        "use_linear_projection": linear,
+        "cross_attention_dim": shapes[attention][1] if attention else 1,
+    }
+    if "add_embedding.linear_1.weight" in shapes:
+        config |= {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": SIZE_FEATURES,
+            "projection_class_embeddings_input_dim": shapes["add_embedding.linear_1.weight"][1],
+        }
+    return config
+
+
+def _count(shapes: Shapes, group: str) -> int:
+    """How many numbered members a group has."""
+    start = f"{group}."
+    return len({name[len(start) :].split(".")[0] for name in shapes if name.startswith(start)})
+
+
+def _depth(shapes: Shapes, block: str) -> int:
+    """Transformer blocks after each residual block; 0 where there is no attention."""
+    return _count(shapes, f"{block}.attentions.0.transformer_blocks")
+
+
+def _on_meta(config: Mapping[str, Any]) -> nn.Module:
+    shield_torchvision()
+    from diffusers import ControlNetModel
+
+    make = cast(Callable[..., nn.Module], ControlNetModel)
+    try:
+        with torch.device("meta"):
+            return make(**config)
+    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise ModelError(f"the sizes of its tensors make no ControlNet: {error}") from error
+
+
+def require_same_family(control: ControlNet, unet: nn.Module, name: str) -> None:
+    """Refuse a ControlNet that was made for other models than this one.
+
+    Args:
+        control: the ControlNet.
+        unet: diffusers' UNet2DConditionModel.
+        name: the ControlNet's file, for messages.
+
+    Raises:
+        ModelError: it takes another text, or its levels have other widths.
+    """
+    theirs, ours = _family(control.module), _family(unet)
+    sizes = ("block_out_channels", "layers_per_block")
+    if theirs != ours:
+        raise ModelError(
+            f"{name} is a ControlNet for {theirs} and the model is {ours}: take one made for {ours}"
+        )
+    if any(_setting(control.module, each) != _setting(unet, each) for each in sizes):
+        raise ModelError(
+            f"{name} does not fit the model: its levels have"
+            f" {_setting(control.module, sizes[0])} channels, those of the model"
+            f" {_setting(unet, sizes[0])}"
+        )
+
+
+_FAMILIES = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL refiner", 2048: "SDXL"}
+"""Families by the features of their text."""
+
+
+def _family(module: nn.Module) -> str:
+    """Of a UNet or a ControlNet, in words."""
+    features = cast(int, _setting(module, "cross_attention_dim"))
+    pooled = _setting(module, "projection_class_embeddings_input_dim")
+    if features == 1:  # The smallest ControlNets of SDXL have no attention.
+        return "SDXL" if pooled == 2816 else "a model without text"
+    return _FAMILIES.get(features, f"a model whose text has {features} features")
+
+
+def _setting(module: nn.Module, name: str) -> object:
+    return cast(Mapping[str, object], module.config)[name]
