@@ -87,6 +87,9 @@ class DoubleModel:
         self.counting = Counting(self.inner)
         return self.counting
 
+    def take_notes(self) -> tuple[str, ...]:
+        return ()
+
 
 def scene_of(source: Tensor, stride: int = 2) -> Scene:
     """A scene of these latents, its picture left grey."""

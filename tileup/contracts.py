@@ -213,6 +213,10 @@ class Model(Protocol):
         """The network, conditioned on one picture."""
         ...
 
+    def take_notes(self) -> tuple[str, ...]:
+        """What had to be done in another way than was asked for, since this was last called."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tileup.contracts import Box, Model, OnStep, Scene, Step
+from tileup.contracts import Box, Model, OnStep, Scene, Step, Wish
 from tileup.denoise.job import Job, Ramp
 from tileup.denoise.modes import run
 from tileup.denoise.strength import finished_share
 from tileup.errors import TileupError
 from tileup.images.picture import Picture
 from tileup.images.writing import to_image
+from tileup.plan.control import control_until
 from tileup.plan.cost import Cost
 from tileup.plan.phases import Phase, reflected
 from tileup.plan.planning import Planned
@@ -91,13 +92,24 @@ def draw(ready: Ready, model: Model, settings: Settings, on_step: OnStep | None 
         canvas = padded(enlarged.pixels, planned, model.spec.stride).to(model.device)
         source = model.codec.encode(canvas)
     with clock("sample"):
-        scene = Scene(source, canvas, (height, width))
+        scene = scene_of(source, canvas, planned, settings)
         latents = sample_canvas(planned, scene, model, settings, on_step)
     with clock("decode"):
         decoded = model.codec.decode(latents)[0, :, :height, :width]
         drawn = np.ascontiguousarray(decoded.movedim(0, -1).float().cpu().numpy())
         pixels = put_back(drawn, enlarged.pixels, planned)
-    return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds)
+    return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds, model.take_notes())
+
+
+def scene_of(source: Tensor, canvas: Tensor, planned: Planned, settings: Settings) -> Scene:
+    """What the model is shown: the picture, and what it shall look like."""
+    return Scene(
+        source,
+        canvas,
+        (planned.plan.height, planned.plan.width),
+        Wish(settings.prompt, settings.negative, settings.cfg, settings.guidance),
+        control_until(planned.itinerary.sigmas, settings.control_end),
+    )
 
 
 def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor:
