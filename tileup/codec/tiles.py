@@ -160,18 +160,17 @@ class TiledNetwork:
         return result
 
     def attended(self, attention: Attention, x: Tensor) -> Tensor:
-        """Attention over all cells of the map, the queries in portions; overwrites `x`."""
-        act = self.normed(attention.group_norm, x)
+        """Attention over all cells of the map; overwrites `x`."""
+        return self.attend(attention, x, self.normed(attention.group_norm, x))
+
+    def attend(self, attention: Attention, x: Tensor, act: Act) -> Tensor:
+        """Attention over all cells of `x` after `act`, the queries in portions; overwrites `x`."""
         tokens = act(x.to(self.device)).flatten(2).mT
-        heads = attention.heads
-        k, v = (
-            layer(tokens).unflatten(-1, (heads, -1)).transpose(1, 2)
-            for layer in (attention.to_k, attention.to_v)
-        )
-        flat = x.reshape(*x.shape[:2], -1)
+        k, v = (_by_head(attention, layer(tokens)) for layer in (attention.to_k, attention.to_v))
+        flat = x.flatten(2)
         for portion in torch.arange(tokens.shape[1]).split(max(1, SCORES // tokens.shape[1])):
             span = slice(int(portion[0]), int(portion[-1]) + 1)
-            q = attention.to_q(tokens[:, span]).unflatten(-1, (heads, -1)).transpose(1, 2)
+            q = _by_head(attention, attention.to_q(tokens[:, span]))
             seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
             flat[..., span] += attention.to_out[0](seen).mT.to(self.maps)
         return flat.view_as(x)
@@ -228,7 +227,9 @@ class TiledNetwork:
         moments: list[Tensor] = []
         for box in self.grid.boxes(height, width):
             tile = x[..., *box.index].to(self.device).float().unflatten(1, (groups, -1))
-            moments.append(torch.stack(torch.var_mean(tile, dim=(2, 3, 4), correction=0)))
+            mean = tile.mean(dim=(2, 3, 4), keepdim=True)
+            variance = (tile - mean).square_().mean(dim=(2, 3, 4))
+            moments.append(torch.stack([variance, mean.flatten(1)]))
             shares.append(box.area / (height * width))
         # On the CPU: not every device has float64.
         variances, means = torch.stack(moments, dim=1).cpu().double()
@@ -236,6 +237,11 @@ class TiledNetwork:
         mean = (share * means).sum(dim=0)
         variance = (share * (variances + (means - mean) ** 2)).sum(dim=0)
         return mean.float().to(self.device), variance.float().to(self.device)
+
+
+def _by_head(attention: Attention, features: Tensor) -> Tensor:
+    """(B, tokens, heads * d) as (B, heads, tokens, d)."""
+    return features.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
 
 
 def convolved_box(conv: Conv2d, source: Input, box: Box) -> Tensor:
