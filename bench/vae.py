@@ -1,6 +1,6 @@
 """What decoding in tiles costs, against decoding whole, and against diffusers' own tiling.
 
-    python -m bench.vae [--height 1024] [--width 1536] [--tiles 256 512] [--document docs/checkpoints.md]
+    python -m bench.vae [--height 1024] [--width 1536] [--tiles 256 512]
 
 A full-width AutoencoderKL with random weights decodes latents that vary over the canvas as those of
 a picture do. Errors are mean absolute differences from the untiled result, whose standard
