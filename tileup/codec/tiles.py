@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,15 +32,11 @@ from torch.nn import functional as F  # noqa: N812  As everywhere where torch is
 
 from tileup.contracts import Box
 
-if TYPE_CHECKING:
-    from diffusers.models.attention_processor import Attention
-    from diffusers.models.autoencoders.vae import Decoder, Encoder
-    from diffusers.models.resnet import ResnetBlock2D
-    from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
-
 SCORES = 2**26
 """Most scores that attention works out at once: queries times keys."""
 
+Part = Any
+"""A module of diffusers; docstrings name its class, which types its children as bare modules."""
 Act = Callable[[Tensor], Tensor]
 """A function of each cell alone."""
 
@@ -93,8 +89,8 @@ class TiledNetwork:
         self.device = device
         self.maps = maps or device
 
-    def encode(self, encoder: Encoder, pixels: Tensor) -> Tensor:
-        """What `encoder(pixels)` returns, on the device of the maps; `pixels` are left alone."""
+    def encode(self, encoder: Part, pixels: Tensor) -> Tensor:
+        """What an Encoder gives, on the device of the maps; `pixels` are left alone."""
         x = self.convolved(encoder.conv_in, self.plain(pixels))
         for block in encoder.down_blocks:
             for resnet in block.resnets:
@@ -104,8 +100,8 @@ class TiledNetwork:
         x = self.middle(encoder.mid_block, x)
         return self.left(encoder, x)
 
-    def decode(self, decoder: Decoder, latents: Tensor) -> Tensor:
-        """What `decoder(latents)` returns, on the device of the maps; `latents` are left alone."""
+    def decode(self, decoder: Part, latents: Tensor) -> Tensor:
+        """What a Decoder gives, on the device of the maps; `latents` are left alone."""
         x = self.convolved(decoder.conv_in, self.plain(latents))
         x = self.middle(decoder.mid_block, x)
         for block in decoder.up_blocks:
@@ -115,8 +111,8 @@ class TiledNetwork:
                 x = self.convolved(upsampler.conv, self.doubled(x))
         return self.left(decoder, x)
 
-    def middle(self, block: UNetMidBlock2D, x: Tensor) -> Tensor:
-        """The middle block; overwrites `x`."""
+    def middle(self, block: Part, x: Tensor) -> Tensor:
+        """A UNetMidBlock2D; overwrites `x`."""
         x = self.residual(block.resnets[0], x)
         for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
             if attention is not None:
@@ -124,13 +120,13 @@ class TiledNetwork:
             x = self.residual(resnet, x)
         return x
 
-    def left(self, network: Encoder | Decoder, x: Tensor) -> Tensor:
-        """The last layers."""
+    def left(self, network: Part, x: Tensor) -> Tensor:
+        """The last layers of an Encoder or Decoder."""
         act = self.normed_silu(network.conv_norm_out, x)
         return self.convolved(network.conv_out, self.plain(x, act))
 
-    def residual(self, block: ResnetBlock2D, x: Tensor) -> Tensor:
-        """A residual block; overwrites `x`, and returns a part of it where channels get fewer."""
+    def residual(self, block: Part, x: Tensor) -> Tensor:
+        """A ResnetBlock2D; overwrites `x`, and returns a part of it where channels get fewer."""
         between = self.convolved(block.conv1, self.plain(x, self.normed_silu(block.norm1, x)))
         inner = self.plain(between, self.normed_silu(block.norm2, between))
         channels = block.conv2.out_channels
@@ -159,19 +155,18 @@ class TiledNetwork:
         assert result is not None
         return result
 
-    def attended(self, attention: Attention, x: Tensor) -> Tensor:
-        """Attention over all cells of the map, the queries in portions; overwrites `x`."""
-        act = self.normed(attention.group_norm, x)
+    def attended(self, attention: Part, x: Tensor) -> Tensor:
+        """An Attention over all cells of the map; overwrites `x`."""
+        return self.attend(attention, x, self.normed(attention.group_norm, x))
+
+    def attend(self, attention: Part, x: Tensor, act: Act) -> Tensor:
+        """Attention over all cells of `x` after `act`, the queries in portions; overwrites `x`."""
         tokens = act(x.to(self.device)).flatten(2).mT
-        heads = attention.heads
-        k, v = (
-            layer(tokens).unflatten(-1, (heads, -1)).transpose(1, 2)
-            for layer in (attention.to_k, attention.to_v)
-        )
-        flat = x.reshape(*x.shape[:2], -1)
+        k, v = (_by_head(attention, layer(tokens)) for layer in (attention.to_k, attention.to_v))
+        flat = x.flatten(2)
         for portion in torch.arange(tokens.shape[1]).split(max(1, SCORES // tokens.shape[1])):
             span = slice(int(portion[0]), int(portion[-1]) + 1)
-            q = attention.to_q(tokens[:, span]).unflatten(-1, (heads, -1)).transpose(1, 2)
+            q = _by_head(attention, attention.to_q(tokens[:, span]))
             seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
             flat[..., span] += attention.to_out[0](seen).mT.to(self.maps)
         return flat.view_as(x)
@@ -183,7 +178,7 @@ class TiledNetwork:
             tile = x[..., *box.index].to(self.device)
             return tile if act is None else act(tile)
 
-        return Input(*x.shape[2:], read)
+        return Input(x.shape[2], x.shape[3], read)
 
     def doubled(self, x: Tensor) -> Input:
         """A map with every cell repeated in a square of 2 x 2."""
@@ -200,8 +195,7 @@ class TiledNetwork:
 
     def normed_silu(self, norm: GroupNorm, x: Tensor) -> Act:
         """SiLU after a GroupNorm with the statistics of the whole map `x`."""
-        normed = self.normed(norm, x, then=lambda tile: F.silu(tile, inplace=True))
-        return normed
+        return self.normed(norm, x, then=lambda tile: F.silu(tile, inplace=True))
 
     def normed(self, norm: GroupNorm, x: Tensor, then: Act | None = None) -> Act:
         """A GroupNorm with the statistics of the whole map `x`, worked out in float32."""
@@ -228,7 +222,9 @@ class TiledNetwork:
         moments: list[Tensor] = []
         for box in self.grid.boxes(height, width):
             tile = x[..., *box.index].to(self.device).float().unflatten(1, (groups, -1))
-            moments.append(torch.stack(torch.var_mean(tile, dim=(2, 3, 4), correction=0)))
+            mean = tile.mean(dim=(2, 3, 4), keepdim=True)
+            variance = (tile - mean).square_().mean(dim=(2, 3, 4))
+            moments.append(torch.stack([variance, mean.flatten(1)]))
             shares.append(box.area / (height * width))
         # On the CPU: not every device has float64.
         variances, means = torch.stack(moments, dim=1).cpu().double()
@@ -236,6 +232,11 @@ class TiledNetwork:
         mean = (share * means).sum(dim=0)
         variance = (share * (variances + (means - mean) ** 2)).sum(dim=0)
         return mean.float().to(self.device), variance.float().to(self.device)
+
+
+def _by_head(attention: Part, features: Tensor) -> Tensor:
+    """(B, tokens, heads * d) as (B, heads, tokens, d)."""
+    return features.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
 
 
 def convolved_box(conv: Conv2d, source: Input, box: Box) -> Tensor:

@@ -26,8 +26,8 @@ WIDER = {
     torch.float32: (),
 }
 """What is tried where a precision gives values that are not finite."""
-TILE = 512
-"""Side of a tile where none is asked for, pixels: small beside the maps, large for a GPU."""
+TILE = 256
+"""Side of a tile where none is asked for, pixels: small beside the maps, enough for a GPU."""
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tileup.errors import ModelError
 
@@ -36,7 +37,7 @@ class VaeLayout:
         """Pixels per latent cell."""
         return 2 ** (len(self.widths) - 1)
 
-    def config(self) -> dict[str, object]:
+    def config(self) -> dict[str, Any]:
         """Arguments of diffusers' AutoencoderKL."""
         levels = len(self.widths)
         return {

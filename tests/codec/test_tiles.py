@@ -1,0 +1,186 @@
+"""Layers in tiles against the same layers whole: equal to rounding, at any size and any cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.checkpoints.layouts.vae import vae_state_dict
+from tests.codec.memory import PeakMemory
+from tileup.codec.tiles import SCORES, Grid, TiledNetwork
+from tileup.codec.vae_layout import vae_layout
+from tileup.codec.vae_network import build_vae, diffusers_tensors
+
+CPU = torch.device("cpu")
+SIZES = [(1, 1), (1, 9), (9, 1), (7, 33), (13, 12)]
+GRIDS = [Grid(1, 1), Grid(2, 3), Grid(20, 20)]
+"""The last has tiles of one latent cell and of few pixels."""
+
+
+def vae(width: int = 32, attention: bool = True, channels: int = 4) -> nn.Module:
+    tensors = vae_state_dict(width, latent_channels=channels, attention=attention)
+    layout = vae_layout({name: tuple(each.shape) for name, each in tensors.items()})
+    return build_vae(diffusers_tensors(tensors, layout), layout, torch.float32, "cpu")
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return vae()
+
+
+def uneven(*shape: int) -> Tensor:
+    """Noise whose mean and strength differ over the canvas, so that statistics of tiles differ."""
+    ramp = torch.linspace(-1.5, 1.5, shape[-1]) + torch.linspace(-1, 1, shape[-2])[:, None]
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return ramp + noise * (1 + ramp.abs())
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 700), (513, 41), (5, 3), (90, 101)])
+@pytest.mark.parametrize("tile", [1, 2, 30, 100, 512, 2000])
+def test_boxes_partition_every_map(height: int, width: int, tile: int) -> None:
+    grid = Grid.over(height, width, tile)
+    for shrink in (1, 2, 8):
+        size = -(-height // shrink), -(-width // shrink)
+        seen = torch.zeros(size, dtype=torch.int32)
+        for box in grid.boxes(*size):
+            seen[box.index] += 1
+            assert max(box.height, box.width) <= tile
+        assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("height", [512, 513, 1000, 1024, 1025])
+def test_tiles_are_of_nearly_equal_sizes(height: int) -> None:
+    """One row over a tile makes two halves, not a tile and a sliver."""
+    heights = [box.height for box in Grid.over(height, 1, 512).boxes(height, 1)]
+    assert len(heights) == -(-height // 512)
+    assert max(heights) - min(heights) <= 1
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_decoding_in_tiles_is_decoding_whole(
+    network: nn.Module, size: tuple[int, int], grid: Grid
+) -> None:
+    z = uneven(1, 4, *size)
+    whole = network.decoder(z)
+    tiled = TiledNetwork(grid, CPU).decode(network.decoder, z)
+    assert tiled.shape == (1, 3, 8 * size[0], 8 * size[1])
+    torch.testing.assert_close(tiled, whole, atol=2e-5, rtol=2e-5)
+    assert whole.std() > 0.1
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_encoding_in_tiles_is_encoding_whole(
+    network: nn.Module, size: tuple[int, int], grid: Grid
+) -> None:
+    pixels = uneven(1, 3, 8 * size[0], 8 * size[1])
+    whole = network.encoder(pixels)
+    tiled = TiledNetwork(grid, CPU).encode(network.encoder, pixels)
+    torch.testing.assert_close(tiled, whole, atol=2e-5, rtol=2e-5)
+    assert whole.std() > 0.1
+
+
+@pytest.mark.parametrize("grid", [Grid(2, 1), Grid(3, 4)])
+def test_a_decoder_of_convolutions_alone(grid: Grid) -> None:
+    decoder = vae(attention=False, channels=16).decoder
+    assert not any(isinstance(each, nn.Linear) for each in decoder.modules())
+    z = uneven(1, 16, 11, 13)
+    tiled = TiledNetwork(grid, CPU).decode(decoder, z)
+    torch.testing.assert_close(tiled, decoder(z), atol=2e-5, rtol=2e-5)
+
+
+def test_what_is_given_is_left_alone(network: nn.Module) -> None:
+    z, pixels = uneven(1, 4, 6, 5), uneven(1, 3, 48, 40)
+    given = z.clone(), pixels.clone()
+    tiled = TiledNetwork(Grid(2, 2), CPU)
+    results = [
+        (tiled.decode(network.decoder, z), tiled.encode(network.encoder, pixels)) for _ in range(2)
+    ]
+    assert torch.equal(z, given[0])
+    assert torch.equal(pixels, given[1])
+    for first, second in pairwise(results):
+        assert all(torch.equal(*each) for each in zip(first, second, strict=True))
+
+
+def test_each_picture_of_a_batch_has_its_own_statistics(network: nn.Module) -> None:
+    z = torch.cat([uneven(1, 4, 6, 5), 3 + uneven(1, 4, 6, 5)])
+    tiled = TiledNetwork(Grid(2, 2), CPU)
+    alone = torch.cat([tiled.decode(network.decoder, each[None]) for each in z])
+    torch.testing.assert_close(tiled.decode(network.decoder, z), alone, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+def test_statistics_are_those_of_the_whole_map(scale: float, mean: float) -> None:
+    """In tiles whose means differ much: pooling variances alone would miss that."""
+    x = scale * (uneven(2, 64, 37, 29) + mean)
+    found = TiledNetwork(Grid(4, 3), CPU).statistics(32, x)
+    groups = x.double().view(2, 32, -1)
+    torch.testing.assert_close(found[0].double(), groups.mean(2), rtol=1e-5, atol=1e-6 * scale)
+    torch.testing.assert_close(found[1].double(), groups.var(2, correction=0), rtol=1e-5, atol=0)
+
+
+def test_a_mirrored_picture_gives_the_mirrored_result() -> None:
+    """Of a network whose kernels are symmetric: the tiles then lie elsewhere, and do not show."""
+    network = vae()
+    for each in network.modules():
+        if isinstance(each, nn.Conv2d):
+            each.weight = nn.Parameter((each.weight + each.weight.flip(3)) / 2, False)
+    z = uneven(1, 4, 5, 11)
+    tiled = TiledNetwork(Grid(1, 3), CPU)
+    mirrored = tiled.decode(network.decoder, z.flip(3)).flip(3)
+    torch.testing.assert_close(mirrored, tiled.decode(network.decoder, z), atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("portion", [1, 50, SCORES])
+def test_attention_in_portions(
+    network: nn.Module, portion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tileup.codec.tiles.SCORES", portion)
+    attention = network.decoder.mid_block.attentions[0]
+    x = uneven(1, 128, 5, 7)
+    tiled = TiledNetwork(Grid(2, 2), CPU).attended(attention, x.clone())
+    torch.testing.assert_close(tiled, attention(x), atol=2e-5, rtol=2e-5)
+    assert (tiled - x).std() > 0.01
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(2, 2), (6, 5), (9, 14)])
+def test_any_convolution(padding: int, stride: int, size: tuple[int, int]) -> None:
+    conv = nn.Conv2d(3, 4, 3, stride, padding).requires_grad_(False)
+    x = torch.randn(1, 3, *size)
+    tiled = TiledNetwork(Grid(2, 2), CPU)
+    height, width = size[0] // stride, size[1] // stride
+    behind = 3 + stride * max(size)
+    padded = functional.pad(x, (0, behind, 0, behind))
+    expected = conv(padded)[..., :height, :width]
+    torch.testing.assert_close(tiled.convolved(conv, tiled.plain(x)), expected)
+
+
+def peak(run: Callable[[], object]) -> int:
+    with torch.no_grad(), PeakMemory() as memory:
+        run()
+    return memory.peak
+
+
+def test_tiles_need_less_memory_than_the_whole() -> None:
+    """Two maps of the widest level (64 + 32 channels), and tiles; untiled needs all at once."""
+    network = vae()
+    z, pixels = torch.randn(1, 4, 32, 32), torch.randn(1, 3, 256, 256)
+    tiled = TiledNetwork(Grid(8, 8), CPU)
+    cells = 4 * 256 * 256
+    whole = peak(lambda: network.decoder(z))
+    own = peak(lambda: tiled.decode(network.decoder, z))
+    assert 96 * cells < own < 120 * cells
+    assert own < 0.55 * whole
+    whole = peak(lambda: network.encoder(pixels))
+    own = peak(lambda: tiled.encode(network.encoder, pixels))
+    assert 64 * cells < own < 80 * cells
+    assert own < 0.7 * whole
