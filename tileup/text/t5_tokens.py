@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
 from tileup.text.sentencepiece import SentencePieces, read_sentencepieces
+from tileup.text.tokens import whole_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,7 +31,7 @@ class T5Tokenizer:
 
     def ids(self, text: str) -> list[int]:
         """Numbers of a text's tokens, without the mark of the end."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenizer.encode(whole_characters(text), add_special_tokens=False).ids
 
     def row(self, ids: Sequence[int], length: int) -> tuple[int, ...]:
         """Tokens, at most `length` - 1, the mark of the end, padding: `length` together."""

@@ -47,8 +47,13 @@ def cleaned(text: str) -> str:
         raise MissingExtraError(
             "prompts need ftfy, a requirement of clip-anytorch; `pip install ftfy` brings it"
         ) from error
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = html.unescape(html.unescape(ftfy.fix_text(whole_characters(text))))
     return re.sub(r"\s+", " ", text).strip().lower()
+
+
+def whole_characters(text: str) -> str:
+    """A text without halves of characters, which odd bytes of a command line leave behind."""
+    return text.encode("utf-8", "replace").decode()
 
 
 @cache

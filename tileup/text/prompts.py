@@ -1,0 +1,46 @@
+"""The prompt of one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tileup.errors import InputError
+from tileup.settings import Settings
+
+LONGEST = 10_000
+"""Characters of a prompt file that count."""
+
+
+def prompt_of(picture: Path | None, settings: Settings) -> str:
+    """What a picture shows, in words.
+
+    Args:
+        picture: its file; None for one that has none.
+        settings: with `prompt_file`, the text file beside the picture (a.txt for a.png) takes the
+            place of `prompt`, where there is one.
+
+    Returns:
+        Text without blanks around it; of a file, its first 10,000 characters.
+
+    Raises:
+        InputError: the file is there, but cannot be read or is no UTF-8 text.
+    """
+    if picture is None or not settings.prompt_file:
+        return settings.prompt.strip()
+    path = picture.with_suffix(".txt")
+    return _read(path) if path.exists() else settings.prompt.strip()
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"prompt {path} is no file")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(LONGEST)
+    except OSError as error:
+        raise InputError(f"prompt {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"prompt {path} is no UTF-8 text; save it as one") from error
+    if "\0" in text:
+        raise InputError(f"prompt {path} is no text; save it as UTF-8")
+    return text.strip()
