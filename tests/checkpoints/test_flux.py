@@ -119,13 +119,13 @@ def by_pipeline(
     cfg: float,
     steps: int = 6,
 ) -> Tensor:
-    """img2img of SCENE, from the seed 5, the last two thirds of the steps."""
+    """img2img of SCENE, noise from the seed 5, all steps but the first, which has no picture."""
     assert text.pooled is not None
     result = pipe(
         image=SCENE.source,
         height=64,
         width=96,
-        strength=2 / 3 + 0.01,
+        strength=1 - 1.5 / steps,
         num_inference_steps=steps,
         guidance_scale=guidance,
         true_cfg_scale=cfg,
@@ -277,10 +277,12 @@ def test_diffusers_own_layout_gives_the_same_network(dev: FluxNetwork) -> None:
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float16, 0.02), (torch.bfloat16, 0.1)], ids=str
 )
-def test_half_precision_is_near(dev: FluxNetwork, dtype: torch.dtype, tolerance: float) -> None:
+def test_half_precision_is_near(dtype: torch.dtype, tolerance: float) -> None:
+    """schnell at s = 0.5: a guidance of 3500 thousandths would be 3504 in bfloat16."""
     x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
     call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
-    found, expected = load(flux_transformer(2, 2), dtype)(*call), dev(*call)
+    tensors = flux_transformer(2, 2, guidance=False)
+    found, expected = load(tensors, dtype)(*call), load(tensors)(*call)
     assert found.dtype == torch.float32
     assert 0 < relative(found, expected) < tolerance
 

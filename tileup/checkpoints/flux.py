@@ -38,6 +38,9 @@ class FluxNetwork:
     tokens are too, and none was larger than about two megapixels. Rotary positions only tell
     distances, so shifting a window by its place would leave distances within the picture as they
     are, but put the text far away from it, at distances that the network has never seen.
+
+    In half precision flow time and guidance are rounded to it before they are multiplied by a
+    thousand, as in the program of the network's authors.
     """
 
     transformer: FluxTransformer2DModel
