@@ -10,12 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.checkpoints import originals
 from tests.checkpoints.flow import (
     Guided,
     direct_sum,
     euler,
     latents,
+    pooled_of,
     relative,
+    row_of,
     scene_of_latents,
     text_of,
     tiled,
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 
 FEATURES, POOLED = 32, 24
 SCENE = scene_of_latents(latents(1, CHANNELS, 8, 12, seed=7))
+
+
+def _text(rows: int = 1) -> Encoded:
+    return text_of(rows, FEATURES, POOLED)
 
 
 def load(tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> FluxNetwork:
@@ -120,7 +127,6 @@ def by_pipeline(
     steps: int = 6,
 ) -> Tensor:
     """img2img of SCENE, noise from the seed 5, all steps but the first, which has no picture."""
-    assert text.pooled is not None
     result = pipe(
         image=SCENE.source,
         height=64,
@@ -131,9 +137,9 @@ def by_pipeline(
         true_cfg_scale=cfg,
         generator=torch.Generator().manual_seed(5),
         prompt_embeds=text.tokens[:1],
-        pooled_prompt_embeds=text.pooled[:1],
+        pooled_prompt_embeds=pooled_of(text)[:1],
         negative_prompt_embeds=text.tokens[1:],
-        negative_pooled_prompt_embeds=text.pooled[1:],
+        negative_pooled_prompt_embeds=pooled_of(text)[1:],
         output_type="latent",
     ).images
     return pipe._unpack_latents(result, 64, 96, 8)
@@ -142,9 +148,8 @@ def by_pipeline(
 def by_tileup(
     network: FluxNetwork, text: Encoded, guidance: float, cfg: float, times: Tensor
 ) -> Tensor:
-    assert text.pooled is not None
     scene = scene_of_latents(SCENE.source, guidance)
-    shown = text if cfg != 1 else Encoded(text.tokens[:1], text.pooled[:1])
+    shown = text if cfg != 1 else row_of(text, 0)
     noise = latents(*SCENE.source.shape, seed=5)
     return euler(Guided(network, scene, shown, cfg), noise, times)
 
@@ -156,7 +161,7 @@ def by_tileup(
 )
 def test_img2img_equals_diffusers_pipeline(guided: bool, guidance: float, cfg: float) -> None:
     tensors = flux_transformer(2, 2, guidance=guided)
-    text = text_of(2, FEATURES, POOLED)
+    text = _text(2)
     pipe = pipeline(by_diffusers(tensors, num_layers=2, num_single_layers=2))
     expected = by_pipeline(pipe, text, guidance=guidance, cfg=cfg)
     times = pipe.scheduler.sigmas[1:]
@@ -178,10 +183,23 @@ def test_img2img_equals_diffusers_pipeline_at_full_width() -> None:
     assert relative(expected, SCENE.source) > 0.5
 
 
+@pytest.mark.parametrize("guided", [True, False], ids=["dev", "schnell"])
+def test_the_velocity_equals_that_of_a_separate_implementation(guided: bool) -> None:
+    tensors = flux_transformer(2, 2, guidance=guided)
+    tensors = {name: each.requires_grad_() for name, each in tensors.items()}
+    x, sigma, text = latents(2, CHANNELS, 6, 10), torch.tensor([0.1, 4.0]), _text(2)
+    call = (x, sigma / (1 + sigma), text.tokens, pooled_of(text), 2.5)
+    expected = originals.flux(tensors, *call)
+    scene = scene_of_latents(SCENE.source, guidance=2.5)
+    found = load(tensors)(x, sigma, [Box(0, 0, 6, 10)] * 2, text, scene)
+    assert relative(found, expected.detach()) < 1e-5
+    assert not originals.idle(expected, tensors)
+
+
 def test_several_windows_are_the_weighted_sum_of_their_predictions(dev: FluxNetwork) -> None:
     """Each is shown to diffusers' network as a picture of its own, from (0, 0)."""
     scene = scene_of_latents(latents(1, CHANNELS, 14, 20, seed=2), guidance=2.0)
-    text = text_of(1, FEATURES, POOLED)
+    text = _text()
     windows = [Box(top, left, top + 8, left + 12) for top in (0, 6) for left in (0, 8)]
     reference = by_diffusers(flux_transformer(2, 2), num_layers=2, num_single_layers=2)
     pipe = pipeline(reference)
@@ -208,22 +226,19 @@ def test_several_windows_are_the_weighted_sum_of_their_predictions(dev: FluxNetw
 
 def test_each_row_has_its_own_noise_level_and_text(dev: FluxNetwork) -> None:
     x, sigma = latents(3, CHANNELS, 8, 8), torch.tensor([0.02, 1.0, 50.0])
-    text = text_of(3, FEATURES, POOLED)
-    assert text.pooled is not None
+    text = _text(3)
     windows = [Box(0, 0, 8, 8)] * 3
     together = dev(x, sigma, windows, text, SCENE)
     for row in range(3):
         one = slice(row, row + 1)
-        alone = dev(
-            x[one], sigma[one], windows[:1], Encoded(text.tokens[one], text.pooled[one]), SCENE
-        )
+        alone = dev(x[one], sigma[one], windows[:1], row_of(text, row), SCENE)
         assert relative(together[one], alone) < 1e-5
     other = dev(x, sigma.flip(0), windows, text, SCENE)
     assert relative(other[:1], together[:1]) > 0.01
 
 
 def test_a_window_looks_the_same_wherever_it_lies(dev: FluxNetwork) -> None:
-    x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 8, 8), _text()
     corner, inside = (
         dev(x, torch.ones(1), [box], text, SCENE) for box in (Box(0, 0, 8, 8), Box(0, 4, 8, 12))
     )
@@ -231,7 +246,7 @@ def test_a_window_looks_the_same_wherever_it_lies(dev: FluxNetwork) -> None:
 
 
 def test_only_dev_is_told_the_guidance_and_3_5_where_nothing_is_said(dev: FluxNetwork) -> None:
-    x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 8, 8), _text()
     schnell = load(flux_transformer(1, 1, guidance=False))
 
     def told(network: FluxNetwork, guidance: float | None) -> Tensor:
@@ -247,7 +262,7 @@ def test_only_dev_is_told_the_guidance_and_3_5_where_nothing_is_said(dev: FluxNe
 def test_odd_sides_are_continued_and_cut_off_again(
     dev: FluxNetwork, height: int, width: int
 ) -> None:
-    x, text = latents(2, CHANNELS, height, width), text_of(1, FEATURES, POOLED)
+    x, text = latents(2, CHANNELS, height, width), _text()
     edges = ((0, 0), (0, 0), (0, height % 2), (0, width % 2))
     even = torch.from_numpy(np.pad(x.numpy(), edges, mode="edge"))
     sigma = torch.tensor([0.5, 2.0])
@@ -269,7 +284,7 @@ def test_packing_and_positions_are_those_of_diffusers() -> None:
 
 def test_diffusers_own_layout_gives_the_same_network(dev: FluxNetwork) -> None:
     reference = by_diffusers(flux_transformer(2, 2), num_layers=2, num_single_layers=2)
-    x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 8, 8), _text()
     call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
     assert torch.equal(load(dict(reference.state_dict()))(*call), dev(*call))
 
@@ -279,7 +294,7 @@ def test_diffusers_own_layout_gives_the_same_network(dev: FluxNetwork) -> None:
 )
 def test_half_precision_is_near(dtype: torch.dtype, tolerance: float) -> None:
     """schnell at s = 0.5: a guidance of 3500 thousandths would be 3504 in bfloat16."""
-    x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 8, 8), _text()
     call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
     tensors = flux_transformer(2, 2, guidance=False)
     found, expected = load(tensors, dtype)(*call), load(tensors)(*call)
@@ -290,7 +305,7 @@ def test_half_precision_is_near(dtype: torch.dtype, tolerance: float) -> None:
 def test_fp8_is_kept_and_computes_as_its_values() -> None:
     stored = flux_transformer(dtype=torch.float8_e4m3fn)
     small, plain = load(stored), load({name: each.float() for name, each in stored.items()})
-    x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 8, 8), _text()
     call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
     assert torch.equal(small(*call), plain(*call))
     assert _bytes(small) < 0.3 * _bytes(plain)

@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.checkpoints import originals
 from tests.checkpoints.flow import (
     Guided,
     direct_sum,
     euler,
     latents,
+    pooled_of,
     relative,
+    row_of,
     scene_of_latents,
     text_of,
     tiled,
@@ -37,6 +40,10 @@ VARIANTS = {
 }
 SCENE = scene_of_latents(latents(1, CHANNELS, 8, 12, seed=7))
 SHIFT = 3.0
+
+
+def _text(rows: int = 1) -> Encoded:
+    return text_of(rows, FEATURES, POOLED)
 
 
 def load(tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> SD3Network:
@@ -102,8 +109,7 @@ def pipeline(transformer: SD3Transformer2DModel) -> Any:  # noqa: ANN401
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_img2img_equals_diffusers_pipeline(variant: dict[str, int], cfg: float) -> None:
     tensors = sd3_transformer(**variant)  # type: ignore[arg-type]
-    text = text_of(2, FEATURES, POOLED)
-    assert text.pooled is not None
+    text = _text(2)
     pipe = pipeline(by_diffusers(tensors, **variant))
     expected = pipe(
         image=SCENE.source,
@@ -114,24 +120,37 @@ def test_img2img_equals_diffusers_pipeline(variant: dict[str, int], cfg: float) 
         guidance_scale=cfg,
         generator=torch.Generator().manual_seed(5),
         prompt_embeds=text.tokens[:1],
-        pooled_prompt_embeds=text.pooled[:1],
+        pooled_prompt_embeds=pooled_of(text)[:1],
         negative_prompt_embeds=text.tokens[1:],
-        negative_pooled_prompt_embeds=text.pooled[1:],
+        negative_pooled_prompt_embeds=pooled_of(text)[1:],
         output_type="latent",
     ).images
     times = pipe.scheduler.sigmas[2:]
     assert len(times) == 5
     assert 0.7 < times[0] < 0.95
-    shown = text if cfg != 1 else Encoded(text.tokens[:1], text.pooled[:1])
+    shown = text if cfg != 1 else row_of(text, 0)
     noise = latents(*SCENE.source.shape, seed=5)
     found = euler(Guided(load(tensors), SCENE, shown, cfg), noise, times)
     assert relative(found, expected) < 1e-4
     assert relative(expected, SCENE.source) > 0.5
 
 
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_the_velocity_equals_that_of_a_separate_implementation(variant: dict[str, int]) -> None:
+    tensors = sd3_transformer(3, **variant)  # type: ignore[arg-type]
+    tensors = {name: each.requires_grad_() for name, each in tensors.items()}
+    x, sigma, text = latents(2, CHANNELS, 6, 10), torch.tensor([0.1, 4.0]), _text(2)
+    expected = originals.sd3(tensors, x, sigma / (1 + sigma), text.tokens, pooled_of(text))
+    found = load(tensors)(x, sigma, [Box(0, 0, 6, 10)] * 2, text, SCENE)
+    assert relative(found, expected.detach()) < 1e-5
+    # The text's queries in the last block are asked for nothing.
+    norm = {"joint_blocks.2.context_block.attn.ln_q.weight"} if "qk_norm" in variant else set()
+    assert originals.idle(expected, tensors) == norm
+
+
 def test_several_windows_are_the_weighted_sum_of_their_predictions(network: SD3Network) -> None:
     scene = scene_of_latents(latents(1, CHANNELS, 14, 20, seed=2))
-    text = text_of(1, FEATURES, POOLED)
+    text = _text()
     windows = [Box(top, left, top + 8, left + 12) for top in (0, 6) for left in (0, 8)]
     reference = by_diffusers(sd3_transformer(qk_norm=True, dual=1), qk_norm=True, dual=1)
 
@@ -148,22 +167,19 @@ def test_several_windows_are_the_weighted_sum_of_their_predictions(network: SD3N
 
 def test_each_row_has_its_own_noise_level_and_text(network: SD3Network) -> None:
     x, sigma = latents(3, CHANNELS, 8, 8), torch.tensor([0.02, 1.0, 50.0])
-    text = text_of(3, FEATURES, POOLED)
-    assert text.pooled is not None
+    text = _text(3)
     windows = [Box(0, 0, 8, 8)] * 3
     together = network(x, sigma, windows, text, SCENE)
     for row in range(3):
         one = slice(row, row + 1)
-        alone = network(
-            x[one], sigma[one], windows[:1], Encoded(text.tokens[one], text.pooled[one]), SCENE
-        )
+        alone = network(x[one], sigma[one], windows[:1], row_of(text, row), SCENE)
         assert relative(together[one], alone) < 1e-5
     other = network(x, sigma.flip(0), windows, text, SCENE)
     assert relative(other[:1], together[:1]) > 0.01
 
 
 def test_a_window_looks_the_same_wherever_it_lies(network: SD3Network) -> None:
-    x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 8, 8), _text()
     corner, inside = (
         network(x, torch.ones(1), [box], text, SCENE) for box in (Box(0, 0, 8, 8), Box(0, 4, 8, 12))
     )
@@ -176,7 +192,7 @@ def test_a_window_looks_the_same_wherever_it_lies(network: SD3Network) -> None:
 def test_odd_sides_are_continued_and_cut_off_again(
     network: SD3Network, height: int, width: int
 ) -> None:
-    x, text = latents(2, CHANNELS, height, width), text_of(1, FEATURES, POOLED)
+    x, text = latents(2, CHANNELS, height, width), _text()
     edges = ((0, 0), (0, 0), (0, height % 2), (0, width % 2))
     even = torch.from_numpy(np.pad(x.numpy(), edges, mode="edge"))
     sigma = torch.tensor([0.5, 2.0])
@@ -186,7 +202,7 @@ def test_odd_sides_are_continued_and_cut_off_again(
 
 
 def test_a_window_beyond_the_table_of_positions_is_refused(network: SD3Network) -> None:
-    x, text = latents(1, CHANNELS, 4, 25), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 4, 25), _text()
     with pytest.raises(UsageError, match=r"24 latent cells at most.*4 x 25.*--window"):
         network(x, torch.ones(1), [Box(0, 0, 4, 25)], text, SCENE)
 
@@ -195,7 +211,7 @@ def test_a_window_beyond_the_table_of_positions_is_refused(network: SD3Network) 
 def test_diffusers_own_layout_gives_the_same_network(variant: dict[str, int]) -> None:
     tensors = sd3_transformer(**variant)  # type: ignore[arg-type]
     again = by_diffusers(tensors, **variant).state_dict()
-    x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 8, 8), _text()
     call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
     assert torch.equal(load(tensors)(*call), load(again)(*call))
 
@@ -204,7 +220,7 @@ def test_diffusers_own_layout_gives_the_same_network(variant: dict[str, int]) ->
     ("dtype", "tolerance"), [(torch.float16, 0.02), (torch.bfloat16, 0.1)], ids=str
 )
 def test_half_precision_is_near(network: SD3Network, dtype: torch.dtype, tolerance: float) -> None:
-    x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 8, 8), _text()
     call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
     half = load(sd3_transformer(qk_norm=True, dual=1), dtype)
     found, expected = half(*call), network(*call)
@@ -215,7 +231,7 @@ def test_half_precision_is_near(network: SD3Network, dtype: torch.dtype, toleran
 def test_fp8_is_kept_and_computes_as_its_values(network: SD3Network) -> None:
     stored = sd3_transformer(qk_norm=True, dual=1, dtype=torch.float8_e4m3fn)
     small, plain = load(stored), load({name: each.float() for name, each in stored.items()})
-    x, text = latents(1, CHANNELS, 8, 8), text_of(1, FEATURES, POOLED)
+    x, text = latents(1, CHANNELS, 8, 8), _text()
     call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
     assert torch.equal(small(*call), plain(*call))
     assert _bytes(small) < 0.4 * _bytes(plain)

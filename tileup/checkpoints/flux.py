@@ -64,7 +64,7 @@ class FluxNetwork:
         with torch.no_grad():
             velocity: Tensor = self.transformer(
                 hidden_states=packed(cells),
-                timestep=flow_time(sigma.to(self.device)),
+                timestep=flow_time(sigma, self.device),
                 guidance=self._guidance(scene, len(x)),
                 encoder_hidden_states=tokens,
                 pooled_projections=pooled,

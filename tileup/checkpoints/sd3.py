@@ -66,7 +66,7 @@ class SD3Network:
         with torch.no_grad():
             velocity: Tensor = self.transformer(
                 hidden_states=padded(x, self.patch).to(self.device, self.dtype),
-                timestep=flow_time(sigma.to(self.device)) * TRAINING_STEPS,
+                timestep=flow_time(sigma, self.device) * TRAINING_STEPS,
                 encoder_hidden_states=tokens,
                 pooled_projections=pooled,
                 return_dict=False,
