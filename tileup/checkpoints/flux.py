@@ -126,7 +126,7 @@ def load_flux(
     if any(each.startswith("double_blocks.") for each in tensors):
         width, _ = shape(tensors, "img_in.weight", 2, name)
         state, origin = converted(tensors, flux_rules(tensors, width), name)
-    config = _config(state, name)
+    config = flux_config(state, name)
     shield_torchvision()
     from diffusers import FluxTransformer2DModel
 
@@ -141,7 +141,7 @@ def load_flux(
     return FluxNetwork(transformer, dtype, device, config["guidance_embeds"])
 
 
-def _config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
+def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     """diffusers' settings of the network, from the shapes of its weights under diffusers' names."""
     width, inputs = shape(state, "x_embedder.weight", 2, name)
     outputs, _ = shape(state, "proj_out.weight", 2, name)
