@@ -50,6 +50,15 @@ def text_of(rows: int, features: int, pooled: int, length: int = 5, seed: int = 
     return Encoded(latents(rows, length, features, seed=seed), latents(rows, pooled, seed=seed + 1))
 
 
+def pooled_of(text: Encoded) -> Tensor:
+    assert text.pooled is not None
+    return text.pooled
+
+
+def row_of(text: Encoded, row: int) -> Encoded:
+    return Encoded(text.tokens[row : row + 1], pooled_of(text)[row : row + 1])
+
+
 def latents(*shape: int, seed: int = 1) -> Tensor:
     """What `torch.randn` draws first from a generator of this seed."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

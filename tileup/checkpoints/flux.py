@@ -38,6 +38,9 @@ class FluxNetwork:
     tokens are too, and none was larger than about two megapixels. Rotary positions only tell
     distances, so shifting a window by its place would leave distances within the picture as they
     are, but put the text far away from it, at distances that the network has never seen.
+
+    In half precision flow time and guidance are rounded to it before they are multiplied by a
+    thousand, as in the program of the network's authors.
     """
 
     transformer: FluxTransformer2DModel
@@ -61,7 +64,7 @@ class FluxNetwork:
         with torch.no_grad():
             velocity: Tensor = self.transformer(
                 hidden_states=packed(cells),
-                timestep=flow_time(sigma.to(self.device)),
+                timestep=flow_time(sigma, self.device),
                 guidance=self._guidance(scene, len(x)),
                 encoder_hidden_states=tokens,
                 pooled_projections=pooled,
@@ -123,7 +126,7 @@ def load_flux(
     if any(each.startswith("double_blocks.") for each in tensors):
         width, _ = shape(tensors, "img_in.weight", 2, name)
         state, origin = converted(tensors, flux_rules(tensors, width), name)
-    config = _config(state, name)
+    config = flux_config(state, name)
     shield_torchvision()
     from diffusers import FluxTransformer2DModel
 
@@ -138,7 +141,7 @@ def load_flux(
     return FluxNetwork(transformer, dtype, device, config["guidance_embeds"])
 
 
-def _config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
+def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     """diffusers' settings of the network, from the shapes of its weights under diffusers' names."""
     width, inputs = shape(state, "x_embedder.weight", 2, name)
     outputs, _ = shape(state, "proj_out.weight", 2, name)

@@ -16,9 +16,12 @@ def padded(x: Tensor, multiple: int) -> Tensor:
     return functional.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
 
-def flow_time(sigma: Tensor) -> Tensor:
-    """Flow time s in [0, 1) of noise levels in variance-exploding terms: `s / (1 - s) = sigma`."""
-    return sigma / (1 + sigma)
+def flow_time(sigma: Tensor, device: str) -> Tensor:
+    """Flow time s in [0, 1) of noise levels in variance-exploding terms: `s / (1 - s) = sigma`.
+
+    float32, which every device has.
+    """
+    return (sigma / (1 + sigma)).to(device, torch.float32)
 
 
 def text_rows(text: Encoded, rows: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,7 @@ class SD3Network:
         with torch.no_grad():
             velocity: Tensor = self.transformer(
                 hidden_states=padded(x, self.patch).to(self.device, self.dtype),
-                timestep=flow_time(sigma.to(self.device)) * TRAINING_STEPS,
+                timestep=flow_time(sigma, self.device) * TRAINING_STEPS,
                 encoder_hidden_states=tokens,
                 pooled_projections=pooled,
                 return_dict=False,
@@ -97,7 +97,7 @@ def load_sd3(
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("joint_blocks.") for each in tensors):
         state, origin = converted(tensors, sd3_rules(tensors), name)
-    config = _config(state, name)
+    config = sd3_config(state, name)
     shield_torchvision()
     from diffusers import SD3Transformer2DModel
 
@@ -114,7 +114,7 @@ def load_sd3(
     )
 
 
-def _config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
+def sd3_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     """diffusers' settings of the network, from the shapes of its weights under diffusers' names."""
     width, channels, patch, _ = shape(state, "pos_embed.proj.weight", 4, name)
     _, positions, _ = shape(state, "pos_embed.pos_embed", 3, name)

@@ -34,21 +34,27 @@ def sd3_transformer(
         qk_norm: as in SD 3.5.
         dual: how many blocks, from the first, have a second attention, as in SD 3.5 medium.
     """
-    shapes = _shapes(depth, width, table, qk_norm, dual)
+    shapes = sd3_shapes(depth, width, table, qk_norm, dual)
     return random_weights(shapes, seed, dtype)
 
 
-def _shapes(
-    depth: int, width: int, table: int, qk_norm: bool, dual: int
+def sd3_shapes(
+    depth: int,
+    width: int,
+    table: int,
+    qk_norm: bool,
+    dual: int,
+    features: int = FEATURES,
+    pooled: int = POOLED,
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "pos_embed", (1, table**2, width)
     yield "x_embedder.proj.weight", (width, CHANNELS, PATCH, PATCH)
     yield "x_embedder.proj.bias", (width,)
     yield from linear("t_embedder.mlp.0", width, 256)
     yield from linear("t_embedder.mlp.2", width, width)
-    yield from linear("y_embedder.mlp.0", width, POOLED)
+    yield from linear("y_embedder.mlp.0", width, pooled)
     yield from linear("y_embedder.mlp.2", width, width)
-    yield from linear("context_embedder", width, FEATURES)
+    yield from linear("context_embedder", width, features)
     for index in range(depth):
         block, last = f"joint_blocks.{index}", index == depth - 1
         yield from _side(f"{block}.x_block", width, qk_norm, 9 if index < dual else 6)
