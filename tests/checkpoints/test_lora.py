@@ -129,6 +129,7 @@ def test_every_trainers_layout_gives_the_same_network(unet: nn.Module, made: Cha
     wanted = added(before, made)
     layouts = [
         kohya_lora(made),
+        kohya_lora(made, "lycoris_"),
         dotted_lora(made),
         dotted_lora(made, "base_model.model.unet."),
         dotted_lora(made, "unet.", "lora_A.default.weight", "lora_B.default.weight"),
@@ -619,6 +620,7 @@ def test_a_lora_of_another_family_is_refused_and_changes_nothing(
         (other, "SDXL", "find no layer, such as lora_unet_"),
         (changes(FLUX_LAYERS), "FLUX", "22 of its 22|23 of its 23"),
         (changes(sd3_layers(2, 64)), "SD 3", "find no layer"),
+        (changes({"transformer_blocks.0.attn.to_q": (64, 64)}), "SD 3 or FLUX", "1 of its 1 "),
     ]
     for each, family, words in strange:
         with pytest.raises(ModelError, match=words) as caught:
@@ -651,14 +653,13 @@ def test_a_lora_for_an_encoder_that_the_model_lacks_is_refused() -> None:
 def test_diffusers_loads_the_same_network_with_peft(family: str) -> None:
     """diffusers' own load_lora_weights, then fused; kohya's names and its own."""
     module: Any = loaded(sd1_unet() if family == "sd1" else sdxl_unet()).module
-    shape = sd1() if family == "sd1" else sdxl()
     before = state(module)
+    # kohya's trainer takes diffusers' names for SD 1 and those of the first release for SDXL. Left
+    # out are the ends of the network, whose names diffusers' conversion does not know.
     with torch.device("meta"):
-        made = changes_on_cpu(LdmUNet(shape))
-    # The names that diffusers' conversion knows: without the ends of the network.
-    made = {name: each for name, each in made.items() if name.startswith(("in", "mid", "out"))}
-    made = {name: each for name, each in made.items() if name.count(".") > 2}
-    own = {name: shape for name, shape in layers_of(module).items() if "attn" in name}
+        layers = layers_of(LdmUNet(sdxl())) if family == "sdxl" else layers_of(module)
+    made = changes({name: each for name, each in layers.items() if name.count(".") > 2})
+    own = {name: each for name, each in layers_of(module).items() if "attn" in name}
     dotted = changes(own, rank=3)
     for tensors in (kohya_lora(made), dotted_lora(dotted, alpha=3)):
         wanted = fused(module, dict(tensors), family)

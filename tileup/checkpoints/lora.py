@@ -324,14 +324,20 @@ _CONTEXTS = {768: "SD 1.x", 1024: "SD 2.x", 1280: "the SDXL refiner", 2048: "SDX
 
 
 def _family(changes: Mapping[str, LowRank]) -> str:
-    for name, change in changes.items():
-        if name.startswith(("double_blocks_", "single_")):
-            return "FLUX"
-        if name.startswith("joint_blocks_"):
-            return "SD 3"
-        if name.endswith(("attn2_to_k", "attn2_to_v")):
-            return _CONTEXTS.get(change.shape[1], "")
-    return ""
+    for start, family in _BLOCKS.items():
+        if any(name.startswith(start) for name in changes):
+            return family
+    texts = [each.shape[1] for name, each in changes.items() if name.endswith("attn2_to_k")]
+    return _CONTEXTS.get(texts[0], "") if texts else ""
+
+
+_BLOCKS = {
+    "double_blocks_": "FLUX",
+    "single_": "FLUX",
+    "joint_blocks_": "SD 3",
+    "transformer_blocks_": "SD 3 or FLUX",
+}
+"""Families by the names of their blocks."""
 
 
 def _some(names: Sequence[str]) -> str:

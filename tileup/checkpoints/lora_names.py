@@ -18,6 +18,7 @@ NETWORK, CLIP_L, CLIP_G, T5 = "network", "clip_l", "clip_g", "t5"
 _PREFIXES = {
     "lora_unet_": NETWORK,
     "lora_transformer_": NETWORK,
+    "lycoris_": NETWORK,
     "unet.": NETWORK,
     "transformer.": NETWORK,
     "model.diffusion_model.": NETWORK,
