@@ -38,6 +38,7 @@ from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
 from tileup.plan.control import control_until
 from tileup.plan.levels import training_levels
+from tileup.torchvision_shield import shield_torchvision
 
 LEVELS = training_levels()
 SHAPES = {"sd1": sd1(), "sd2": sd2(), "sdxl": sdxl()}
@@ -141,6 +142,7 @@ def test_every_layout_gives_the_same_network(family: str) -> None:
 
 
 def test_the_smallest_ones_of_sdxl_have_no_attention() -> None:
+    shield_torchvision()
     from diffusers import ControlNetModel
 
     torch.manual_seed(0)
@@ -176,6 +178,7 @@ def test_the_smallest_ones_of_sdxl_have_no_attention() -> None:
 
 def blank_pipeline(family: str, network: UNetNetwork, control: ControlNet) -> Any:  # noqa: ANN401
     """diffusers' own, around the same two networks, for latents and encoded prompts."""
+    shield_torchvision()
     from diffusers import (
         AutoencoderKL,
         EulerDiscreteScheduler,
