@@ -70,7 +70,7 @@ class ControlNet:
             What is added to each skip connection, finest first, and to the middle block's output:
             in the precision and on the device of `x`.
         """
-        rows = [row for row, level in enumerate(sigma.tolist()) if level >= scene.control_until]
+        rows = (sigma >= scene.control_until).nonzero().flatten().tolist()
         if not rows:
             raise ValueError("no row is at a noise level at which the ControlNet acts")
         hint = torch.cat([scene.pixels[..., *windows[row].scaled(STRIDE).index] for row in rows])

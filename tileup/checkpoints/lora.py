@@ -17,6 +17,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from tileup.checkpoints.filling import FLOAT8
 from tileup.checkpoints.lora_names import NETWORK, Target, split_name, targets
 from tileup.errors import ModelError
 
@@ -108,7 +109,7 @@ _KEY = re.compile(
     r"(?P<layer>.+?)"
     r"(?:\.|(?:\.lora|\.lora_linear_layer)?\.(?=down\.|up\.))"
     r"(?P<role>lora_down|lora_up|lora_mid|lora_A|lora_B|down|up|alpha)"
-    r"(?:\.default)?(?:\.weight)?"
+    r"(?:\.default\w*)?(?:\.weight)?"
 )
 _ROLES = {
     "lora_down": "down",
@@ -209,7 +210,11 @@ def _composes(change: LowRank) -> bool:
 
 
 def merge_loras(
-    module: nn.Module, loras: Sequence[tuple[Lora, float]], part: str = NETWORK
+    module: nn.Module,
+    loras: Sequence[tuple[Lora, float]],
+    part: str = NETWORK,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> None:
     """Add the changes of LoRA files to a network's weights, in place.
 
@@ -221,6 +226,8 @@ def merge_loras(
         loras: each with its weight.
         part: which network of the file this is: network, clip_l, clip_g or t5. Files that have
             nothing for it are passed over.
+        dtype: what changed weights of 8 bits become. Most changes are smaller than their steps,
+            and would be lost.
 
     Raises:
         ModelError: a change finds no layer, or one of another shape.
@@ -233,7 +240,7 @@ def merge_loras(
         for name, change, rows in placed if weight else ():
             changes.setdefault(name, []).append((change, rows, weight))
     for name, found in changes.items():
-        _add(layers[name], found)
+        _add(layers[name], found, dtype)
 
 
 def _placed(
@@ -270,12 +277,15 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if set(shape[2:]) <= {1} else shape
 
 
-def _add(layer: Layer, changes: Sequence[tuple[LowRank, Tensor, float]]) -> None:
+def _add(
+    layer: Layer, changes: Sequence[tuple[LowRank, Tensor, float]], dtype: torch.dtype
+) -> None:
     weight = layer.weight
     total = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
     for change, rows, factor in changes:
         total += factor * change.rows(rows, weight.device).reshape(weight.shape)
-    merged = (weight.detach().float() + total).to(weight.dtype)
+    merged = total.add_(weight.detach().float())
+    merged = merged.to(dtype if weight.dtype in FLOAT8 else weight.dtype)
     layer.weight = nn.Parameter(merged, requires_grad=weight.requires_grad)
 
 
@@ -314,14 +324,20 @@ _CONTEXTS = {768: "SD 1.x", 1024: "SD 2.x", 1280: "the SDXL refiner", 2048: "SDX
 
 
 def _family(changes: Mapping[str, LowRank]) -> str:
-    for name, change in changes.items():
-        if name.startswith(("double_blocks_", "single_")):
-            return "FLUX"
-        if name.startswith("joint_blocks_"):
-            return "SD 3"
-        if name.endswith(("attn2_to_k", "attn2_to_v")):
-            return _CONTEXTS.get(change.shape[1], "")
-    return ""
+    for start, family in _BLOCKS.items():
+        if any(name.startswith(start) for name in changes):
+            return family
+    texts = [each.shape[1] for name, each in changes.items() if name.endswith("attn2_to_k")]
+    return _CONTEXTS.get(texts[0], "") if texts else ""
+
+
+_BLOCKS = {
+    "double_blocks_": "FLUX",
+    "single_": "FLUX",
+    "joint_blocks_": "SD 3",
+    "transformer_blocks_": "SD 3 or FLUX",
+}
+"""Families by the names of their blocks."""
 
 
 def _some(names: Sequence[str]) -> str:

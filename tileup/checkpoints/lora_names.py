@@ -18,6 +18,7 @@ NETWORK, CLIP_L, CLIP_G, T5 = "network", "clip_l", "clip_g", "t5"
 _PREFIXES = {
     "lora_unet_": NETWORK,
     "lora_transformer_": NETWORK,
+    "lycoris_": NETWORK,
     "unet.": NETWORK,
     "transformer.": NETWORK,
     "model.diffusion_model.": NETWORK,
@@ -86,9 +87,8 @@ def targets(layers: Collection[str]) -> dict[str, Target]:
 def _released(layers: frozenset[str]) -> Iterator[tuple[str, Target]]:
     """Names of the first release, and what they stand for."""
     if any(layer.startswith("down_blocks.") for layer in layers):
-        for layer in layers:
-            if name := ldm_name(layer, layers):
-                yield name, Target((layer,))
+        for layer, name in ldm_names(layers).items():
+            yield name, Target((layer,))
         return
     table = _FLUX if any(layer.startswith("single_") for layer in layers) else _SD3
     for (old, new), rows in table.items():
@@ -108,48 +108,56 @@ def _exchanged(layer: str, layers: frozenset[str]) -> bool:
     return last or layer == "norm_out.linear"
 
 
-def ldm_name(layer: str, layers: Collection[str]) -> str | None:
-    """What the first release of SD 1, SD 2 and SDXL calls a layer of diffusers' UNet.
+def ldm_names(layers: Collection[str]) -> dict[str, str]:
+    """What the first release of SD 1, SD 2 and SDXL calls the layers of diffusers' UNet.
 
     Args:
-        layer: such as `down_blocks.0.attentions.1.proj_in`.
-        layers: all layers of the UNet; its residual blocks are counted.
+        layers: all of the UNet, such as `down_blocks.0.attentions.1.proj_in`.
     """
-    if layer in _LDM_ENDS:
-        return _LDM_ENDS[layer]
-    side, _, rest = layer.partition("_block")
-    blocks = 1 + max(
-        int(match[1]) for each in layers if (match := _FIRST_RESNETS.match(each)) is not None
-    )
-    match = _LDM_BLOCK.fullmatch(rest)
-    if match is None:
-        return None
-    level, kind, place, end = match.groups()
-    index = int(place)
+    count = len({match[1] for each in layers if (match := _FIRST_LEVEL.match(each))})
+    names: dict[str, str] = {}
+    for layer in layers:
+        if layer in _LDM_ENDS:
+            names[layer] = _LDM_ENDS[layer]
+        elif match := _LDM_BLOCK.fullmatch(layer):
+            side, level, kind, place, end = match.groups()
+            attends = f"{side}_blocks.{level}.attentions.0.proj_in" in layers
+            row = _ldm_row(side, int(level or 0), kind, int(place), count, attends)
+            names[layer] = f"{row}.{_LDM_PARTS.get((kind, end), end)}"
+    return names
+
+
+def _ldm_row(side: str, level: int, kind: str, place: int, count: int, attends: bool) -> str:
+    """Where a block of diffusers stands among the numbered ones of the first release.
+
+    Args:
+        side: down, mid or up.
+        level: from the input's side (down) or from the middle (up).
+        kind: resnets, attentions, downsamplers or upsamplers.
+        place: among its kind.
+        count: residual blocks of a level on the way down.
+        attends: whether the level has attention.
+    """
     if side == "mid":
-        row = f"middle_block.{1 if kind == 'attentions' else 2 * index}"
-    elif side == "down":
-        step = blocks if kind == "downsamplers" else index
-        row = f"input_blocks.{1 + int(level) * (blocks + 1) + step}.{kind == 'attentions':d}"
-    else:
-        step = blocks if kind == "upsamplers" else index
-        attends = f"up_blocks.{level}.attentions.0.proj_in" in layers
-        part = {"resnets": 0, "attentions": 1, "upsamplers": 1 + attends}[kind]
-        row = f"output_blocks.{int(level) * (blocks + 1) + step}.{part}"
-    if kind == "resnets":
-        end = _LDM_RESNET.get(end, end)
-    return f"{row}.{'op' if kind == 'downsamplers' else end}"
+        return f"middle_block.{1 if kind == 'attentions' else 2 * place}"
+    if side == "down":
+        place = count if kind == "downsamplers" else place
+        return f"input_blocks.{1 + level * (count + 1) + place}.{kind == 'attentions':d}"
+    place = count if kind == "upsamplers" else place
+    part = {"resnets": 0, "attentions": 1, "upsamplers": 1 + attends}[kind]
+    return f"output_blocks.{level * (count + 1) + place}.{part}"
 
 
-_FIRST_RESNETS = re.compile(r"down_blocks\.0\.resnets\.(\d+)\.")
+_FIRST_LEVEL = re.compile(r"down_blocks\.0\.resnets\.(\d+)\.")
 _LDM_BLOCK = re.compile(
-    r"s?(?:\.(\d+))?\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
+    r"(down|mid|up)_blocks?(?:\.(\d+))?\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
 )
-_LDM_RESNET = {
-    "conv1": "in_layers.2",
-    "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1",
-    "conv_shortcut": "skip_connection",
+_LDM_PARTS = {
+    ("resnets", "conv1"): "in_layers.2",
+    ("resnets", "conv2"): "out_layers.3",
+    ("resnets", "time_emb_proj"): "emb_layers.1",
+    ("resnets", "conv_shortcut"): "skip_connection",
+    ("downsamplers", "conv"): "op",
 }
 _LDM_ENDS = {
     "conv_in": "input_blocks.0.0",
