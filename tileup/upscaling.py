@@ -16,6 +16,7 @@ from tileup.denoise.job import Job, Ramp
 from tileup.denoise.modes import run
 from tileup.denoise.strength import finished_share
 from tileup.errors import TileupError
+from tileup.images.color_fix import color_fix
 from tileup.images.picture import Picture
 from tileup.images.writing import to_image
 from tileup.plan.control import control_until
@@ -97,7 +98,8 @@ def draw(ready: Ready, model: Model, settings: Settings, on_step: OnStep | None 
     with clock("decode"):
         decoded = model.codec.decode(latents)[0, :, :height, :width]
         drawn = np.ascontiguousarray(decoded.movedim(0, -1).float().cpu().numpy())
-        pixels = put_back(drawn, enlarged.pixels, planned)
+        toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
+        pixels = put_back(toned, enlarged.pixels, planned)
     return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds, model.take_notes())
 
 

@@ -1,33 +1,17 @@
-"""A checkpoint of a latent family as a model: its network, its VAE and its text encoders together."""
+"""A checkpoint of a latent family as a model: network, VAE and text encoders together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tileup.codec.vae import VaeCodec
 from tileup.contracts import Encoded, ModelSpec, Network, Scene
 from tileup.sampling.guided import GuidedDenoiser
-
-
-class Movable(Protocol):
-    """A part of a model that can leave the device while another one works."""
-
-    def load(self) -> None:
-        """Bring the weights to the device."""
-        ...
-
-    def unload(self) -> None:
-        """Take them to main memory."""
-        ...
-
-
-class MovableNetwork(Network, Movable, Protocol):
-    """A network that can leave the device."""
 
 
 class Reader(Protocol):
@@ -38,39 +22,58 @@ class Reader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Modules that work together, and leave the device together where memory is low."""
+
+    modules: Callable[[], Iterable[nn.Module]]
+    device: str
+
+    def load(self) -> None:
+        """Bring the weights to the device."""
+        for module in self.modules():
+            module.to(self.device)
+
+    def unload(self) -> None:
+        """Take them to main memory."""
+        for module in self.modules():
+            module.to("cpu")
+
+
 @dataclass(slots=True)
 class Turns:
-    """Who is on the device: all parts, or with little memory only the one at work."""
+    """Who is on the device: all parts, or where memory is low only the one at work."""
 
     alone: bool
-    present: tuple[Movable, ...] = ()
+    present: Part | None = None
 
-    def of(self, *parts: Movable) -> None:
-        """Make sure that these parts are on the device, and the others not where memory is low."""
-        if not self.alone or parts == self.present:
+    def of(self, part: Part | None) -> None:
+        """Make sure that a part is on the device, where memory is low without the others."""
+        if not self.alone or part is self.present:
             return
-        for part in self.present:
-            part.unload()
-        for part in parts:
+        if self.present is not None:
+            self.present.unload()
+        if part is not None:
             part.load()
-        self.present = parts
+        self.present = part
 
 
 @dataclass(frozen=True, slots=True)
 class TurnCodec:
-    """A VAE that is on the device while it works."""
+    """A VAE that comes to the device when it works; satisfies `Codec`."""
 
     vae: VaeCodec
+    part: Part
     turns: Turns
 
     def encode(self, pixels: Tensor) -> Tensor:
         """As `VaeCodec.encode`."""
-        self.turns.of(self.vae)
+        self.turns.of(self.part)
         return self.vae.encode(pixels)
 
     def decode(self, latents: Tensor) -> Tensor:
         """As `VaeCodec.decode`."""
-        self.turns.of(self.vae)
+        self.turns.of(self.part)
         return self.vae.decode(latents)
 
 
@@ -80,35 +83,30 @@ class DiffusionModel:
 
     spec: ModelSpec
     device: str
-    network: MovableNetwork
-    vae: VaeCodec
+    network: Network
+    part: Part
+    """The network's modules, with those of a control network."""
+    codec: TurnCodec
     reader: Reader
+    turns: Turns
     hashed: Callable[[], str]
     """SHA-256 of the file: seconds of reading, so only when it is asked for."""
-    turns: Turns
-    beside: tuple[Movable, ...] = ()
-    """What works together with the network: a control network."""
-    _notes: list[str] = field(default_factory=list[str], repr=False)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the file, hexadecimal."""
         return self.hashed()
 
-    @property
-    def codec(self) -> TurnCodec:
-        return TurnCodec(self.vae, self.turns)
-
     def denoiser(self, scene: Scene) -> GuidedDenoiser:
         """The network, told the scene's prompt and shown its picture."""
         wish = scene.wish
-        self.turns.of()
+        self.turns.of(None)  # the text encoders come and go by themselves
         text, negative = self.reader.encode(wish.prompt, None if wish.cfg == 1 else wish.negative)
-        self.turns.of(self.network, *self.beside)
+        self.turns.of(self.part)
         return GuidedDenoiser(
             self.network, self.spec.prediction, scene, text, negative, cfg=wish.cfg
         )
 
     def take_notes(self) -> tuple[str, ...]:
         """What had to be done in another way than was asked for, since this was last called."""
-        return self.vae.take_notes()
+        return self.codec.vae.take_notes()
