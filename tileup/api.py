@@ -69,7 +69,7 @@ def make_plan(
     from tileup.preparing import prepare
 
     complete, found = _resolved(model, settings)
-    return prepare(_picture(image, complete), _spec(found), complete).plan
+    return prepare(_picture(image, complete), _spec(found, complete), complete).plan
 
 
 def load_model(model: str | Path | None = None, device: str = "auto", **settings: object) -> Model:
@@ -110,10 +110,10 @@ def _resolved(
     return complete, model
 
 
-def _spec(model: Path | Model) -> ModelSpec:
+def _spec(model: Path | Model, settings: Settings) -> ModelSpec:
     from tileup.checkpoints.files import identify
 
-    return identify(model) if isinstance(model, Path) else model.spec
+    return identify(model, settings.prediction) if isinstance(model, Path) else model.spec
 
 
 def _picture(image: ImageLike, settings: Settings) -> Picture:

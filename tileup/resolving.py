@@ -37,9 +37,9 @@ def resolve_with_model(
         UsageError: as `tileup.settings.resolve`, or a sampler or scheduler is unknown.
         ModelError: the model is missing, unreadable or of no known family.
     """
-    named = resolve(None, preset, config, environment, flags).model
-    model = find_model(named)
-    spec = identify(model)
+    named = resolve(None, preset, config, environment, flags)
+    model = find_model(named.model)
+    spec = identify(model, named.prediction)
     settings = resolve(spec.family, preset, config, environment, flags)
     check_together(settings, spec)
     return Resolved(settings, model, spec)

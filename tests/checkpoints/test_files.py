@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests.checkpoints.small import save_small
-from tileup.checkpoints.files import describe, find_model, identify
+from tileup.checkpoints.describing import describe
+from tileup.checkpoints.files import find_model, identify
 from tileup.errors import ExitCode, ModelError, UnknownCheckpointError
 
 
@@ -35,7 +36,7 @@ def test_describe_counts_parameters(tmp_path: Path) -> None:
 def test_naming_a_checkpoint_imports_no_torch(tmp_path: Path) -> None:
     path = save_small(tmp_path / "m.safetensors")
     code = (
-        "import sys; from pathlib import Path; from tileup.checkpoints.files import describe;"
+        "import sys; from pathlib import Path; from tileup.checkpoints.describing import describe;"
         f"print(describe(Path({str(path)!r})).family, 'torch' in sys.modules)"
     )
     printed = subprocess.run(
@@ -84,7 +85,7 @@ def _header_of(content: object):  # noqa: ANN202
         (lambda path: path.write_bytes(b"PK\x03\x04" + b"\0" * 99), ModelError, "pickle"),
         (lambda path: path.write_bytes(b"\x80\x02}q\0." + b"\0" * 99), ModelError, "pickle"),
         (lambda path: path.write_bytes(b"\xff" * 64), ModelError, "not a safetensors file"),
-        (lambda path: path.mkdir(), ModelError, "is a folder"),
+        (lambda path: path.mkdir(), ModelError, "is a folder without"),
         (_cut, ModelError, "cut short"),
         (_foreign, UnknownCheckpointError, "not a checkpoint that tileup can load"),
         (_header_of([1, 2, 3]), ModelError, "does not parse"),

@@ -1,59 +1,109 @@
-"""The model families that tileup can load, each with how to tell it and what planning needs."""
+"""What planning needs to know of each model family that tileup can load."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import cast
 
-from tileup.contracts import ModelSpec
+from tileup.checkpoints.detection import Found
+from tileup.checkpoints.opening import Checkpoint
+from tileup.checkpoints.predictions import Prediction
+from tileup.contracts import ModelSpec, NoiseLevels
 from tileup.errors import ModelError
-from tileup.plan.levels import TableLevels
+from tileup.plan.levels import FlowLevels, TableLevels, WindowFlowLevels, training_levels
+
+BUNDLED_KEYS = frozenset({"enter.weight", "leave.weight", "embed.mix.0.weight"})
+"""Tensors of our own network."""
 
 
-class Family(Protocol):
-    """One model family."""
-
-    @property
-    def name(self) -> str: ...
-
-    def matches(self, tensors: Mapping[str, object], metadata: Mapping[str, str]) -> bool:
-        """Whether a file with these tensors and this metadata is of the family."""
-        ...
-
-    def spec(self, name: str, metadata: Mapping[str, str]) -> ModelSpec:
-        """What planning needs to know.
-
-        Raises:
-            ModelError: the header lacks something.
-        """
-        ...
+def is_bundled(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is one of our own."""
+    return checkpoint.tensors.keys() >= BUNDLED_KEYS and "tileup" in checkpoint.metadata
 
 
-class BundledFamily:
-    """Checkpoints of our own: everything about them is in their header."""
+def bundled_spec(checkpoint: Checkpoint) -> ModelSpec:
+    """What planning needs to know of a checkpoint of our own: all of it is in its header.
 
-    name = "bundled"
-    needed = frozenset({"enter.weight", "leave.weight", "embed.mix.0.weight"})
+    Raises:
+        ModelError: the header lacks something.
+    """
+    name = checkpoint.name
+    header = parse_header(checkpoint.metadata, name)
+    try:
+        return ModelSpec(
+            name=name,
+            family="bundled",
+            prediction="x0",
+            stride=integer(header["stride"]),
+            channels=3 * integer(header["stride"]) ** 2,
+            window=integer(header["window"]),
+            multiple=integer(header["multiple"]),
+            levels=TableLevels(_numbers(header["denoise"]), _numbers(header["sigma"])),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"model {name}: its header is wrong ({error})") from error
 
-    def matches(self, tensors: Mapping[str, object], metadata: Mapping[str, str]) -> bool:
-        return self.needed <= tensors.keys() and "tileup" in metadata
 
-    def spec(self, name: str, metadata: Mapping[str, str]) -> ModelSpec:
-        header = parse_header(metadata, name)
-        try:
-            return ModelSpec(
-                name=name,
-                family=self.name,
-                prediction="x0",
-                stride=integer(header["stride"]),
-                channels=3 * integer(header["stride"]) ** 2,
-                window=integer(header["window"]),
-                multiple=integer(header["multiple"]),
-                levels=TableLevels(_numbers(header["denoise"]), _numbers(header["sigma"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"model {name}: its header is wrong ({error})") from error
+STRIDE = 8
+"""Pixels per latent cell of every published family."""
+
+
+def published_spec(checkpoint: Checkpoint, found: Found, prediction: Prediction) -> ModelSpec:
+    """What planning needs to know of a checkpoint of a published family.
+
+    Raises:
+        ModelError: its scheduler's configuration has impossible numbers.
+    """
+    return ModelSpec(
+        name=checkpoint.name,
+        family=found.family,
+        prediction=prediction.name,
+        stride=STRIDE,
+        channels=found.channels,
+        window=_window(found.family, prediction.name),
+        multiple=STRIDE * found.scale,
+        levels=_levels(checkpoint, found.family, prediction),
+    )
+
+
+def _window(family: str, prediction: str) -> int:
+    """Side of the pictures of the training, pixels, as the model cards have it."""
+    if family == "sd1":
+        return 512
+    if family == "sd2":
+        return 768 if prediction == "v" else 512
+    return 1024
+
+
+def _levels(checkpoint: Checkpoint, family: str, prediction: Prediction) -> NoiseLevels:
+    config = checkpoint.configs.get("scheduler", {})
+    try:
+        if family == "sd3":
+            return FlowLevels(_number(config.get("shift", 3.0), 1, 100))
+        if family == "flux-dev":
+            return WindowFlowLevels.of(_window(family, prediction.name))
+        if family == "flux-schnell" or prediction.name == "flow":
+            return FlowLevels(1.0)
+        if config.get("beta_schedule", "scaled_linear") != "scaled_linear":
+            raise ValueError(f"beta_schedule is {config['beta_schedule']!r}, not scaled_linear")
+        return training_levels(
+            beta_start=_number(config.get("beta_start", 0.00085), 1e-8, 0.1),
+            beta_end=_number(config.get("beta_end", 0.012), 1e-6, 0.5),
+            rows=int(_number(config.get("num_train_timesteps", 1000), 2, 10_000)),
+            zero_snr=prediction.zero_snr,
+        )
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"{checkpoint.path}: the configuration of its scheduler is not one that tileup can"
+            f" follow ({error})"
+        ) from error
+
+
+def _number(value: object, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{value!r} should be a number from {low:g} to {high:g}")
+    return float(value)
 
 
 def parse_header(metadata: Mapping[str, str], name: str) -> dict[str, object]:
@@ -97,7 +147,3 @@ def _numbers(value: object) -> tuple[float, ...]:
     if not isinstance(value, list):
         raise TypeError(f"{value!r} should be a list of numbers")
     return tuple(float(each) for each in cast(list[float], value))
-
-
-FAMILIES: tuple[Family, ...] = (BundledFamily(),)
-"""Tried in this order; the first that matches counts."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tileup.checkpoints.files import describe, find_model
+from tileup.checkpoints.describing import describe
+from tileup.checkpoints.files import find_model
 from tileup.cli.tables import print_text
 from tileup.errors import InputError, ModelError, NoInputError
 from tileup.images.metadata import read_metadata

@@ -6,10 +6,13 @@ every scheduler.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tileup.contracts import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,35 @@ class TableLevels:
         return np.interp(np.log(sigma), np.log(self.sigmas), self.times)
 
 
+ZERO_SNR = 4.8973451890853435e-08
+"""Share of the picture, in power, that stands for none at all: its root is 0.00022, sigma 4518.7.
+
+At exactly 0 sigma would be infinite. Others who load such models use the same number.
+"""
+
+
 def training_levels(
-    *, beta_start: float = 0.00085, beta_end: float = 0.012, rows: int = 1000
+    *,
+    beta_start: float = 0.00085,
+    beta_end: float = 0.012,
+    rows: int = 1000,
+    zero_snr: bool = False,
 ) -> TableLevels:
     """Noise levels of an eps or v model, from its training.
 
     The betas are linear in their square roots, and sigma^2 = (1 - a) / a with a the product of
     1 - beta: Rombach et al. (2022), arXiv 2112.10752. The defaults are those of SD 1, SD 2 and
     SDXL: 0.0292 to 14.61.
+
+    With `zero_snr` sqrt(a) is shifted and stretched so that its first value stays and its last is
+    0, as in models trained up to pure noise: Lin et al. (2023), arXiv 2305.08891, algorithm 1.
     """
     betas = np.linspace(beta_start**0.5, beta_end**0.5, rows) ** 2
     left = np.cumprod(1 - betas)
+    if zero_snr:
+        root = np.sqrt(left)
+        left = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+        left[-1] = ZERO_SNR
     sigmas = np.sqrt((1 - left) / left)
     return TableLevels(tuple(np.linspace(0, 1, rows).tolist()), tuple(sigmas.tolist()))
 
@@ -106,3 +127,25 @@ class FlowLevels:
 
     def _unshifted(self, flow: float) -> float:
         return flow / (self.shift - (self.shift - 1) * flow)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFlowLevels(FlowLevels):
+    """Noise levels of FLUX dev, whose shift grows with the tokens that it is shown at once."""
+
+    @classmethod
+    def of(cls, window: int) -> WindowFlowLevels:
+        """The levels for square windows of this side, pixels.
+
+        The shift is e^mu, and mu is linear in the tokens, one of which is 16 pixels wide and high,
+        through 0.5 at 256 and 1.15 at 4096: black-forest-labs/flux, sampling.py.
+        """
+        tokens = (window / 16) ** 2
+        return cls(shift=math.exp(0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)))
+
+
+def fitted(spec: ModelSpec, window: int) -> ModelSpec:
+    """A model's spec for windows of this side, pixels: FLUX dev's noise levels depend on it."""
+    if not isinstance(spec.levels, WindowFlowLevels):
+        return spec
+    return replace(spec, levels=WindowFlowLevels.of(window))

@@ -15,6 +15,7 @@ from tileup.plan.cost import Cost
 from tileup.plan.detail import DetailMap
 from tileup.plan.edits import Drawn, edited
 from tileup.plan.laying import LAYINGS
+from tileup.plan.levels import fitted
 from tileup.plan.modes import MODES, Canvas
 from tileup.plan.phases import Itinerary, Layout, effective
 from tileup.plan.quadtree import NOISE_FLOOR, quadtree
@@ -141,6 +142,7 @@ def plan_picture(
     Raises:
         UsageError: a sampler, scheduler or window that cannot be.
     """
+    spec = fitted(spec, window_size(spec, settings).side * spec.stride)
     planner = Planner(
         DetailMap.of(pixels, settings.detail_metric),
         width,
