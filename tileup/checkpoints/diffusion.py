@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -92,10 +91,13 @@ class DiffusionModel:
     hashed: Callable[[], str]
     """SHA-256 of the file: seconds of reading, so only when it is asked for."""
 
-    @cached_property
+    _digest: str = ""
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the file, hexadecimal."""
-        return self.hashed()
+        self._digest = self._digest or self.hashed()
+        return self._digest
 
     def denoiser(self, scene: Scene) -> GuidedDenoiser:
         """The network, told the scene's prompt and shown its picture."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tileup.checkpoints.bundled import load_bundled
-from tileup.checkpoints.files import find_model, identify
+from tileup.checkpoints.files import find_model, identified
 from tileup.contracts import Model
 from tileup.errors import UsageError
 from tileup.settings import Settings
@@ -29,9 +29,14 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     """
     settings = settings or Settings()
     path = find_model(None if model is None else str(model))
-    spec = identify(path)
+    known = identified(path, settings.prediction)
     device = pick_device(settings.device)
-    return load_bundled(path, spec, device, pick_dtype(settings.dtype, device, spec.family))
+    dtype = pick_dtype(settings.dtype, device, known.spec.family)
+    if known.found is None:
+        return load_bundled(path, known.spec, device, dtype)
+    from tileup.checkpoints.assembling import assemble
+
+    return assemble(known, settings, device, dtype)
 
 
 def pick_device(device: str) -> str:

@@ -48,24 +48,24 @@ class Clip:
     """A text encoder, for inference."""
 
     def __init__(self, network: nn.Module, trimmed: bool) -> None:
-        self._network = network
+        self.network = network
         self.trimmed = trimmed
         """Whether it comes under the names of transformers, where SD 2's lacks its last layer."""
 
     @torch.no_grad()
     def __call__(self, rows: Sequence[Sequence[int]]) -> ClipOutput:
         """Encode rows of tokens, all of one length."""
-        device = next(self._network.parameters()).device
+        device = next(self.network.parameters()).device
         ids = torch.tensor(rows, device=device)
         positions = torch.arange(ids.shape[1], device=device)[None]
-        text_model: nn.Module = self._network.text_model  # pyright: ignore[reportAssignmentType]
+        text_model: nn.Module = self.network.text_model  # pyright: ignore[reportAssignmentType]
         output = text_model(ids, position_ids=positions, output_hidden_states=True)
         return ClipOutput(tuple(output.hidden_states), output.pooler_output)
 
     @torch.no_grad()
     def normed(self, hidden: Tensor) -> Tensor:
         """Hidden features after the final norm."""
-        return self._network.text_model.final_layer_norm(hidden)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        return self.network.text_model.final_layer_norm(hidden)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
 
     @torch.no_grad()
     def projected(self, pooled: Tensor) -> Tensor:
@@ -73,10 +73,10 @@ class Clip:
 
         A file without a projection has the identity, as those of CLIP-L for SD 3.
         """
-        return self._network.text_projection(pooled)  # pyright: ignore[reportCallIssue]
+        return self.network.text_projection(pooled)  # pyright: ignore[reportCallIssue]
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        return self._network.named_parameters()
+        return self.network.named_parameters()
 
 
 def load_clip(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tileup.contracts import Encoded
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 Part = Callable[[], Mapping[str, Tensor]]
 """Reads an encoder's tensors, names without the file's prefix."""
+OnLoaded = Callable[[str, nn.Module], None]
+"""Given the name of an encoder (clip_l, clip_g, clip_h, t5) and its network, just loaded."""
 Row = tuple[int, ...]
 """Numbers of the tokens that an encoder reads at once, padded."""
 T5_WIDTH = 4096
@@ -51,6 +53,7 @@ def load_text(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     features: int | None = None,
+    on_loaded: OnLoaded = lambda part, encoder: None,
 ) -> TextEncoder:
     """The text encoders of a model family; none of their tensors is read before the first text is.
 
@@ -62,6 +65,7 @@ def load_text(
         device: they run on, and their results are put on.
         features: width of the tokens' features that the network takes, to be held against what
             the encoders give; and without T5 that of the zeros in its place.
+        on_loaded: given each encoder whenever its weights were loaded; it may change them.
 
     Raises:
         ModelError: an encoder or its tokenizer is missing; the message names the flag for it.
@@ -80,7 +84,9 @@ def load_text(
             )
         read = load_t5_tokenizer(tokenizer)
     used = {part: parts[part] for part in recipe.parts if part in parts}
-    return TextEncoder(recipe, used, read, dtype=dtype, device=device, features=features)
+    return TextEncoder(
+        recipe, used, read, dtype=dtype, device=device, features=features, on_loaded=on_loaded
+    )
 
 
 class TextEncoder:
@@ -95,6 +101,7 @@ class TextEncoder:
         dtype: torch.dtype,
         device: str,
         features: int | None,
+        on_loaded: OnLoaded,
     ) -> None:
         self._recipe = recipe
         self._parts = parts
@@ -102,6 +109,7 @@ class TextEncoder:
         self._dtype = dtype
         self._device = device
         self._features = features
+        self._on_loaded = on_loaded
         self._known: dict[str, dict[Row, _Features]] = {part: {} for part in parts}
         self._warned: set[str] = set()
 
@@ -173,12 +181,14 @@ class TextEncoder:
             clip = load_clip(
                 tensors, act=use.act, what=name, dtype=self._dtype, device=self._device
             )
+            self._on_loaded(use.part, clip.network)
             for row in new:
                 self._known[use.part][row] = _read_clip(clip, use, row, name)
 
     def _learn_t5(self, rows: Iterable[Row]) -> None:
         if new := self._new("t5", rows):
             t5 = load_t5(self._parts["t5"](), what="T5", dtype=self._dtype, device=self._device)
+            self._on_loaded("t5", t5.network)
             for row in new:
                 self._known["t5"][row] = _read_t5(t5, row)
 

@@ -24,7 +24,7 @@ class T5:
     """A text encoder, for inference."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._network = network
+        self.network = network
 
     @torch.no_grad()
     def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
@@ -32,11 +32,11 @@ class T5:
 
         Padding is not masked: SD 3 and FLUX were trained so.
         """
-        device = next(self._network.parameters()).device
-        return self._network(torch.tensor(rows, device=device)).last_hidden_state
+        device = next(self.network.parameters()).device
+        return self.network(torch.tensor(rows, device=device)).last_hidden_state
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        return self._network.named_parameters()
+        return self.network.named_parameters()
 
 
 def load_t5(tensors: Mapping[str, Tensor], *, what: str, dtype: torch.dtype, device: str) -> T5:

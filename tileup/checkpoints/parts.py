@@ -1,0 +1,224 @@
+"""Which file supplies each part of a model: the checkpoint itself, or one that a flag names.
+
+No tensor is read here: what is missing is told before any work, everything at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tileup.checkpoints.files import Identified, find_model
+from tileup.checkpoints.foreign import kind_of
+from tileup.checkpoints.opening import Checkpoint, open_checkpoint
+from tileup.errors import ModelError
+from tileup.settings import Settings
+from tileup.text.families import RECIPES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a part's tensors are."""
+
+    checkpoint: Checkpoint
+    prefix: str
+    """What the names of its tensors begin with there."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors without the prefix, memory-mapped."""
+        return self.checkpoint.state_dict(self.prefix)
+
+    @property
+    def shown(self) -> str:
+        """As messages name it."""
+        return str(self.checkpoint.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything a model of a latent family is made of."""
+
+    network: Source
+    vae: Source
+    text: Mapping[str, Source]
+    """Text encoders by part: clip_l, clip_g, clip_h (SD 2's) and t5; none with `prompt_embeds`."""
+    tokenizer: Path | None
+    """T5's: tokenizer.json, spiece.model or their folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of part."""
+
+    title: str
+    flag: str
+    """Setting that names a file with it."""
+    signs: tuple[str, ...]
+    """A file has the part where it has one of these tensors behind a prefix."""
+    prefixes: Mapping[str, tuple[str, ...]]
+    """Where it is in a whole checkpoint, by family; `` for every family."""
+    bare: tuple[str, ...] = ("",)
+    """Further prefixes in files that hold little else."""
+
+
+_CLIP = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
+_OPEN_CLIP = ("token_embedding.weight",)
+_EMBEDDER = "conditioner.embedders."
+KINDS = {
+    "vae": Kind(
+        "the VAE", "vae", ("decoder.conv_in.weight",), {"": ("first_stage_model.", "vae.")}
+    ),
+    "clip_l": Kind(
+        "the text encoder CLIP-L",
+        "clip_l",
+        _CLIP,
+        {
+            "sd1": ("cond_stage_model.transformer.", "text_encoder."),
+            "sdxl": (f"{_EMBEDDER}0.transformer.", "text_encoder."),
+            "sd3": ("text_encoders.clip_l.transformer.", "text_encoder."),
+            "flux-dev": ("text_encoders.clip_l.transformer.", "text_encoder."),
+            "flux-schnell": ("text_encoders.clip_l.transformer.", "text_encoder."),
+        },
+        ("", "transformer.", "clip_l.", "text_encoders.clip_l."),
+    ),
+    "clip_h": Kind(
+        "the text encoder of SD 2 (OpenCLIP-H)",
+        "clip_l",
+        (*_OPEN_CLIP, *_CLIP),
+        {"sd2": ("cond_stage_model.model.", f"{_EMBEDDER}0.model.", "text_encoder.")},
+    ),
+    "clip_g": Kind(
+        "the text encoder CLIP-G",
+        "clip_g",
+        (*_OPEN_CLIP, *_CLIP),
+        {
+            "sdxl": (f"{_EMBEDDER}1.model.", "text_encoder_2."),
+            "sdxl-refiner": (f"{_EMBEDDER}0.model.", "text_encoder_2."),
+            "sd3": ("text_encoders.clip_g.transformer.", "text_encoder_2."),
+        },
+        ("", "transformer.", "model.", "clip_g.", "text_encoders.clip_g."),
+    ),
+    "t5": Kind(
+        "the text encoder T5-XXL",
+        "t5",
+        ("shared.weight", "encoder.embed_tokens.weight"),
+        {
+            "sd3": ("text_encoders.t5xxl.transformer.", "text_encoder_3."),
+            "flux-dev": ("text_encoders.t5xxl.transformer.", "text_encoder_2."),
+            "flux-schnell": ("text_encoders.t5xxl.transformer.", "text_encoder_2."),
+        },
+        ("", "transformer.", "t5xxl.", "text_encoders.t5xxl."),
+    ),
+}
+"""By name. The signs tell OpenCLIP's names from those of transformers, which both occur."""
+TOKENIZERS = {"sd3": "tokenizer_3", "flux-dev": "tokenizer_2", "flux-schnell": "tokenizer_2"}
+"""T5's tokenizer in a diffusers folder."""
+
+
+def parts_of(known: Identified, settings: Settings) -> Parts:
+    """Find every part of a model.
+
+    Args:
+        known: the checkpoint, of a latent family.
+        settings: name further files.
+
+    Raises:
+        ModelError: parts are missing (all are named, each with its flag), or a flag's file is not
+            there or holds something else.
+    """
+    if known.found is None:
+        raise ValueError("a checkpoint of our own is whole")
+    family = known.spec.family
+    vae = _found("vae", known, settings)
+    text = {} if settings.prompt_embeds else dict(_text(known, settings))
+    tokenizer = _tokenizer(known, settings)
+    recipe = RECIPES[family]
+    missing: list[str] = []
+    if vae is None:
+        missing.append("vae")
+    if not settings.prompt_embeds:
+        missing += [
+            each
+            for each in recipe.parts
+            if each not in text and (each != "t5" or recipe.t5_required)
+        ]
+    wants_tokenizer = "t5" in text and tokenizer is None
+    if wants_tokenizer and not recipe.t5_required and settings.t5 is None:
+        log.warning("T5 is left out: its tokenizer is not in the file; give it with --tokenizer")
+        del text["t5"]
+        wants_tokenizer = False
+    if missing or wants_tokenizer or vae is None:
+        raise ModelError(_lacking(known, missing, wants_tokenizer))
+    network = Source(known.checkpoint, known.found.prefix)
+    return Parts(network, vae, text, tokenizer if "t5" in text else None)
+
+
+def inside(known: Identified) -> dict[str, Source]:
+    """The parts, besides the network, that a checkpoint has itself, by name."""
+    family = known.spec.family
+    found = ((name, _in_checkpoint(kind, known)) for name, kind in KINDS.items())
+    wanted = {"vae", *RECIPES[family].parts}
+    return {name: source for name, source in found if source is not None and name in wanted}
+
+
+def _text(known: Identified, settings: Settings) -> Iterator[tuple[str, Source]]:
+    for name in RECIPES[known.spec.family].parts:
+        if (source := _found(name, known, settings)) is not None:
+            yield name, source
+
+
+def _found(name: str, known: Identified, settings: Settings) -> Source | None:
+    kind = KINDS[name]
+    path: str | None = getattr(settings, kind.flag)
+    return _in_checkpoint(kind, known) if path is None else _in_file(kind, path)
+
+
+def _in_checkpoint(kind: Kind, known: Identified) -> Source | None:
+    prefixes = kind.prefixes.get(known.spec.family, ()) + kind.prefixes.get("", ())
+    return _behind(kind, known.checkpoint, prefixes)
+
+
+def _in_file(kind: Kind, path: str) -> Source:
+    checkpoint = open_checkpoint(find_model(path))
+    every = [each for prefixes in kind.prefixes.values() for each in prefixes]
+    source = _behind(kind, checkpoint, (*kind.bare, *every))
+    if source is None:
+        flag = "--" + kind.flag.replace("_", "-")
+        what = kind_of(checkpoint.tensors)
+        is_what = f"it is {what.title}" if what else "it has none of its tensors"
+        raise ModelError(f"{flag} {path} is not {kind.title}: {is_what}")
+    return source
+
+
+def _behind(kind: Kind, checkpoint: Checkpoint, prefixes: tuple[str, ...]) -> Source | None:
+    for prefix in prefixes:
+        if any(prefix + sign in checkpoint.tensors for sign in kind.signs):
+            return Source(checkpoint, prefix)
+    return None
+
+
+def _tokenizer(known: Identified, settings: Settings) -> Path | None:
+    if settings.tokenizer is not None:
+        path = Path(settings.tokenizer).expanduser()
+        if not path.exists():
+            raise ModelError(f"--tokenizer {path} is not there")
+        return path
+    folder = known.checkpoint.path / TOKENIZERS.get(known.spec.family, "tokenizer")
+    return folder if known.spec.family in TOKENIZERS and folder.is_dir() else None
+
+
+def _lacking(known: Identified, missing: list[str], tokenizer: bool) -> str:
+    flags = [(KINDS[name].title, KINDS[name].flag) for name in missing]
+    if tokenizer:
+        flags.append(("T5's tokenizer", "tokenizer"))
+    wanted = ", ".join(f"{title} (--{flag.replace('_', '-')})" for title, flag in flags)
+    embeds = " --prompt-embeds takes the place of all text encoders." if missing != ["vae"] else ""
+    return f"{known.checkpoint.path} holds no whole model; give as well: {wanted}.{embeds}"
