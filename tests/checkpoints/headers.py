@@ -30,11 +30,11 @@ def save_head(
     """Write a safetensors file of zeros; `values` fill some of its tensors, in precision `kind`."""
     entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     place = 0
-    kinds = dict(dtypes or {}) | dict.fromkeys(values or {}, "F32")
+    kinds = dict(dtypes or {}) | dict.fromkeys(values or {}, kind)
     for name, shape in shapes.items():
-        kind = kinds.get(name, dtype)
-        end = place + math.prod(shape) * BYTES[kind]
-        entries[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [place, end]}
+        own = kinds.get(name, dtype)
+        end = place + math.prod(shape) * BYTES[own]
+        entries[name] = {"dtype": own, "shape": list(shape), "data_offsets": [place, end]}
         place = end
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)

@@ -59,9 +59,14 @@ def _loaded(path: Path) -> object:
     import torch
 
     try:
-        # A file from before torch 1.6 is no archive, and cannot be mapped.
-        mapped = zipfile.is_zipfile(path)
-        return cast(object, torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
+        # A file from before torch 1.6 is no archive, and cannot be mapped; torch takes one with the
+        # wrong name for what the name says, unless it is given open.
+        if zipfile.is_zipfile(path) and path.suffix != ".safetensors":
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        else:
+            with path.open("rb") as file:
+                loaded = torch.load(file, map_location="cpu", weights_only=True)
+        return cast(object, loaded)
     except pickle.UnpicklingError as error:
         raise ModelError(_refusal(path, str(error))) from error
     except OSError as error:
@@ -101,7 +106,9 @@ def _tensors(content: object) -> dict[str, Tensor]:
             return {
                 name: tensor.detach()
                 for name, tensor in entries.items()
-                if isinstance(name, str) and isinstance(tensor, torch.Tensor)
+                if isinstance(name, str)
+                and isinstance(tensor, torch.Tensor)
+                and tensor.layout == torch.strided
             }
         content = inner[0]
     return {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tileup.checkpoints.detection import FAMILY_TITLES, Found
 from tileup.checkpoints.opening import Checkpoint
 from tileup.errors import ModelError, UnknownCheckpointError, UsageError
@@ -123,7 +125,7 @@ def _from_metadata(checkpoint: Checkpoint) -> tuple[str, str] | None:
 def _from_weights(checkpoint: Checkpoint, found: Found) -> tuple[str, str]:
     name = found.prefix + TELLING[found.layout]
     values = checkpoint.values(name)
-    deviation = float(values.std()) if values is not None and values.size else 0.0
+    deviation = float(values.std(dtype=np.float64)) if values is not None and values.size else 0.0
     low, high = TRAINED
     if not low <= deviation <= high:
         reason = (
