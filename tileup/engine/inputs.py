@@ -11,7 +11,7 @@ from pathlib import Path
 from tileup.engine import journal, naming
 from tileup.engine.values import AUTO, STREAM, SUFFIXES, Found, Request
 from tileup.errors import NoInputError, UsageError
-from tileup.images.reading import KNOWN
+from tileup.images.signatures import KNOWN
 
 log = logging.getLogger(__name__)
 
