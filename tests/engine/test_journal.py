@@ -42,7 +42,7 @@ def draw(path: Path, seed: int) -> None:
     Image.fromarray((photograph(16, 24, seed=seed) * 255).astype(np.uint8)).save(path)
 
 
-def model() -> Model:
+def model(settings: Settings = SETTINGS) -> Model:
     return DoubleModel(gaussian_denoiser)
 
 
@@ -115,7 +115,7 @@ def test_marks(folder: Path) -> None:
 def test_what_is_done_is_skipped_before_anything_is_computed(folder: Path) -> None:
     assert [each.outcome for each in made()] == ["done"] * 3
 
-    def never() -> Model:
+    def never(settings: Settings) -> Model:
         raise AssertionError("no model is needed")
 
     assert [each.outcome for each in made(load=never)] == ["skipped"] * 3
@@ -195,7 +195,7 @@ def test_failures_that_say_nothing_about_the_picture_are_tried_again(folder: Pat
     def full(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         raise MemoryError
 
-    assert [each.outcome for each in made(load=lambda: DoubleModel(full))] == ["failed"] * 3
+    assert [each.outcome for each in made(load=lambda _: DoubleModel(full))] == ["failed"] * 3
     assert standings() == [Standing.RETRIED] * 3
     assert [each.outcome for each in made()] == ["done"] * 3
 
