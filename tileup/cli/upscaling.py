@@ -42,7 +42,8 @@ def upscale_command(given: Given) -> int:
         return show_intentions(jobs, bool(given["json"]))
     _check_standard_output(jobs, bool(given["json"]))
     reporter = Reporter(
-        total=len(jobs),
+        jobs,
+        found.settings,
         json_lines=bool(given["json"]),
         bar=not (given["quiet"] or given["no_progress"] or given["json"]),
     )
