@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,6 +215,34 @@ def test_an_existing_single_output_is_refused(add: Add) -> None:
     with pytest.raises(OutputExistsError, match=r"a_2x.png is there already; use --overwrite"):
         jobs("a.png")
     assert not jobs("a.png", overwrite=True)[0].finished
+
+
+def test_an_existing_single_output_is_skipped_where_that_is_asked_for(
+    add: Add, folder: Path
+) -> None:
+    """As in a loop of the shell: for f in *.png; do tileup upscale "$f" --skip-existing; done"""
+    add("a.png", "a_2x.png")
+    (job,) = jobs("a.png", skip_existing=True)
+    assert job.finished
+    (folder / "a_2x.png").unlink()
+    (job,) = jobs("a.png", skip_existing=True)
+    assert not job.finished
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "way"),
+    [
+        (("x/a.png", "y/a.png"), Settings(), "{parent}"),
+        (("x/a.jpg", "x/a.png"), Settings(format="png"), "--format"),
+        (("x/a.png", "x/b.png"), Settings(name="same.{ext}"), "{stem}"),
+    ],
+)
+def test_a_clash_says_what_helps(
+    add: Add, names: tuple[str, ...], settings: Settings, way: str
+) -> None:
+    add(*names)
+    with pytest.raises(UsageError, match=re.escape(way)):
+        jobs(*names, output="out", settings=settings)
 
 
 def test_an_existing_companion_is_refused_too(add: Add) -> None:

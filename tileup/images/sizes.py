@@ -95,14 +95,14 @@ def check_format_limit(width: int, height: int, format: str) -> None:
     limit = _LIMITS.get(format)
     if limit is not None and max(width, height) > limit:
         raise OutputError(
-            f"{width}x{height} pixels do not fit into a {format} file, whose sides hold at most "
-            f"{limit}; write png or tif"
+            f"{width}x{height} pixels do not fit into {format}, whose sides hold at most {limit}; "
+            f"write png or tif"
         )
     most = _MOST_PIXELS.get(format)
     if most is not None and width * height > most:
         raise OutputError(
-            f"{width}x{height} pixels do not fit into a {format} file, which holds at most "
-            f"{most:,} pixels; write png or tif"
+            f"{width}x{height} pixels do not fit into {format}, which holds at most {most:,}; "
+            f"write png or tif"
         )
 
 
