@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Generator
@@ -145,6 +146,12 @@ def _check_file(path: Path) -> None:
     if not found:
         raise InputError(f"{path} does not exist; check the name and the folder")
     if is_folder:
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); check its permissions"
+            ) from error
         raise InputError(f"{path} is a folder, not a picture; name a file in it")
     if not is_file:
         raise InputError(f"{path} is not a regular file; save the picture to one first")
