@@ -40,7 +40,7 @@ def main(count: int, side: int) -> None:
             begun = time.perf_counter()
             assert all(
                 each.outcome == "done"
-                for each in run(jobs, settings, lambda: model, overlap=overlap)
+                for each in run(jobs, settings, lambda _: model, overlap=overlap)
             )
             took = time.perf_counter() - begun
             seconds[overlap] = min(seconds.get(overlap, took), took)

@@ -20,6 +20,7 @@ from PIL import Image
 
 from tests.images.pictures import smooth, srgb_profile
 from tileup.errors import InputError, UsageError
+from tileup.images import avif, jp2
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import open_picture
 from tileup.settings import read_config, resolve
@@ -51,6 +52,8 @@ def files() -> dict[str, bytes]:
     made["CMYK"] = stream.getvalue()
     words = (smooth(40, 30).astype(np.uint16)) * 257
     made["PNG16"] = bytes(imagecodecs.png_encode(words))
+    made["AVIF10"] = avif.encode(words >> 6, 90, icc=srgb_profile(), xmp=b"<x/>")
+    made["JP2"] = jp2.encode(words, icc=srgb_profile(), exif=exif.tobytes(), xmp=b"<x/>")
     made["TIFF16"] = bytes(imagecodecs.tiff_encode(words, compression="lzw"))
     return made
 
@@ -93,7 +96,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "file"
 
 
-@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF10", "JP2"])
 @often
 @given(edits=st.lists(_EDIT, max_size=4))
 def test_metadata(name: str, edits: list[tuple[float, bytes, bool]], path: Path) -> None:

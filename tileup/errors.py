@@ -4,6 +4,7 @@
     + UsageError                2  a flag or setting that cannot be right
     + NoInputError              3  nothing among the inputs can be upscaled
     + InputError                1  one input is missing, is no picture or is broken
+    + NotFiniteError            1  the model gave values that are no numbers
     + RecordedFailureError      1  failed in an earlier run, and left alone
     + ModelError                4  the model is missing, unreadable or unknown
       + UnknownCheckpointError  4  readable, but of no family that tileup can load
@@ -63,6 +64,16 @@ class InputError(TileupError):
     """One input is missing, is no picture, or is broken."""
 
     exit_code = ExitCode.SOME_FAILED
+
+
+class NotFiniteError(TileupError):
+    """The model gave values that are no finite numbers, so there is no picture."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model gave values that are not finite numbers, so there is no picture; "
+            "try --dtype float32, another sampler, fewer or more steps, or another model"
+        )
 
 
 class RecordedFailureError(TileupError):

@@ -39,6 +39,9 @@ FORMATS = {
     "webp": "webp",
     "tif": "tif",
     "tiff": "tif",
+    "avif": "avif",
+    "bmp": "bmp",
+    "jp2": "jp2",
 }
 """Formats that are written, by each extension that stands for them."""
 NAME = "{stem}_{scale}x.{ext}"
@@ -179,7 +182,7 @@ class Settings:
     format: str | None = None
     """File format of the output; None: the output's extension, else the input's, else PNG."""
     quality: int = 92
-    """JPEG and WebP quality, 1 to 100."""
+    """JPEG, WebP and AVIF quality, 1 to 100."""
     name: str = NAME
     """Template of output names."""
     suffix: str | None = None

@@ -15,7 +15,7 @@ from tileup.contracts import Box, Model, OnStep, Scene, Step, Wish
 from tileup.denoise.job import Job, Ramp
 from tileup.denoise.modes import run
 from tileup.denoise.strength import finished_share
-from tileup.errors import TileupError
+from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix
 from tileup.images.picture import Picture
 from tileup.images.writing import to_image
@@ -77,7 +77,7 @@ def upscale_picture(
 
     Raises:
         UsageError: the settings do not go together.
-        TileupError: the model gave values that are not finite.
+        NotFiniteError: the model gave values that are no numbers.
     """
     return draw(make_ready(picture, model.spec, settings), model, settings, on_step)
 
@@ -98,6 +98,8 @@ def draw(ready: Ready, model: Model, settings: Settings, on_step: OnStep | None 
     with clock("decode"):
         decoded = model.codec.decode(latents)[0, :, :height, :width]
         drawn = np.ascontiguousarray(decoded.movedim(0, -1).float().cpu().numpy())
+        if not np.isfinite(drawn).all():  # of the decoder: clipped, they would be black or white
+            raise NotFiniteError
         toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
         pixels = put_back(toned, enlarged.pixels, planned)
     return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds, model.take_notes())
@@ -144,10 +146,7 @@ def sample_canvas(
         ),
     )
     if not bool(latents.isfinite().all()):
-        raise TileupError(
-            "the model gave values that are not finite numbers, so there is no picture; "
-            "try another sampler, fewer or more steps, or another model"
-        )
+        raise NotFiniteError
     return latents
 
 

@@ -70,19 +70,37 @@ def expected(pictures: Path, folder: Path) -> dict[str, bytes]:
     return made
 
 
+def wait_for(running: subprocess.Popen[bytes], words: bytes) -> None:
+    """Read what a run says up to a line with these words, or to its end."""
+    assert running.stderr is not None
+    while line := running.stderr.readline():
+        if words in line:
+            return
+
+
+def seconds_of_work(folder: Path) -> float:
+    """How long a run takes from when its first picture is done to its end."""
+    with started(folder, "-o", "timed") as running:
+        wait_for(running, b"_2x.png  ")
+        begun = time.monotonic()
+        running.communicate()
+    assert running.returncode == 0
+    return time.monotonic() - begun
+
+
 @pytest.mark.parametrize("kills", [4, pytest.param(32, marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_moment_goes_on(
     folder: Path, expected: dict[str, bytes], kills: int
 ) -> None:
     rng = random.Random(kills)
-    begun = time.monotonic()
-    assert finished(folder, "-o", "timed") == 0
-    whole = time.monotonic() - begun
+    working = seconds_of_work(folder)
     out, sizes, killed = folder / "out", [], 0
     while killed < kills:
         with started(folder, "-o", "out") as running:
+            if rng.random() < 0.8:  # else it dies while it starts
+                wait_for(running, b"_2x.png  ")
             with contextlib.suppress(subprocess.TimeoutExpired):
-                running.wait(timeout=rng.uniform(0.3, 1.0) * whole)
+                running.wait(timeout=rng.uniform(0, 1.1) * working)
             killed += running.poll() is None
             running.kill()
         there = contents(out)
@@ -94,6 +112,7 @@ def test_a_run_killed_at_any_moment_goes_on(
             out.rename(folder / f"out{len(sizes)}")
     assert finished(folder, "-o", "out") == 0
     assert (contents(out), litter(out)) == (expected, [])
+    assert any(sizes), "some came in the middle of the work"
     print(f"{killed} kills, outputs after each: {sizes}")  # noqa: T201
 
 

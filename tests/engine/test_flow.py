@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +18,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.doubles import DoubleModel, blurring_denoiser, gaussian_denoiser, photograph
-from tileup.contracts import Box
+from tests.doubles import Counting, DoubleModel, blurring_denoiser, gaussian_denoiser, photograph
+from tileup.codec.pixels import PixelCodec
+from tileup.contracts import Box, Model, Scene
 from tileup.engine import making
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
+from tileup.engine.models import Load
 from tileup.engine.outcomes import Finished, Outcome
 from tileup.engine.values import Request
-from tileup.errors import InputError, OutOfMemoryError
+from tileup.errors import InputError, NotFiniteError, OutOfMemoryError
+from tileup.images.metadata import read_metadata
 from tileup.settings import Settings
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=3)
@@ -39,11 +45,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(
-    *inputs: str, model: object = None, settings: Settings = SETTINGS, **options: object
+    *inputs: str,
+    model: Model | None = None,
+    settings: Settings = SETTINGS,
+    load: Load | None = None,
+    output: str = "out/",
+    **options: object,
 ) -> list[Outcome]:
     chosen = model or DoubleModel(blurring_denoiser)
-    jobs = find_jobs(Request(inputs, output="out/"), settings)
-    return list(run(jobs, settings, lambda: chosen, **options))  # type: ignore[arg-type, return-value]
+    jobs = find_jobs(Request(inputs, output=output), settings)
+    return list(run(jobs, settings, load or (lambda _: chosen), **options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("overlap", [True, False])
@@ -147,6 +158,156 @@ def test_less_memory_means_smaller_batches_then_smaller_windows(folder: Path) ->
     assert "on every try" in str(outcome.error)
 
 
+@dataclass
+class Loads:
+    """Loads a model in the way that settings ask for, and remembers how."""
+
+    cells: int = 10**9
+    """Cells of windows that it bears while all of it is on the device."""
+    offloaded: int = 10**9
+    """Cells that it bears where only the part at work is on the device."""
+    ways: list[tuple[str, bool]] = field(default_factory=list)
+    alive: int = 0
+
+    def __call__(self, settings: Settings) -> DoubleModel:
+        assert gc.collect() >= 0
+        assert self.alive == 0, "the model before is gone before the next is loaded"
+        self.ways.append((settings.dtype, settings.low_memory))
+        used = "float16" if settings.dtype == "auto" else settings.dtype
+        bears = self.offloaded if settings.low_memory else self.cells
+        model = HalfModel(Tight(bears))
+        model.dtype = used
+        self.alive += 1
+        weakref.finalize(model, self.gone)
+        return model
+
+    def gone(self) -> None:
+        self.alive -= 1
+
+
+class HalfModel(DoubleModel):
+    """A model that says what it computes in, and overflows in half precision on white pictures."""
+
+    dtype: str
+
+    def denoiser(self, scene: Scene) -> Counting:
+        if self.dtype == "float16" and scene.pixels.min() > 0.99:
+            self.inner = overflowing
+        return super().denoiser(scene)
+
+
+def overflowing(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+    """One value beyond what half precision holds."""
+    x0 = gaussian_denoiser(x, sigma)
+    x0[..., 1, 1] = torch.inf
+    return x0
+
+
+def test_the_last_step_is_everything_offloaded(folder: Path) -> None:
+    wide = replace(SETTINGS, window=128, scale=4)
+    load = Loads(cells=10, offloaded=64 * 64)
+    outcomes = made("b.jpg", "a.png", settings=wide, load=load)
+    assert [each.outcome for each in outcomes] == ["done"] * 2
+    assert load.ways == [("auto", False), ("auto", True)] * 2, "each picture begins anew"
+    assert any("only the part of the model" in each for each in outcomes[0].warnings)
+    loads = Loads()
+    made("b.jpg", settings=wide, load=loads, output="roomy/")
+    assert loads.ways == [("auto", False)]
+    # Offloading alone changes no picture, so windows are as large as asked again.
+    assert decoded(folder / "out/b_4x.jpg") == decoded(folder / "roomy/b_4x.jpg")
+
+
+def test_offloading_with_the_smallest_windows_comes_at_the_very_end(folder: Path) -> None:
+    wide = replace(SETTINGS, window=128, scale=4)
+    outcome = made("b.jpg", settings=wide, load=Loads(cells=10, offloaded=32 * 32))[0]
+    assert outcome.outcome == "done"
+    assert "windows of 64 pixels" in outcome.warnings[-1]
+    told = read_metadata(folder / "out/b_4x.jpg")
+    assert json.loads(told["tileup"])["window"] == 64, "what was done, not what was asked for"
+    refused = made("a.png", settings=wide, load=Loads(cells=10, offloaded=10))[0]
+    assert isinstance(refused.error, OutOfMemoryError)
+
+
+def decoded(path: Path) -> bytes:
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def test_values_that_are_no_numbers_are_tried_again_in_float32(folder: Path) -> None:
+    Image.new("RGB", (40, 30), "white").save(folder / "white.png")
+    load = Loads()
+    outcomes = made("a.png", "white.png", "b.jpg", load=load)
+    assert [each.outcome for each in outcomes] == ["done"] * 3
+    assert [any("went on in float32" in w for w in each.warnings) for each in outcomes] == [
+        False,
+        True,
+        False,
+    ]
+    assert load.ways == [("auto", False), ("float32", False), ("auto", False)]
+    whole = Loads()
+    made("white.png", settings=replace(SETTINGS, dtype="float32"), load=whole, output="f/")
+    assert whole.ways == [("float32", False)]
+    assert decoded(folder / "out/white_2x.png") == decoded(folder / "f/white_2x.png")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_values_that_stay_no_numbers_are_a_failure(folder: Path, dtype: str) -> None:
+    loads: list[str] = []
+
+    def load(settings: Settings) -> DoubleModel:
+        loads.append(settings.dtype)
+        model = HalfModel(overflowing)
+        model.dtype = "float32" if settings.dtype == "float32" else dtype
+        return model
+
+    outcome = made("a.png", load=load)[0]
+    assert isinstance(outcome.error, NotFiniteError)
+    assert loads == (["auto"] if dtype == "float32" else ["auto", "float32"])
+    assert not (folder / "out/a_2x.png").exists()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_decoder_that_overflows_gives_no_black_or_white_tile(folder: Path, value: float) -> None:
+    class Overflow(PixelCodec):
+        def decode(self, latents: Tensor) -> Tensor:
+            pixels = super().decode(latents)
+            pixels[..., 3:9, 3:9] = value
+            return pixels
+
+    class Decoding(DoubleModel):
+        @property
+        def codec(self) -> PixelCodec:
+            return Overflow(self.spec.stride)
+
+    outcome = made("a.png", model=Decoding(gaussian_denoiser))[0]
+    assert isinstance(outcome.error, NotFiniteError)
+
+
+@pytest.mark.gpu
+def test_memory_of_a_gpu_that_does_not_suffice(folder: Path) -> None:
+    """A real network under a cap on the memory of a real device."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    from tileup.checkpoints.loading import load_model
+
+    save = (photograph(256, 256, seed=3) * 255).astype(np.uint8)
+    Image.fromarray(save).save(folder / "large.png")
+    settings = Settings(steps=2, batch=64, device="cuda", denoise_mode="passes", window=256)
+    roomy = made("large.png", settings=settings, load=lambda s: load_model(None, "cuda"))
+    peak = torch.cuda.max_memory_allocated()
+    total = torch.cuda.get_device_properties(0).total_memory
+    try:
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(0.5 * peak / total)
+        tight = made(
+            "large.png", settings=settings, load=lambda s: load_model(None, "cuda"), output="t/"
+        )
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert [each.outcome for each in (*roomy, *tight)] == ["done"] * 2
+    assert any("memory did not suffice" in each for each in tight[0].warnings)
+
+
 def test_failures_hold_on_to_no_pixels(folder: Path) -> None:
     (folder / "bad.png").write_text("no picture")
     error = made("bad.png")[0].error
@@ -160,14 +321,14 @@ MEMORY = """
 import resource, sys
 from dataclasses import replace
 from pathlib import Path
-from tests.doubles import DoubleModel, gaussian_denoiser
+from tests.doubles import Counting, DoubleModel, gaussian_denoiser
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.values import Request
 from tileup.settings import Settings
 settings = Settings(tile=64, min_tile=32, overlap=8, steps=2, min_denoise=0)
 jobs = find_jobs(Request(("many",), output="out"), settings)
-for number, outcome in enumerate(run(jobs, settings, lambda: DoubleModel(gaussian_denoiser)), 1):
+for number, outcome in enumerate(run(jobs, settings, lambda _: DoubleModel(gaussian_denoiser)), 1):
     if number % 50 == 0:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, flush=True)
 """
@@ -190,5 +351,6 @@ def test_memory_does_not_grow_over_two_hundred_pictures(folder: Path) -> None:
     )
     marks = [int(line) for line in done.stdout.split()]
     assert len(marks) == 4
+    print(f"MB after each 50 pictures: {marks}")  # noqa: T201
     # One enlarged picture is 1.4 MB in float32; fifty that were kept would be 70 MB.
     assert marks[-1] - marks[0] < 30, f"MB after each 50 pictures: {marks}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from tests.images.pictures import png
 from tileup.engine.jobs import find_jobs
 from tileup.engine.naming import seed_of
 from tileup.engine.values import Job, Request
-from tileup.errors import NoInputError, OutputError, OutputExistsError, UsageError
+from tileup.errors import InputError, NoInputError, OutputError, OutputExistsError, UsageError
+from tileup.images.reading import open_picture
 from tileup.settings import Settings
 
 Add = Callable[..., None]
@@ -95,6 +98,28 @@ def test_an_input_named_twice_is_done_once(add: Add, folder: Path) -> None:
     add("in/a.png")
     (folder / "link.png").symlink_to("in/a.png")
     assert len(jobs("in/a.png", "in/../in/a.png", "in", "link.png", output="out")) == 1
+
+
+def test_a_folder_below_that_cannot_be_read_is_one_failure(
+    add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("in/a.png", "in/closed/b.png", "in/open/c.png")
+    inner = os.scandir
+
+    def scandir(path: str | Path = ".") -> object:
+        if Path(path).name in closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return inner(path)
+
+    closed = ["closed"]
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = jobs("in", output="out", recursive=True)
+    assert [str(job.input) for job in found] == ["in/a.png", "in/closed", "in/open/c.png"]
+    with pytest.raises(InputError, match=r"in/closed cannot be read \(Permission denied\)"):
+        open_picture(Path("in/closed"))
+    closed.append("in")
+    with pytest.raises(NoInputError, match="in cannot be read: Permission denied"):
+        jobs("in", output="out", recursive=True)
 
 
 def test_nothing_to_do_is_said(add: Add, folder: Path) -> None:
@@ -214,6 +239,34 @@ def test_an_existing_single_output_is_refused(add: Add) -> None:
     with pytest.raises(OutputExistsError, match=r"a_2x.png is there already; use --overwrite"):
         jobs("a.png")
     assert not jobs("a.png", overwrite=True)[0].finished
+
+
+def test_an_existing_single_output_is_skipped_where_that_is_asked_for(
+    add: Add, folder: Path
+) -> None:
+    """As in a loop of the shell: for f in *.png; do tileup upscale "$f" --skip-existing; done"""
+    add("a.png", "a_2x.png")
+    (job,) = jobs("a.png", skip_existing=True)
+    assert job.finished
+    (folder / "a_2x.png").unlink()
+    (job,) = jobs("a.png", skip_existing=True)
+    assert not job.finished
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "way"),
+    [
+        (("x/a.png", "y/a.png"), Settings(), "{parent}"),
+        (("x/a.jpg", "x/a.png"), Settings(format="png"), "--format"),
+        (("x/a.png", "x/b.png"), Settings(name="same.{ext}"), "{stem}"),
+    ],
+)
+def test_a_clash_says_what_helps(
+    add: Add, names: tuple[str, ...], settings: Settings, way: str
+) -> None:
+    add(*names)
+    with pytest.raises(UsageError, match=re.escape(way)):
+        jobs(*names, output="out", settings=settings)
 
 
 def test_an_existing_companion_is_refused_too(add: Add) -> None:

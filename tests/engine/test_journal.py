@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.resume import counted, run_hash
 from tileup.engine.values import Request, Standing
 from tileup.errors import ExitCode, RecordedFailureError
+from tileup.images.metadata import read_metadata
 from tileup.settings import Settings
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=2)
@@ -42,7 +44,7 @@ def draw(path: Path, seed: int) -> None:
     Image.fromarray((photograph(16, 24, seed=seed) * 255).astype(np.uint8)).save(path)
 
 
-def model() -> Model:
+def model(settings: Settings = SETTINGS) -> Model:
     return DoubleModel(gaussian_denoiser)
 
 
@@ -115,7 +117,7 @@ def test_marks(folder: Path) -> None:
 def test_what_is_done_is_skipped_before_anything_is_computed(folder: Path) -> None:
     assert [each.outcome for each in made()] == ["done"] * 3
 
-    def never() -> Model:
+    def never(settings: Settings) -> Model:
         raise AssertionError("no model is needed")
 
     assert [each.outcome for each in made(load=never)] == ["skipped"] * 3
@@ -173,6 +175,45 @@ def test_the_model_and_drawn_pictures_count_by_their_content(folder: Path) -> No
     assert run_hash(replace(SETTINGS, mask="in/b.png"), folder / "n.safetensors") != first
 
 
+def test_a_prompt_beside_a_picture_counts_for_it_alone(folder: Path) -> None:
+    wordy = replace(SETTINGS, prompt_file=True, prompt="a street")
+    (folder / "in" / "a.txt").write_text("a church\n at night\n")
+    (folder / "in" / "c.txt").write_bytes(b"\xff\xfe\x00")
+    assert [each.outcome for each in made(wordy)] == ["done", "done", "failed"]
+    prompts = [read_metadata(folder / "out" / f"{name}_2x.png") for name in "ab"]
+    assert prompts[0]["parameters"].startswith("a church at night\n")
+    assert prompts[1]["parameters"].startswith("a street\n")
+    assert standings(wordy) == [Standing.DONE, Standing.DONE, Standing.FAILED]
+    (folder / "in" / "a.txt").write_text("a church at noon")
+    (folder / "in" / "c.txt").write_text("a lake")
+    assert standings(wordy) == [Standing.OTHER_SETTINGS, Standing.DONE, Standing.OTHER_SETTINGS]
+    assert [each.outcome for each in made(wordy)] == ["done", "skipped", "done"]
+
+
+def test_files_of_a_model_count_by_their_content(folder: Path) -> None:
+    for name in ("one", "two"):
+        (folder / name).write_bytes(b"weights")
+    first = run_hash(replace(SETTINGS, vae="one", lora=("one:0.5",)), None)
+    assert run_hash(replace(SETTINGS, vae="two", lora=("two:0.5",)), None) == first
+    assert run_hash(replace(SETTINGS, vae="two", lora=("two:0.6",)), None) != first
+    (folder / "two").write_bytes(b"heights")
+    assert run_hash(replace(SETTINGS, vae="two", lora=("one:0.5",)), None) != first
+    assert run_hash(replace(SETTINGS, vae="one", lora=("two:0.5",)), None) != first
+    assert run_hash(replace(SETTINGS, vae="one"), None) != first
+
+
+def test_settings_at_their_defaults_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a version with more settings does not redo what one with fewer has done."""
+    before = run_hash(SETTINGS, None)
+    older = [each for each in dataclasses.fields(Settings) if each.name != "low_memory"]
+    values = {each.name: getattr(SETTINGS, each.name) for each in older}
+    fewer = dataclasses.make_dataclass(
+        "Fewer", [(each.name, object, each.default) for each in older], frozen=True
+    )
+    monkeypatch.setattr("tileup.engine.resume.Settings", fewer)
+    assert run_hash(fewer(**values), None) == before
+
+
 def test_recorded_failures_are_left_alone_and_named_again(folder: Path) -> None:
     good = (folder / "in" / "b.png").read_bytes()
     (folder / "in" / "b.png").write_bytes(good[:60])
@@ -195,7 +236,7 @@ def test_failures_that_say_nothing_about_the_picture_are_tried_again(folder: Pat
     def full(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         raise MemoryError
 
-    assert [each.outcome for each in made(load=lambda: DoubleModel(full))] == ["failed"] * 3
+    assert [each.outcome for each in made(load=lambda _: DoubleModel(full))] == ["failed"] * 3
     assert standings() == [Standing.RETRIED] * 3
     assert [each.outcome for each in made()] == ["done"] * 3
 

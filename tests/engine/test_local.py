@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def model() -> Model:
+def model(settings: Settings = SETTINGS) -> Model:
     return DoubleModel(gaussian_denoiser)
 
 
@@ -55,7 +55,7 @@ def test_a_folder_is_made_and_a_second_run_skips_it(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "out").glob("[!.]*")) == ["a_2x.png", "b_2x.png"]
     before = (folder / "out" / "a_2x.png").stat().st_mtime_ns
 
-    def never() -> Model:
+    def never(settings: Settings) -> Model:
         raise AssertionError("nothing is left to do, so no model is needed")
 
     assert [outcome.outcome for outcome in made("in", output="out", load=never)] == ["skipped"] * 2
@@ -81,7 +81,7 @@ def test_one_bad_picture_stops_nothing(folder: Path) -> None:
 def test_the_model_is_loaded_once_and_only_for_a_picture(folder: Path) -> None:
     loads: list[int] = []
 
-    def load() -> Model:
+    def load(settings: Settings) -> Model:
         loads.append(1)
         return model()
 
@@ -93,7 +93,7 @@ def test_the_model_is_loaded_once_and_only_for_a_picture(folder: Path) -> None:
 
 
 def test_a_model_that_does_not_load_ends_the_run() -> None:
-    def load() -> Model:
+    def load(settings: Settings) -> Model:
         raise ModelError("no")
 
     with pytest.raises(ModelError):
@@ -124,7 +124,7 @@ def test_a_network_that_fails_is_one_outcome(error: Exception, expected: type) -
     def broken(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         raise error
 
-    outcomes = made("in", output="out", load=lambda: DoubleModel(broken))
+    outcomes = made("in", output="out", load=lambda _: DoubleModel(broken))
     assert [type(outcome.error) for outcome in outcomes] == [expected, expected]
     assert not list(Path("out").glob("[!.]*"))
 
@@ -133,7 +133,7 @@ def test_values_that_are_no_numbers_are_not_written(folder: Path) -> None:
     def broken(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         return x * torch.nan
 
-    outcome = made("in/a.png", output="o.png", load=lambda: DoubleModel(broken))[0]
+    outcome = made("in/a.png", output="o.png", load=lambda _: DoubleModel(broken))[0]
     assert "not finite" in str(outcome.error)
     assert not (folder / "o.png").exists()
 
@@ -143,7 +143,7 @@ def test_an_interruption_is_not_an_outcome(folder: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        made("in", output="out", load=lambda: DoubleModel(interrupted))
+        made("in", output="out", load=lambda _: DoubleModel(interrupted))
     assert sorted(path.name for path in folder.rglob("*")) == ["a.png", "b.png", "in"]
 
 

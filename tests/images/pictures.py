@@ -14,7 +14,12 @@ from tileup.images.metadata import Metadata
 from tileup.images.picture import Picture
 
 FORMATS = ("png", "jpg", "webp", "tif")
-PILLOW = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF"}
+RICH = (*FORMATS, "avif", "jp2")
+"""Formats that hold a profile, EXIF and XMP."""
+PILLOW = {
+    **{"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF"},
+    **{"avif": "AVIF", "jp2": "JPEG2000", "bmp": "BMP"},
+}
 SIZES = [(1, 1), (1, 9), (9, 1), (7, 501), (501, 7), (33, 21)]
 """Width and height: one pixel, one column, one row, thin, flat, odd."""
 

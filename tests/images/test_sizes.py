@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any
 
 import pytest
@@ -91,7 +92,8 @@ def test_sides_are_within_half_a_pixel(size: tuple[int, int], scale: float) -> N
 
 
 @pytest.mark.parametrize(
-    ("format", "longest"), [("jpg", 65500), ("webp", 16383), ("png", None), ("tif", None)]
+    ("format", "longest"),
+    [("jpg", 65500), ("webp", 16383), ("png", None), ("tif", None), ("avif", 32768)],
 )
 def test_formats_have_a_longest_side(format: str, longest: int | None) -> None:
     check_format_limit(longest or 10**6, 1, format)
@@ -101,6 +103,14 @@ def test_formats_have_a_longest_side(format: str, longest: int | None) -> None:
             check_format_limit(longest + 1, 1, format)
         with pytest.raises(OutputError, match=str(longest)):
             check_format_limit(1, longest + 1, format)
+
+
+@pytest.mark.parametrize(("format", "most"), [("avif", 16384**2), ("bmp", 2**30)])
+def test_formats_have_a_most_of_pixels(format: str, most: int) -> None:
+    side = isqrt(most)
+    check_format_limit(side, side, format)
+    with pytest.raises(OutputError, match="png or tif"):
+        check_format_limit(side, side + 1, format)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from tests.images.pictures import (
-    FORMATS,
     PILLOW,
+    RICH,
     SIZES,
     noise,
     random_picture,
@@ -30,7 +30,7 @@ from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.writing import resolve_format, save_picture, to_image
 
-LOSSLESS = ("png", "tif")
+LOSSLESS = ("png", "tif", "jp2")
 
 
 def written(picture: Picture, format: str, **options: object) -> bytes:
@@ -52,7 +52,7 @@ def test_a_round_trip_is_exact(format: str, channels: int | None, size: tuple[in
     assert (again.grey, again.format) == (channels is None, format)
 
 
-@pytest.mark.parametrize("format", ["jpg", "webp"])
+@pytest.mark.parametrize("format", ["jpg", "webp", "avif"])
 def test_a_lossy_round_trip_is_near_and_quality_matters(format: str) -> None:
     picture = open_picture(smooth(60, 40))
     best, worst = (written(picture, format, quality=quality) for quality in (95, 5))
@@ -97,18 +97,21 @@ def test_what_is_no_number_is_never_written(tmp_path: Path, bad: float, where: s
     assert list(tmp_path.iterdir()) == []
 
 
-def test_jpeg_lays_transparency_over_white(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("format", ["jpg", "bmp"])
+def test_where_there_is_no_transparency_it_is_laid_over_white(
+    format: str, caplog: pytest.LogCaptureFixture
+) -> None:
     pixels = np.zeros((16, 32, 3), np.float32)
     alpha = np.ones((16, 32), np.float32)
     alpha[:, 16:] = 0
     with caplog.at_level(logging.WARNING):
-        again = open_picture(written(Picture(pixels=pixels, alpha=alpha), "jpg"))
+        again = open_picture(written(Picture(pixels=pixels, alpha=alpha), format))
     assert_allclose(again.pixels[:, :8], 0, atol=0.03)
     assert_allclose(again.pixels[:, 24:], 1, atol=0.03)
     assert "transparency" in caplog.text
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", RICH)
 @pytest.mark.parametrize("grey", [False, True])
 def test_profile_and_exif_survive(format: str, grey: bool) -> None:
     source = Image.Exif()
@@ -128,7 +131,7 @@ def test_profile_and_exif_survive(format: str, grey: bool) -> None:
         assert (detail[0x9003], detail[0xA002], detail[0xA003]) == ("2020:01:02 03:04:05", 33, 21)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", RICH)
 def test_without_exif_and_metadata_the_file_is_plain(format: str) -> None:
     again = open_picture(written(random_picture(), format))
     assert (again.icc, again.exif, again.text) == (None, None, {})
@@ -151,7 +154,7 @@ def test_what_a_jpeg_cannot_hold_is_left_out(
     assert len(read_metadata(tmp_path / "out.webp")["parameters"]) > 40_000
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", RICH)
 def test_the_same_picture_gives_the_same_bytes(format: str) -> None:
     picture = random_picture(icc=srgb_profile(), text={"workflow": "{}"})
     data = [written(picture, format, metadata=some_metadata()) for _ in range(2)]
@@ -159,7 +162,7 @@ def test_the_same_picture_gives_the_same_bytes(format: str) -> None:
     assert data[0] != written(picture, format, metadata=some_metadata(seed=6))
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", RICH)
 def test_files_and_streams_agree_and_folders_are_made(format: str, tmp_path: Path) -> None:
     target = tmp_path / "new" / "deep" / f"out.{format}"
     save_picture(random_picture(), target, format)
@@ -293,6 +296,10 @@ def test_a_size_that_the_format_cannot_hold(tmp_path: Path, format: str, side: i
         ("OUT.JPEG", None, "png", "jpg"),
         ("out.jpg", "jpeg", "png", "jpg"),
         ("out", "tiff", "png", "tif"),
+        ("out.AVIF", None, "png", "avif"),
+        (None, None, "jp2", "jp2"),
+        (None, None, "bmp", "bmp"),
+        (None, None, "gif", "png"),
         (".hidden", None, "jpg", "jpg"),
     ],
 )
@@ -306,10 +313,72 @@ def test_formats(path: str | None, wanted: str | None, given: str | None, expect
         ("out.pgn", None, ["out.pgn", "png"]),
         ("out.gif", None, ["gif", "webp"]),
         ("out.png", "jpg", ["out.png", "contradicts"]),
-        (None, "bmp", ["bmp", "png"]),
+        (None, "gif", ["gif", "png"]),
     ],
 )
 def test_formats_that_cannot_be(path: str | None, wanted: str | None, words: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         resolve_format(Path(path) if path else None, wanted, "png")
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("grey", [False, True])
+def test_bmp_keeps_every_byte(size: tuple[int, int], grey: bool) -> None:
+    picture = open_picture(noise(*size, None if grey else 3))
+    again = open_picture(written(picture, "bmp"))
+    assert_array_equal(again.pixels, picture.pixels)
+    assert (again.grey, again.format) == (grey, "bmp")
+
+
+def test_bmp_holds_no_profile_so_colours_are_converted(caplog: pytest.LogCaptureFixture) -> None:
+    """A profile with red and blue exchanged, so that a conversion shows."""
+    profile = swapped_profile()
+    red = Picture(pixels=np.full((4, 4, 3), [0.9, 0.1, 0.1], np.float32), icc=profile)
+    again = open_picture(written(replace(red, exif=b"Exif\0\0x"), "bmp"))
+    assert again.icc is None
+    assert_allclose(again.pixels[0, 0], [0.1, 0.1, 0.9], atol=0.02)
+    assert "converted to sRGB" in caplog.text
+    assert "no EXIF" in caplog.text
+
+
+def swapped_profile() -> bytes:
+    data = bytearray(srgb_profile())
+    count = int.from_bytes(data[128:132], "big")
+    entries = {bytes(data[at : at + 4]): at for at in range(132, 132 + 12 * count, 12)}
+    red, blue = entries[b"rXYZ"], entries[b"bXYZ"]
+    data[red : red + 4], data[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    return bytes(data)
+
+
+@pytest.mark.parametrize("format", ["avif", "jp2", "webp", "tif", "png", "jpg"])
+def test_foreign_xmp_is_carried_with_the_new_size(format: str) -> None:
+    packet = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+        'syntax-ns#"><rdf:Description rdf:about="" tiff:ImageWidth="10"><dc:creator>Ann'
+        "</dc:creator></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    again = open_picture(written(random_picture(xmp=packet), format, metadata=some_metadata()))
+    assert again.xmp is not None
+    assert "Ann" in again.xmp
+    assert 'tiff:ImageWidth="33"' in again.xmp
+
+
+@pytest.mark.parametrize("dpi", [(72.0, 300.0), (0.5, 2.54), (9600.0, 1200.0)])
+def test_jpeg_2000_keeps_pixels_per_inch(dpi: tuple[float, float]) -> None:
+    again = open_picture(written(random_picture(dpi=dpi), "jp2"))
+    assert again.dpi == (None if min(dpi) < 1 else pytest.approx(dpi))
+
+
+@pytest.mark.parametrize("format", ["png", "avif"])
+def test_numbers_for_colours_are_carried(format: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Display P3 without a profile, as phones and browsers write it."""
+    picture = random_picture(cicp=(12, 13), format=format)
+    for deep in (False, True):
+        again = open_picture(written(replace(picture, deep=deep), format))
+        assert (again.cicp, again.icc) == ((12, 13), None)
+        plain = open_picture(written(replace(picture, deep=deep, cicp=None), format))
+        assert plain.cicp is None
+    assert not caplog.text
+    written(picture, "jpg")
+    assert "CICP 12/13" in caplog.text

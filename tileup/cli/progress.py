@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import typer
 
 from tileup.cli.console import NOTICE, is_terminal, printable
+from tileup.cli.timeleft import TimeLeft, in_words
 from tileup.contracts import Step
 from tileup.engine.outcomes import Begun, Event, Finished, Loading, Outcome
+from tileup.engine.outputs import output_pixels
 from tileup.engine.values import Job
+from tileup.settings import Settings
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -28,15 +33,18 @@ _NAME_WIDTH = 60
 class Reporter:
     """Tells the user about a run."""
 
-    def __init__(self, total: int, json_lines: bool, bar: bool) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], settings: Settings, json_lines: bool, bar: bool
+    ) -> None:
         """Args:
-        total: how many pictures there are.
+        jobs: of the run.
+        settings: of all of them.
         json_lines: print each outcome as a line of JSON.
         bar: show progress, where someone is looking.
         """
-        self._total = total
+        self._total = len(jobs)
         self._json_lines = json_lines
-        self._bar = Bar() if bar and is_terminal() else None
+        self._bar = Bar(jobs, settings) if bar and is_terminal() else None
         self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -57,7 +65,6 @@ class Reporter:
         """Told by the engine."""
         if isinstance(event, Finished):
             self._finished(event.outcome)
-            return
         if isinstance(event, Loading):
             log.info("loading the model")
         elif isinstance(event, Begun):
@@ -122,35 +129,49 @@ def _line(outcome: Outcome) -> str:
 
 
 class Bar:
-    """A progress bar of the picture at work, on standard error."""
+    """Progress bars on standard error: of the pictures, where there are several, and of the
+    picture at work; with the time that is left."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        jobs: of the run.
+        settings: from which the sizes of outputs follow.
+        clock: seconds from any start.
+        """
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            TaskProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         self._progress: Progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             TaskProgressColumn(),
-            TextColumn("{task.fields[windows]}", markup=False),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}", markup=False),
             console=Console(stderr=True),
             transient=True,
         )
-        self._task: TaskID = self._progress.add_task("", windows="", total=None)
+        self._left = TimeLeft(clock)
+        self._ahead = _Ahead(jobs, settings) if len(jobs) > 1 else None
+        self._all: TaskID | None = None
+        if self._ahead is not None:
+            self._left.wait_for_sizes()
+            self._all = self._progress.add_task("pictures", note="", total=len(jobs))
+        self._task: TaskID = self._progress.add_task("", note="", total=None)
         self._picture = ""
 
     def start(self) -> None:
         self._progress.start()
+        if self._ahead is not None:
+            self._ahead.start()
 
     def stop(self) -> None:
         self._progress.stop()
+        if self._ahead is not None:
+            self._ahead.stop()
 
     def event(self, event: Event) -> None:
         """Show what is going on."""
@@ -159,15 +180,60 @@ class Bar:
         elif isinstance(event, Begun):
             count = f" ({event.number}/{event.total})" if event.total > 1 else ""
             self._picture = printable(event.job.shown_input) + count
-            self._progress.reset(self._task, total=None, description=self._picture, windows="")
-        elif isinstance(event, Step):
+            self._left.begin(event.number)
+            self._progress.reset(self._task, total=None, description=self._picture, note="")
+        elif isinstance(event, Finished):
+            if self._all is not None:
+                self._progress.advance(self._all)
+        else:
             self._step(event)
 
     def _step(self, step: Step) -> None:
+        if self._ahead is not None and (sizes := self._ahead.taken()) is not None:
+            self._left.expect(sizes)
+        self._left.step(step.calls, step.total_calls)
+        left = in_words(self._left.seconds())
+        windows = f"window {step.calls}/{step.total_calls}"
+        if self._all is not None:
+            self._progress.update(self._all, note=left)
+        elif left:
+            windows = f"{windows}  {left}"
         self._progress.update(
             self._task,
             description=f"{self._picture}  phase {step.phase}/{step.phases}",
-            windows=f"window {step.calls}/{step.total_calls}",
+            note=windows,
             total=step.total_calls,
             completed=step.calls,
         )
+
+
+class _Ahead:
+    """Reads the headers of all pictures of a run in a thread, so that nothing waits for it."""
+
+    def __init__(self, jobs: Sequence[Job], settings: Settings) -> None:
+        self._jobs = jobs
+        self._settings = settings
+        self._sizes: dict[int, float] | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._read, name="tileup-sizes", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def taken(self) -> dict[int, float] | None:
+        """Output pixels of each picture to be made, by its number; once, when all are known."""
+        sizes, self._sizes = self._sizes, None
+        return sizes
+
+    def _read(self) -> None:
+        sizes: dict[int, float] = {}
+        for number, job in enumerate(self._jobs, 1):
+            if self._stopped:
+                return
+            pixels = None if job.finished else output_pixels(job, self._settings)
+            if pixels is not None:
+                sizes[number] = float(pixels)
+        self._sizes = sizes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import typer
@@ -22,6 +23,7 @@ from tileup.engine.values import Job, Request
 from tileup.errors import UsageError
 from tileup.preparing import read_drawn
 from tileup.resolving import Resolved
+from tileup.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ def upscale_command(given: Given) -> int:
         return show_intentions(jobs, bool(given["json"]))
     _check_standard_output(jobs, bool(given["json"]))
     reporter = Reporter(
-        total=len(jobs),
+        jobs,
+        found.settings,
         json_lines=bool(given["json"]),
         bar=not (given["quiet"] or given["no_progress"] or given["json"]),
     )
@@ -52,7 +55,7 @@ def upscale_command(given: Given) -> int:
             run(
                 jobs,
                 found.settings,
-                lambda: _load(found),
+                partial(_load, found),
                 reporter.event,
                 fail_fast=bool(given["fail_fast"]),
             )
@@ -83,8 +86,8 @@ def _check_standard_output(jobs: Sequence[Job], json_lines: bool) -> None:
         raise UsageError("a picture is not written to a terminal; give -o FILE, or a pipe")
 
 
-def _load(found: Resolved) -> Model:
+def _load(found: Resolved, settings: Settings) -> Model:
     # Imported here because this is where torch comes in.
     from tileup.checkpoints.loading import load_model
 
-    return load_model(found.model, found.settings)
+    return load_model(found.model, settings)

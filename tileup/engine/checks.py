@@ -81,8 +81,17 @@ def _clash(path: Path, first: Job, second: Job) -> str:
         return f"{path} is asked for twice; give picture, heatmap and plan names of their own"
     return (
         f"{first.shown_input} and {second.shown_input} would both be written to {path}; "
-        f"tell them apart with --name, such as --name '{{parent}}_{{stem}}.{{ext}}'"
+        f"{_told_apart(first.input, second.input)}"
     )
+
+
+def _told_apart(first: Path | None, second: Path | None) -> str:
+    """What gives two inputs outputs of their own."""
+    if first is None or second is None or first.stem != second.stem:
+        return "put {stem} into --name"
+    if first.absolute().parent.name != second.absolute().parent.name:
+        return "tell them apart with --name, such as --name '{parent}_{stem}.{ext}'"
+    return "leave --format away, or run them one after the other with different --suffix"
 
 
 def check_absent(paths: Iterable[Path]) -> None:

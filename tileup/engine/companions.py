@@ -8,7 +8,8 @@ from pathlib import Path
 from tileup.engine.values import Job
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
-from tileup.images.writing import resolve_format, save_picture, write_whole
+from tileup.images.whole import write_whole
+from tileup.images.writing import resolve_format, save_picture
 from tileup.plan.cost import Cost
 from tileup.plan.heatmap import heatmap
 from tileup.plan.tiles import TilePlan

@@ -11,7 +11,11 @@ _WRITING = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG, errno.EROFS, errno.EIO}
 )
 """System errors that mean that something cannot be written."""
-_SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
+_SIGNS = (
+    *("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory"),
+    # A library that finds no room when it is loaded, and a thread that finds none for its stack.
+    *("failed to map segment", "can't start new thread"),
+)
 
 
 def as_tileup_error(error: Exception) -> TileupError:
@@ -43,4 +47,7 @@ def is_out_of_memory(error: Exception) -> bool:
     known: object = getattr(torch, "OutOfMemoryError", None)
     if isinstance(known, type) and isinstance(error, known):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    kinds = RuntimeError | ImportError
+    return isinstance(error, kinds) and any(sign in str(error).lower() for sign in _SIGNS)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tileup.engine import journal, naming
 from tileup.engine.values import AUTO, STREAM, SUFFIXES, Found, Request
 from tileup.errors import NoInputError, UsageError
-from tileup.images.reading import KNOWN
+from tileup.images.signatures import KNOWN
 
 log = logging.getLogger(__name__)
 
@@ -70,26 +70,28 @@ def _matching(pattern: str) -> list[Found]:
 
 
 def _pictures(folder: Path, request: Request, template: str) -> list[Path]:
-    """Pictures of a folder, without hidden files and without what tileup made itself."""
-    try:
-        files = [file for file in _files(folder, request.recursive) if _is_picture(file)]
-    except OSError as error:
-        raise NoInputError(f"{folder} cannot be read: {error.strerror}") from error
-    files = _not_ours(files, folder, request, template)
+    """Pictures of a folder, without hidden files and without what tileup made itself.
+
+    Folders below it that cannot be read are among them: each becomes one picture that fails,
+    so that the others are made and the run does not end as if all were well.
+    """
+    unreadable: list[OSError] = []
+    found = list(_files(folder, request.recursive, unreadable.append))
+    closed = [Path(error.filename) for error in unreadable]
+    if folder in closed:
+        raise NoInputError(f"{folder} cannot be read: {unreadable[0].strerror}")
+    files = _not_ours([file for file in found if _is_picture(file)], folder, request, template)
+    files += closed
     if not files:
         deeper = "" if request.recursive else " (folders below it need --recursive)"
         raise NoInputError(f"no picture ({KNOWN}) in {folder}{deeper}")
     return sorted(files, key=naming.natural)
 
 
-def _files(folder: Path, recursive: bool) -> Iterator[Path]:
-    for here, folders, names in os.walk(folder, onerror=_raise):
+def _files(folder: Path, recursive: bool, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    for here, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         yield from (Path(here) / name for name in names if not name.startswith("."))
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _is_picture(file: Path) -> bool:

@@ -10,8 +10,8 @@ from tileup.engine.checks import check_absent, check_clashes, check_shape, check
 from tileup.engine.inputs import find_inputs
 from tileup.engine.locks import remove_stale
 from tileup.engine.outputs import make_job
-from tileup.engine.resume import marked, run_hash
-from tileup.engine.values import Found, Job, Request
+from tileup.engine.resume import marked
+from tileup.engine.values import Found, Job, Request, Standing
 from tileup.settings import Settings
 
 
@@ -41,7 +41,9 @@ def find_jobs(request: Request, settings: Settings, model: Path | None = None) -
         homes = [
             replace(job, home=_home(each, request)) for each, job in zip(found, jobs, strict=True)
         ]
-        jobs = marked(homes, request, run_hash(settings, model))
+        jobs = marked(homes, request, settings, model)
+    elif request.skip_existing and jobs[0].output is not None and jobs[0].output.is_file():
+        jobs = [replace(jobs[0], standing=Standing.PRESENT)]
     elif not request.overwrite:
         check_absent(jobs[0].targets)
     check_writable(path for job in jobs if not job.finished for path in job.targets)

@@ -11,31 +11,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from tileup.contracts import Model, Step
+from tileup.contracts import Step
 from tileup.engine import making
 from tileup.engine.checks import check_absent
 from tileup.engine.locks import OutputLock
-from tileup.engine.making import Read
+from tileup.engine.making import Drawn, Read, settings_of
+from tileup.engine.models import Load, Models
 from tileup.engine.outcomes import Begun, Finished, Loading, OnEvent, Outcome
 from tileup.engine.resume import failure_of, with_standing
 from tileup.engine.values import Job, Standing
 from tileup.errors import OutOfMemoryError, OutputError
 from tileup.settings import Settings
 
-if TYPE_CHECKING:
-    from tileup.upscaling import Upscaled
-
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Load = Callable[[], Model]
-"""Loads the model; called at most once, when the first input has turned out to be a picture."""
-
 _POLL = 0.1
 """Seconds between looks at a lock that another process has."""
 
@@ -80,10 +74,9 @@ class _Line:
 
     def __init__(self, settings: Settings, load: Load, on_event: OnEvent, overlap: bool) -> None:
         self.settings = settings
-        self.load = load
+        self.models = Models(load, lambda: on_event(Loading()))
         self.on_event = on_event
         self.overlap = overlap
-        self.model: Model | None = None
         self.reader = ThreadPoolExecutor(1, "tileup-read")
         self.writer = ThreadPoolExecutor(1, "tileup-write")
         self.reading: tuple[Job, Future[Read | Outcome | None]] | None = None
@@ -120,20 +113,18 @@ class _Line:
             yield from self.settled()
             yield self.tell(given)
             return
-        if self.model is None:
-            self.on_event(Loading())
-            self.model = self.load()
+        # Loading is no picture's fault, so it is not tried as part of one.
+        self.models.of(self.settings)
         if following is not None and self.overlap:
             self.start_reading(following)
-        model, settings = self.model, replace(self.settings, seed=given.job.seed)
-        upscaled = _attempt(partial(making.draw, given, settings, model, self.on_step))
-        if isinstance(upscaled, Exception):
+        drawn = _attempt(partial(making.draw, given, self.models, self.on_step))
+        if isinstance(drawn, Exception):
             yield from self.settled()
-            yield self.tell(self.dropped(given.job, given.lock, upscaled))
+            yield self.tell(self.dropped(given.job, given.lock, drawn))
             return
         yield from self.settled()
-        self.writing = self.writer.submit(self.write, given, upscaled, settings, model)
-        del given, upscaled
+        self.writing = self.writer.submit(self.write, given, drawn)
+        del given, drawn
         if not self.overlap:
             yield from self.settled()
 
@@ -190,9 +181,7 @@ class _Line:
             if job.home is None and not job.overwrite:
                 check_absent(job.targets)
         source = job.input or BytesIO(sys.stdin.buffer.read())
-        settings = replace(self.settings, seed=job.seed)
-        spec = None if self.model is None else self.model.spec
-        return making.read(job, settings, source, lock, spec)
+        return making.read(job, settings_of(job, self.settings), source, lock, self.models.spec)
 
     def is_busy(self, job: Job) -> Outcome | None:
         """A picture of a batch is put off; one alone has nothing to wait for."""
@@ -203,8 +192,8 @@ class _Line:
 
     # --- writing ------------------------------------------------------------------------
 
-    def write(self, given: Read, upscaled: Upscaled, settings: Settings, model: Model) -> Outcome:
-        outcome = _attempt(partial(making.write, given, upscaled, settings, model))
+    def write(self, given: Read, drawn: Drawn) -> Outcome:
+        outcome = _attempt(partial(making.write, given, drawn))
         if isinstance(outcome, Exception):
             return self.dropped(given.job, given.lock, outcome)
         self.release(given.lock)

@@ -16,9 +16,10 @@ from tileup.engine.companions import save_companions
 from tileup.engine.failures import as_tileup_error, is_out_of_memory
 from tileup.engine.journal import Mark, Record, key_of, mark_of
 from tileup.engine.locks import OutputLock
+from tileup.engine.models import Models, free_memory
 from tileup.engine.outcomes import Outcome
-from tileup.engine.values import Job
-from tileup.errors import OutOfMemoryError, TileupError
+from tileup.engine.values import Job, prompt_path
+from tileup.errors import InputError, NotFiniteError, OutOfMemoryError, TileupError
 from tileup.images.metadata import Metadata
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -37,11 +38,39 @@ _SMALLEST_WINDOW = 64
 """Windows smaller than this, output pixels, show a network too little to draw from."""
 
 
+_MOST_PROMPT = 100_000
+"""Bytes of a text file beyond which it is no prompt."""
+
+
+def settings_of(job: Job, settings: Settings) -> Settings:
+    """The settings of one picture of a run: its own seed, and the prompt in the file beside it.
+
+    Raises:
+        InputError: that file cannot be read as text.
+    """
+    settings = replace(settings, seed=job.seed)
+    path = prompt_path(job.input) if settings.prompt_file else None
+    if path is None or not path.exists():
+        return settings
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MOST_PROMPT + 1)
+        if len(text) > _MOST_PROMPT:
+            raise InputError(f"{path} is too long for a prompt; move it elsewhere")
+        return replace(settings, prompt=" ".join(text.decode("utf-8-sig").split()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read as a prompt ({error}); save it as UTF-8"
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """A picture that can be drawn, and the lock on its output."""
 
     job: Job
+    settings: Settings
+    """Of this picture: with its own seed and prompt."""
     picture: Picture
     format: str
     """File format of the output."""
@@ -71,38 +100,68 @@ def read(
     format = resolve_format(job.output, settings.format, picture.format)
     check_format_limit(*output_size(picture.width, picture.height, settings), format)
     ready = None if spec is None else make_ready(picture, spec, settings)
-    return Read(job, picture, format, mark, lock, ready)
+    return Read(job, settings, picture, format, mark, lock, ready)
 
 
-def draw(given: Read, settings: Settings, model: Model, on_step: OnStep) -> Upscaled:
-    """Draw a picture; where memory does not suffice, with less at once.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture that can be written. It holds no model."""
+
+    upscaled: Upscaled
+    settings: Settings
+    """With which it was drawn in the end."""
+    metadata: Metadata | None
+    """What the file will say about that."""
+
+
+def draw(given: Read, models: Models, on_step: OnStep) -> Drawn:
+    """Draw a picture; with less at once where memory does not suffice, and once more in float32
+    where half precision gives values that are no numbers.
 
     Raises:
-        OutOfMemoryError: it did not suffice on any try.
-        TileupError: the model gave no picture.
+        OutOfMemoryError: memory did not suffice on any try.
+        NotFiniteError: the model gave no picture.
     """
+    try:
+        return _with_less_memory(given, given.settings, models, on_step)
+    except NotFiniteError:
+        used = models.precision
+        if used == "float32":
+            raise
+        log.debug("values that are no numbers in %s", used, exc_info=True)
+    # Outside the handler: its error holds on to the memory that the next try needs.
+    settings = replace(given.settings, dtype="float32")
+    drawn = _with_less_memory(given, settings, models, on_step)
+    note = f"the model gave values that are no numbers in {used}: went on in float32"
+    upscaled = replace(drawn.upscaled, notes=(note, *drawn.upscaled.notes))
+    return replace(drawn, upscaled=upscaled)
+
+
+def _with_less_memory(given: Read, settings: Settings, models: Models, on_step: OnStep) -> Drawn:
     # Imported here because this is where torch comes in.
     from tileup.upscaling import draw
 
     notes: tuple[str, ...] = ()
     ready = given.ready
-    for chosen, note in _smaller(settings, model.spec):
+    for chosen, note in _smaller(settings, models.of(settings).spec):
         notes = (*notes, note) if note else notes
         try:
-            if ready is None or chosen.window != settings.window:
+            model = models.of(chosen)
+            if ready is None or chosen.window != given.settings.window:
                 ready = make_ready(given.picture, model.spec, chosen)
-            upscaled = draw(ready, model, chosen, on_step)
+            upscaled = replace(draw(ready, model, chosen, on_step), notes=notes)
+            metadata = _metadata(upscaled, given.picture, model, chosen)
+            return Drawn(upscaled, chosen, metadata if chosen.metadata else None)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             log.debug("out of memory with batch %d", chosen.batch, exc_info=error)
-        else:
-            return replace(upscaled, notes=notes)
         # Outside the handler: its error holds on to the memory that the next try needs.
-        _free()
+        ready = model = None
+        free_memory()
     raise OutOfMemoryError(
-        "out of memory on every try, the last with one small window at once; "
-        "try a smaller --scale or --max-pixels"
+        "out of memory on every try, the last with one small window at once and everything else "
+        "out of the way; try a smaller --scale or --max-pixels"
     )
 
 
@@ -112,34 +171,42 @@ def _smaller(settings: Settings, spec: ModelSpec) -> Iterator[tuple[Settings, st
     if settings.batch > 1:
         settings = replace(settings, batch=1)
         yield settings, "memory did not suffice for several windows at once: went on one by one"
+    sides = list(_window_sides(settings, spec))
+    for side in sides:
+        yield replace(settings, window=side), _ABOUT_WINDOWS.format(side=side)
+    if not settings.low_memory:
+        settings = replace(settings, low_memory=True)
+        yield (
+            settings,
+            "memory did not suffice: went on with only the part of the model that is at work on "
+            "the device, which is slow; --low-memory does so from the start",
+        )
+        for side in sides[-1:]:
+            yield replace(settings, window=side), _ABOUT_WINDOWS.format(side=side)
+
+
+_ABOUT_WINDOWS = (
+    "memory did not suffice: went on with windows of {side} pixels, "
+    "so the picture differs from one made with enough memory"
+)
+
+
+def _window_sides(settings: Settings, spec: ModelSpec) -> Iterator[int]:
+    """Smaller and smaller windows, output pixels."""
     side = window_size(spec, settings).side * spec.stride
     while side // 2 >= max(_SMALLEST_WINDOW, settings.overlap + spec.multiple):
         side = side // 2 // spec.multiple * spec.multiple
-        yield (
-            replace(settings, window=side),
-            f"memory did not suffice: went on with windows of {side} pixels, "
-            f"so the picture differs from one made with enough memory",
-        )
+        yield side
 
 
-def _free() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def write(given: Read, upscaled: Upscaled, settings: Settings, model: Model) -> Outcome:
+def write(given: Read, drawn: Drawn) -> Outcome:
     """Write a picture and what goes with it, on record before it appears.
 
     Raises:
         OutputError: a file cannot be written.
     """
     start = time.perf_counter()
-    job = given.job
+    job, upscaled, settings = given.job, drawn.upscaled, drawn.settings
     save_companions(job, given.picture, upscaled.plan, upscaled.cost, settings)
     before = time.perf_counter() - start + sum(upscaled.timings.values())
     # Last, so that a picture in place means that everything about it is.
@@ -148,7 +215,7 @@ def write(given: Read, upscaled: Upscaled, settings: Settings, model: Model) -> 
         job.output or sys.stdout.buffer,
         given.format,
         quality=settings.quality,
-        metadata=_metadata(upscaled, given.picture, model, settings) if settings.metadata else None,
+        metadata=drawn.metadata,
         overwrite=job.overwrite,
         on_written=partial(_record_done, given, before),
     )
@@ -216,12 +283,12 @@ def _forget_frames(error: BaseException | None) -> None:
 
 def _metadata(upscaled: Upscaled, before: Picture, model: Model, settings: Settings) -> Metadata:
     return Metadata(
-        prompt="",
-        negative="",
+        prompt=settings.prompt,
+        negative=settings.negative,
         steps=settings.steps,
         sampler=settings.sampler,
         scheduler=settings.scheduler,
-        cfg=1.0,
+        cfg=settings.cfg,
         seed=settings.seed,
         width=upscaled.picture.width,
         height=upscaled.picture.height,

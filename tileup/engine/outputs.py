@@ -111,6 +111,18 @@ def _sizes(source: Path, settings: Settings, fields: frozenset[str]) -> dict[str
     return {"scale": scale_label(scale), "width": str(width), "height": str(height)}
 
 
+def output_pixels(job: Job, settings: Settings) -> int | None:
+    """How many pixels an output will have, by the header of its input; None where that fails."""
+    before = None if job.input is None else _size(job.input, settings.max_input_pixels)
+    if before is None:
+        return None
+    try:
+        width, height = output_size(*before, settings)
+    except UsageError:
+        return None
+    return width * height
+
+
 def _size(source: Path, max_pixels: int) -> tuple[int, int] | None:
     """Upright width and height by the file's header; None where it cannot be read."""
     try:

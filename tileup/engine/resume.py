@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine.journal import Journal, Mark, Record, mark_of
-from tileup.engine.values import Job, Request, Standing
+from tileup.engine.values import Job, Request, Standing, prompt_path
 from tileup.errors import ExitCode, InputError, RecordedFailureError
 from tileup.images.exif import BROKEN
 from tileup.images.reading import MAX_PIXELS, opened
-from tileup.settings import Settings
+from tileup.settings import Settings, parse_weighted
 
-_WITHOUT_EFFECT = frozenset({"device", "batch", "name", "suffix", "max_input_pixels"})
+_WITHOUT_EFFECT = frozenset({"device", "batch", "low_memory", "name", "suffix", "max_input_pixels"})
 """Settings that change no picture beyond rounding, or only where it lies."""
+_FILES = frozenset(
+    {
+        *("mask", "denoise_map", "prompt_embeds", "upscaler", "control"),
+        *("vae", "clip_l", "clip_g", "t5", "tokenizer"),
+    }
+)
+"""Settings that name files."""
 _PASSING = frozenset({ExitCode.OUT_OF_MEMORY, ExitCode.CANNOT_WRITE})
 """Failures that say nothing about the picture: a rerun tries it again."""
 _BLOCK = 1 << 20
 
 
 def run_hash(settings: Settings, model: Path | None) -> str:
-    """Hash of all that decides what a picture becomes, besides the picture and its seed."""
-    values = {
-        name: value for name, value in settings.to_dict().items() if name not in _WITHOUT_EFFECT
+    """Hash of all that decides what a picture becomes, besides the picture, its seed and prompt.
+
+    Settings at their defaults are left out, so that a later version with more of them redoes
+    nothing. Files count by their content and not by their names.
+    """
+    usual = {field.name: field.default for field in dataclasses.fields(Settings)}
+    values: dict[str, object] = {
+        name: value
+        for name, value in dataclasses.asdict(settings).items()
+        if name not in _WITHOUT_EFFECT and value != usual[name]
     }
-    for name in ("mask", "denoise_map"):
-        mark = None if values[name] is None else mark_of(Path(str(values[name])))
-        values[name] = mark and mark.digest
+    for name in _FILES & values.keys():
+        values[name] = _sampled(Path(str(values[name])))
+    if settings.lora:
+        pairs = map(parse_weighted, settings.lora)
+        values["lora"] = [(_sampled(Path(file)), weight) for file, weight in pairs]
     values["model"] = None if model is None else _sampled(model)
-    values.pop("seed")
+    values.pop("seed", None)
     return _hash(json.dumps(values, sort_keys=True))
 
 
@@ -42,36 +60,54 @@ def _hash(text: str) -> str:
 
 
 def _sampled(path: Path) -> str:
-    """Hash of a file's size, header and some blocks: a checkpoint has too many bytes for all."""
+    """Hash of a file's size and content; of a large one, such as a checkpoint, of some blocks.
+
+    Of what is no file, such as a folder or the name of a method, the hash of its name.
+    """
     digest = hashlib.blake2b(digest_size=16)
+    if not path.is_file():
+        digest.update(os.fsencode(path))
     with contextlib.suppress(OSError), path.open("rb") as stream:
         size = path.stat().st_size
         digest.update(str(size).encode())
-        for part in range(9):
-            stream.seek(max(0, size - _BLOCK) * part // 8)
+        parts = max(1, min(64, size // _BLOCK))
+        for part in range(parts + 1):
+            stream.seek(max(0, size - _BLOCK) * part // parts)
             digest.update(stream.read(_BLOCK))
     return digest.hexdigest()
 
 
-def marked(jobs: Sequence[Job], request: Request, run: str) -> list[Job]:
+def marked(
+    jobs: Sequence[Job], request: Request, settings: Settings, model: Path | None
+) -> list[Job]:
     """The jobs of a batch with what is known of each.
 
     Args:
         jobs: of one request.
         request: what the user wants with outputs that are there.
-        run: from `run_hash`.
+        settings: of the run.
+        model: the checkpoint's file.
     """
+    run = run_hash(settings, model)
     journals: dict[Path, Journal] = {}
     result: list[Job] = []
     for job in jobs:
         if job.output is not None and job.home is not None:
             journal = journals.setdefault(job.home, Journal(job.home))
-            mine = _hash(f"{run} {job.seed}")
+            prompt = _prompt_mark(job.input) if settings.prompt_file else ""
+            mine = _hash(f"{run} {job.seed}{prompt}")
             known = replace(job, journal=journal, fingerprint=mine, wanted=request)
             result.append(with_standing(known))
         else:
             result.append(job)
     return result
+
+
+def _prompt_mark(picture: Path | None) -> str:
+    """What tells one prompt beside a picture from another."""
+    path = prompt_path(picture)
+    mark = None if path is None else mark_of(path)
+    return "" if mark is None else f" {mark.digest}"
 
 
 def with_standing(job: Job) -> Job:

@@ -29,6 +29,23 @@ def cmyk_to_rgb(image: Image.Image) -> tuple[Image.Image, bytes | None, str]:
     return image.convert("RGB"), None, "CMYK without a usable colour profile: colours are a guess"
 
 
+def in_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
+    """A picture converted by its profile, for formats that hold none; None where that fails."""
+    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+    for shown in (image, image.convert("RGB")):  # a grey picture may have a profile of colours
+        try:
+            return ImageCms.profileToProfile(
+                shown, source, target, ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB"
+            )
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            continue
+    return None
+
+
 def spread(pixels: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     """Colours with those under full transparency replaced by visible ones nearby.
 

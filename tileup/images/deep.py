@@ -1,4 +1,4 @@
-"""Sixteen bits per channel: what Pillow reads as eight, or cannot write at all."""
+"""More than eight bits per channel: what Pillow reads as eight, or cannot write at all."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+
+from tileup.images import avif, jp2
 
 _WIDTH, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 258, 262, 339, 338
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a picture has 16 whole bits in each channel; by its header."""
+    """Whether a picture has more than 8 bits in each channel, which can be read; by its header."""
+    if isinstance(image, AvifImageFile):
+        return bits_of(image) > 8
+    if isinstance(image, Jpeg2KImageFile):
+        header = jp2.read_header(file_of(image))
+        return 8 < header.bits <= 16 and header.plain
     if image.mode.startswith("I;16"):
         return True
     if isinstance(image, PngImageFile):
@@ -29,44 +38,69 @@ def is_deep(image: Image.Image) -> bool:
     return False
 
 
+def bits_of(image: Image.Image) -> int:
+    """Bits per channel in the file: Pillow reduces many kinds to 8 without a word."""
+    if isinstance(image, TiffImageFile):
+        return max(_tags(image, _BITS) or {1})
+    if isinstance(image, AvifImageFile):
+        return avif.read_header(file_of(image)).bits
+    if isinstance(image, Jpeg2KImageFile):
+        return jp2.read_header(file_of(image)).bits or 16
+    return max((16 for tile in getattr(image, "tile", ()) if ";16" in str(tile)), default=8)
+
+
+def file_of(image: Image.Image) -> bytes:
+    """The whole file that an image is read from; empty where that is closed already."""
+    stream = getattr(image, "fp", None)
+    if stream is None or stream.closed:
+        return b""
+    before = stream.tell()
+    stream.seek(0)
+    data: bytes = stream.read()
+    stream.seek(before)
+    return data
+
+
 def _tags(image: TiffImageFile, tag: int) -> set[int]:
     value: Any = image.tag_v2.get(tag, ())
     return set(value) if isinstance(value, tuple) else {int(value)}
 
 
-def read_words(image: Image.Image) -> NDArray[np.uint16] | None:
-    """Channels of a deep picture, shape (H, W, 1 to 4), grey or RGB and then alpha.
+def read_deep(image: Image.Image) -> NDArray[np.float32] | None:
+    """Channels of a deep picture in [0, 1], shape (H, W, 1 to 4), grey or RGB and then alpha.
 
     Returns:
         None where its channels are laid out in a way that is not known here.
     """
-    words = _decoded(image)
+    words, bits = _decoded(image)
     if words.dtype != np.uint16 or words.shape[:2] != (image.height, image.width):
         return None
     words = words.reshape(*words.shape[:2], -1)
     if words.shape[2] not in _MODES:
         return None
     if isinstance(image, TiffImageFile):
-        return _of_tiff(words, image)
-    return words
+        words = _of_tiff(words, image)
+    return None if words is None else words.astype(np.float32) / np.float32(2**bits - 1)
 
 
-def _decoded(image: Image.Image) -> NDArray[Any]:
+def _decoded(image: Image.Image) -> tuple[NDArray[Any], int]:
+    """Channels as they are stored, and their bits."""
     # Imported here because few pictures need it.
     import imagecodecs
 
-    if not isinstance(image, PngImageFile | TiffImageFile) or image.fp is None:
-        return np.asarray(image).astype(np.uint16)
-    stream = image.fp
-    before = stream.tell()
-    stream.seek(0)
-    data = stream.read()
-    stream.seek(before)
-    decode = imagecodecs.png_decode if isinstance(image, PngImageFile) else imagecodecs.tiff_decode
+    data = file_of(image)
     try:
-        return np.asarray(decode(data))
+        if data and isinstance(image, PngImageFile):
+            return np.asarray(imagecodecs.png_decode(data)), 16
+        if data and isinstance(image, TiffImageFile):
+            return np.asarray(imagecodecs.tiff_decode(data)), 16
+        if data and isinstance(image, AvifImageFile):
+            return avif.read_words(data), bits_of(image)
+        if data and isinstance(image, Jpeg2KImageFile):
+            return jp2.read_words(data), bits_of(image)
     except RuntimeError as error:  # what the errors of its codecs have in common
         raise OSError(str(error)) from error
+    return np.asarray(image).astype(np.uint16), 16
 
 
 def _of_tiff(words: NDArray[np.uint16], image: TiffImageFile) -> NDArray[np.uint16] | None:
@@ -83,7 +117,7 @@ def _of_tiff(words: NDArray[np.uint16], image: TiffImageFile) -> NDArray[np.uint
     return words
 
 
-def turned(words: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
+def turned(words: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
     """An array made upright, from the orientation that EXIF gives it."""
     return _TURNS[orientation](words)
 
@@ -118,6 +152,16 @@ def png_of_words(words: NDArray[np.uint16], example: bytes) -> bytes:
     ]
     before = [chunk for _, chunk in others]
     return b"".join([head, *before, *pixels])
+
+
+def png_cicp(png: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer by number, where a file gives them and they are not those of sRGB."""
+    for name, chunk in _chunks(png):
+        if name == b"IDAT":
+            break
+        if name == b"cICP" and len(chunk) == 16 and (chunk[8], chunk[9]) != avif.SRGB:
+            return chunk[8], chunk[9]
+    return None
 
 
 def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:

@@ -20,9 +20,12 @@ class Picture:
     grey: bool = False
     """The file had one colour channel and is written back as one."""
     deep: bool = False
-    """The file had 16 bits per channel and is written back so where the format can."""
+    """The file had more than 8 bits per channel and is written back so where the format can."""
     icc: bytes | None = None
     """Colour profile, as it was."""
+    cicp: tuple[int, int] | None = None
+    """Primaries and transfer by number (ITU-T H.273), where the file gives them in place of a
+    profile and they are not those of sRGB."""
     exif: bytes | None = None
     """EXIF with orientation reset and without thumbnail; starts with `Exif` and two zeros."""
     xmp: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Generator
@@ -23,11 +24,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from tileup.errors import InputError
-from tileup.images import xmp
+from tileup.images import avif, jp2, xmp
 from tileup.images.colour import cmyk_to_rgb
-from tileup.images.deep import is_deep, read_words, turned
+from tileup.images.deep import bits_of, file_of, is_deep, png_cicp, read_deep, turned
 from tileup.images.exif import BROKEN, read_exif
 from tileup.images.picture import Picture
+from tileup.images.signatures import recognised
 
 Source = Path | str | BinaryIO | bytes | Image.Image | NDArray[Any]
 """Anything that `open_picture` takes."""
@@ -56,40 +58,6 @@ _FORMATS = {
     "GIF": "gif",
     "JPEG2000": "jp2",
 }
-KNOWN = "PNG, JPEG, WebP, TIFF, AVIF, BMP, GIF and JPEG 2000"
-"""What is read, in words."""
-_SIGNATURES = (
-    (0, b"\x89PNG\r\n\x1a\n", "png"),
-    (0, b"\xff\xd8\xff", "jpg"),
-    (8, b"WEBP", "webp"),
-    (0, b"II*\0", "tif"),
-    (0, b"MM\0*", "tif"),
-    (0, b"II+\0", "tif"),
-    (0, b"MM\0+", "tif"),
-    (0, b"GIF8", "gif"),
-    (0, b"BM", "bmp"),
-    (4, b"ftypavi", "avif"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmif1", "HEIF"),
-    (4, b"jP  ", "jp2"),
-    (0, b"\xff\x4f\xff\x51", "jp2"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (4, b"JXL ", "JPEG XL"),
-    (0, b"8BPS", "Photoshop (PSD)"),
-    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
-    (0, b"#?RADIANCE", "Radiance HDR"),
-    (0, b"DDS ", "DDS"),
-    (0, b"qoif", "QOI"),
-    (0, b"\0\0\1\0", "icon (ICO)"),
-    (0, b"P5", "PGM"),
-    (0, b"P6", "PPM"),
-    (0, b"%PDF", "PDF"),
-    (0, b"<svg", "SVG"),
-)
-"""Where a format's signature stands, the signature, and the format; where it is no key of
-`_READERS`, it is not supported."""
-
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK"})
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -100,7 +68,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS_PER_SAMPLE = 258
 _KEPT_TEXT = ("parameters", "prompt", "workflow")
 _ROUNDING = 1e-3
 """How far float arrays may leave [0, 1]: what resampling and half precision add."""
@@ -112,8 +79,8 @@ def open_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
     """A picture, upright, as float32 RGB in [0, 1].
 
     Args:
-        source: file, encoded bytes or a stream of them (see `KNOWN`; of several frames or
-            pages the first), a Pillow image, or an array: uint8 or float in [0, 1], of shape
+        source: file, encoded bytes or a stream of them (see `signatures.KNOWN`; of several frames
+            or pages the first), a Pillow image, or an array: uint8 or float in [0, 1], of shape
             (H, W), (H, W, 3) or (H, W, 4).
         max_pixels: larger pictures are refused before they are decoded.
 
@@ -140,11 +107,20 @@ def opened(
         InputError: see `open_picture`.
     """
     with _stream(source) as (stream, where), _pillow(max_pixels):
-        reader = _READERS[_recognised(stream, where)]
+        reader = _READERS[recognised(stream, where)]
         with _explained(where):
             image: Image.Image = reader(stream)
+            _complete(image)
         with image:
             yield image, where
+
+
+def _complete(image: Image.Image) -> None:
+    """Add what Pillow passes over in JPEG 2000."""
+    if isinstance(image, Jpeg2KImageFile):
+        header = jp2.read_header(file_of(image))
+        found = {"icc_profile": header.icc, "exif": header.exif, "xmp": header.xmp}
+        image.info.update({name: value for name, value in found.items() if value})
 
 
 @contextmanager
@@ -170,6 +146,12 @@ def _check_file(path: Path) -> None:
     if not found:
         raise InputError(f"{path} does not exist; check the name and the folder")
     if is_folder:
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); check its permissions"
+            ) from error
         raise InputError(f"{path} is a folder, not a picture; name a file in it")
     if not is_file:
         raise InputError(f"{path} is not a regular file; save the picture to one first")
@@ -221,41 +203,25 @@ def _broken(where: str, error: Exception) -> str:
     return f"{where} is broken or cut short ({reason}); copy or export it again"
 
 
-def _recognised(stream: IO[bytes], where: str) -> str:
-    """Format of a file by its first bytes: a key of `_READERS`."""
-    head = stream.read(16)
-    stream.seek(0)
-    if not head:
-        raise InputError(f"{where} is empty (0 bytes); copy or export it again")
-    for start, signature, name in _SIGNATURES:
-        if head[start:].startswith(signature):
-            if name in _READERS:
-                return name
-            raise InputError(
-                f"{where} is a {name} file, which is not supported yet; "
-                f"convert it to PNG, JPEG, WebP or TIFF"
-            )
-    raise InputError(f"{where} is not a picture; tileup reads {KNOWN}")
-
-
 def _picture(image: Image.Image, where: str, max_pixels: int) -> Picture:
     with _explained(where):
         check_size(image, where, max_pixels)
         warnings = _warnings(image, where)
         icc: bytes | None = image.info.get("icc_profile") or None
-        words = read_words(image) if is_deep(image) else None
+        cicp = _cicp(image)
+        deep = read_deep(image) if is_deep(image) else None
+        if deep is None:
+            _check_depth(image, where)
         image.load()
-        _check_depth(image, where, words)
         exif = read_exif(image)
         format = _FORMATS.get(str(image.format))
         shown = image
         if image.mode == "CMYK":
             shown, icc, told = cmyk_to_rgb(image)
             warnings = (*warnings, f"{where}: {told}")
-        if words is not None:
-            grey = words.shape[2] < 3
-            scaled = turned(words, exif.orientation).astype(np.float32) / np.float32(65535)
-            pixels, alpha = _split(scaled, grey)
+        if deep is not None:
+            grey = deep.shape[2] < 3
+            pixels, alpha = _split(turned(deep, exif.orientation), grey)
         else:
             turn = _UPRIGHT.get(exif.orientation)
             pixels, alpha, grey = _channels(shown if turn is None else shown.transpose(turn))
@@ -263,8 +229,9 @@ def _picture(image: Image.Image, where: str, max_pixels: int) -> Picture:
         pixels=pixels,
         alpha=alpha,
         grey=grey,
-        deep=words is not None,
+        deep=deep is not None,
         icc=icc,
+        cicp=cicp,
         exif=exif.block,
         xmp=xmp.packet_of(image.info) or None,
         dpi=_dpi(image),
@@ -305,11 +272,9 @@ def _warnings(image: Image.Image, where: str) -> tuple[str, ...]:
     return ()
 
 
-def _check_depth(image: Image.Image, where: str, words: NDArray[np.uint16] | None) -> None:
+def _check_depth(image: Image.Image, where: str) -> None:
     """Refuses pictures whose channels would be lost or misread."""
-    if words is not None:
-        return
-    if image.mode in ("I", "F") or image.mode.startswith("I;16") or _bits(image) > 8:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16") or bits_of(image) > 8:
         raise InputError(
             f"{where} has channels of more than 8 bits that are not 16-bit grey or RGB; "
             f"convert it to one of these first"
@@ -318,19 +283,20 @@ def _check_depth(image: Image.Image, where: str, words: NDArray[np.uint16] | Non
         raise InputError(f"{where} is a {image.mode} picture; convert it to RGB first")
 
 
+def _cicp(image: Image.Image) -> tuple[int, int] | None:
+    """Primaries and transfer by number, where there are some, and no profile says more."""
+    if "icc_profile" in image.info:
+        return None
+    if isinstance(image, AvifImageFile):
+        return avif.read_header(file_of(image)).cicp
+    return png_cicp(file_of(image)) if isinstance(image, PngImageFile) else None
+
+
 def _too_large(where: str, size: str) -> str:
     return (
         f"{where} has {size}, above the limit; "
         f"raise --max-input-pixels if it is meant to be this large"
     )
-
-
-def _bits(image: Image.Image) -> int:
-    """Bits per channel in the file: Pillow reduces 16-bit RGB to 8 without a word."""
-    if isinstance(image, TiffImageFile):
-        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))
-        return max(cast("tuple[int, ...]", bits)) if isinstance(bits, tuple) else int(bits)
-    return max((16 for tile in getattr(image, "tile", ()) if ";16" in str(tile)), default=8)
 
 
 def _channels(

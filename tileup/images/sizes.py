@@ -11,8 +11,11 @@ from tileup.settings import Settings, parse_size
 MOST = 16
 """Largest enlargement of a side."""
 
-_LIMITS = {"jpg": 65500, "webp": 16383}
-"""Longest side in pixels. JPEG's own is 65535, but libjpeg, which writes it, stops earlier."""
+_LIMITS = {"jpg": 65500, "webp": 16383, "avif": 32768}
+"""Longest side in pixels. JPEG's own is 65535, but libjpeg, which writes it, stops earlier; AVIF's
+is what programs with libavif open unless told otherwise."""
+_MOST_PIXELS = {"avif": 16384**2, "bmp": 2**30}
+"""Most pixels: for AVIF as above; a BMP has at most 4 GiB."""
 
 
 def output_size(width: int, height: int, settings: Settings) -> tuple[int, int]:
@@ -87,13 +90,19 @@ def check_format_limit(width: int, height: int, format: str) -> None:
     """Refuses a size that a file format cannot hold.
 
     Raises:
-        OutputError: a side is too long for `format` (png, jpg, webp or tif).
+        OutputError: a side is too long for `format`, or there are too many pixels.
     """
     limit = _LIMITS.get(format)
     if limit is not None and max(width, height) > limit:
         raise OutputError(
-            f"{width}x{height} pixels do not fit into a {format} file, whose sides hold at most "
-            f"{limit}; write png or tif"
+            f"{width}x{height} pixels do not fit into {format}, whose sides hold at most {limit}; "
+            f"write png or tif"
+        )
+    most = _MOST_PIXELS.get(format)
+    if most is not None and width * height > most:
+        raise OutputError(
+            f"{width}x{height} pixels do not fit into {format}, which holds at most {most:,}; "
+            f"write png or tif"
         )
 
 

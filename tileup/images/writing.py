@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import uuid
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
@@ -17,19 +15,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tileup.errors import OutputError, OutputExistsError, UsageError
-from tileup.images import xmp
+from tileup.errors import OutputError, UsageError
+from tileup.images import avif, jp2, xmp
+from tileup.images.colour import in_srgb
 from tileup.images.deep import png_of_words, tiff_of_words
 from tileup.images.exif import loaded, stamped
 from tileup.images.metadata import Metadata, parameters_text, settings_json
 from tileup.images.picture import Picture
 from tileup.images.sizes import check_format_limit
+from tileup.images.whole import OnWritten, checked_target, write_whole
 from tileup.settings import FORMATS
 
 log = logging.getLogger(__name__)
 
-_DEEP = frozenset({"png", "tif"})
-"""Formats that hold 16 bits per channel."""
+_DEEP = {"png": 16, "tif": 16, "jp2": 16, "avif": avif.BITS}
+"""Formats that hold more than 8 bits per channel, and how many are written."""
 _JPEG_SEGMENT = 65_000
 """Bytes that a JPEG marker holds, less what Pillow puts in front of EXIF and XMP."""
 _CLASSIC_TIFF = 2**32 - 2**24
@@ -39,8 +39,12 @@ _FULL_CHROMA_QUALITY = 90
 """JPEG quality from which colour is stored at full resolution."""
 
 
+KNOWN = "png, jpg, webp, tif, avif, bmp and jp2"
+"""What is written, in words."""
+
+
 def resolve_format(path: Path | None, wanted: str | None, input_format: str | None) -> str:
-    """File format of an output: png, jpg, webp or tif.
+    """File format of an output: one of `KNOWN`.
 
     Args:
         path: where it goes; None for a stream.
@@ -63,7 +67,7 @@ def resolve_format(path: Path | None, wanted: str | None, input_format: str | No
 
 
 def _unknown(format: str) -> str:
-    return f"format {format!r} cannot be written; tileup writes png, jpg, webp and tif"
+    return f"format {format!r} cannot be written; tileup writes {KNOWN}"
 
 
 def save_picture(
@@ -79,10 +83,10 @@ def save_picture(
     """Writes a picture, so that the file appears whole or not at all.
 
     Args:
-        picture: what to write. JPEG has no alpha: it is laid over white, with a warning.
+        picture: what to write. JPEG and BMP have no alpha: it is laid over white, with a warning.
         target: file, whose folder is made where it is missing; or a stream.
-        format: png, jpg, webp or tif.
-        quality: 1 to 100, of JPEG and WebP.
+        format: one of `KNOWN`.
+        quality: 1 to 100, of JPEG, WebP and AVIF.
         metadata: how it was made; None writes nothing about that, not even what the input said.
         overwrite: whether a file that is there already is replaced.
         on_written: see `write_whole`.
@@ -96,69 +100,9 @@ def save_picture(
         target.write(_encoded(picture, format, quality, metadata))
         return
     # Before the work of encoding, and once more when it is written.
-    _checked_target(target, overwrite)
+    checked_target(target, overwrite)
     data = _encoded(picture, format, quality, metadata)
     write_whole(target, data, overwrite=overwrite, on_written=on_written)
-
-
-def _checked_target(target: Path, overwrite: bool) -> Path:
-    """The file behind links; refuses what must not be replaced."""
-    try:
-        real = target.resolve()
-        exists, is_file = real.exists(), real.is_file()
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{target} cannot be written ({reason}); check the path") from error
-    if exists and not is_file:
-        raise OutputError(f"{target} is no file that can be replaced; name a file, or - for stdout")
-    if exists and not overwrite:
-        raise OutputExistsError(f"{target} exists already; pass --overwrite or name another file")
-    return real
-
-
-OnWritten = Callable[[Path], None]
-"""Called with a file that is whole on the disk, just before it takes its name."""
-
-
-def write_whole(
-    target: Path, data: bytes, *, overwrite: bool = False, on_written: OnWritten | None = None
-) -> None:
-    """Writes a file so that it appears whole or not at all; its folder is made where missing.
-
-    Args:
-        target: where it goes.
-        data: what it holds.
-        overwrite: whether a file that is there already is replaced.
-        on_written: called just before the file takes its name; raising drops it. Who gives it
-            holds a lock on the target, so that what a killed process left half-written is
-            written over.
-
-    Raises:
-        OutputExistsError: the file is there, and `overwrite` is false.
-        OutputError: it cannot be written. The target is then as it was.
-    """
-    target = _checked_target(target, overwrite)
-    # Named apart from the target, whose name may be as long as names can be.
-    short = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
-    name = short if on_written else uuid.uuid4().hex
-    temporary = target.with_name(f".tileup-{name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            if on_written is not None:
-                on_written(temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{target} cannot be written ({error.strerror or error}); "
-            f"check the folder, its permissions and the free space"
-        ) from error
 
 
 def to_image(picture: Picture) -> Image.Image:
@@ -171,13 +115,13 @@ def to_image(picture: Picture) -> Image.Image:
     return Image.fromarray(data[..., 0] if data.shape[2] == 1 else data)
 
 
-def to_words(picture: Picture) -> NDArray[np.uint16]:
-    """16 bits per channel, shape (H, W) or (H, W, 2 to 4), each value rounded to the nearest.
+def to_words(picture: Picture, bits: int = 16) -> NDArray[np.uint16]:
+    """Whole numbers of so many bits, shape (H, W) or (H, W, 2 to 4), rounded to the nearest.
 
     Raises:
         OutputError: a value is no number, or infinite.
     """
-    data = _whole(_planes(picture), 65535).astype(np.uint16)
+    data = _whole(_planes(picture), 2**bits - 1).astype(np.uint16)
     return data[..., 0] if data.shape[2] == 1 else data
 
 
@@ -201,17 +145,32 @@ def _whole(values: NDArray[np.floating[Any]], most: int) -> NDArray[np.floating[
 def _encoded(picture: Picture, format: str, quality: int, metadata: Metadata | None) -> bytes:
     """The whole file; the same picture and metadata give the same bytes."""
     check_format_limit(picture.width, picture.height, format)
-    if picture.deep and format not in _DEEP:
-        log.warning("%s has 8 bits per channel: 16 are kept in png and tif", format)
+    _tell_losses(picture, format)
     stream = BytesIO()
     try:
         _ENCODERS[format](picture, stream, quality, metadata)
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError, OverflowError, RuntimeError, struct.error) as error:
         raise OutputError(
             f"{picture.width}x{picture.height} pixels cannot be encoded as {format} ({error}); "
             f"try png"
         ) from error
     return stream.getvalue()
+
+
+def _tell_losses(picture: Picture, format: str) -> None:
+    """Say what a format cannot hold of a picture."""
+    bits = _DEEP.get(format, 8)
+    if picture.deep and bits < 16 and format != picture.format:
+        log.warning("%s has %d bits per channel: 16 are kept in png, tif and jp2", format, bits)
+    if picture.cicp is not None and format not in ("png", "avif"):
+        log.warning(
+            "%s cannot say which colours the input has (CICP %d/%d, in place of a profile), so "
+            "they will be taken for sRGB: png and avif can",
+            format,
+            *picture.cicp,
+        )
+    if format == "bmp" and (picture.exif or picture.xmp):
+        log.warning("BMP holds no EXIF and no XMP: they are left out")
 
 
 def _encode_png(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata | None) -> None:
@@ -225,6 +184,9 @@ def _encode_png(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata |
     packet = _merged(picture, None if metadata is None else {})
     if packet is not None:
         chunks.add_itxt("XML:com.adobe.xmp", packet)
+    if picture.cicp is not None:
+        # RGB as it is (matrix 0), all of the range.
+        chunks.add(b"cICP", bytes([*picture.cicp, 0, 1]))
     options = {
         "pnginfo": chunks,
         "icc_profile": picture.icc,
@@ -242,7 +204,7 @@ def _encode_png(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata |
 def _encode_jpeg(
     picture: Picture, stream: BinaryIO, quality: int, metadata: Metadata | None
 ) -> None:
-    to_image(_over_white(picture)).save(
+    to_image(_over_white(picture, "JPEG")).save(
         stream,
         "JPEG",
         quality=quality,
@@ -295,11 +257,53 @@ def _encode_tiff(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata 
         save(to_image(picture), stream)
 
 
+def _encode_avif(
+    picture: Picture, stream: BinaryIO, quality: int, metadata: Metadata | None
+) -> None:
+    stream.write(
+        avif.encode(
+            to_words(picture, avif.BITS) if picture.deep else np.asarray(to_image(picture)),
+            quality,
+            icc=picture.icc,
+            exif=next(_exif_choices(picture, metadata)),
+            xmp=next(_xmp_choices(picture, metadata)),
+            cicp=picture.cicp,
+        )
+    )
+
+
+def _encode_jp2(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata | None) -> None:
+    stream.write(
+        jp2.encode(
+            to_words(picture) if picture.deep else np.asarray(to_image(picture)),
+            icc=picture.icc,
+            exif=next(_exif_choices(picture, metadata)),
+            xmp=next(_xmp_choices(picture, metadata)),
+            dpi=picture.dpi,
+        )
+    )
+
+
+def _encode_bmp(picture: Picture, stream: BinaryIO, _: int, metadata: Metadata | None) -> None:
+    image = to_image(_over_white(picture, "BMP"))
+    if picture.icc is not None:
+        converted = in_srgb(image, picture.icc)
+        log.warning(
+            "BMP holds no colour profile: %s",
+            "the picture was converted to sRGB" if converted else "colours may be off",
+        )
+        image = converted or image
+    image.save(stream, "BMP", **_given(dpi=_whole_dpi(picture)))
+
+
 _ENCODERS: dict[str, Callable[[Picture, BinaryIO, int, Metadata | None], None]] = {
     "png": _encode_png,
     "jpg": _encode_jpeg,
     "webp": _encode_webp,
     "tif": _encode_tiff,
+    "avif": _encode_avif,
+    "jp2": _encode_jp2,
+    "bmp": _encode_bmp,
 }
 
 
@@ -345,9 +349,9 @@ def _first_that_fits(choices: Iterable[bytes | None]) -> bytes | None:
     return None
 
 
-def _over_white(picture: Picture) -> Picture:
+def _over_white(picture: Picture, format: str) -> Picture:
     if picture.alpha is None:
         return picture
-    log.warning("JPEG has no transparency: the picture is laid over white")
+    log.warning("%s has no transparency: the picture is laid over white", format)
     alpha = picture.alpha[..., None]
     return replace(picture, pixels=picture.pixels * alpha + (1 - alpha), alpha=None)

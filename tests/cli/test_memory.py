@@ -1,0 +1,74 @@
+"""A limit on the memory of the process, set for real: less at once, or a sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import save
+
+CHILD = """
+import resource, sys
+import imagecodecs, PIL.Image, rich, torch
+import tileup.upscaling, tileup.sampling.kdiffusion
+from tileup.checkpoints.loading import load_model
+from tileup.cli.main import main
+
+load_model(None, "cpu")
+page, most = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)[1]
+arguments = ["upscale", "in.png", "--preset", "smoke", "--steps", "1", "--denoise", "0.8"]
+arguments += ["--window", "64", "--overlap", "16", "--batch", "1000", "--overwrite"]
+for number, room in enumerate((4000, *map(int, sys.argv[1:]))):
+    used = int(open("/proc/self/statm").read().split()[0]) * page
+    resource.setrlimit(resource.RLIMIT_AS, (used + (room << 20), most))
+    print(f"--- {room}", file=sys.stderr, flush=True)
+    code = main([*arguments, "-o", f"{number}.png"])
+    print(f"code {code}", file=sys.stderr, flush=True)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_a_limit_on_the_memory_of_the_process(folder: Path) -> None:
+    """All windows of a picture at once need some hundred MB, which are given less and less."""
+    save(folder / "in.png", 200, 160)
+    rooms = [str(room) for room in (100, 60, 40, 30, 20, 14, 10, 6, 3)]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *rooms],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+    )
+    runs = done.stderr.split("--- ")[1:]
+    assert len(runs) == 1 + len(rooms)
+    roomy = (folder / "0.png").read_bytes()
+    assert "memory did not suffice" not in runs[0]
+    one_by_one = failed = 0
+    for number, told in enumerate(runs[1:], 1):
+        assert "Traceback" not in told
+        made = folder / f"{number}.png"
+        if "code 0" in told:
+            one_by_one += "one by one" in told
+            assert "windows of" in told or near(made.read_bytes(), roomy)
+        else:
+            failed += 1
+            assert "code 5" in told
+            assert "out of memory" in told
+            assert not made.exists()
+    assert one_by_one, "some room was enough for one window and not for all"
+    assert failed, "some room was not enough for anything"
+
+
+def near(one: bytes, other: bytes) -> bool:
+    """Whether two pictures are the same up to rounding."""
+    import numpy as np
+
+    from tileup.images.reading import open_picture
+
+    return bool(np.abs(open_picture(one).pixels - open_picture(other).pixels).max() < 0.01)

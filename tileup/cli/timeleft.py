@@ -1,0 +1,102 @@
+"""How long a run still takes, by what is left to do and how fast it has gone so far."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+_ENOUGH = 2.0
+"""Seconds that must have been measured before anything is said."""
+_MEMORY = 600.0
+"""Seconds over which speed is measured: a machine that got slower shows after that."""
+
+
+class TimeLeft:
+    """Estimates the seconds to the end of a run of pictures.
+
+    Work is counted in windows that the network evaluates. Of the picture at work their number is
+    planned exactly. Of those ahead it is taken in proportion to the size of their output, as it
+    was in the pictures planned so far. Speed is windows by the clock on the wall, so the reading
+    and writing that sampling waited for is in it.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args:
+        clock: seconds from any start.
+        """
+        self._clock = clock
+        self._ahead: dict[int, float] | None = {}
+        self._sizes: dict[int, float] = {}
+        self._plans: dict[int, int] = {}
+        self._current: int | None = None
+        self._calls = self._total = 0
+        self._done = 0
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def wait_for_sizes(self) -> None:
+        """Say nothing until `expect` has told what is ahead."""
+        self._ahead = None
+
+    def expect(self, sizes: Mapping[int, float]) -> None:
+        """Tell how large the pictures are.
+
+        Args:
+            sizes: output pixels of each picture by its number; those that will not be made, or
+                cannot be read, are left out.
+        """
+        self._sizes = dict(sizes)
+        begun = self._current or 0
+        self._ahead = {number: size for number, size in sizes.items() if number > begun}
+
+    def begin(self, number: int) -> None:
+        """A picture has its turn; the one before it is drawn, or has failed."""
+        self._done += self._calls
+        self._calls = self._total = 0
+        self._current = number
+        if self._ahead is not None:
+            self._ahead.pop(number, None)
+
+    def step(self, calls: int, total: int) -> None:
+        """So many windows of the current picture are evaluated, of so many."""
+        if self._total == 0 and self._current is not None:
+            self._plans[self._current] = total
+        # A picture that is begun anew, for want of memory, has its first windows still ahead.
+        if calls < self._calls:
+            self._done += self._calls
+        self._calls, self._total = calls, total
+        now = self._clock()
+        self._samples.append((now, self._done + calls))
+        while len(self._samples) > 2 and now - self._samples[1][0] >= _MEMORY:
+            self._samples.popleft()
+
+    def seconds(self) -> float | None:
+        """Seconds to the end; None while there is nothing to go by."""
+        if self._ahead is None or len(self._samples) < 2:
+            return None
+        (began, before), (latest, done) = self._samples[0], self._samples[-1]
+        if latest - began < _ENOUGH or done == before:
+            return None
+        left: float = self._total - self._calls
+        if self._ahead:
+            known = self._plans.keys() & self._sizes.keys()
+            if not known:
+                return None
+            calls, size = (sum(of[each] for each in known) for of in (self._plans, self._sizes))
+            left += calls / size * sum(self._ahead.values())
+        return max(0.0, left * (latest - began) / (done - before) - (self._clock() - latest))
+
+
+def in_words(seconds: float | None) -> str:
+    """Seconds as a person would say them; empty for None."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return "a few seconds left"
+    if seconds < 90:
+        return f"about {round(seconds / 5) * 5} s left"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"about {minutes} min left"
+    hours = minutes / 60
+    return f"about {hours:.1f} h left" if hours < 10 else f"about {round(hours)} h left"

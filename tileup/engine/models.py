@@ -1,0 +1,64 @@
+"""The model of a run: loaded once, and again only where it has to be loaded in another way."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+
+from tileup.contracts import Model, ModelSpec
+from tileup.settings import Settings
+
+Load = Callable[[Settings], Model]
+"""Loads the model that settings name, with their `device`, `dtype` and `low_memory`; called when
+the first input has turned out to be a picture."""
+
+
+class Models:
+    """Holds one model at a time."""
+
+    def __init__(self, load: Load, on_loading: Callable[[], None] = lambda: None) -> None:
+        """Args:
+        load: loads the model.
+        on_loading: told before it is loaded.
+        """
+        self._load = load
+        self._on_loading = on_loading
+        self._model: Model | None = None
+        self._way: tuple[str, bool] | None = None
+
+    @property
+    def spec(self) -> ModelSpec | None:
+        """What planning needs to know; None before the first model is loaded."""
+        return None if self._model is None else self._model.spec
+
+    @property
+    def precision(self) -> str:
+        """What the loaded network computes in, such as float16; float32 where it says nothing."""
+        return str(getattr(self._model, "dtype", "float32")).removeprefix("torch.")
+
+    def of(self, settings: Settings) -> Model:
+        """The model as settings want it loaded; the one before is given up first.
+
+        So what a picture was made with depends on its settings alone, and not on what became of
+        the pictures before it.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        way = settings.dtype, settings.low_memory
+        if self._model is None or self._way != way:
+            self._model = None
+            free_memory()
+            self._on_loading()
+            self._model, self._way = self._load(settings), way
+        return self._model
+
+
+def free_memory() -> None:
+    """Give back what nobody holds any more, on the GPU too."""
+    gc.collect()
+    # Only a process that has torch can have filled a GPU, so it is not imported for this.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

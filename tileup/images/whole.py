@@ -1,0 +1,76 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from tileup.errors import OutputError, OutputExistsError
+
+
+def checked_target(target: Path, overwrite: bool) -> Path:
+    """The file behind links.
+
+    Raises:
+        OutputExistsError: it is there, and `overwrite` is false.
+        OutputError: it is no file, or there is no looking for it.
+    """
+    try:
+        real = target.resolve()
+        exists, is_file = real.exists(), real.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{target} cannot be written ({reason}); check the path") from error
+    if exists and not is_file:
+        raise OutputError(f"{target} is no file that can be replaced; name a file, or - for stdout")
+    if exists and not overwrite:
+        raise OutputExistsError(f"{target} exists already; pass --overwrite or name another file")
+    return real
+
+
+OnWritten = Callable[[Path], None]
+"""Called with a file that is whole on the disk, just before it takes its name."""
+
+
+def write_whole(
+    target: Path, data: bytes, *, overwrite: bool = False, on_written: OnWritten | None = None
+) -> None:
+    """Writes a file so that it appears whole or not at all; its folder is made where missing.
+
+    Args:
+        target: where it goes.
+        data: what it holds.
+        overwrite: whether a file that is there already is replaced.
+        on_written: called just before the file takes its name; raising drops it. Who gives it
+            holds a lock on the target, so that what a killed process left half-written is
+            written over.
+
+    Raises:
+        OutputExistsError: the file is there, and `overwrite` is false.
+        OutputError: it cannot be written. The target is then as it was.
+    """
+    target = checked_target(target, overwrite)
+    # Named apart from the target, whose name may be as long as names can be.
+    short = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
+    name = short if on_written else uuid.uuid4().hex
+    temporary = target.with_name(f".tileup-{name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if on_written is not None:
+                on_written(temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target} cannot be written ({error.strerror or error}); "
+            f"check the folder, its permissions and the free space"
+        ) from error
