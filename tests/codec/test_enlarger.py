@@ -137,6 +137,32 @@ def test_files_and_layouts(tmp_path: Path, name: str) -> None:
     assert found.std() > 0
 
 
+@needs_spandrel
+@pytest.mark.parametrize("size", SIZES)
+def test_a_model_that_wants_sides_of_a_multiple_takes_any(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Real-ESRGAN x2 wants multiples of 4: mirrored behind, repeated where too thin, cut off."""
+    import_spandrel()
+    from spandrel.architectures.ESRGAN import ESRGAN
+
+    torch.manual_seed(0)
+    network = ESRGAN(in_nc=12, num_filters=8, num_blocks=1, scale=4, shuffle_factor=2)
+    tensors = {key: each.contiguous() for key, each in network.state_dict().items()}
+    enlarger = load_enlarger(saved(tmp_path, tensors), tile=1000)
+    pixels = random_picture(*size).pixels
+    missing = [-size[1] % 4, -size[0] % 4]
+    mirrored = [min(each, side - 1) for each, side in zip(missing, size[::-1], strict=True)]
+    padded = np.pad(pixels, [*((0, each) for each in mirrored), (0, 0)], "reflect")
+    rest = [(0, each - done) for each, done in zip(missing, mirrored, strict=True)]
+    with torch.no_grad():
+        image = torch.from_numpy(np.pad(padded, [*rest, (0, 0)], "edge")).movedim(-1, 0)[None]
+        expected = network(image).clamp(0, 1)[0, :, : 2 * size[1], : 2 * size[0]]
+    found = enlarger.enlarged(pixels)
+    assert found.shape == (2 * size[1], 2 * size[0], 3)
+    assert_allclose(found, expected.movedim(0, -1).numpy(), atol=1e-5)
+
+
 class Exploit:
     """Would make a file where it is unpickled without care."""
 
