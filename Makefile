@@ -11,7 +11,7 @@ MINUTES ?= 5
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality pictures \
+.PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae pictures \
 	train clean
 
 help: ## this list
@@ -65,6 +65,9 @@ bench-modes: $(INSTALLED) ## denoise modes and samplers against the true runs
 
 bench-quality: $(INSTALLED) ## fidelity on held-out pictures
 	$(BIN)/python -m bench.quality --data $(DATA) $(ARGS)
+
+bench-vae: $(INSTALLED) ## the VAE in tiles, at full width: an hour on two cores
+	$(BIN)/python -m bench.vae $(ARGS)
 
 pictures: $(INSTALLED) ## the pictures of the README
 	$(BIN)/python -m bench.pictures

@@ -184,3 +184,18 @@ def test_tiles_need_less_memory_than_the_whole() -> None:
     own = peak(lambda: tiled.encode(network.encoder, pixels))
     assert 64 * cells < own < 80 * cells
     assert own < 0.7 * whole
+
+
+@pytest.mark.parametrize("tile", [64, 128])
+def test_what_tiles_cost_against_the_tiling_of_diffusers(tile: int) -> None:
+    """A third at most was promised; shared statistics and attention leave rounding."""
+    network = vae()
+    z = uneven(1, 4, 20, 24)
+    whole = network.decode(z).sample
+    network.enable_tiling()
+    network.tile_sample_min_size, network.tile_latent_min_size = tile, tile // 8
+    theirs = (network.decode(z).sample - whole).abs().mean()
+    tiled = TiledNetwork(Grid.over(160, 192, tile), CPU)
+    ours = (tiled.decode(network.decoder, network.post_quant_conv(z)) - whole).abs().mean()
+    assert theirs > 0.05 * whole.std()
+    assert ours < 1e-5 * theirs + 1e-5 * whole.std()

@@ -58,6 +58,14 @@ def test_sides_that_are_no_whole_cells_are_refused() -> None:
         codec().encode(torch.rand(1, 3, 16, 15))
 
 
+def test_maps_in_host_memory_give_the_same() -> None:
+    z, pixels = torch.randn(1, 4, 8, 6), torch.rand(1, 3, 16, 12)
+    there, here = codec(9), codec(9)
+    here.maps = "cpu"
+    assert torch.equal(there.decode(z), here.decode(z))
+    assert torch.equal(there.encode(pixels), here.encode(pixels))
+
+
 def test_nothing_is_remembered_for_gradients() -> None:
     assert not codec().decode(torch.zeros(1, 4, 2, 2)).requires_grad
 
