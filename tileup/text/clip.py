@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
-from tileup.text.loading import count_layers, fill, shape_of
+from tileup.text.loading import count_layers, fill, shape_of, unscaled
 from tileup.torchvision_shield import shield_torchvision
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def load_clip(
     shield_torchvision()
     from transformers import CLIPTextModelWithProjection
 
-    named = renamed(tensors)
+    named = renamed(unscaled(tensors, dtype))
     config = _config(named, act, what)
     with torch.device("meta"):
         network = CLIPTextModelWithProjection(config)
@@ -143,12 +143,13 @@ def _config(named: Mapping[str, Tensor], act: str, what: str) -> CLIPTextConfig:
     inner, _ = shape_of(named, "text_model.encoder.layers.0.mlp.fc1.weight", what)
     if width % HEAD:
         raise ModelError(f"{what}: features {width} wide are no multiple of {HEAD}")
-    projection = named.get("text_projection.weight")
+    name = "text_projection.weight"
+    projection = shape_of(named, name, what)[0] if name in named else width
     return CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=inner,
-        projection_dim=width if projection is None else projection.shape[0],
+        projection_dim=projection,
         num_hidden_layers=count_layers(named, "text_model.encoder.layers."),
         num_attention_heads=width // HEAD,
         max_position_embeddings=positions,

@@ -30,6 +30,22 @@ def count_layers(names: Iterable[str], prefix: str) -> int:
     return max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)
 
 
+def unscaled(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights without the factors that float8 files keep beside them.
+
+    Such a file has `NAME.scale_weight` or `NAME.weight_scale` for `NAME.weight`, which is to be
+    multiplied by it (github.com/comfyanonymous/ComfyUI, QUANTIZATION.md), and marks that say so.
+    """
+    marks = ("scaled_fp8", ".scale_input", ".input_scale", ".comfy_quant")
+    factors = (".scale_weight", ".weight_scale")
+    result = {name: each for name, each in tensors.items() if not name.endswith((*marks, *factors))}
+    for name, factor in tensors.items():
+        weight = f"{name.rpartition('.')[0]}.weight"
+        if name.endswith(factors) and weight in result:
+            result[weight] = (result[weight].float() * factor.float()).to(dtype)
+    return result
+
+
 def fill(
     network: nn.Module,
     tensors: Mapping[str, Tensor],
@@ -91,7 +107,15 @@ def check_finite(output: Tensor, parameters: Iterable[tuple[str, Tensor]], what:
     """
     if output.isfinite().all():
         return
+    advice = "; try --dtype float32 or bfloat16" if output.dtype == torch.float16 else ""
     for name, tensor in parameters:
         if not tensor.isfinite().all():
-            raise ModelError(f"{what}: the tensor {name} has values that are not finite")
-    raise ModelError(f"{what}: numbers overflow in {output.dtype}; try --dtype float32 or bfloat16")
+            raise ModelError(
+                f"{what}: the tensor {name} has values that are not finite"
+                f" in {_plain(tensor.dtype)}{advice}"
+            )
+    raise ModelError(f"{what}: numbers overflow in {_plain(output.dtype)}{advice}")
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
-from tileup.text.loading import count_layers, fill, shape_of
+from tileup.text.loading import count_layers, fill, shape_of, unscaled
 from tileup.torchvision_shield import shield_torchvision
 
 if TYPE_CHECKING:
     from transformers import T5Config
 
 _FIRST = "encoder.block.0.layer.0.SelfAttention."
-_NOT_ENCODER = re.compile(r"^(decoder\.|lm_head\.)")
+_NOT_ENCODER = re.compile(r"^(decoder\.|lm_head\.|logit_scale$)")
 
 
 class T5:
@@ -55,7 +55,8 @@ def load_t5(tensors: Mapping[str, Tensor], *, what: str, dtype: torch.dtype, dev
     shield_torchvision()
     from transformers import T5EncoderModel
 
-    named = {name: each for name, each in tensors.items() if not _NOT_ENCODER.match(name)}
+    plain = unscaled(tensors, dtype)
+    named = {name: each for name, each in plain.items() if not _NOT_ENCODER.match(name)}
     # One table under two names, of which files hold one or both.
     for name, other in (
         ("shared.weight", "encoder.embed_tokens.weight"),
