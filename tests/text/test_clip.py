@@ -93,10 +93,16 @@ def test_a_tensor_of_the_right_precision_is_not_copied() -> None:
         ({"text_model.encoder.layers.0.mlp.fc1.weight": None}, "fc1.weight is missing; is this"),
         ({"text_model.embeddings.token_embedding.weight": None}, "token_embedding.* is missing"),
         ({"text_model.final_layer_norm.bias": torch.ones(3)}, r"is \[3\], not \[64\]"),
-        ({"text_model.embeddings.token_embedding.weight": torch.ones(9, 96)}, "multiple of 64"),
+        ({"text_model.embeddings.token_embedding.weight": torch.ones(49408, 96)}, "multiple of 64"),
         ({"text_model.encoder.layers.1.extra": torch.ones(3)}, r"1 not known \(.*\.extra\)"),
         ({"text_model.encoder.layers.x.extra": torch.ones(3)}, r"1 not known \(.*x\.extra\)"),
-        ({"text_model.encoder.layers.3.mlp.fc1.bias": torch.ones(256)}, r"31 missing \(.*, \.\.\."),
+        (
+            {"text_model.encoder.layers.3.mlp.fc1.bias": torch.ones(256)},
+            r"16 missing \(.*, \.\.\.\) and 1",
+        ),
+        ({"text_model.encoder.layers.9999999999.x": torch.ones(1)}, "16 missing .* and 1 not"),
+        ({"text_model.embeddings.token_embedding.weight": torch.ones(9, 64)}, "9 tokens and 77"),
+        ({"text_model.embeddings.position_embedding.weight": torch.ones(9, 64)}, "9 positions"),
         ({"model.diffusion_model.x": torch.ones(3)}, "1 not known"),
         ({"text_projection.weight": torch.ones(8)}, r"text_projection.weight must be a matrix"),
         ({"text_projection.weight": torch.ones(())}, r"must be a matrix, got \[\]"),
@@ -108,6 +114,19 @@ def test_tensors_that_do_not_fit_are_named(change: dict[str, Tensor | None], mes
     changed = {name: each for name, each in (original | change).items() if each is not None}
     with pytest.raises(ModelError, match=f"^CLIP-L: .*{message}"):
         loaded(changed)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (64, 128), (385, 128)])
+def test_a_matrix_that_is_not_three_is_named(shape: tuple[int, ...]) -> None:
+    name = "transformer.resblocks.1.attn.in_proj_weight"
+    with pytest.raises(ModelError, match=rf"CLIP-L: .*({name}|layers\.1\.)"):
+        loaded(open_clip(128, LAYERS) | {name: torch.ones(shape)})
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (0, 0)])
+def test_a_projection_that_is_no_matrix_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match="text_projection"):
+        loaded(open_clip(128, LAYERS) | {"text_projection": torch.ones(shape)})
 
 
 def test_an_empty_file_is_no_clip() -> None:

@@ -190,6 +190,29 @@ def test_a_tensor_of_the_right_precision_is_not_copied() -> None:
     assert parameters[query].data_ptr() == tensors[query].data_ptr()
 
 
+def test_a_factor_for_each_row_is_read() -> None:
+    query = "encoder.block.0.layer.0.SelfAttention.q"
+    plain = t5(WIDTH, LAYERS, heads=HEADS)
+    rows = torch.linspace(0.5, 2, 64)[:, None]
+    stored = plain | {
+        f"{name}.weight": plain[f"{name}.weight"] / rows,
+        f"{name}.weight_scale": rows,
+    }
+    assert (loaded(stored)(ROWS) - loaded(plain)(ROWS)).abs().max() < 1e-5
+
+
+def test_factors_of_other_formats_are_named() -> None:
+    name = "encoder.block.0.layer.0.SelfAttention.q.weight_scale"
+    for factor in (torch.ones(4, 4), torch.ones(0), torch.ones(64)):
+        with pytest.raises(ModelError, match=r"1 not known .*q\.weight_scale"):
+            loaded(t5(WIDTH, LAYERS, heads=HEADS) | {name: factor})
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    with pytest.raises(ModelError, match="knows 384 tokens, but its tokenizer gave number 384"):
+        loaded(t5(WIDTH, LAYERS, heads=HEADS))([[384, 1]])
+
+
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [

@@ -27,7 +27,8 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, what: str) -> tuple[int, 
 def count_layers(names: Iterable[str], prefix: str) -> int:
     """How many layers are numbered after `prefix`."""
     numbers = {name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)}
-    return max((int(number) + 1 for number in numbers if number.isdecimal()), default=0)
+    # Not the highest number: one odd name must not ask for a million layers.
+    return sum(number.isdecimal() for number in numbers)
 
 
 def unscaled(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -41,9 +42,18 @@ def unscaled(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Ten
     result = {name: each for name, each in tensors.items() if not name.endswith((*marks, *factors))}
     for name, factor in tensors.items():
         weight = f"{name.rpartition('.')[0]}.weight"
-        if name.endswith(factors) and weight in result:
+        if not name.endswith(factors):
+            continue
+        if weight in result and _is_factor(factor, result[weight]):
             result[weight] = (result[weight].float() * factor.float()).to(dtype)
+        else:
+            result[name] = factor  # some other format, to be complained of by name
     return result
+
+
+def _is_factor(factor: Tensor, weight: Tensor) -> bool:
+    """Whether it is one number, or one for each row of the weight."""
+    return factor.numel() == 1 or (weight.ndim == 2 and factor.shape == (weight.shape[0], 1))
 
 
 def fill(

@@ -31,9 +31,18 @@ class T5:
         """Features, shape (rows, length, width), of rows of tokens, all of one length.
 
         Padding is not masked: SD 3 and FLUX were trained so.
+
+        Raises:
+            ModelError: a token is not among the encoder's.
         """
-        device = next(self._network.parameters()).device
-        return self._network(torch.tensor(rows, device=device)).last_hidden_state
+        ids = torch.tensor(rows)
+        table = next(tensor for name, tensor in self.tensors() if name == "shared.weight")
+        if ids.max() >= table.shape[0]:
+            raise ModelError(
+                f"T5 knows {table.shape[0]} tokens, but its tokenizer gave number {ids.max()};"
+                " they belong to different models"
+            )
+        return self._network(ids.to(table.device)).last_hidden_state
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         return self._network.named_parameters()
