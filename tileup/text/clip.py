@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
-from tileup.text.loading import count_layers, fill, shape_of
+from tileup.text.loading import count_layers, fill, shape_of, unscaled
+from tileup.text.tokens import CHUNK
+from tileup.text.vocabulary import SIZE
 from tileup.torchvision_shield import shield_torchvision
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ def load_clip(
     shield_torchvision()
     from transformers import CLIPTextModelWithProjection
 
-    named = renamed(tensors)
+    named = renamed(unscaled(tensors, dtype), what)
     config = _config(named, act, what)
     with torch.device("meta"):
         network = CLIPTextModelWithProjection(config)
@@ -112,20 +114,28 @@ def load_clip(
     return Clip(network, trimmed=not any("resblocks" in name for name in tensors))
 
 
-def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def renamed(tensors: Mapping[str, Tensor], what: str = "CLIP") -> dict[str, Tensor]:
     """Tensors under the names of transformers, with `text_model.` before all but the projection.
 
     OpenCLIP keeps queries, keys and values in one matrix, and the projection transposed.
+
+    Raises:
+        ModelError: that matrix does not divide into three.
     """
     result: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if _NOT_WEIGHTS.search(name):
+    for original, tensor in tensors.items():
+        if _NOT_WEIGHTS.search(original):
             continue
+        name = original
         for old, new in _OPEN_CLIP:
             name = re.sub(old, new, name)
         if name == "text_projection":
-            result["text_projection.weight"] = tensor.T
+            result["text_projection.weight"] = tensor.T if tensor.ndim == 2 else tensor
         elif ".in_proj_" in name:
+            if not tensor.ndim or tensor.shape[0] % 3 or not tensor.shape[0]:
+                raise ModelError(
+                    f"{what}: the tensor {original} {list(tensor.shape)} does not divide into three"
+                )
             for part, piece in zip("qkv", tensor.chunk(3), strict=True):
                 result[name.replace(".in_proj_", f".{part}_proj.")] = piece
         elif name.startswith(("text_model.", "text_projection.")):
@@ -141,14 +151,20 @@ def _config(named: Mapping[str, Tensor], act: str, what: str) -> CLIPTextConfig:
     vocabulary, width = shape_of(named, "text_model.embeddings.token_embedding.weight", what)
     positions, _ = shape_of(named, "text_model.embeddings.position_embedding.weight", what)
     inner, _ = shape_of(named, "text_model.encoder.layers.0.mlp.fc1.weight", what)
+    if vocabulary < SIZE or positions < CHUNK + 2:
+        raise ModelError(
+            f"{what}: {vocabulary} tokens and {positions} positions, but CLIP has {SIZE} and"
+            f" {CHUNK + 2}"
+        )
     if width % HEAD:
         raise ModelError(f"{what}: features {width} wide are no multiple of {HEAD}")
-    projection = named.get("text_projection.weight")
+    name = "text_projection.weight"
+    projection = shape_of(named, name, what)[0] if name in named else width
     return CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=inner,
-        projection_dim=width if projection is None else projection.shape[0],
+        projection_dim=projection,
         num_hidden_layers=count_layers(named, "text_model.encoder.layers."),
         num_attention_heads=width // HEAD,
         max_position_embeddings=positions,

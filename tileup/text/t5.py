@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
-from tileup.text.loading import count_layers, fill, shape_of
+from tileup.text.loading import count_layers, fill, shape_of, unscaled
 from tileup.torchvision_shield import shield_torchvision
 
 if TYPE_CHECKING:
     from transformers import T5Config
 
 _FIRST = "encoder.block.0.layer.0.SelfAttention."
-_NOT_ENCODER = re.compile(r"^(decoder\.|lm_head\.)")
+_NOT_ENCODER = re.compile(r"^(decoder\.|lm_head\.|logit_scale$)")
 
 
 class T5:
@@ -31,9 +31,18 @@ class T5:
         """Features, shape (rows, length, width), of rows of tokens, all of one length.
 
         Padding is not masked: SD 3 and FLUX were trained so.
+
+        Raises:
+            ModelError: a token is not among the encoder's.
         """
-        device = next(self.network.parameters()).device
-        return self.network(torch.tensor(rows, device=device)).last_hidden_state
+        ids = torch.tensor(rows)
+        table = next(tensor for name, tensor in self.tensors() if name == "shared.weight")
+        if ids.max() >= table.shape[0]:
+            raise ModelError(
+                f"T5 knows {table.shape[0]} tokens, but its tokenizer gave number {ids.max()};"
+                " they belong to different models"
+            )
+        return self.network(ids.to(table.device)).last_hidden_state
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         return self.network.named_parameters()
@@ -55,7 +64,8 @@ def load_t5(tensors: Mapping[str, Tensor], *, what: str, dtype: torch.dtype, dev
     shield_torchvision()
     from transformers import T5EncoderModel
 
-    named = {name: each for name, each in tensors.items() if not _NOT_ENCODER.match(name)}
+    plain = unscaled(tensors, dtype)
+    named = {name: each for name, each in plain.items() if not _NOT_ENCODER.match(name)}
     # One table under two names, of which files hold one or both.
     for name, other in (
         ("shared.weight", "encoder.embed_tokens.weight"),
