@@ -148,16 +148,17 @@ def test_one_value_that_is_not_finite_is_found(bad: float, dtype: torch.dtype) -
         made(tensors)
 
 
-def test_nan_in_fp8_is_found() -> None:
-    tensors = weights(dtype=torch.float8_e4m3fn)
-    tensors["enter.weight"] = (
-        tensors["enter.weight"]
-        .float()
-        .index_fill(0, torch.tensor([2]), float("nan"))
-        .to(torch.float8_e4m3fn)
-    )
-    with pytest.raises(ModelError, match=r"enter\.weight .* not finite"):
-        made(tensors)
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+def test_every_byte_of_fp8_is_judged_by_its_value(dtype: torch.dtype) -> None:
+    for byte in torch.arange(256, dtype=torch.uint8):
+        value = byte.view(dtype).float()
+        tensors = weights(dtype=dtype)
+        tensors["enter.bias"] = byte.expand(8).clone().view(dtype)
+        if value.isfinite():
+            assert (made(tensors).enter.bias.float() == value).all()
+        else:
+            with pytest.raises(ModelError, match=r"enter\.bias of small .* not finite"):
+                made(tensors)
 
 
 def test_values_that_half_precision_cannot_hold_are_refused() -> None:

@@ -142,11 +142,14 @@ def _placed(tensor: Tensor, dtype: torch.dtype, device: str, title: str) -> Tens
 
 
 def _extremes(tensor: Tensor) -> Tensor:
-    """Lowest and highest value, NaN where there is one; needs no memory of the tensor's size."""
+    """Lowest and highest value, NaN where there is one; of fp8 the largest, whatever its sign."""
     if tensor.numel() == 0:
         return torch.zeros(2)
-    # Torch compares no fp8; all its values are values of float16.
-    return torch.stack(torch.aminmax(tensor.half() if tensor.dtype in FP8 else tensor))
+    if tensor.dtype in FP8:
+        # Torch compares no fp8, but without their sign its bytes have the order of its values.
+        largest = (tensor.view(torch.uint8) & 0x7F).max()
+        return torch.stack([largest, largest]).view(tensor.dtype).float()
+    return torch.stack(torch.aminmax(tensor))
 
 
 def _kept_in_fp8(network: nn.Module, tensors: Mapping[str, Tensor]) -> frozenset[str]:
