@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.checkpoints.layouts.flux import flux_transformer
 from tests.checkpoints.layouts.lora import (
     Changes,
     added,
@@ -23,6 +24,7 @@ from tests.checkpoints.layouts.lora import (
     product,
 )
 from tests.checkpoints.layouts.unet import LdmUNet, Shape, sd1, sd1_unet, sdxl, sdxl_unet
+from tileup.checkpoints.flux import FluxNetwork, load_flux
 from tileup.checkpoints.lora import Lora, check_parts, merge_loras, read_lora
 from tileup.checkpoints.lora_names import normal, split_name, targets
 from tileup.checkpoints.unet import UNetNetwork, load_unet
@@ -271,6 +273,36 @@ def test_weights_of_8_bits_become_wider_where_they_change() -> None:
     assert (wanted.to(torch.float8_e4m3fn).float() == before).float().mean() > 0.3, "lost in 8 bits"
 
 
+def test_a_flux_network_of_8_bits_keeps_its_change_from_evaluation_to_evaluation() -> None:
+    """A hook casts its layers back to 8 bits after each; not those that were changed."""
+    weights = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in flux_transformer().items()}
+    made = changes(
+        {"double_blocks.0.img_attn.qkv": (768, 256), "single_blocks.0.linear2": (256, 1280)}
+    )
+    plain = {name: tensor.float() for name, tensor in weights.items()}
+
+    def network(tensors: dict[str, Tensor]) -> FluxNetwork:
+        return load_flux(tensors, dtype=torch.float32, device="cpu")
+
+    eight, changed, wanted = network(weights), network(weights), network(added(plain, made, 0.1))
+    lora = read_lora("x", kohya_lora(made))
+    merge_loras(changed.transformer, [(lora, 0.1)], dtype=torch.float32)
+    text = Encoded(torch.ones(1, 5, 32), torch.ones(1, 24))
+    scene = Scene(torch.zeros(1, 16, 8, 8), torch.zeros(1, 3, 64, 64), (64, 64))
+    x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(4))
+
+    def evaluated(network: FluxNetwork) -> Tensor:
+        return network(x, torch.tensor([1.0]), [Box(0, 0, 8, 8)], text, scene)
+
+    exact = evaluated(wanted)
+    for _ in range(3):
+        torch.testing.assert_close(evaluated(changed), exact, rtol=0, atol=1e-4)
+    assert (evaluated(eight) - exact).abs().max() > 1e-2
+    dtypes = {name: each.dtype for name, each in changed.transformer.named_parameters()}
+    assert dtypes["transformer_blocks.0.attn.to_q.weight"] == torch.float32
+    assert dtypes["transformer_blocks.0.attn.add_q_proj.weight"] == torch.float8_e4m3fn
+
+
 def clip(width: int = 32, *, projection: bool = False) -> nn.Module:
     shield_torchvision()
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -302,13 +334,14 @@ def t5() -> nn.Module:
     [
         ("clip_l", "lora_te_", "text_encoder."),
         ("clip_l", "lora_te1_", "text_encoders.clip_l.transformer."),
+        ("clip_h", "lora_te_", "text_encoder."),
         ("clip_g", "lora_te2_", "text_encoder_2."),
         ("t5", "lora_te3_", "text_encoder_3."),
         ("t5", "lora_te2_", "text_encoder_2."),
     ],
 )
 def test_text_encoders_are_changed_in_every_layout(part: str, kohya: str, dotted: str) -> None:
-    module = t5() if part == "t5" else clip(projection=part == "clip_g")
+    module = t5() if part == "t5" else clip(projection=part != "clip_l")
     own = layers_of(module)
     made = changes(own)
     before = state(module)
@@ -323,7 +356,7 @@ def test_text_encoders_are_changed_in_every_layout(part: str, kohya: str, dotted
     wanted = added(before, made)
     for tensors in (kohya_lora(known, kohya), dotted_lora(known, dotted)):
         lora = read_lora("x", tensors)
-        assert set(lora.parts) == {part}
+        check_parts(lora, (part,))
         assert_same(merged(module, (lora, 1.0), part=part), wanted)
         still = merged(module, (lora, 1.0), part="network")
         assert all(torch.equal(still[name], tensor) for name, tensor in before.items())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tileup.checkpoints.filling import FLOAT8
-from tileup.checkpoints.lora_names import NETWORK, Target, split_name, targets
+from tileup.checkpoints.lora_names import CLIP_L, NETWORK, Target, split_name, targets
 from tileup.errors import ModelError
 
 Layer = nn.Linear | nn.Conv2d
@@ -224,7 +224,7 @@ def merge_loras(
     Args:
         module: a network of diffusers or transformers, with its tensors in it.
         loras: each with its weight.
-        part: which network of the file this is: network, clip_l, clip_g or t5. Files that have
+        part: which network this is: network, clip_l, clip_g, clip_h (SD 2's) or t5. Files that have
             nothing for it are passed over.
         dtype: what changed weights of 8 bits become. Most changes are smaller than their steps,
             and would be lost.
@@ -248,6 +248,7 @@ def _placed(
 ) -> list[tuple[str, LowRank, Tensor]]:
     """Layer, change and the change's rows for it, of each layer that a LoRA changes."""
     placed: list[tuple[str, LowRank, Tensor]] = []
+    part = _PLACES.get(part, part)
     content = lora.parts.get(part, {})
     lost = [change.name for normal, change in content.items() if normal not in known]
     if lost:
@@ -285,10 +286,23 @@ def _add(
     for change, rows, factor in changes:
         total += factor * change.rows(rows, weight.device).reshape(weight.shape)
     merged = total.add_(weight.detach().float())
-    merged = merged.to(dtype if weight.dtype in FLOAT8 else weight.dtype)
+    if weight.dtype in FLOAT8:
+        _widen(layer, dtype)
+    merged = merged.to(layer.weight.dtype)
     layer.weight = nn.Parameter(merged, requires_grad=weight.requires_grad)
 
 
+def _widen(layer: Layer, dtype: torch.dtype) -> None:
+    """Keep a layer in `dtype` from now on, also where a hook of diffusers would cast it back."""
+    layer.to(dtype)
+    if registry := getattr(layer, "_diffusers_hook", None):
+        casting = registry.get_hook("layerwise_casting")
+        if casting is not None:
+            casting.storage_dtype = dtype
+
+
+_PLACES = {"clip_h": CLIP_L}
+"""Encoders that files know under another's name: the first one of a model."""
 _WORDS = {
     NETWORK: "the network",
     "clip_l": "the first text encoder",
@@ -301,13 +315,14 @@ def check_parts(lora: Lora, parts: Sequence[str]) -> None:
     """Refuse a LoRA that changes a network which the model does not have.
 
     Args:
-        parts: the networks of the model: network, clip_l, clip_g, t5.
+        parts: the networks of the model: network, clip_l, clip_g, clip_h, t5.
 
     Raises:
         ModelError: there is a change for another network.
     """
+    there = {_PLACES.get(part, part) for part in parts}
     for part, content in lora.parts.items():
-        if part not in parts:
+        if part not in there:
             first = _some([change.name for change in content.values()])
             raise ModelError(
                 f"{lora.name} does not fit this model{_made_for(lora)}: it changes"
