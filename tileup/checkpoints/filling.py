@@ -36,7 +36,7 @@ def fill(
         device: where they go.
 
     Raises:
-        ModelError: tensors are missing, left over, of a wrong shape, or not finite.
+        ModelError: tensors are missing, left over, of a wrong shape, not floating, or not finite.
     """
     _matched(network, tensors, names)
     weights = {name: _cast(names[name], tensors[names[name]], dtype, device) for name in names}
@@ -76,6 +76,11 @@ def _named(what: str, names: Iterable[str]) -> str:
 
 
 def _cast(name: str, tensor: Tensor, dtype: torch.dtype, device: str) -> Tensor:
+    if not tensor.is_floating_point():
+        raise ModelError(
+            f"{name} is stored as {str(tensor.dtype).removeprefix('torch.')}: quantised checkpoints"
+            " are not supported; use one in fp16, bf16 or fp8"
+        )
     if tensor.dtype in FLOAT8 and tensor.ndim > 1:
         dtype = tensor.dtype
     weight = tensor.to(device=device, dtype=dtype)

@@ -94,7 +94,9 @@ def sdxl_refiner_unet(width: int = 32, seed: int = 0, depth: int = 1) -> dict[st
 
 def ldm_unet(shape: Shape, seed: int = 0) -> LdmUNet:
     """A network with weights under which each part counts and the output is of order 1."""
-    network = LdmUNet(shape).eval().requires_grad_(False)
+    with torch.device("meta"):  # the weights that torch would begin with take long
+        network = LdmUNet(shape)
+    network = network.to_empty(device="cpu").eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
