@@ -195,8 +195,8 @@ def test_a_factor_for_each_row_is_read() -> None:
     plain = t5(WIDTH, LAYERS, heads=HEADS)
     rows = torch.linspace(0.5, 2, 64)[:, None]
     stored = plain | {
-        f"{name}.weight": plain[f"{name}.weight"] / rows,
-        f"{name}.weight_scale": rows,
+        f"{query}.weight": plain[f"{query}.weight"] / rows,
+        f"{query}.weight_scale": rows,
     }
     assert (loaded(stored)(ROWS) - loaded(plain)(ROWS)).abs().max() < 1e-5
 
