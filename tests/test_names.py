@@ -26,7 +26,15 @@ from tileup.tiling.weights import PROFILES
         (SCHEDULER_NAMES, SCHEDULERS),
         (COLOR_FIXES, COLOR_FIX_METHODS),
     ],
-    ids=["modes planned", "modes run", "windows", "weights", "samplers", "schedulers", "colour fixes"],
+    ids=[
+        "modes planned",
+        "modes run",
+        "windows",
+        "weights",
+        "samplers",
+        "schedulers",
+        "colour fixes",
+    ],
 )
 def test_names_and_tables_agree(named: object, provided: object) -> None:
     assert set(named) == set(provided)  # type: ignore[call-overload]
