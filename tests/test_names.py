@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tileup.denoise.modes import RULES
+from tileup.images.color_fix import METHODS as COLOR_FIX_METHODS
 from tileup.images.metadata import SAMPLER_NAMES, SCHEDULER_NAMES
 from tileup.plan.laying import LAYINGS
 from tileup.plan.modes import MODES
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
-from tileup.settings import DENOISE_MODES, WEIGHTS, WINDOWS
+from tileup.settings import COLOR_FIXES, DENOISE_MODES, WEIGHTS, WINDOWS
 from tileup.tiling.weights import PROFILES
 
 
@@ -23,8 +24,17 @@ from tileup.tiling.weights import PROFILES
         (WEIGHTS, PROFILES),
         (SAMPLER_NAMES, SAMPLERS),
         (SCHEDULER_NAMES, SCHEDULERS),
+        (COLOR_FIXES, COLOR_FIX_METHODS),
     ],
-    ids=["modes planned", "modes run", "windows", "weights", "samplers", "schedulers"],
+    ids=[
+        "modes planned",
+        "modes run",
+        "windows",
+        "weights",
+        "samplers",
+        "schedulers",
+        "colour fixes",
+    ],
 )
 def test_names_and_tables_agree(named: object, provided: object) -> None:
     assert set(named) == set(provided)  # type: ignore[call-overload]

@@ -29,13 +29,14 @@ def color_fix(
     """
     if drawn.shape != source.shape:
         raise ValueError(f"shapes differ: {drawn.shape} and {source.shape}")
-    if method == "none":
-        return drawn
-    if method == "wavelet":
-        return drawn + _low(source - drawn)
-    if method == "adain":
-        return _restyled(drawn, source)
-    raise ValueError(f"color_fix {method!r} is not known; use wavelet, adain or none")
+    if method not in METHODS:
+        raise ValueError(f"color_fix {method!r} is not known; use wavelet, adain or none")
+    return METHODS[method](drawn, source)
+
+
+def _retoned(drawn: NDArray[np.float32], source: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The low frequencies of the source and the others of `drawn`."""
+    return drawn + _low(source - drawn)
 
 
 def _low(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -73,3 +74,11 @@ def _moments(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[
         pixels.mean(axis=(0, 1), dtype=np.float64),
         pixels.std(axis=(0, 1), dtype=np.float64),
     )
+
+
+def _as_drawn(drawn: NDArray[np.float32], source: NDArray[np.float32]) -> NDArray[np.float32]:
+    return drawn
+
+
+METHODS = {"wavelet": _retoned, "adain": _restyled, "none": _as_drawn}
+"""Rules by the names that settings give them."""
