@@ -26,6 +26,7 @@ from tileup.errors import ModelError, UsageError
 from tileup.settings import Settings, parse_weighted
 from tileup.text.embeds import read_embeds
 from tileup.text.encoding import load_text
+from tileup.text.families import RECIPES
 
 LATENTS = {
     "sd1": (0.18215, 0.0),
@@ -38,7 +39,7 @@ LATENTS = {
 }
 """Scale and shift of each family's latents, (z - shift) * scale: the published configurations."""
 UNETS = frozenset({"sd1", "sd2", "sdxl", "sdxl-refiner"})
-CONTROLLED = frozenset({"sd1", "sdxl"})
+CONTROLLED = frozenset({"sd1", "sd2", "sdxl"})
 """Families with tile ControlNets."""
 
 
@@ -76,9 +77,9 @@ def assemble(
     parts = parts_of(known, settings)
     loras = [_lora(*parse_weighted(each)) for each in settings.lora]
     for lora, _ in loras:
-        check_parts(lora, (NETWORK, *(_lora_part(each) for each in parts.text)))
+        check_parts(lora, (NETWORK, *RECIPES[known.spec.family].parts))
     loaded = _network(known, parts, settings, device, dtype)
-    merge_loras(loaded.module, loras)
+    merge_loras(loaded.module, loras, dtype=dtype)
     offloaded = _offloaded(settings, device)
     part = loaded.part(device, offloaded)
     turns = Turns(settings.low_memory and device != "cpu", part)
@@ -103,9 +104,10 @@ def _network(
     known: Identified, parts: Parts, settings: Settings, device: str, dtype: torch.dtype
 ) -> Loaded:
     family, name = known.spec.family, parts.network.shown
+    controlled = settings.control is not None and min(settings.control_scale, settings.control_end)
     if settings.control is not None and family not in CONTROLLED:
         raise ModelError(
-            f"--control works with SD 1.x and SDXL; {name} is {known.found and known.found.variant}"
+            f"--control works with SD 1.x, SD 2.x and SDXL; {name} is {known.found and known.found.variant}"
         )
     tensors = parts.network.state_dict()
     if family not in UNETS:
@@ -114,7 +116,7 @@ def _network(
         return Loaded(transformer, transformer.transformer)
     offload = _offloaded(settings, device)
     control = None
-    if settings.control is not None:
+    if controlled:
         path = find_model(settings.control)
         control = load_control(
             open_checkpoint(path).state_dict(),
@@ -130,7 +132,7 @@ def _network(
             levels=known.spec.levels,
             dtype=dtype,
             device=device,
-            control=control if settings.control_scale > 0 else None,
+            control=control,
             offload=offload,
         )
     except ModelError as error:
@@ -187,7 +189,7 @@ def _reader(
         dtype=dtype,
         device=device,
         features=features,
-        on_loaded=lambda name, encoder: merge_loras(encoder, loras, _lora_part(name)),
+        on_loaded=lambda name, encoder: merge_loras(encoder, loras, name, dtype=dtype),
     )
 
 
@@ -224,11 +226,6 @@ def text_widths(network: nn.Module, family: str) -> tuple[int, int | None]:
         return tokens, None
     sizes = 5 if family == "sdxl-refiner" else 6
     return tokens, added - sizes * cast(int, config["addition_time_embed_dim"])
-
-
-def _lora_part(encoder: str) -> str:
-    """What LoRA files call a text encoder: SD 2 has one, so it is the first."""
-    return "clip_l" if encoder == "clip_h" else encoder
 
 
 def _lora(name: str, weight: float) -> tuple[Lora, float]:
