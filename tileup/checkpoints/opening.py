@@ -256,8 +256,8 @@ def _shards(index: Path) -> list[TensorFile]:
         absent = sorted(set(wanted[file.path.name]) - file.tensors.keys())
         if absent:
             raise ModelError(
-                f"{file.path} lacks {absent[0][:200]!r}, which {index.name} says it holds: the two belong"
-                f" to different downloads"
+                f"{file.path} lacks {absent[0][:200]!r}, which {index.name} says it holds: the"
+                f" two belong to different downloads"
             )
     return files
 
