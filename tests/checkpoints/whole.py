@@ -54,9 +54,7 @@ def sdxl_refiner(seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def save(
-    path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
-) -> Path:
+def save(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Path:
     """Write a checkpoint; the tensors may share memory."""
     stored = {
         name: tensor.to(dtype, copy=True).contiguous() if tensor.is_floating_point() else tensor
