@@ -64,6 +64,13 @@ def test_missing_parts_are_told_with_their_flags(tmp_path: Path) -> None:
     assert _total(parts["CLIP-G"]) == _count(headers.clip(1280, projection=True))
 
 
+def test_a_network_without_a_prefix_beside_other_parts_is_counted_alone(tmp_path: Path) -> None:
+    shapes = headers.flux() | under("vae.", headers.vae(channels=16, quant=False))
+    parts = _parts(save_head(tmp_path / "m.safetensors", shapes))
+    assert _total(parts["network"]) == _count(headers.flux())
+    assert _total(parts["VAE"]) == _count(headers.vae(channels=16, quant=False))
+
+
 def test_an_undecided_sd2_is_described_all_the_same(tmp_path: Path) -> None:
     info = describe(save_head(tmp_path / "m.safetensors", headers.sd2_file()))
     assert (info.family, info.prediction.name) == ("sd2", "")

@@ -150,8 +150,13 @@ def _behind(checkpoint: Checkpoint, prefix: str) -> Amount:
 
 def _parts(known: Identified, found: Found) -> Iterator[PartInfo]:
     checkpoint, there = known.checkpoint, inside(known)
-    bare = not found.prefix and not there
-    yield PartInfo("network", _behind(checkpoint, "" if bare else found.prefix))
+    others = tuple(source.prefix for source in there.values())
+    network = [
+        name
+        for name in checkpoint.tensors
+        if name.startswith(found.prefix) and (found.prefix or not name.startswith(others))
+    ]
+    yield PartInfo("network", _amount(checkpoint, network))
     recipe = RECIPES[known.spec.family]
     for name in ("vae", *recipe.parts):
         kind = KINDS[name]
