@@ -28,7 +28,7 @@ def test_describe_counts_parameters(tmp_path: Path) -> None:
     path = save_small(tmp_path / "m.safetensors")
     info = describe(path)
     assert info.parameters > 1000
-    assert info.dtypes == {"F16": info.parameters}
+    assert info.amount.parameters == {"F16": info.parameters}
     assert info.bytes == path.stat().st_size > 2 * info.parameters
     assert "tileup" in info.header
 

@@ -1,9 +1,18 @@
 """Strength to noise level and back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tileup.plan.levels import FlowLevels, TableLevels, training_levels
+from tileup.contracts import ModelSpec
+from tileup.plan.levels import (
+    FlowLevels,
+    TableLevels,
+    WindowFlowLevels,
+    fitted,
+    training_levels,
+)
 
 GEOMETRIC = TableLevels((0.0, 1.0), (0.008, 0.7))
 
@@ -60,3 +69,37 @@ def test_flow_times_become_noise_levels(shift: float) -> None:
     middle = sigmas / (1 + sigmas)
     expected = shift * strengths / (1 + (shift - 1) * strengths)
     np.testing.assert_allclose(middle, expected, atol=1.2e-3)
+
+
+def test_zero_snr_against_diffusers() -> None:
+    from tileup.torchvision_shield import shield_torchvision
+
+    shield_torchvision()
+    from diffusers.schedulers import EulerDiscreteScheduler
+
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        rescale_betas_zero_snr=True,
+    )
+    left = scheduler.alphas_cumprod.double().numpy()
+    ours = training_levels(zero_snr=True)
+    np.testing.assert_allclose(ours.sigmas[:-1], np.sqrt((1 - left) / left)[:-1], rtol=2e-3)
+    assert ours.sigma_min == training_levels().sigma_min
+    assert ours.sigma_max == pytest.approx(4518.77, abs=0.01)
+    assert training_levels().sigma_max < 15
+
+
+@pytest.mark.parametrize(("window", "mu"), [(256, 0.5), (1024, 1.15), (512, 0.63)])
+def test_the_shift_of_flux_dev_follows_the_tokens_of_its_window(window: int, mu: float) -> None:
+    """Through (256, 0.5) and (4096, 1.15); 1024 tokens lie a fifth of the way."""
+    assert WindowFlowLevels.of(window).shift == pytest.approx(np.exp(mu))
+
+
+def test_only_flux_dev_is_fitted_to_its_window() -> None:
+    spec = ModelSpec("m", "flux-dev", "flow", 8, 16, 1024, 16, WindowFlowLevels.of(1024))
+    assert fitted(spec, 1024) == spec
+    assert fitted(spec, 512).levels == WindowFlowLevels.of(512)
+    other = replace(spec, levels=FlowLevels(3.0))
+    assert fitted(other, 512) == other

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.doubles import photograph, spec
 from tileup.errors import UsageError
-from tileup.plan.levels import FlowLevels
+from tileup.plan.levels import FlowLevels, WindowFlowLevels
 from tileup.plan.planning import plan_picture, sampler_of, window_size
 from tileup.plan.samplers import SAMPLERS
 from tileup.settings import DENOISE_MODES, Settings
@@ -219,3 +219,13 @@ def test_warnings_say_what_a_mode_or_schedule_does() -> None:
     high = replace(spec(), levels=FlowLevels(3.0))
     huge = plan_picture(pixels, 180, 120, high, replace(SMALL, max_denoise=1.0, scheduler="karras"))
     assert "leaves few steps" in huge.warnings[-1]
+
+
+def test_a_plan_for_flux_dev_starts_from_the_noise_that_its_window_asks_for() -> None:
+    pixels = photograph(90, 60)
+    model = replace(spec(), window=64, multiple=16, levels=WindowFlowLevels.of(1024))
+    chosen = replace(SMALL, window=64, overlap=8)
+    planned = plan_picture(pixels, 180, 120, model, chosen)
+    expected = WindowFlowLevels.of(64).sigma(np.array([0.8]))[0]
+    assert planned.itinerary.schedule.sigmas[0] == pytest.approx(expected)
+    assert expected < 0.6 * model.levels.sigma(np.array([0.8]))[0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from tileup.checkpoints.foreign import PREFIXES, foreign_network, kind_of, quantised
+from tileup.checkpoints.foreign import PREFIXES, Kind, foreign_network, kind_of, quantised
 from tileup.checkpoints.opening import Checkpoint
 from tileup.errors import ModelError, UnknownCheckpointError
 
@@ -40,6 +41,14 @@ class Found:
     """Features of a text token."""
     scale: int
     """A window's side must be a multiple of this many cells."""
+
+
+class NoNetworkError(UnknownCheckpointError):
+    """The file is known, but goes with a model and is none."""
+
+    def __init__(self, path: Path, kind: Kind) -> None:
+        super().__init__(f"{path} is {kind.title}, not a whole diffusion model; {kind.advice}")
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +117,7 @@ def detect(checkpoint: Checkpoint) -> Found:
                     )
                 return found
     if kind := kind_of(tensors):
-        raise UnknownCheckpointError(
-            f"{path} is {kind.title}, not a whole diffusion model; {kind.advice}"
-        )
+        raise NoNetworkError(path, kind)
     raise UnknownCheckpointError(
         f"{path} is not a checkpoint that tileup can load: among its {len(tensors)} tensors, the"
         f" first named {min(tensors, default='-')[:200]!r}, are not those of any known family"

@@ -140,8 +140,9 @@ def _entries(entries: dict[str, object], path: Path, data: int, size: int) -> He
         bits = BITS.get(tensors[name].dtype)
         if bits is not None and tensors[name].elements * bits != 8 * (last - first):
             raise ModelError(
-                f"{path} is damaged: {name} has the shape {list(shape)} in {entry['dtype']}, which"
-                f" is not the {last - first} bytes kept for it; download it again"
+                f"{path} is damaged: {name[:200]!r} has the shape {str(list(shape))[:100]} in"
+                f" {entry['dtype']}, which is not the {last - first} bytes kept for it; download it"
+                f" again"
             )
         end = max(end, data + last)
     if end > size:

@@ -244,20 +244,20 @@ def _shards(index: Path) -> list[TensorFile]:
         wanted.setdefault(str(shard), []).append(name)
     outside = [shard for shard in wanted if Path(shard).name != shard or shard in (".", "..")]
     if outside:
-        raise ModelError(f"{index} names {outside[0]!r}, which is not a file beside it")
+        raise ModelError(f"{index} names {outside[0][:200]!r}, which is not a file beside it")
     missing = sorted(shard for shard in wanted if not (index.parent / shard).is_file())
     if missing:
         raise ModelError(
             f"{index} is incomplete: {len(missing)} of its {len(wanted)} shards are missing, the"
-            f" first {missing[0]}; download them into the same folder"
+            f" first {missing[0][:200]!r}; download them into the same folder"
         )
     files = [open_file(index.parent / shard) for shard in sorted(wanted)]
     for file in files:
         absent = sorted(set(wanted[file.path.name]) - file.tensors.keys())
         if absent:
             raise ModelError(
-                f"{file.path} lacks {absent[0]}, which {index.name} says it holds: the two belong"
-                f" to different downloads"
+                f"{file.path} lacks {absent[0][:200]!r}, which {index.name} says it holds: the"
+                f" two belong to different downloads"
             )
     return files
 

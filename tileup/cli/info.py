@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from tileup.checkpoints.describing import describe
-from tileup.checkpoints.files import find_model
+from tileup.checkpoints.describing import PartInfo, describe
+from tileup.checkpoints.files import EXTENSIONS, find_model
+from tileup.checkpoints.opening import is_index
 from tileup.cli.tables import print_text
 from tileup.errors import InputError, ModelError, NoInputError
 from tileup.images.metadata import read_metadata
@@ -34,14 +35,14 @@ def show_info(name: str) -> None:
 
 
 def _is_model(path: Path) -> bool:
-    return path.suffix == ".safetensors" or not path.exists()
+    return path.suffix in EXTENSIONS or is_index(path) or path.is_dir() or not path.exists()
 
 
 def _model(name: str) -> Path:
     try:
         return find_model(name)
     except ModelError as error:
-        if name.endswith(".safetensors"):
+        if Path(name).suffix in EXTENSIONS:
             raise
         raise NoInputError(
             f"{name} does not exist, and no model has this name; check the name and the folder"
@@ -50,16 +51,25 @@ def _model(name: str) -> Path:
 
 def _checkpoint(path: Path) -> Facts:
     info = describe(path)
-    facts = [
-        ("file", str(info.path)),
-        ("family", info.family),
-        ("prediction", info.prediction),
-        ("parameters", f"{info.parameters:,} in {info.tensors} tensors"),
-        ("precision", ", ".join(f"{name}: {count:,}" for name, count in info.dtypes.items())),
+    amount, told = info.amount, info.prediction
+    facts = [("file", str(info.path)), ("what", info.title)]
+    if info.family:
+        predicts = f"{told.name} (from {told.told_by})" if told.name else f"? ({told.told_by})"
+        facts += [("family", info.family), ("prediction", predicts)]
+    facts += [
+        ("parameters", f"{amount.total:,} in {amount.tensors} tensors"),
+        ("precision", ", ".join(f"{name}: {count:,}" for name, count in amount.parameters.items())),
         ("size", f"{info.bytes / 1e6:.1f} MB"),
     ]
+    facts += [(part.title, _part(part)) for part in info.parts]
     facts += list(info.shapes.items())
     return facts + [(key, _short(value)) for key, value in info.header.items()]
+
+
+def _part(part: PartInfo) -> str:
+    if part.amount is None:
+        return f"not in the file: {part.advice}"
+    return f"{part.amount.total:,} parameters, {part.amount.precisions}"
 
 
 def _short(value: object) -> str:

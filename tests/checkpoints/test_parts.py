@@ -1,0 +1,121 @@
+"""Each part comes from the checkpoint or its flag's file; what is missing is told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.checkpoints import headers
+from tests.checkpoints.headers import save_head, under
+from tileup.checkpoints.files import identified
+from tileup.checkpoints.parts import Parts, parts_of
+from tileup.errors import ModelError
+from tileup.settings import Settings
+
+
+def _of(folder: Path, shapes: headers.Shapes, **given: str) -> Parts:
+    settings = Settings(**given)  # type: ignore[arg-type]
+    return parts_of(
+        identified(save_head(folder / "m.safetensors", shapes), settings.prediction), settings
+    )
+
+
+def _names(parts: Parts) -> dict[str, set[str]]:
+    sources = {"vae": parts.vae, "network": parts.network, **parts.text}
+    return {name: set(source.state_dict()) for name, source in sources.items()}
+
+
+def test_parts_of_one_file(tmp_path: Path) -> None:
+    assert _names(_of(tmp_path, headers.sdxl_file())) == {
+        "network": {*headers.unet(**headers.SDXL, context=2048, vector=2816)},
+        "vae": {*headers.vae()},
+        "clip_l": {*headers.clip()},
+        "clip_g": {*headers.open_clip()},
+    }
+    assert _names(_of(tmp_path, headers.sd1_file())).keys() == {"network", "vae", "clip_l"}
+    assert _names(_of(tmp_path, headers.sd2_file(), prediction="eps")).keys() == {
+        "network",
+        "vae",
+        "clip_h",
+    }
+    assert _names(_of(tmp_path, headers.refiner_file())).keys() == {"network", "vae", "clip_g"}
+    assert _names(_of(tmp_path, headers.sd3_file())).keys() == {
+        "network",
+        "vae",
+        "clip_l",
+        "clip_g",
+    }
+
+
+def test_everything_missing_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        _of(tmp_path, headers.flux())
+    for flag in ("--vae", "--clip-l", "--t5", "--prompt-embeds"):
+        assert flag in str(caught.value)
+    assert "--clip-g" not in str(caught.value)
+    with pytest.raises(ModelError) as caught:
+        _of(tmp_path, headers.sd3_file(encoders=False))
+    assert "--clip-l" in str(caught.value)
+    assert "--clip-g" in str(caught.value)
+    assert "--t5" not in str(caught.value), "SD 3 works without"
+
+
+PARTS = {
+    "vae": ("vae", headers.vae(channels=16, quant=False), ("", "first_stage_model.", "vae.")),
+    "clip_l": ("clip_l", headers.clip(768), ("", "text_encoders.clip_l.transformer.")),
+    "t5": ("t5", headers.t5(), ("", "text_encoders.t5xxl.transformer.")),
+}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_flags_supply_what_is_missing(tmp_path: Path, number: int) -> None:
+    given = {
+        name: str(save_head(tmp_path / f"{name}.safetensors", under(prefixes[number], shapes)))
+        for name, (_, shapes, prefixes) in PARTS.items()
+    }
+    (tmp_path / "tokenizer.json").write_text("{}")
+    given["tokenizer"] = str(tmp_path / "tokenizer.json")
+    parts = _of(tmp_path, headers.flux(), **given)
+    assert parts.tokenizer == tmp_path / "tokenizer.json"
+    names = _names(parts)
+    assert names.pop("network") == {*headers.flux()}
+    assert names == {name: {*shapes} for name, (_, shapes, _) in PARTS.items()}
+
+
+def test_t5_without_its_tokenizer_is_told(tmp_path: Path) -> None:
+    given = {
+        name: str(save_head(tmp_path / f"{name}.safetensors", shapes))
+        for name, (_, shapes, _) in PARTS.items()
+    }
+    with pytest.raises(ModelError, match="--tokenizer"):
+        _of(tmp_path, headers.flux(), **given)
+
+
+def test_a_flag_goes_before_the_checkpoint(tmp_path: Path) -> None:
+    other = save_head(tmp_path / "v.safetensors", headers.vae())
+    parts = _of(tmp_path, headers.sd1_file(), vae=str(other))
+    assert parts.vae.checkpoint.path == other
+
+
+@pytest.mark.parametrize("flag", ["vae", "clip_l", "t5"])
+def test_a_file_of_something_else_is_named(tmp_path: Path, flag: str) -> None:
+    lora = save_head(tmp_path / "l.safetensors", {"lora_unet_a.lora_up.weight": (4, 4)})
+    with pytest.raises(ModelError, match="it is a LoRA") as caught:
+        _of(tmp_path, headers.flux(), **{flag: str(lora)})
+    assert "--" + flag.replace("_", "-") in str(caught.value)
+
+
+def test_encoded_prompts_stand_for_all_text_encoders(tmp_path: Path) -> None:
+    vae = save_head(tmp_path / "v.safetensors", headers.vae(channels=16, quant=False))
+    parts = _of(tmp_path, headers.flux(), vae=str(vae), prompt_embeds="p.safetensors")
+    assert parts.text == {}
+    assert parts.tokenizer is None
+
+
+def test_parts_of_a_pickle(tmp_path: Path) -> None:
+    shapes = headers.vae(width=4)
+    torch.save({"state_dict": {k: torch.zeros(v) for k, v in shapes.items()}}, tmp_path / "v.pt")
+    parts = _of(tmp_path, headers.sd1_file(), vae=str(tmp_path / "v.pt"))
+    assert set(parts.vae.state_dict()) == {*shapes}
