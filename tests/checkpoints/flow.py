@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from tests.doubles import scene_of
 from tileup.contracts import Box, Encoded, Network, Scene, Wish
+from tileup.sampling.guided import GuidedDenoiser
 from tileup.sampling.kdiffusion import sample_function
-from tileup.sampling.prediction import flow_denoiser
 from tileup.tiling.tiled import TiledDenoiser
 from tileup.tiling.weights import window_weight
 
@@ -19,31 +19,10 @@ Predict = Callable[[Tensor, float], Tensor]
 """(part of the canvas as the network sees it, flow time) -> velocity."""
 
 
-@dataclass(frozen=True)
-class Guided:
-    """A flow network as a denoiser of windows, with classifier-free guidance in x0."""
-
-    network: Network
-    scene: Scene
-    text: Encoded
-    """The prompt; with guidance, below it the negative prompt."""
-    cfg: float = 1.0
-
-    def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
-        if self.cfg == 1:
-            return self._x0(x, sigma, windows, self.text)
-        rows = torch.arange(2).repeat_interleave(len(x))
-        pooled = self.text.pooled
-        text = Encoded(self.text.tokens[rows], None if pooled is None else pooled[rows])
-        both = self._x0(torch.cat([x, x]), torch.cat([sigma, sigma]), [*windows, *windows], text)
-        wanted, unwanted = both.chunk(2)
-        return unwanted + self.cfg * (wanted - unwanted)
-
-    def _x0(self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded) -> Tensor:
-        def network(inner: Tensor, level: Tensor) -> Tensor:
-            return self.network(inner, level, windows, text, self.scene)
-
-        return flow_denoiser(network)(x, sigma)
+def guided(network: Network, scene: Scene, text: Encoded, cfg: float = 1.0) -> GuidedDenoiser:
+    """A flow network as a denoiser of windows; with guidance the second row is what to avoid."""
+    negative = None if cfg == 1 else row_of(text, 1)
+    return GuidedDenoiser(network, "flow", scene, row_of(text, 0), negative, cfg)
 
 
 def text_of(rows: int, features: int, pooled: int, length: int = 5, seed: int = 3) -> Encoded:
@@ -73,14 +52,14 @@ def whole(scene: Scene) -> Box:
     return Box(0, 0, *scene.source.shape[-2:])
 
 
-def tiled(denoiser: Guided, windows: Sequence[Box], batch: int = 1) -> TiledDenoiser:
+def tiled(denoiser: GuidedDenoiser, windows: Sequence[Box], batch: int = 1) -> TiledDenoiser:
     """The canvas's denoiser, its windows feathered over 3 cells."""
     height, width = denoiser.scene.source.shape[-2:]
     raw = window_weight("feather", windows[0].height, windows[0].width, 3)
     return TiledDenoiser(denoiser, [windows], raw, height=height, width=width, batch=batch)
 
 
-def euler(denoiser: Guided, noise: Tensor, times: Tensor) -> Tensor:
+def euler(denoiser: GuidedDenoiser, noise: Tensor, times: Tensor) -> Tensor:
     """img2img with k-diffusion's Euler in one window: x0 after the last of these flow times.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from tileup.checkpoints.assign import build
 from tileup.errors import ModelError
-from tileup.torchvision_shield import shield_torchvision
 
 
 class Small(nn.Module):
@@ -45,8 +45,8 @@ def weights(seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Tens
 def made(
     tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32, **options: object
 ) -> Small:
-    shield_torchvision()
-    return build(Small, tensors, "small", dtype=dtype, device="cpu", **options)  # type: ignore[arg-type]
+    settings: Any = {"dtype": dtype, "device": "cpu"} | options
+    return build(Small, tensors, "small", **settings)
 
 
 def test_a_network_of_the_same_precision_holds_the_tensors_themselves() -> None:
@@ -92,11 +92,16 @@ def test_numbers_are_cast_and_indices_are_not(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("storage", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_layers_in_fp8_stay_so_and_compute_as_if_they_were_cast(storage: torch.dtype) -> None:
+def test_matrices_in_fp8_stay_so_and_compute_as_if_they_were_cast(storage: torch.dtype) -> None:
     tensors = weights(dtype=storage)
     network = made(tensors)
-    assert network.enter.weight.dtype == network.leave.bias.dtype == storage
-    assert network.norm.weight.dtype == network.table.dtype == torch.float32
+    assert network.enter.weight.dtype == network.leave.weight.dtype == storage
+    assert (
+        network.leave.bias.dtype
+        == network.norm.weight.dtype
+        == network.table.dtype
+        == torch.float32
+    )
     x = torch.ones(2, 3, 2, 2)
     plain = made({name: tensor.float() for name, tensor in tensors.items()})
     assert torch.equal(network(x), plain(x))
@@ -104,13 +109,28 @@ def test_layers_in_fp8_stay_so_and_compute_as_if_they_were_cast(storage: torch.d
     assert torch.equal(network.leave.weight.float(), tensors["leave.weight"].float())
 
 
-def test_a_layer_in_fp8_with_a_finer_bias_is_cast_whole() -> None:
-    """Layerwise casting would round the bias to fp8."""
+def test_a_finer_bias_beside_fp8_is_not_rounded() -> None:
     tensors = weights()
     tensors["leave.weight"] = tensors["leave.weight"].to(torch.float8_e4m3fn)
     network = made(tensors)
-    assert network.leave.weight.dtype == torch.float32
+    plain = made(tensors | {"leave.weight": tensors["leave.weight"].float()})
+    x = torch.ones(2, 3, 2, 2)
+    assert torch.equal(network(x), plain(x))
+    assert network.leave.weight.dtype == torch.float8_e4m3fn
     assert torch.equal(network.leave.bias, tensors["leave.bias"])
+
+
+def test_weights_stay_in_main_memory_and_come_when_their_layer_runs() -> None:
+    """`meta` stands for another device; values are compared on the CPU."""
+    away = made(weights(), device="meta", offload=True)
+    assert {each.device.type for each in away.parameters()} == {"cpu"}
+    assert {each.device.type for each in away.buffers()} == {"meta"}
+    x, tensors = torch.ones(2, 3, 2, 2), weights()
+    network = made(tensors, offload=True)
+    for layer in (network.enter, network.norm, network.leave):
+        assert len(layer._forward_pre_hooks) == len(layer._forward_hooks) == 1
+    assert torch.equal(network(x), made(tensors)(x))
+    assert network.leave.weight.data_ptr() == tensors["leave.weight"].data_ptr()
 
 
 def test_indices_stored_as_numbers_become_indices() -> None:

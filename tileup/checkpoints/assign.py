@@ -13,12 +13,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from tileup.checkpoints.filling import FLOAT8
+from tileup.checkpoints.residency import bring_when_used
 from tileup.errors import ModelError
 
 Network = TypeVar("Network", bound=nn.Module)
 
-FP8 = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
-"""Precisions that weights are stored in, but not computed in."""
 SHOWN = 3
 """Tensors that a message names; the others are counted."""
 
@@ -31,19 +31,21 @@ def build(
     dtype: torch.dtype,
     device: str,
     origin: Mapping[str, str] | None = None,
+    offload: bool = False,
 ) -> Network:
     """A network with these weights, ready to be evaluated.
 
-    Linear and convolution layers whose weights are all stored in fp8 stay so, and are cast to
-    `dtype` layer by layer while they compute; every other weight is cast here.
+    Matrices and kernels stored in fp8 stay so, and are cast to `dtype` layer by layer while they
+    compute; every other weight is cast here.
 
     Args:
         factory: makes the network; called where tensors have no memory.
         tensors: weights under the names that the network has for them.
         name: what messages call the checkpoint.
         dtype: precision to compute in.
-        device: where to.
+        device: where it runs.
         origin: what the file calls a tensor, for messages; where it differs.
+        offload: weights stay in main memory, each layer's come to the device while it runs.
 
     Raises:
         ModelError: tensors are missing, unexpected, of the wrong shape or kind, not finite, or too
@@ -57,13 +59,15 @@ def build(
     _check_names(expected, tensors, name, called)
     _check_shapes(expected, tensors, name, called)
     kept = _kept_in_fp8(network, tensors)
+    weights = {each for each, _ in network.named_parameters()}
     placed: dict[str, Tensor] = {}
     for each, tensor in tensors.items():
         wanted = dtype if expected[each].is_floating_point() else expected[each].dtype
+        place = "cpu" if offload and each in weights else device
         title = f"{called.get(each, each)} of {name}"
-        placed[each] = _placed(tensor, tensor.dtype if each in kept else wanted, device, title)
+        placed[each] = _placed(tensor, tensor.dtype if each in kept else wanted, place, title)
     network.load_state_dict(placed, assign=True)
-    _cast_while_computing(network, kept, dtype)
+    bring_when_used(network, device=device, dtype=dtype, only_float8=not offload)
     return network
 
 
@@ -145,7 +149,7 @@ def _extremes(tensor: Tensor) -> Tensor:
     """Lowest and highest value, NaN where there is one; of fp8 the largest, whatever its sign."""
     if tensor.numel() == 0:
         return torch.zeros(2)
-    if tensor.dtype in FP8:
+    if tensor.dtype in FLOAT8:
         # Torch compares no fp8, but without their sign its bytes have the order of its values.
         largest = (tensor.view(torch.uint8) & 0x7F).max()
         return torch.stack([largest, largest]).view(tensor.dtype).float()
@@ -153,27 +157,12 @@ def _extremes(tensor: Tensor) -> Tensor:
 
 
 def _kept_in_fp8(network: nn.Module, tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """Names of the weights in layers that are stored in one kind of fp8 throughout."""
-    kept: set[str] = set()
-    for prefix, layer in network.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            names = [f"{prefix}.{each}" for each, _ in layer.named_parameters(recurse=False)]
-            dtypes = {tensors[each].dtype for each in names}
-            if len(dtypes) == 1 and dtypes <= FP8:
-                kept.update(names)
-    return frozenset(kept)
-
-
-def _cast_while_computing(network: nn.Module, kept: frozenset[str], dtype: torch.dtype) -> None:
-    """diffusers' layerwise casting, for the layers kept in fp8; casting back loses nothing."""
-    if not kept:
-        return
-    from diffusers.hooks.layerwise_casting import apply_layerwise_casting_hook
-
-    for prefix, layer in network.named_modules():
-        if f"{prefix}.weight" in kept:
-            storage = layer.get_parameter("weight").dtype
-            apply_layerwise_casting_hook(layer, storage, dtype, non_blocking=False)
+    """Names of the matrices and kernels that are stored in fp8."""
+    return frozenset(
+        f"{prefix}.weight"
+        for prefix, layer in network.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d) and tensors[f"{prefix}.weight"].dtype in FLOAT8
+    )
 
 
 def _plain(dtype: torch.dtype) -> str:

@@ -79,16 +79,19 @@ def load_sd3(
     *,
     dtype: torch.dtype,
     device: str,
+    offload: bool = False,
     name: str = "the SD 3 transformer",
 ) -> SD3Network:
     """The network with these weights; its sizes are read from them.
 
     Args:
         tensors: in the original layout (`joint_blocks.…`) or in diffusers'
-            (`transformer_blocks.…`), without a common prefix. Layers stored in fp8 stay so,
-            the rest is cast.
+            (`transformer_blocks.…`), without a common prefix. Matrices stored in fp8 stay
+            so and are cast whenever they are used; the rest is cast now.
         dtype: precision to compute in.
-        device: where to.
+        device: where it runs.
+        offload: keep the weights in main memory, and bring each layer's to the device only while
+            it runs: slow, for devices with little memory.
         name: what messages call the checkpoint.
 
     Raises:
@@ -108,6 +111,7 @@ def load_sd3(
         dtype=dtype,
         device=device,
         origin=origin,
+        offload=offload,
     )
     return SD3Network(
         transformer, dtype, device, config["patch_size"], config["pos_embed_max_size"]
