@@ -23,7 +23,7 @@ from tileup.settings import Settings
 
 
 def main(count: int, side: int) -> None:
-    model = load_model(None, "auto")
+    model = load_model()
     settings = Settings(steps=2, tile=256, min_tile=64, overlap=32)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -16,8 +16,9 @@ import imagecodecs, PIL.Image, rich, torch
 import tileup.upscaling, tileup.sampling.kdiffusion
 from tileup.checkpoints.loading import load_model
 from tileup.cli.main import main
+from tileup.settings import Settings
 
-load_model(None, "cpu")
+load_model(None, Settings(device="cpu"))
 page, most = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)[1]
 arguments = ["upscale", "in.png", "--preset", "smoke", "--steps", "1", "--denoise", "0.8"]
 arguments += ["--window", "64", "--overlap", "16", "--batch", "1000", "--overwrite"]

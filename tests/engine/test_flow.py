@@ -293,14 +293,14 @@ def test_memory_of_a_gpu_that_does_not_suffice(folder: Path) -> None:
     save = (photograph(256, 256, seed=3) * 255).astype(np.uint8)
     Image.fromarray(save).save(folder / "large.png")
     settings = Settings(steps=2, batch=64, device="cuda", denoise_mode="passes", window=256)
-    roomy = made("large.png", settings=settings, load=lambda s: load_model(None, "cuda"))
+    roomy = made("large.png", settings=settings, load=lambda s: load_model(None, s))
     peak = torch.cuda.max_memory_allocated()
     total = torch.cuda.get_device_properties(0).total_memory
     try:
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(0.5 * peak / total)
         tight = made(
-            "large.png", settings=settings, load=lambda s: load_model(None, "cuda"), output="t/"
+            "large.png", settings=settings, load=lambda s: load_model(None, s), output="t/"
         )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

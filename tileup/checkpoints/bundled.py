@@ -52,6 +52,11 @@ class BundledModel:
     def codec(self) -> PixelCodec:
         return PixelCodec(self.spec.stride)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return next(self.network.parameters()).dtype
+
     def denoiser(self, scene: Scene) -> WindowDenoiser:
         """The network, conditioned on the clean latents of an enlarged picture."""
         return WindowDenoiser(self.network, scene.source)

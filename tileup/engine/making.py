@@ -126,13 +126,16 @@ def draw(given: Read, models: Models, on_step: OnStep) -> Drawn:
         return _with_less_memory(given, given.settings, models, on_step)
     except NotFiniteError:
         used = models.precision
-        if used == "float32":
+        if "float32" in (used, given.settings.dtype):
             raise
         log.debug("values that are no numbers in %s", used, exc_info=True)
     # Outside the handler: its error holds on to the memory that the next try needs.
     settings = replace(given.settings, dtype="float32")
     drawn = _with_less_memory(given, settings, models, on_step)
-    note = f"the model gave values that are no numbers in {used}: went on in float32"
+    note = (
+        f"the model gave values that are no numbers in {used or 'half precision'}: "
+        f"went on in float32"
+    )
     upscaled = replace(drawn.upscaled, notes=(note, *drawn.upscaled.notes))
     return replace(drawn, upscaled=upscaled)
 
@@ -149,7 +152,8 @@ def _with_less_memory(given: Read, settings: Settings, models: Models, on_step: 
             model = models.of(chosen)
             if ready is None or chosen.window != given.settings.window:
                 ready = make_ready(given.picture, model.spec, chosen)
-            upscaled = replace(draw(ready, model, chosen, on_step), notes=notes)
+            upscaled = draw(ready, model, chosen, on_step)
+            upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
             metadata = _metadata(upscaled, given.picture, model, chosen)
             return Drawn(upscaled, chosen, metadata if chosen.metadata else None)
         except Exception as error:

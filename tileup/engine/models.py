@@ -33,9 +33,10 @@ class Models:
         return None if self._model is None else self._model.spec
 
     @property
-    def precision(self) -> str:
-        """What the loaded network computes in, such as float16; float32 where it says nothing."""
-        return str(getattr(self._model, "dtype", "float32")).removeprefix("torch.")
+    def precision(self) -> str | None:
+        """What the loaded network computes in, such as float16; None where it does not say."""
+        said: object = getattr(self._model, "dtype", None)
+        return None if said is None else str(said).removeprefix("torch.")
 
     def of(self, settings: Settings) -> Model:
         """The model as settings want it loaded; the one before is given up first.
