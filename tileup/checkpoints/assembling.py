@@ -107,12 +107,13 @@ def _network(
     controlled = settings.control is not None and min(settings.control_scale, settings.control_end)
     if settings.control is not None and family not in CONTROLLED:
         raise ModelError(
-            f"--control works with SD 1.x, SD 2.x and SDXL; {name} is {known.found and known.found.variant}"
+            f"--control works with SD 1.x, SD 2.x and SDXL; {name} is of the family {family}"
         )
     tensors = parts.network.state_dict()
     if family not in UNETS:
         load = load_sd3 if family == "sd3" else load_flux
-        transformer = load(tensors, dtype=dtype, device=device, name=name)
+        offload = _offloaded(settings, device)
+        transformer = load(tensors, dtype=dtype, device=device, offload=offload, name=name)
         return Loaded(transformer, transformer.transformer)
     offload = _offloaded(settings, device)
     control = None
