@@ -17,6 +17,7 @@ FLOORS = {
     "resources": 0,
     "settings": 0,
     "torchvision_shield": 0,
+    "devices": 1,
     "images": 1,
     "plan": 1,
     "sampling": 2,

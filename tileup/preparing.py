@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from tileup.contracts import ModelSpec
-from tileup.errors import InputError, UsageError
+from tileup.errors import InputError, ModelError, UsageError
 from tileup.images.enlarging import enlarge
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.sizes import output_size
 from tileup.plan.edits import Drawn, Grey
 from tileup.plan.planning import Planned, plan_picture
-from tileup.settings import Settings
+from tileup.settings import LANCZOS, Settings
 
 
 def prepare(picture: Picture, spec: ModelSpec, settings: Settings) -> Planned:
@@ -51,8 +52,40 @@ def make_ready(picture: Picture, spec: ModelSpec, settings: Settings) -> Ready:
     with clock("plan"):
         planned = prepare(picture, spec, settings)
     with clock("enlarge"):
-        enlarged = enlarge(picture, planned.plan.width, planned.plan.height)
+        enlarged = enlarger_of(settings)(picture, planned.plan.width, planned.plan.height)
     return Ready(planned, enlarged, clock.seconds)
+
+
+Enlarge = Callable[[Picture, int, int], Picture]
+"""Brings a picture to a width and a height; see `tileup.images.enlarging.enlarge`."""
+
+
+def enlarger_of(settings: Settings) -> Enlarge:
+    """What enlarges before diffusion. An upscaler's file is loaded once for all pictures.
+
+    Raises:
+        ModelError, MissingExtraError: as `tileup.codec.enlarger.load_enlarger`.
+        UsageError: the device is not there.
+    """
+    if settings.upscaler == LANCZOS:
+        return enlarge
+    path = Path(settings.upscaler).expanduser()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ModelError(
+            f"upscaler {path} cannot be read: {error.strerror}; give lanczos or a model's file"
+        ) from error
+    return _upscaler(path, settings.device, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)
+def _upscaler(path: Path, device: str, changed: int, size: int) -> Enlarge:
+    """The upscaler in a file that was last changed at a time and has a size."""
+    from tileup.codec.enlarger import load_enlarger
+    from tileup.devices import pick_device
+
+    return load_enlarger(path, pick_device(device))
 
 
 def read_drawn(settings: Settings) -> Drawn:

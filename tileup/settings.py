@@ -31,6 +31,8 @@ WEIGHTS = ("feather", "gaussian", "uniform")
 WINDOWS = ("cover", "spot")
 PREDICTIONS = ("eps", "v", "x0", "flow")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+LANCZOS = "lanczos"
+"""The upscaler that needs no file."""
 COLOR_FIXES = ("wavelet", "adain", "none")
 FORMATS = {
     "png": "png",
@@ -166,12 +168,13 @@ class Settings:
     """Share of the steps in which the ControlNet acts, 0 to 1."""
     lora: tuple[str, ...] = ()
     """LoRA files, each as FILE or FILE:WEIGHT."""
-    upscaler: str = "lanczos"
+    upscaler: str = LANCZOS
     """What enlarges before diffusion: lanczos, or the file of an ESRGAN-like model."""
     color_fix: str = "none"
     """How the tones of the source are kept: wavelet, adain or none."""
     vae_tile: int | None = None
-    """Larger pictures go through the VAE in tiles of this side; None: chosen by memory."""
+    """Larger pictures go through the VAE in tiles of this side, pixels; None: 256. It decides the
+    memory that takes and not the picture."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     dtype: str = "auto"

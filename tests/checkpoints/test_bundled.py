@@ -15,10 +15,10 @@ import tileup
 from tests.checkpoints.small import ARCHITECTURE, header_of, save_small, small_network
 from tests.doubles import scene_of
 from tileup.checkpoints.files import BUNDLED, find_model, identify
-from tileup.checkpoints.loading import load_model, native_bfloat16, pick_device, pick_dtype
+from tileup.checkpoints.loading import load_model
 from tileup.checkpoints.network import ResidualUNet
 from tileup.contracts import Box
-from tileup.errors import ModelError, UsageError
+from tileup.errors import ModelError
 from tileup.resources import resource
 from tileup.settings import Settings
 
@@ -80,13 +80,6 @@ def test_a_header_without_a_network_is_refused(tmp_path: Path) -> None:
     path = save_small(tmp_path / "m.safetensors", header=json.dumps(header))
     with pytest.raises(ModelError, match="describes no network"):
         load_model(path)
-
-
-@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:1", "cuda:99", ""])
-def test_devices_that_are_not_there_are_refused(device: str) -> None:
-    with pytest.raises(UsageError, match="device"):
-        pick_device(device)
-    assert pick_device("cpu") == "cpu"
 
 
 def test_the_shipped_checkpoint_is_small_and_loads() -> None:
@@ -163,21 +156,6 @@ def test_a_photograph_comes_nearer_to_the_truth_than_by_bicubic_and_sharper() ->
     assert gain > 0.5, "decibels; this crop is all hair, which is hard"
     energy = [np.square(np.diff(each, axis=1)).mean() for each in (plain, ours, exact)]
     assert energy[0] * 1.2 < energy[1] < energy[2] * 1.1
-
-
-@pytest.mark.parametrize(
-    ("setting", "device", "family", "picked"),
-    [
-        ("float16", "cpu", "sd1", torch.float16),
-        ("float32", "cuda:0", "flux-dev", torch.float32),
-        ("auto", "cuda:0", "sd1", torch.float16),
-        ("auto", "cuda:1", "sd3", torch.bfloat16),
-        ("auto", "mps", "bundled", torch.float32),
-        ("auto", "cpu", "bundled", torch.bfloat16 if native_bfloat16() else torch.float32),
-    ],
-)
-def test_precisions(setting: str, device: str, family: str, picked: torch.dtype) -> None:
-    assert pick_dtype(setting, device, family) is picked
 
 
 def test_half_precision_is_near_and_x0_stays_float32() -> None:

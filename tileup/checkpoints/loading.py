@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from tileup.checkpoints.bundled import load_bundled
 from tileup.checkpoints.files import find_model, identified
 from tileup.contracts import Model
-from tileup.errors import UsageError
+from tileup.devices import pick_device, pick_dtype
+from tileup.errors import ModelError
 from tileup.settings import Settings
-
-FLOWS = frozenset({"sd3", "flux-dev", "flux-schnell"})
-"""Families that were trained in bfloat16, and leave the range of float16."""
 
 
 def load_model(model: str | Path | None = None, settings: Settings | None = None) -> Model:
@@ -33,50 +29,26 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device, known.spec.family)
     if known.found is None:
+        refuse_parts(settings, path)
         return load_bundled(path, known.spec, device, dtype)
     from tileup.checkpoints.assembling import assemble
 
     return assemble(known, settings, device, dtype)
 
 
-def pick_device(device: str) -> str:
-    """The device meant by a setting: `auto` is the first GPU, else the CPU.
+PARTS = ("control", "lora", "vae", "clip_l", "clip_g", "t5", "prompt_embeds")
+"""Settings that add something to a checkpoint of a latent family."""
+
+
+def refuse_parts(settings: Settings, path: Path) -> None:
+    """Refuse what a checkpoint of our own has no place for.
 
     Raises:
-        UsageError: it is not there.
+        ModelError: names the flag.
     """
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if device == "auto":
-        return "cuda:0" if cuda else "mps" if mps else "cpu"
-    kind, _, number = device.partition(":")
-    there = {"cpu": 1, "cuda": torch.cuda.device_count() if cuda else 0, "mps": int(mps)}
-    if kind not in there or (number and not number.isdecimal()):
-        raise UsageError(f"device {device!r} is not known; use auto, cpu, cuda, cuda:N or mps")
-    if int(number or 0) >= there[kind]:
-        usable = ", ".join(name for name, count in there.items() if count)
-        raise UsageError(f"device {device!r} is not there; this machine has: {usable}")
-    return f"cuda:{number or 0}" if kind == "cuda" else kind
-
-
-def pick_dtype(dtype: str, device: str, family: str) -> torch.dtype:
-    """The precision meant by a setting.
-
-    `auto` is float16 on a GPU (bfloat16 for flow models, float32 for the bundled one, which is
-    small), bfloat16 on a CPU that has instructions for it, where it takes half the time or less,
-    and float32 on other CPUs, where half precision is slower.
-    """
-    if dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
-            dtype
-        ]
-    if device == "cpu":
-        return torch.bfloat16 if native_bfloat16() else torch.float32
-    if family == "bundled":
-        return torch.float32
-    return torch.bfloat16 if family in FLOWS else torch.float16
-
-
-def native_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 itself (AVX-512 BF16, AMX)."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every torch
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
+    for name in PARTS:
+        if getattr(settings, name):
+            raise ModelError(
+                f"--{name.replace('_', '-')} goes with diffusion checkpoints, and {path.name} is"
+                f" none: give one with --model"
+            )

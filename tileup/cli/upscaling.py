@@ -21,7 +21,7 @@ from tileup.engine.outcomes import exit_code
 from tileup.engine.resume import counted
 from tileup.engine.values import Job, Request
 from tileup.errors import UsageError
-from tileup.preparing import read_drawn
+from tileup.preparing import enlarger_of, read_drawn
 from tileup.resolving import Resolved
 from tileup.settings import Settings
 
@@ -90,4 +90,5 @@ def _load(found: Resolved, settings: Settings) -> Model:
     # Imported here because this is where torch comes in.
     from tileup.checkpoints.loading import load_model
 
+    enlarger_of(settings)  # a file that is no upscaler ends the run, as one that is no model does
     return load_model(found.model, settings)

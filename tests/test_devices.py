@@ -1,0 +1,31 @@
+"""Devices and precisions: what is not there is refused, and `auto` picks what is fast."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tileup.devices import native_bfloat16, pick_device, pick_dtype
+from tileup.errors import UsageError
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cpu:1", "cuda:99", ""])
+def test_devices_that_are_not_there_are_refused(device: str) -> None:
+    with pytest.raises(UsageError, match="device"):
+        pick_device(device)
+    assert pick_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "family", "picked"),
+    [
+        ("float16", "cpu", "sd1", torch.float16),
+        ("float32", "cuda:0", "flux-dev", torch.float32),
+        ("auto", "cuda:0", "sd1", torch.float16),
+        ("auto", "cuda:1", "sd3", torch.bfloat16),
+        ("auto", "mps", "bundled", torch.float32),
+        ("auto", "cpu", "bundled", torch.bfloat16 if native_bfloat16() else torch.float32),
+    ],
+)
+def test_precisions(setting: str, device: str, family: str, picked: torch.dtype) -> None:
+    assert pick_dtype(setting, device, family) is picked
