@@ -18,8 +18,8 @@ from tileup.engine.journal import Mark, Record, key_of, mark_of
 from tileup.engine.locks import OutputLock
 from tileup.engine.models import Models, free_memory
 from tileup.engine.outcomes import Outcome
-from tileup.engine.values import Job, prompt_path
-from tileup.errors import InputError, NotFiniteError, OutOfMemoryError, TileupError
+from tileup.engine.values import Job
+from tileup.errors import NotFiniteError, OutOfMemoryError, TileupError
 from tileup.images.metadata import Metadata
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -28,6 +28,7 @@ from tileup.images.writing import resolve_format, save_picture
 from tileup.plan.planning import window_size
 from tileup.preparing import Ready, make_ready
 from tileup.settings import Settings
+from tileup.text.prompts import prompt_of
 
 if TYPE_CHECKING:
     from tileup.upscaling import Upscaled
@@ -38,30 +39,13 @@ _SMALLEST_WINDOW = 64
 """Windows smaller than this, output pixels, show a network too little to draw from."""
 
 
-_MOST_PROMPT = 100_000
-"""Bytes of a text file beyond which it is no prompt."""
-
-
 def settings_of(job: Job, settings: Settings) -> Settings:
     """The settings of one picture of a run: its own seed, and the prompt in the file beside it.
 
     Raises:
         InputError: that file cannot be read as text.
     """
-    settings = replace(settings, seed=job.seed)
-    path = prompt_path(job.input) if settings.prompt_file else None
-    if path is None or not path.exists():
-        return settings
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_MOST_PROMPT + 1)
-        if len(text) > _MOST_PROMPT:
-            raise InputError(f"{path} is too long for a prompt; move it elsewhere")
-        return replace(settings, prompt=" ".join(text.decode("utf-8-sig").split()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read as a prompt ({error}); save it as UTF-8"
-        ) from error
+    return replace(settings, seed=job.seed, prompt=prompt_of(job.input, settings))
 
 
 @dataclass(frozen=True, slots=True)
