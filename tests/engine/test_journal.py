@@ -177,7 +177,7 @@ def test_the_model_and_drawn_pictures_count_by_their_content(folder: Path) -> No
 
 def test_a_prompt_beside_a_picture_counts_for_it_alone(folder: Path) -> None:
     wordy = replace(SETTINGS, prompt_file=True, prompt="a street")
-    (folder / "in" / "a.txt").write_text("a church\n at night\n")
+    (folder / "in" / "a.txt").write_text("a church at night\n")
     (folder / "in" / "c.txt").write_bytes(b"\xff\xfe\x00")
     assert [each.outcome for each in made(wordy)] == ["done", "done", "failed"]
     prompts = [read_metadata(folder / "out" / f"{name}_2x.png") for name in "ab"]
