@@ -83,6 +83,10 @@ class DoubleModel:
     def codec(self) -> PixelCodec:
         return PixelCodec(self.spec.stride)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
+
     def denoiser(self, scene: Scene) -> Counting:
         self.counting = Counting(self.inner)
         return self.counting

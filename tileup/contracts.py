@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -207,6 +208,11 @@ class Model(Protocol):
     @property
     def device(self) -> str:
         """Where the network runs: `cpu`, `cuda:0`, `mps`."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
         ...
 
     def denoiser(self, scene: Scene) -> Denoiser:

@@ -86,6 +86,7 @@ def assemble(
     return DiffusionModel(
         known.spec,
         device,
+        dtype,
         loaded.network,
         part,
         _codec(known, parts, settings, device, dtype, turns),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from tileup.codec.vae import VaeCodec
@@ -82,6 +83,8 @@ class DiffusionModel:
 
     spec: ModelSpec
     device: str
+    dtype: torch.dtype
+    """What the network computes in."""
     network: Network
     part: Part
     """The network's modules, with those of a control network."""
