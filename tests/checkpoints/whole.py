@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.checkpoints.layouts.text import clip_l, open_clip, prefixed
+from tests.checkpoints.layouts.flux import flux_transformer
+from tests.checkpoints.layouts.sd3 import sd3_shapes
+from tests.checkpoints.layouts.text import clip_l, open_clip, prefixed, t5
 from tests.checkpoints.layouts.unet import (
     PREFIX,
     sd1_unet,
@@ -18,6 +20,7 @@ from tests.checkpoints.layouts.unet import (
     sdxl_unet,
 )
 from tests.checkpoints.layouts.vae import vae_state_dict
+from tests.checkpoints.layouts.weights import random_weights
 
 
 def sd1(seed: int = 0) -> dict[str, Tensor]:
@@ -62,3 +65,25 @@ def save(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.f
     }
     save_file(stored, path)
     return path
+
+
+def sd3_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
+    """SD 3 as its parts are published one by one: the transformer alone, and the others."""
+    shapes = sd3_shapes(2, 128, 16, False, 0, features=128, pooled=128)
+    return {
+        "network": prefixed(PREFIX, random_weights(shapes, seed, torch.float32)),
+        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "clip_l": clip_l(64, layers=2, projection=64),
+        "clip_g": clip_l(64, layers=2, projection=64, seed=3),
+        "t5": t5(128),
+    }
+
+
+def flux_parts(seed: int = 0, *, guidance: bool = True) -> dict[str, dict[str, Tensor]]:
+    """FLUX likewise: its authors' file holds the transformer alone."""
+    return {
+        "network": flux_transformer(guidance=guidance, features=64, pooled=64, seed=seed),
+        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "clip_l": clip_l(64, layers=2),
+        "t5": t5(64),
+    }

@@ -1,0 +1,263 @@
+"""Checkpoints of latent families from file to picture: every part acts, and with weight 0 does not.
+
+The files are small and random, in the original layouts; so the pictures are noise, and what is
+held against one another is how they come about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from tests.checkpoints import whole
+from tests.checkpoints.layouts.control import sd1_controlnet
+from tests.checkpoints.layouts.lora import changes, kohya_lora, layers_of
+from tests.doubles import photograph
+from tests.text.references import save_t5_tokenizer
+from tileup.checkpoints.diffusion import DiffusionModel, Part, Turns
+from tileup.checkpoints.loading import load_model
+from tileup.contracts import Model
+from tileup.errors import ModelError, UsageError
+from tileup.images.reading import open_picture
+from tileup.resolving import resolve_with_model
+from tileup.settings import Settings
+from tileup.text.embeds import save_embeds
+from tileup.upscaling import upscale_picture
+
+SMALL = {
+    "device": "cpu",
+    "dtype": "float32",
+    "window": 64,
+    "overlap": 16,
+    "tile": 64,
+    "min_tile": 32,
+    "steps": 2,
+    "max_denoise": 0.6,
+    "color_fix": "none",
+}
+Pixels = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return whole.save(tmp_path_factory.mktemp("models") / "sd1.safetensors", whole.sd1())
+
+
+def settings_for(path: Path, **more: object) -> Settings:
+    return resolve_with_model(flags={**SMALL, "model": str(path), **more}).settings
+
+
+def drawn(model: Model, settings: Settings) -> Pixels:
+    return upscale_picture(open_picture(photograph(40, 56)), model, settings).picture.pixels
+
+
+@pytest.fixture(scope="module")
+def made(sd1: Path) -> Callable[..., Pixels]:
+    """The picture that a checkpoint makes with settings; what was made before is remembered."""
+    known: dict[str, Pixels] = {}
+
+    def make(**more: object) -> Pixels:
+        key = repr(sorted(more.items()))
+        if key not in known:
+            settings = settings_for(sd1, **more)
+            known[key] = drawn(load_model(sd1, settings), settings)
+        return known[key]
+
+    return make
+
+
+def distance(one: Pixels, other: Pixels) -> float:
+    return float(np.abs(one - other).max())
+
+
+def test_a_picture_comes_out_and_its_tones_can_be_kept(made: Callable[..., Pixels]) -> None:
+    source = open_picture(photograph(40, 56)).pixels.mean(axis=(0, 1))
+    plain, toned = made(), made(color_fix="wavelet")
+    assert plain.shape == (80, 112, 3)
+    assert plain.std() > 0.05
+    assert np.abs(toned.mean(axis=(0, 1)) - source).max() < 0.1
+    assert np.abs(plain.mean(axis=(0, 1)) - source).max() > 0.1, "random weights keep no tones"
+
+
+def test_prompts_act_and_a_negative_only_with_guidance(made: Callable[..., Pixels]) -> None:
+    plain = made(cfg=1.0)
+    assert distance(plain, made(cfg=1.0, prompt="a red boat")) > 1e-3
+    assert distance(plain, made(cfg=1.0, negative="a red boat")) == 0
+    guided = made(cfg=4.0)
+    assert distance(guided, plain) > 1e-3
+    assert distance(guided, made(cfg=4.0, negative="a red boat")) > 1e-3
+
+
+def test_encoded_prompts_take_the_place_of_the_encoder(
+    made: Callable[..., Pixels], sd1: Path, tmp_path: Path
+) -> None:
+    settings = settings_for(sd1)
+    model = load_model(sd1, settings)
+    assert isinstance(model, DiffusionModel)
+    path = tmp_path / "prompt.safetensors"
+    prompt, negative = model.reader.encode(settings.prompt, settings.negative)
+    save_embeds(path, prompt, negative)
+    bare = whole.save(
+        tmp_path / "bare.safetensors",
+        {k: v for k, v in whole.sd1().items() if not k.startswith("cond_stage_model.")},
+    )
+    with pytest.raises(ModelError, match=r"CLIP-L \(--clip-l\).*--prompt-embeds"):
+        load_model(bare, settings)
+    told = replace(settings, prompt_embeds=str(path))
+    assert distance(drawn(load_model(bare, told), told), made()) < 1e-5
+    save_embeds(path, prompt)
+    with pytest.raises(UsageError, match="no negative_prompt_embeds"):
+        load_model(bare, told)
+
+
+def test_a_control_acts_as_strongly_and_as_long_as_it_is_told(
+    made: Callable[..., Pixels], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("control") / "tile.safetensors"
+    save_file({f"control_model.{k}": v for k, v in sd1_controlnet().items()}, path)
+    plain, control = made(), {"control": str(path)}
+    acting = made(**control)
+    assert distance(acting, plain) > 1e-3
+    assert distance(made(**control, control_scale=0.5), acting) > 1e-3
+    assert distance(made(**control, control_end=0.5), acting) > 1e-3
+    assert distance(made(**control, control_scale=0.0), plain) == 0
+    assert distance(made(**control, control_end=0.0), plain) == 0
+
+
+def test_loras_act_with_their_weights(
+    made: Callable[..., Pixels], sd1: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = load_model(sd1, settings_for(sd1))
+    assert isinstance(model, DiffusionModel)
+    (network,) = model.part.modules()
+    layers = {k: v for k, v in layers_of(network).items() if "attn" in k}
+    assert len(layers) > 20
+    folder = tmp_path_factory.mktemp("lora")
+    unet, text = str(folder / "unet.safetensors"), str(folder / "text.safetensors")
+    save_file(kohya_lora(changes(layers)), unet)
+    encoder = {f"text_model.encoder.layers.0.self_attn.{k}_proj": (768, 768) for k in "qkv"}
+    save_file(kohya_lora(changes(encoder, seed=6), "lora_te_"), text)
+    plain = made()
+    one, other = made(lora=(f"{unet}:0.1",)), made(lora=(text,))
+    assert distance(one, plain) > 1e-3
+    assert distance(other, plain) > 1e-4
+    both = made(lora=(f"{unet}:0.1", text))
+    assert min(distance(both, one), distance(both, other)) > 1e-4
+    assert distance(made(lora=(f"{unet}:0", f"{text}:0")), plain) == 0
+
+
+def test_memory_and_tiles_of_the_vae_change_no_picture(made: Callable[..., Pixels]) -> None:
+    assert distance(made(low_memory=True), made()) == 0
+    assert distance(made(vae_tile=64), made(vae_tile=512)) < 2e-5
+    assert distance(made(batch=1), made(batch=3)) < 1e-5
+
+
+def test_a_vae_of_another_family_is_refused(sd1: Path, tmp_path: Path) -> None:
+    wide = tmp_path / "vae.safetensors"
+    save_file(whole.vae_state_dict(32, 16, quant=False), wide)
+    with pytest.raises(ModelError, match="VAE with 16 latent channels"):
+        load_model(sd1, settings_for(sd1, vae=str(wide)))
+    other = tmp_path / "other.safetensors"
+    save_file(whole.vae_state_dict(32, seed=3), other)
+    settings = settings_for(sd1, vae=str(other))
+    assert (
+        distance(
+            drawn(load_model(sd1, settings), settings),
+            drawn(load_model(sd1, settings_for(sd1)), settings_for(sd1)),
+        )
+        > 1e-3
+    )
+
+
+def saved_sd3(folder: Path) -> dict[str, object]:
+    parts = whole.sd3_parts()
+    tokenizer = save_t5_tokenizer(folder / "tokenizer.json")
+    paths = {name: whole.save(folder / f"{name}.safetensors", parts[name]) for name in parts}
+    more = {each: str(paths[each]) for each in ("vae", "clip_l", "clip_g", "t5")}
+    return {"model": str(paths["network"]), "tokenizer": str(tokenizer), **more}
+
+
+def saved_flux(folder: Path, *, guidance: bool) -> dict[str, object]:
+    parts = whole.flux_parts(guidance=guidance)
+    tokenizer = save_t5_tokenizer(folder / "tokenizer.json")
+    paths = {name: whole.save(folder / f"{name}.safetensors", parts[name]) for name in parts}
+    more = {each: str(paths[each]) for each in ("vae", "clip_l", "t5")}
+    return {"model": str(paths["network"]), "tokenizer": str(tokenizer), **more}
+
+
+FLOWS: dict[str, Callable[[Path], dict[str, object]]] = {
+    "sd3": saved_sd3,
+    "flux-dev": lambda folder: saved_flux(folder, guidance=True),
+    "flux-schnell": lambda folder: saved_flux(folder, guidance=False),
+}
+
+
+@pytest.mark.parametrize("family", list(FLOWS))
+def test_transformers_with_their_parts_in_files_of_their_own(family: str, tmp_path: Path) -> None:
+    given = FLOWS[family](tmp_path)
+    found = resolve_with_model(flags={**SMALL, **given})
+    assert found.spec.family == family
+    plain = drawn(load_model(found.model, found.settings), found.settings)
+    assert plain.shape == (80, 112, 3)
+    assert np.isfinite(plain).all()
+    assert plain.std() > 0.02
+    worded = replace(found.settings, prompt="a red boat on a lake")
+    assert distance(drawn(load_model(found.model, worded), worded), plain) > 1e-4
+    told = replace(found.settings, guidance=1.0)
+    changed = distance(drawn(load_model(found.model, told), told), plain)
+    assert changed > 1e-4 if family == "flux-dev" else changed == 0
+    needed = [name for name in given if name not in ("model", "t5" if family == "sd3" else "")]
+    lacking = replace(found.settings, **dict.fromkeys(needed))
+    with pytest.raises(ModelError) as refused:
+        load_model(found.model, lacking)
+    for name in needed:
+        if not (family == "sd3" and name == "tokenizer"):
+            assert f"--{name.replace('_', '-')}" in str(refused.value)
+
+
+def test_sd3_goes_without_t5(tmp_path: Path) -> None:
+    given = saved_sd3(tmp_path)
+    del given["t5"], given["tokenizer"]
+    found = resolve_with_model(flags={**SMALL, **given})
+    assert np.isfinite(drawn(load_model(found.model, found.settings), found.settings)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["sd2", "sdxl", "sdxl_refiner"])
+def test_other_families_in_one_file(family: str, tmp_path: Path) -> None:
+    path = whole.save(tmp_path / "m.safetensors", getattr(whole, family)(), torch.float16)
+    settings = settings_for(path)
+    picture = drawn(load_model(path, settings), settings)
+    assert picture.shape == (80, 112, 3)
+    assert picture.std() > 0.05
+
+
+def test_with_little_memory_only_one_part_is_on_the_device() -> None:
+    class Module(torch.nn.Module):
+        place = "cpu"
+
+        def to(self, device: str) -> Module:  # type: ignore[override]
+            self.place = device
+            return self
+
+    modules = [Module() for _ in range(3)]
+    network, vae = Part(lambda: modules[:2], "there"), Part(lambda: modules[2:], "there")
+    turns = Turns(alone=True)
+    for part, expected in (
+        (network, ["there", "there", "cpu"]),
+        (vae, ["cpu", "cpu", "there"]),
+        (None, ["cpu", "cpu", "cpu"]),
+        (network, ["there", "there", "cpu"]),
+    ):
+        turns.of(part)
+        assert [module.place for module in modules] == expected
+    together = Turns(alone=False)
+    together.of(vae)
+    assert [module.place for module in modules] == ["there", "there", "cpu"], "nothing is moved"
