@@ -287,6 +287,8 @@ def at_strength(plan: TilePlan, denoise: float) -> TilePlan:
 
 
 GEOMETRIC = frozenset({"karras", "exponential", "polyexponential"})
+TEXTLESS = "bundled"
+"""The family that takes no text."""
 HUGE_SIGMA = 100
 """Above this, karras and exponential spend most steps at noise levels no weak tile starts from."""
 
@@ -327,5 +329,10 @@ def _warnings(
     for name in sorted(given.keys() - sampler.options):
         if given[name] != neutral[name]:
             yield f"{sampler.name} takes no {name.replace('_', '-')}: it has no effect."
+    if spec.family == TEXTLESS:
+        usual = {"prompt": "", "negative": "", "cfg": 1.0, "guidance": None}
+        for name in usual:
+            if getattr(settings, name) != usual[name]:
+                yield f"{spec.name} takes no text: {name} has no effect."
     if sampler.call == "tolerance":
         yield f"{sampler.name} chooses its own steps: --steps is ignored, the cost is a guess."

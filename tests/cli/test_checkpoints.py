@@ -1,0 +1,91 @@
+"""The command line with checkpoints that people own, of which small random ones stand in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from tests.checkpoints import whole
+from tests.checkpoints.layouts.compact import compact_state_dict
+from tests.cli.conftest import Command, save
+
+SD1 = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return whole.save(tmp_path_factory.mktemp("models") / "mine.safetensors", whole.sd1())
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.float64)
+
+
+def test_a_checkpoint_enlarges_a_folder_and_says_how(
+    tileup: Command, folder: Path, sd1: Path
+) -> None:
+    for name in ("a", "b"):
+        save(folder / "photos" / f"{name}.png")
+    (folder / "photos" / "b.txt").write_text("a red boat\n")
+    flags = ("-m", str(sd1), *SD1, "--prompt-file", "--cfg", "3", "--json")
+    ran = tileup("upscale", "photos", "-o", "out", *flags)
+    assert ran.code == 0, ran.err
+    assert [line["outcome"] for line in ran.lines] == ["done", "done"]
+    texts = []
+    for name in ("a", "b"):
+        with Image.open(folder / "out" / f"{name}_2x.png") as image:
+            assert image.size == (80, 64)
+            texts.append(image.text["parameters"])  # type: ignore[attr-defined]
+    assert texts[0].startswith("a sharp, detailed photograph\nNegative prompt: blurry")
+    assert texts[1].startswith("a red boat\nNegative prompt: blurry")
+    assert all("CFG scale: 3" in text and "Model: mine" in text for text in texts)
+    assert np.abs(pixels(folder / "out/a_2x.png") - pixels(folder / "out/b_2x.png")).max() > 5
+    again = tileup("upscale", "photos", "-o", "out", *flags)
+    assert [line["outcome"] for line in again.lines] == ["skipped", "skipped"]
+    (folder / "photos" / "b.txt").write_text("a blue boat\n")
+    changed = tileup("upscale", "photos", "-o", "out", *flags)
+    assert [line["outcome"] for line in changed.lines] == ["skipped", "done"]
+
+
+def test_planning_and_info_need_no_weights(tileup: Command, folder: Path, sd1: Path) -> None:
+    planned = tileup("plan", "in.png", "-m", str(sd1), *SD1)
+    assert planned.code == 0, planned.err
+    assert "model mine" in planned.out
+    told = tileup("info", str(sd1))
+    assert told.code == 0
+    for words in ("Stable Diffusion 1", "eps", "512"):
+        assert words in told.out
+
+
+def test_an_upscaler_enlarges_before_diffusion(tileup: Command, folder: Path) -> None:
+    pytest.importorskip("spandrel")
+    save_file(compact_state_dict(gain=1.0), folder / "compact.safetensors")
+    flags = ("--preset", "smoke", "--window", "80", "--overlap", "16", "--denoise", "0")
+    for name, more in (("plain", ()), ("compact", ("--upscaler", "compact.safetensors"))):
+        ran = tileup("upscale", "in.png", "-o", f"{name}.png", *flags, *more)
+        assert ran.code == 0, ran.err
+    assert np.abs(pixels(folder / "plain.png") - pixels(folder / "compact.png")).max() > 5
+    for wrong in ("nowhere.safetensors", "in.png"):
+        ran = tileup("upscale", "in.png", "-o", "w.png", *flags, "--upscaler", wrong)
+        assert ran.code == 4
+        assert wrong in ran.sentence
+    assert not (folder / "w.png").exists()
+
+
+@pytest.mark.parametrize("flag", ["--control", "--lora", "--vae", "--clip-l", "--prompt-embeds"])
+def test_parts_need_a_diffusion_checkpoint(tileup: Command, folder: Path, flag: str) -> None:
+    ran = tileup("upscale", "in.png", "--preset", "smoke", flag, "x.safetensors")
+    assert ran.code == 4
+    assert f"{flag} goes with diffusion checkpoints" in ran.sentence
+
+
+def test_words_for_a_model_that_takes_none_are_pointed_out(tileup: Command, folder: Path) -> None:
+    ran = tileup("plan", "in.png", "-p", "a boat", "--cfg", "3")
+    assert ran.code == 0
+    assert "tileup-small takes no text: prompt has no effect" in ran.err
+    assert "cfg has no effect" in ran.err
