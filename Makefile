@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+MEASURING := .venv/.installed-bench
 DATA ?= data
 HOURS ?= 1
 OUT ?= demo-out
@@ -63,7 +64,11 @@ bench-cost: $(INSTALLED) ## what plans save; ARGS='--draw 5' also runs the model
 bench-modes: $(INSTALLED) ## denoise modes and samplers against the true runs
 	$(BIN)/python -m bench.denoise_modes --data $(DATA) $(ARGS)
 
-bench-quality: $(INSTALLED) ## fidelity on held-out pictures
+$(MEASURING): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench-quality: $(MEASURING) ## fidelity on held-out pictures, beside other enlargers
 	$(BIN)/python -m bench.quality --data $(DATA) $(ARGS)
 
 bench-vae: $(INSTALLED) ## the VAE in tiles, at full width: an hour on two cores

@@ -59,9 +59,11 @@ class Peer:
         """Enlarge the whole picture at once, and bring it to `size` by Lanczos if it is larger."""
         import ncnn
 
-        pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255
+        planes = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255
+        pixels = np.ascontiguousarray(planes)
         extractor = self.network.create_extractor()
-        extractor.input("data", ncnn.Mat(np.ascontiguousarray(pixels)))
+        # A Mat is a view that does not keep its array alive: the array needs a name, and a clone.
+        extractor.input("data", ncnn.Mat(pixels).clone())
         code, found = extractor.extract("output")
         result = np.array(found)
         expected = (3, image.height * self.scale, image.width * self.scale)

@@ -20,7 +20,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +48,8 @@ ARCHITECTURE = Architecture(
 )
 OWN_STEPS = torch.tensor([0.3, 0.35, 0.2, 0.15])
 """How often a batch lies after 0, 1, 2, 3 steps of the network's own; 0 is a step to the truth."""
+ENDS = ("enter", "leave")
+"""Convolutions that Adam trains, beside all biases and scales; Muon trains the others."""
 KERNELS = [
     Image.Resampling.BICUBIC,
     Image.Resampling.LANCZOS,
@@ -258,7 +260,7 @@ def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) ->
             levels = sigma_of(torch.linspace(denoise, 0, steps + 1))
             x = source + levels[0].item() * noise.to(device)
             for i in range(steps):
-                x0 = network(x, levels[i].to(device)[None], source)
+                x0 = network(x, levels[i].to(device)[None], source).float()
                 ratio = float(levels[i + 1] / levels[i]) if i + 1 < steps else 0.0
                 x = x0 + ratio * (x - x0)
             gains[name].append(10 * math.log10(base / _mse(x.clamp(-1, 1), truth)))
@@ -320,8 +322,43 @@ class Rate:
         return 1 - 1 / horizon
 
 
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update of each matrix is made orthogonal (Jordan et al. 2024).
+
+    A convolution's weight is a matrix of outputs by inputs and places. The update is scaled to the
+    size of Adam's (Liu et al. 2025, arXiv 2502.16982), so that one learning rate serves both.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"].lerp_(parameter.grad, 0.05)
+                matrix = parameter.grad.lerp(momentum, 0.95).reshape(len(parameter), -1)
+                update = _orthogonal(matrix) * 0.2 * max(matrix.shape) ** 0.5
+                parameter.mul_(1 - group["lr"] * 1e-4)
+                parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"])
+
+
+def _orthogonal(matrix: Tensor) -> Tensor:
+    """Singular values brought near to 1 by five steps of Newton and Schulz."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if tall else x).float()
+
+
 class Trainer:
-    """The network, its running average and the optimiser; everything that a resumed run needs.
+    """The network, its running average and the optimisers; everything that a resumed run needs.
 
     Args:
         architecture: of the network.
@@ -340,8 +377,12 @@ class Trainer:
         self.network = ResidualUNet(architecture).to(device, memory_format=torch.channels_last)
         self.average = ResidualUNet(architecture).to(device, memory_format=torch.channels_last)
         self.average.load_state_dict(self.network.state_dict())
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=rate.peak, betas=(0.9, 0.99), weight_decay=1e-4
+        named = list(self.network.named_parameters())
+        inner = [p for name, p in named if p.ndim == 4 and not name.startswith(ENDS)]
+        outer = [p for name, p in named if p.ndim != 4 or name.startswith(ENDS)]
+        self.optimisers = (
+            Muon(inner, lr=rate.peak),
+            torch.optim.AdamW(outer, lr=rate.peak, betas=(0.9, 0.99), weight_decay=1e-4),
         )
         cuda = torch.device(device).type == "cuda"
         self.call = torch.compile(self.network) if cuda else self.network
@@ -366,9 +407,10 @@ class Trainer:
         ):
             parameter.grad = torch.stack(each).sum(dim=0) if len(each) > 1 else each[0]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate.at(self.step)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate.at(self.step)
+            optimiser.step()
         keep = self.rate.memory(self.step)
         with torch.no_grad():
             torch._foreach_lerp_(
@@ -393,7 +435,7 @@ class Trainer:
         return {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [each.state_dict() for each in self.optimisers],
             "step": self.step,
             "seconds": self.seconds,
             "finish": self.rate.finish,
@@ -404,7 +446,8 @@ class Trainer:
         """Go on from a state; a fall of the learning rate that had begun is gone on with."""
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         finish = state.get("finish")
         if finish is not None and finish > self.step:
@@ -440,7 +483,7 @@ def parse_arguments() -> argparse.Namespace:
         "--tail", type=float, default=0.3, help="share of the run in which the rate falls to 0"
     )
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=5e-4, help="Adam's learning rate")
+    parser.add_argument("--rate", type=float, default=4e-4, help="learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads that make samples")
@@ -494,7 +537,8 @@ def run(
     for _, batch in batches.since(trainer.step):
         losses.append(trainer.advance(batch))
         passed = time.monotonic() - begin
-        if trainer.rate.finish is None and passed >= (1 - arguments.tail) * length:
+        enough = trainer.step - first >= 20 or passed >= length
+        if trainer.rate.finish is None and enough and passed >= (1 - arguments.tail) * length:
             # From here on the rate is a function of the step, so that a resumed run has the same.
             pace = passed / (trainer.step - first)
             steps = max(1, round((length - passed) / pace))
@@ -503,7 +547,7 @@ def run(
         if not done and trainer.step % arguments.every:
             continue
         trainer.seconds, mark = trainer.seconds + time.monotonic() - mark, time.monotonic()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(torch.device(arguments.device).type, torch.bfloat16):
             figures = validate(trainer.average, validation, arguments.device)
         save(trainer.state(), arguments.state)
         row: dict[str, object] = {
