@@ -545,11 +545,13 @@ def run(
             trainer.rate = replace(trainer.rate, finish=trainer.step + steps, tail=steps)
         done = trainer.rate.finish is not None and trainer.step >= trainer.rate.finish
         if not done and trainer.step % arguments.every:
+            if trainer.step % 20 == 0:
+                print(trainer.step, f"{passed:.0f} s", flush=True)
             continue
         trainer.seconds, mark = trainer.seconds + time.monotonic() - mark, time.monotonic()
+        save(trainer.state(), arguments.state)
         with torch.no_grad(), torch.autocast(torch.device(arguments.device).type, torch.bfloat16):
             figures = validate(trainer.average, validation, arguments.device)
-        save(trainer.state(), arguments.state)
         row: dict[str, object] = {
             "step": trainer.step,
             "crops": trainer.step * arguments.batch,
