@@ -34,6 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from held_out import read_held_out, read_trained_on, refuse_held_out, training_files
 from tileup.checkpoints.network import Architecture, ResidualUNet
 
 STRIDE = 2
@@ -502,6 +503,7 @@ def main() -> None:
     """Train for the given hours from where the last run stopped; export after each validation."""
     arguments = parse_arguments()
     train, validation = read_pictures(arguments.data)
+    refuse_held_out(training_files(arguments.data), read_held_out(), read_trained_on())
     trainer = Trainer(
         ARCHITECTURE,
         seed=arguments.seed,
