@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from held_out import read_held_out, read_trained_on, refuse_held_out, training_files
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from held_out import read_held_out, read_trained_on, refuse_held_out, training_files
 from tileup.checkpoints.network import Architecture, ResidualUNet
 
 STRIDE = 2
@@ -51,6 +51,7 @@ OWN_STEPS = torch.tensor([0.3, 0.35, 0.2, 0.15])
 """How often a batch lies after 0, 1, 2, 3 steps of the network's own; 0 is a step to the truth."""
 ENDS = ("enter", "leave")
 """Convolutions that Adam trains, beside all biases and scales; Muon trains the others."""
+SAVE_EVERY = 50  # steps
 KERNELS = [
     Image.Resampling.BICUBIC,
     Image.Resampling.LANCZOS,
@@ -547,8 +548,10 @@ def run(
             trainer.rate = replace(trainer.rate, finish=trainer.step + steps, tail=steps)
         done = trainer.rate.finish is not None and trainer.step >= trainer.rate.finish
         if not done and trainer.step % arguments.every:
-            if trainer.step % 20 == 0:
-                print(trainer.step, f"{passed:.0f} s", flush=True)
+            if trainer.step % SAVE_EVERY == 0:
+                trainer.seconds, mark = trainer.seconds + time.monotonic() - mark, time.monotonic()
+                save(trainer.state(), arguments.state)
+                print(f"step={trainer.step} loss={np.mean(losses):.5f}", flush=True)
             continue
         trainer.seconds, mark = trainer.seconds + time.monotonic() - mark, time.monotonic()
         save(trainer.state(), arguments.state)

@@ -63,7 +63,7 @@ def test_training_refuses_a_held_out_picture_and_says_which(
     noise.save(tmp_path / "noise.png")
     paths = [tmp_path / "noise.png", tmp_path / "leak.png"]
     held = lists.read_held_out()
-    with pytest.raises(SystemExit, match="leak.png looks like a part of .*seeding") as refusal:
+    with pytest.raises(SystemExit, match=r"leak\.png looks like a part of .*seeding") as refusal:
         lists.refuse_held_out(paths, held, {})
     assert "noise.png" not in str(refusal.value)
     (found,) = lists.refuse_held_out(paths[:1], held, {})

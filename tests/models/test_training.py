@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,8 +16,13 @@ from PIL import Image
 
 from tests.checkpoints.small import ARCHITECTURE
 from tileup.resources import resource
+from tileup.sampling.kdiffusion import sample_function
 
-STEPS, MORE = 3, 4
+if TYPE_CHECKING:
+    from train import Trainer
+
+Pictures = dict[str, list[Image.Image]]
+STEPS, MORE = 2, 3
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +48,12 @@ def pictures() -> dict[str, list[Image.Image]]:
     return {"plant": crops[:2], "meadow": crops[2:]}
 
 
-def trainer(training: ModuleType, finish: int | None, workers: int = 2) -> Any:
+def trainer(training: ModuleType, finish: int | None, workers: int = 2) -> Trainer:
     rate = training.Rate(1e-3, finish=finish, tail=4, warm=2)
     return training.Trainer(ARCHITECTURE, seed=3, rate=rate, device="cpu", workers=workers)
 
 
-def advance(training: ModuleType, one: Any, pictures: Any, steps: int) -> None:
+def advance(training: ModuleType, one: Trainer, pictures: Pictures, steps: int) -> None:
     batches = training.Batches(pictures, 9, 2, 1)
     for number, batch in islice(batches.since(one.step), steps):
         assert number == one.step
@@ -67,7 +72,7 @@ def flat(value: object, name: str = "") -> dict[str, object]:
 
 
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_byte(
-    training: ModuleType, pictures: Any, tmp_path: Path
+    training: ModuleType, pictures: Pictures, tmp_path: Path
 ) -> None:
     through = trainer(training, finish=STEPS + MORE)
     advance(training, through, pictures, STEPS + MORE)
@@ -87,7 +92,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_byte(
     assert len(moved) > 100, "the second part trained too"
 
 
-def test_parts_of_a_batch_add_up_to_the_whole(training: ModuleType, pictures: Any) -> None:
+def test_parts_of_a_batch_add_up_to_the_whole(training: ModuleType, pictures: Pictures) -> None:
     one, two = trainer(training, finish=None, workers=1), trainer(training, finish=None)
     batch = training.Batches(pictures, 9, 4, 1).one(0)
     losses = [each.advance(batch) for each in (one, two)]
@@ -98,7 +103,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(training: ModuleType, pictures: An
 
 
 def test_a_batch_does_not_depend_on_where_a_run_started(
-    training: ModuleType, pictures: Any
+    training: ModuleType, pictures: Pictures
 ) -> None:
     batches = training.Batches(pictures, 9, 2, 2)
     by_number = dict(islice(batches.since(0), 4))
@@ -135,8 +140,6 @@ def test_a_way_without_own_steps_lies_between_source_and_truth(training: ModuleT
 
 
 def test_a_way_of_own_steps_is_that_of_the_euler_sampler(training: ModuleType) -> None:
-    from k_diffusion.sampling import sample_euler
-
     generator = torch.Generator().manual_seed(1)
     truth, source = (torch.rand(1, 12, 8, 8, generator=generator) for _ in range(2))
     way = training.Way.drawn(truth, generator)
@@ -147,7 +150,7 @@ def test_a_way_of_own_steps_is_that_of_the_euler_sampler(training: ModuleType) -
         return source + (x - source).tanh() * (1 - sigma[:, None, None, None]) / 2
 
     sigmas = torch.stack([(way.start * share).flatten()[0] for share in way.shares])
-    expected = sample_euler(
+    expected = sample_function("euler")(
         lambda x, sigma: network(x, sigma, source),
         source + way.start * way.noise,
         sigmas,
