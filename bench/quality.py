@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 import tileup
-from bench.measures import MEASURES, trimmed
+from bench.measures import MEASURES, naturalness, niqe, trimmed
 from bench.peers import anime_video, x4plus
 from bench.tables import pictures, table, write
 from tileup.contracts import Model
@@ -88,12 +89,13 @@ def truths(data: Path, scale: int, side: int | None = None) -> list[Image.Image]
 
 
 Row = dict[str, float]
-"""Means over the pictures of each measure, and seconds per output megapixel."""
+"""Means over the pictures of each measure, NIQE of all together, seconds per output megapixel."""
 
 
 def compare(exact: Iterable[Image.Image], scale: int, named: Methods) -> dict[str, Row]:
     """Every method on every picture. The methods take turns, so that load falls on all alike."""
     figures: dict[str, list[list[float]]] = {name: [] for name in named}
+    patches: dict[str, list[NDArray[np.float64]]] = {name: [] for name in named}
     seconds = dict.fromkeys(named, 0.0)
     area = 0
     for truth in exact:
@@ -107,22 +109,25 @@ def compare(exact: Iterable[Image.Image], scale: int, named: Methods) -> dict[st
             seconds[name] += time.perf_counter() - start
             pair = trimmed(truth), trimmed(result)
             figures[name].append([measure(*pair) for measure, _ in MEASURES.values()])
+            patches[name].append(naturalness(pair[1]))
             print(name, *(f"{each:.3f}" for each in figures[name][-1]), flush=True)
     return {
         name: {
             **dict(zip(MEASURES, np.mean(values, axis=0).tolist(), strict=True)),
+            "NIQE": niqe(np.concatenate(patches[name])),
             "s per MP": seconds[name] / area * 1e6,
         }
         for name, values in figures.items()
     }
 
 
-SHORT = ("PSNR", "SSIM", "SSIMULACRA2", "s per MP")
+SHORT = ("PSNR", "SSIM", "SSIMULACRA2", "NIQE", "s per MP")
 
 
 def written(found: Mapping[str, Row], head: str, columns: Iterable[str] | None = None) -> str:
     """A table of the figures."""
-    formats = {**{name: form for name, (_, form) in MEASURES.items()}, "s per MP": "{:.1f}"}
+    formats = {name: form for name, (_, form) in MEASURES.items()}
+    formats |= {"NIQE": "{:.2f}", "s per MP": "{:.1f}"}
     chosen = list(columns or formats)
     base = found["bicubic"]["PSNR"]
     chosen_heads = [head, "PSNR", "over bicubic", *(name for name in chosen if name != "PSNR")]

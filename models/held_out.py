@@ -28,13 +28,13 @@ HERE = Path(__file__).parent
 HELD_OUT, TRAINED_ON = HERE / "held-out.txt", HERE / "trained-on.txt"
 SIDE = 24  # pixels of a window
 BITS = 264
-NEAR = 40
+NEAR = 30
 """Windows that differ in no more bits show the same. Of crops of 512 px of held-out pictures at
 random scales half are this near; the nearest of the crops of other pictures are not."""
 CONTRAST = 8.0  # standard deviation that a window needs, of 255
 TURNS = 0.22  # share of neighbouring bits that differ, which it needs too
 SMALLEST = 96  # pixels of the smallest window that is searched
-RATIO = 1.15  # of one size of window to the next
+RATIO = 1.1  # of one size of window to the next
 LONGEST = 1600  # large photographs are shrunk to this first
 
 Bits = NDArray[np.bool_]
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     data = parser.parse_args().data
     lines = ["# Windows of the pictures that are measured on; models/held_out.py says how."]
-    for folder, parts in (("eval/truth", (1, 2, 3)), ("large", (2, 3, 5))):
+    for folder, parts in (("eval/truth", (1, 2, 3, 4)), ("large", (2, 3, 4, 5, 6))):
         for path in sorted((data / folder).iterdir()):
             with Image.open(path) as image:
                 image.draft("L", (LONGEST, LONGEST))
