@@ -13,7 +13,7 @@ CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae pictures \
-	train clean
+	bench-steps train curves clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-14s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -74,11 +74,17 @@ bench-quality: $(MEASURING) ## fidelity on held-out pictures, beside other enlar
 bench-vae: $(INSTALLED) ## the VAE in tiles, at full width: an hour on two cores
 	$(BIN)/python -m bench.vae $(ARGS)
 
+bench-steps: $(MEASURING) ## quality against operations: steps, windows and overlap
+	$(BIN)/python -m bench.steps --data $(DATA) $(ARGS)
+
 pictures: $(INSTALLED) ## the pictures of the README
 	$(BIN)/python -m bench.pictures
 
 train: $(INSTALLED) ## train the shipped model further; DATA=folder HOURS=n
 	$(BIN)/python models/train.py --data $(DATA) --hours $(HOURS) $(ARGS)
+
+curves: $(MEASURING) ## models/training.png, from the log of the training
+	$(BIN)/python models/curves.py
 
 clean: ## remove what was made, and .venv
 	rm -rf .venv demo-out out build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
