@@ -13,7 +13,7 @@ CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae pictures \
-	bench-steps train curves clean
+	bench-steps bench-crops train curves clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-14s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -76,6 +76,9 @@ bench-vae: $(INSTALLED) ## the VAE in tiles, at full width: an hour on two cores
 
 bench-steps: $(MEASURING) ## quality against operations: steps, windows and overlap
 	$(BIN)/python -m bench.steps --data $(DATA) $(ARGS)
+
+bench-crops: $(MEASURING) ## crops side by side, and where it fails
+	$(BIN)/python -m bench.crops
 
 pictures: $(INSTALLED) ## the pictures of the README
 	$(BIN)/python -m bench.pictures
