@@ -13,7 +13,7 @@ CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae pictures \
-	bench-steps bench-crops train curves clean
+	bench-steps bench-speed bench-crops train curves clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-14s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -70,6 +70,9 @@ $(MEASURING): $(INSTALLED)
 
 bench-quality: $(MEASURING) ## fidelity on held-out pictures, beside other enlargers
 	$(BIN)/python -m bench.quality --data $(DATA) $(ARGS)
+
+bench-speed: $(MEASURING) ## seconds per megapixel, beside other enlargers; leave the machine alone
+	$(BIN)/python -m bench.speed --data $(DATA) $(ARGS)
 
 bench-vae: $(INSTALLED) ## the VAE in tiles, at full width: an hour on two cores
 	$(BIN)/python -m bench.vae $(ARGS)

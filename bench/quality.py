@@ -1,15 +1,13 @@
 """Fidelity on held-out pictures, beside other enlargers: `make bench-quality DATA=data`.
 
-Each truth is shrunk by bicubic, enlarged again by every method in turn, and compared. Times are of
-this machine in this run, taken around the enlarging alone; they can be compared within a table.
+Each truth is shrunk by bicubic, enlarged again by every method in turn, and compared.
 realesrgan-x4plus takes minutes for a megapixel, so it has a table of its own, in which every
-method enlarges the middles of the pictures.
+method enlarges the middles of the pictures. Times are measured by `bench.speed`.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -89,25 +87,17 @@ def truths(data: Path, scale: int, side: int | None = None) -> list[Image.Image]
 
 
 Row = dict[str, float]
-"""Means over the pictures of each measure, NIQE of all together, seconds per output megapixel."""
+"""Means over the pictures of each measure, and NIQE of all together."""
 
 
 def compare(exact: Iterable[Image.Image], scale: int, named: Methods) -> dict[str, Row]:
-    """Every method on every picture. The methods take turns, so that load falls on all alike."""
+    """Every method on every picture."""
     figures: dict[str, list[list[float]]] = {name: [] for name in named}
     patches: dict[str, list[NDArray[np.float64]]] = {name: [] for name in named}
-    seconds = dict.fromkeys(named, 0.0)
-    area = 0
     for truth in exact:
         small = truth.resize((truth.width // scale, truth.height // scale), 3)
-        area += truth.width * truth.height
         for name, method in named.items():
-            if not figures[name]:  # what is made once is not timed
-                method(small.crop((0, 0, 48, 48)), (48 * scale, 48 * scale))
-            start = time.perf_counter()
-            result = method(small, truth.size)
-            seconds[name] += time.perf_counter() - start
-            pair = trimmed(truth), trimmed(result)
+            pair = trimmed(truth), trimmed(method(small, truth.size))
             figures[name].append([measure(*pair) for measure, _ in MEASURES.values()])
             patches[name].append(naturalness(pair[1]))
             print(name, *(f"{each:.3f}" for each in figures[name][-1]), flush=True)
@@ -115,19 +105,18 @@ def compare(exact: Iterable[Image.Image], scale: int, named: Methods) -> dict[st
         name: {
             **dict(zip(MEASURES, np.mean(values, axis=0).tolist(), strict=True)),
             "NIQE": niqe(np.concatenate(patches[name])),
-            "s per MP": seconds[name] / area * 1e6,
         }
         for name, values in figures.items()
     }
 
 
-SHORT = ("PSNR", "SSIM", "SSIMULACRA2", "NIQE", "s per MP")
+SHORT = ("PSNR", "SSIM", "SSIMULACRA2", "NIQE", "gradient energy")
 
 
 def written(found: Mapping[str, Row], head: str, columns: Iterable[str] | None = None) -> str:
     """A table of the figures."""
     formats = {name: form for name, (_, form) in MEASURES.items()}
-    formats |= {"NIQE": "{:.2f}", "s per MP": "{:.1f}"}
+    formats["NIQE"] = "{:.2f}"
     chosen = list(columns or formats)
     base = found["bicubic"]["PSNR"]
     chosen_heads = [head, "PSNR", "over bicubic", *(name for name in chosen if name != "PSNR")]
