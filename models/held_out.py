@@ -13,6 +13,7 @@ with what was searched, how near it came, and its own hash.
 from __future__ import annotations
 
 import argparse
+import base64
 import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,8 +30,8 @@ HELD_OUT, TRAINED_ON = HERE / "held-out.txt", HERE / "trained-on.txt"
 SIDE = 24  # pixels of a window
 BITS = 264
 NEAR = 30
-"""Windows that differ in no more bits show the same. Of crops of 512 px of held-out pictures at
-random scales half are this near; the nearest of the crops of other pictures are not."""
+"""Windows that differ in no more bits show the same. Of crops of 512 px of held-out pictures, at
+random places and scales, more than four fifths are this near; of the 712 training crops none is."""
 CONTRAST = 8.0  # standard deviation that a window needs, of 255
 TURNS = 0.22  # share of neighbouring bits that differ, which it needs too
 SMALLEST = 96  # pixels of the smallest window that is searched
@@ -122,12 +123,12 @@ def _signs(bits: Bits) -> NDArray[np.float32]:
     return bits.astype(np.float32) * 2 - 1
 
 
-def _hexadecimal(bits: Bits) -> str:
-    return np.packbits(bits).tobytes().hex()
+def _text(bits: Bits) -> str:
+    return base64.b64encode(np.packbits(bits).tobytes()).decode()
 
 
 def _bits(text: str) -> Bits:
-    packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+    packed = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
     return np.unpackbits(packed)[:BITS].astype(np.bool_)
 
 
@@ -220,13 +221,13 @@ def main() -> None:
                 image.draft("L", (LONGEST, LONGEST))
                 image.thumbnail((LONGEST, LONGEST), Image.Resampling.BOX)
                 found = marks(image, parts)
-            lines += [f"> {folder}/{path.name}", *map(_hexadecimal, found)]
+            lines += [f"> {folder}/{path.name}", *map(_text, found)]
     HELD_OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
     searched = refuse_held_out(training_files(data), read_held_out(), {})
     lines = [
         "# What the bundled checkpoint was trained on: file (half of its SHA-256), hash of the",
         "# whole, bits by which its nearest window differs from a held-out one, name.",
-        *(f"{t.digest} {_hexadecimal(t.bits)} {t.nearest} {t.name}" for t in searched),
+        *(f"{t.digest} {_text(t.bits)} {t.nearest} {t.name}" for t in searched),
     ]
     TRAINED_ON.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{len(searched)} pictures; nearest {min(each.nearest for each in searched)} of {BITS}")
