@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+MEASURING := .venv/.installed-bench
 DATA ?= data
 HOURS ?= 1
 OUT ?= demo-out
@@ -12,7 +13,7 @@ CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae pictures \
-	train clean
+	bench-steps bench-speed bench-crops train curves clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-14s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -63,17 +64,33 @@ bench-cost: $(INSTALLED) ## what plans save; ARGS='--draw 5' also runs the model
 bench-modes: $(INSTALLED) ## denoise modes and samplers against the true runs
 	$(BIN)/python -m bench.denoise_modes --data $(DATA) $(ARGS)
 
-bench-quality: $(INSTALLED) ## fidelity on held-out pictures
+$(MEASURING): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench-quality: $(MEASURING) ## fidelity on held-out pictures, beside other enlargers
 	$(BIN)/python -m bench.quality --data $(DATA) $(ARGS)
+
+bench-speed: $(MEASURING) ## seconds per megapixel, beside other enlargers; leave the machine alone
+	$(BIN)/python -m bench.speed --data $(DATA) $(ARGS)
 
 bench-vae: $(INSTALLED) ## the VAE in tiles, at full width: an hour on two cores
 	$(BIN)/python -m bench.vae $(ARGS)
+
+bench-steps: $(MEASURING) ## quality against operations: steps, windows and overlap
+	$(BIN)/python -m bench.steps --data $(DATA) $(ARGS)
+
+bench-crops: $(MEASURING) ## crops side by side, and where it fails
+	$(BIN)/python -m bench.crops
 
 pictures: $(INSTALLED) ## the pictures of the README
 	$(BIN)/python -m bench.pictures
 
 train: $(INSTALLED) ## train the shipped model further; DATA=folder HOURS=n
 	$(BIN)/python models/train.py --data $(DATA) --hours $(HOURS) $(ARGS)
+
+curves: $(MEASURING) ## models/training.png, from the log of the training
+	$(BIN)/python models/curves.py
 
 clean: ## remove what was made, and .venv
 	rm -rf .venv demo-out out build dist .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -54,6 +54,8 @@ BANDS = ((0, 16), (16, 32), (32, 64), (64, 10_000))
 STRENGTHS = (0.2, 0.8, 0.4, 0.6)
 """Of the tiles of the closed-form canvas."""
 SIDE = 16
+STEPS = 8
+"""Enough for four strengths to start well apart."""
 
 
 def refused(mode: str, sampler: Sampler) -> bool:
@@ -193,7 +195,7 @@ class Scene:
             small = image.convert("RGB").resize((image.width // 4, image.height // 4), 3)
         left, top = small.width * 30 // 100, small.height * 35 // 100
         picture = open_picture(small.crop((left, top, left + size // 2, top + size // 2)))
-        settings = resolve(family=model.spec.family)
+        settings = resolve(family=model.spec.family, flags={"steps": STEPS})
         planned = prepare(picture, model.spec, settings)
         enlarged = enlarge(picture, size, size).pixels
         source = model.codec.encode(padded(enlarged, planned, model.spec.stride))

@@ -1,7 +1,8 @@
 """Train the bundled checkpoint: `make train DATA=data HOURS=2`, on a CPU or a GPU.
 
-Every sample is a pure function of (seed, its number), so the order of the data is fixed, an
-interrupted run continues as if it had not been interrupted, and more hours simply go on.
+Every sample is a pure function of (seed, its number), so the order of the data is fixed and an
+interrupted run continues as if it had not been interrupted. The learning rate is constant and
+falls to 0 over the last part of the hours; more hours start again from there.
 
 What the network learns. The sampler starts from source + noise and moves towards the network's
 own predictions, `x := x0 + sigma_next / sigma * (x - x0)`. The training input lies on such a way:
@@ -19,13 +20,15 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from held_out import read_held_out, read_trained_on, refuse_held_out, training_files
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
@@ -46,6 +49,9 @@ ARCHITECTURE = Architecture(
 )
 OWN_STEPS = torch.tensor([0.3, 0.35, 0.2, 0.15])
 """How often a batch lies after 0, 1, 2, 3 steps of the network's own; 0 is a step to the truth."""
+ENDS = ("enter", "leave")
+"""Convolutions that Adam trains, beside all biases and scales; Muon trains the others."""
+SAVE_EVERY = 50  # steps
 KERNELS = [
     Image.Resampling.BICUBIC,
     Image.Resampling.LANCZOS,
@@ -60,6 +66,7 @@ def sigma_of(denoise: Tensor) -> Tensor:
     return SIGMA_MIN * (SIGMA_MAX / SIGMA_MIN) ** denoise
 
 
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 Pictures = dict[str, list[Image.Image]]
 """Training crops by category."""
 
@@ -187,6 +194,11 @@ class Way:
             own=steps > 0,
         )
 
+    def rows(self, rows: slice) -> Way:
+        """Some rows of the batch."""
+        shares = tuple(share[rows] for share in self.shares)
+        return Way(self.start[rows], shares, self.noise[rows], self.own)
+
     @property
     def sigma(self) -> Tensor:
         """Noise level of each row, shape (B,)."""
@@ -195,7 +207,7 @@ class Way:
     def level(self, share: Tensor) -> Tensor:
         return (self.start * share).clamp(min=SIGMA_MIN / 2).flatten()
 
-    def input(self, truth: Tensor, source: Tensor, network: ResidualUNet) -> Tensor:
+    def input(self, truth: Tensor, source: Tensor, network: Network) -> Tensor:
         """What the network sees at the end of the way: Euler's steps, exactly."""
         x = source + self.start * self.noise
         for share, following in itertools.pairwise(self.shares):
@@ -250,7 +262,7 @@ def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) ->
             levels = sigma_of(torch.linspace(denoise, 0, steps + 1))
             x = source + levels[0].item() * noise.to(device)
             for i in range(steps):
-                x0 = network(x, levels[i].to(device)[None], source)
+                x0 = network(x, levels[i].to(device)[None], source).float()
                 ratio = float(levels[i + 1] / levels[i]) if i + 1 < steps else 0.0
                 x = x0 + ratio * (x - x0)
             gains[name].append(10 * math.log10(base / _mse(x.clamp(-1, 1), truth)))
@@ -285,16 +297,201 @@ def export(state: dict[str, Tensor], path: Path, trained: dict[str, object]) -> 
     temporary.replace(path)
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The learning rate at each step: a short start, constant, then straight down to 0."""
+
+    peak: float
+    finish: int | None = None
+    """The step at which it is 0; None while that is not known."""
+    tail: int = 1
+    """Over how many steps before that it falls."""
+    warm: int = 100
+
+    def at(self, step: int) -> float:
+        start = min(1.0, (step + 1) / self.warm)
+        left = 1.0 if self.finish is None else (self.finish - step) / self.tail
+        return self.peak * start * min(1.0, max(0.0, left))
+
+    def memory(self, step: int) -> float:
+        """How much of the running average is kept: of some 1000 steps, and of the last at the end.
+
+        An average that reaches far back would undo what the falling rate has gained.
+        """
+        horizon = min(1000.0, step + 50.0)
+        if self.finish is not None:
+            horizon = min(horizon, max(2.0, (self.finish - step) / 4))
+        return 1 - 1 / horizon
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update of each matrix is made orthogonal (Jordan et al. 2024).
+
+    A convolution's weight is a matrix of outputs by inputs and places. The update is scaled to the
+    size of Adam's (Liu et al. 2025, arXiv 2502.16982), so that one learning rate serves both.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"].lerp_(parameter.grad, 0.05)
+                matrix = parameter.grad.lerp(momentum, 0.95).reshape(len(parameter), -1)
+                update = _orthogonal(matrix) * 0.2 * max(matrix.shape) ** 0.5
+                parameter.mul_(1 - group["lr"] * 1e-4)
+                parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"])
+
+
+def _orthogonal(matrix: Tensor) -> Tensor:
+    """Singular values brought near to 1 by five steps of Newton and Schulz."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if tall else x).float()
+
+
+class Trainer:
+    """The network, its running average and the optimisers; everything that a resumed run needs.
+
+    Args:
+        architecture: of the network.
+        seed: of the noise; `advance` at a step is a function of the state, the batch and this.
+        rate: learning rate.
+        device: where to train.
+        workers: parts that a batch is cut into, each computed by a thread of its own. On a busy
+            CPU that is faster than threads that wait for each other within each layer.
+    """
+
+    def __init__(
+        self, architecture: Architecture, *, seed: int, rate: Rate, device: str, workers: int = 1
+    ) -> None:
+        torch.manual_seed(seed)
+        self.seed, self.rate, self.device = seed, rate, device
+        self.network = ResidualUNet(architecture).to(device, memory_format=torch.channels_last)
+        self.average = ResidualUNet(architecture).to(device, memory_format=torch.channels_last)
+        self.average.load_state_dict(self.network.state_dict())
+        named = list(self.network.named_parameters())
+        inner = [p for name, p in named if p.ndim == 4 and not name.startswith(ENDS)]
+        outer = [p for name, p in named if p.ndim != 4 or name.startswith(ENDS)]
+        self.optimisers = (
+            Muon(inner, lr=rate.peak),
+            torch.optim.AdamW(outer, lr=rate.peak, betas=(0.9, 0.99), weight_decay=1e-4),
+        )
+        cuda = torch.device(device).type == "cuda"
+        self.call = torch.compile(self.network) if cuda else self.network
+        self.workers = 1 if cuda else workers
+        self.pool = ThreadPoolExecutor(self.workers)
+        self.step, self.seconds = 0, 0.0
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with the weights of a checkpoint."""
+        self.network.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
+    def advance(self, pixels: Tensor) -> float:
+        """One step on a batch of uint8 (B, 2, CROP, CROP, 3); returns the loss."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
+        truth, source = latents(pixels.to(self.device)).unbind(1)
+        way = Way.drawn(truth, generator)
+        parts = [slice(i, None, self.workers) for i in range(self.workers)]
+        found = list(self.pool.map(lambda rows: self._part(truth, source, way, rows), parts))
+        for parameter, *each in zip(
+            self.network.parameters(), *(gradients for _, gradients in found), strict=True
+        ):
+            parameter.grad = torch.stack(each).sum(dim=0) if len(each) > 1 else each[0]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate.at(self.step)
+            optimiser.step()
+        keep = self.rate.memory(self.step)
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.network.parameters()), 1 - keep
+            )
+        self.step += 1
+        return sum(loss for loss, _ in found)
+
+    def _part(
+        self, truth: Tensor, source: Tensor, way: Way, rows: slice
+    ) -> tuple[float, tuple[Tensor, ...]]:
+        """Loss and gradients of some rows, as their share of the batch's."""
+        share, part = truth[rows], way.rows(rows)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+            x = part.input(share, source[rows], self.call).to(memory_format=torch.channels_last)
+            prediction = self.call(x, part.sigma, source[rows])
+        # Charbonnier: nearly absolute error, which learns edges sooner than squared error does.
+        loss = ((prediction.float() - share).square() + 0.01**2).sqrt().sum() / truth.numel()
+        return loss.item(), torch.autograd.grad(loss, list(self.network.parameters()))
+
+    def state(self) -> dict[str, object]:
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [each.state_dict() for each in self.optimisers],
+            "step": self.step,
+            "seconds": self.seconds,
+            "finish": self.rate.finish,
+            "tail": self.rate.tail,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state; a fall of the learning rate that had begun is gone on with."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        finish = state.get("finish")
+        if finish is not None and finish > self.step:
+            self.rate = replace(self.rate, finish=finish, tail=state["tail"])
+
+
+def save(state: dict[str, object], path: Path) -> None:
+    """Write a state whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def note(row: dict[str, object], path: Path) -> None:
+    """Append to the log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+    print(" ".join(f"{name}={value}" for name, value in row.items()), flush=True)
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--hours", type=float, default=1.0, help="how much longer to train")
-    parser.add_argument("--steps", type=int, help="stop at this step, whatever the time")
+    parser.add_argument("--finish", type=int, help="end at this step, whatever the time")
+    parser.add_argument(
+        "--tail", type=float, default=0.3, help="share of the run in which the rate falls to 0"
+    )
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=5e-4, help="Adam's learning rate")
+    parser.add_argument("--rate", type=float, default=4e-4, help="learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads that make samples")
+    parser.add_argument(
+        "--workers", type=int, default=torch.get_num_threads(), help="parts of a batch, on a CPU"
+    )
     parser.add_argument("--state", type=Path, default=Path("models/state/state.pt"))
     parser.add_argument("--init", type=Path, help="a checkpoint to start from, without a state")
     parser.add_argument("--log", type=Path, default=Path("models/log.csv"))
@@ -306,95 +503,73 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Train for the given hours from where the last run stopped; export after each validation."""
     arguments = parse_arguments()
-    end = time.monotonic() + arguments.hours * 3600
     train, validation = read_pictures(arguments.data)
-    device = arguments.device
-    torch.manual_seed(arguments.seed)
-    network = ResidualUNet(ARCHITECTURE).to(device, memory_format=torch.channels_last)
-    average = ResidualUNet(ARCHITECTURE).to(device, memory_format=torch.channels_last)
-    average.load_state_dict(network.state_dict())
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=arguments.rate, betas=(0.9, 0.99), weight_decay=1e-4
+    refuse_held_out(training_files(arguments.data), read_held_out(), read_trained_on())
+    trainer = Trainer(
+        ARCHITECTURE,
+        seed=arguments.seed,
+        rate=Rate(arguments.rate),
+        device=arguments.device,
+        workers=arguments.workers,
     )
-    step, seconds = 0, 0.0
     if arguments.state.exists():
-        state = torch.load(arguments.state, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, seconds = int(state["step"]), float(state["seconds"])
-        for group in optimiser.param_groups:
-            group["lr"] = arguments.rate
-    elif arguments.init is not None:
-        weights = load_file(arguments.init)
-        network.load_state_dict(weights)
-        average.load_state_dict(weights)
-    arguments.state.parent.mkdir(parents=True, exist_ok=True)
-    arguments.log.parent.mkdir(parents=True, exist_ok=True)
-
-    def checkpoint(loss: float) -> None:
-        nonlocal seconds, mark
-        seconds, mark = seconds + time.monotonic() - mark, time.monotonic()
-        with torch.no_grad():
-            figures = validate(average, validation, device)
-        temporary = arguments.state.with_suffix(".part")
-        torch.save(
-            {
-                "network": network.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-                "seconds": seconds,
-            },
-            temporary,
+        trainer.restore(
+            torch.load(arguments.state, map_location=arguments.device, weights_only=True)
         )
-        temporary.replace(arguments.state)
-        row: dict[str, object] = {
-            "step": step,
-            "crops": step * arguments.batch,
-            "hours": round(seconds / 3600, 3),
-            "device": device,
-            "rate": arguments.rate,
-            "loss": round(loss, 6),
-            **{name: round(value, 3) for name, value in figures.items()},
-        }
-        fresh = not arguments.log.exists()
-        with arguments.log.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
-        export(average.state_dict(), arguments.out, row)
-        print(" ".join(f"{name}={value}" for name, value in row.items()), flush=True)
-        mark = time.monotonic()
+    elif arguments.init is not None:
+        trainer.start_from(load_file(arguments.init))
+    if trainer.workers > 1:
+        torch.set_num_threads(1)
+    run(trainer, train, validation, arguments)
 
-    mark = time.monotonic()
+
+def run(
+    trainer: Trainer,
+    train: Pictures,
+    validation: list[Image.Image],
+    arguments: argparse.Namespace,
+) -> None:
+    """Train until the rate has fallen to 0."""
+    begin = mark = time.monotonic()
+    first, length = trainer.step, arguments.hours * 3600
+    if arguments.finish is not None:
+        steps = max(1, round(arguments.tail * (arguments.finish - first)))
+        trainer.rate = replace(trainer.rate, finish=arguments.finish, tail=steps)
     losses: list[float] = []
     batches = Batches(train, arguments.seed, arguments.batch, arguments.threads)
-    for number, batch in batches.since(step):
-        generator = torch.Generator().manual_seed(arguments.seed * 1_000_003 + number)
-        truth, source = latents(batch.to(device)).unbind(1)
-        way = Way.drawn(truth, generator)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            x = way.input(truth, source, network).to(memory_format=torch.channels_last)
-            prediction = network(x, way.sigma, source)
-        # Charbonnier: nearly absolute error, which learns edges sooner than squared error does.
-        loss = ((prediction.float() - truth).square() + 0.01**2).sqrt().mean()
-        for group in optimiser.param_groups:
-            group["lr"] = arguments.rate * min(1.0, (number + 1) / 500)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        step = number + 1
-        decay = min(0.999, step / (step + 50))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-        losses.append(loss.item())
-        done = time.monotonic() > end or step == arguments.steps
-        if done or step % arguments.every == 0:
-            checkpoint(float(np.mean(losses)))
-            losses.clear()
+    for _, batch in batches.since(trainer.step):
+        losses.append(trainer.advance(batch))
+        passed = time.monotonic() - begin
+        enough = trainer.step - first >= 20 or passed >= length
+        if trainer.rate.finish is None and enough and passed >= (1 - arguments.tail) * length:
+            # From here on the rate is a function of the step, so that a resumed run has the same.
+            pace = passed / (trainer.step - first)
+            steps = max(1, round((length - passed) / pace))
+            trainer.rate = replace(trainer.rate, finish=trainer.step + steps, tail=steps)
+        done = trainer.rate.finish is not None and trainer.step >= trainer.rate.finish
+        if not done and trainer.step % arguments.every:
+            if trainer.step % SAVE_EVERY == 0:
+                trainer.seconds, mark = trainer.seconds + time.monotonic() - mark, time.monotonic()
+                save(trainer.state(), arguments.state)
+                print(f"step={trainer.step} loss={np.mean(losses):.5f}", flush=True)
+            continue
+        trainer.seconds, mark = trainer.seconds + time.monotonic() - mark, time.monotonic()
+        save(trainer.state(), arguments.state)
+        with torch.no_grad(), torch.autocast(torch.device(arguments.device).type, torch.bfloat16):
+            figures = validate(trainer.average, validation, arguments.device)
+        row: dict[str, object] = {
+            "step": trainer.step,
+            "crops": trainer.step * arguments.batch,
+            "hours": round(trainer.seconds / 3600, 3),
+            "device": arguments.device,
+            "rate": round(trainer.rate.at(trainer.step), 8),
+            "loss": round(float(np.mean(losses)), 6),
+            **{name: round(value, 3) for name, value in figures.items()},
+        }
+        note(row, arguments.log)
+        export(trainer.average.state_dict(), arguments.out, row)
+        losses.clear()
+        mark = time.monotonic()
         if done:
             return
 

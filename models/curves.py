@@ -1,0 +1,38 @@
+"""Draws `training.png` from `log.csv`: `make curves`."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+NAMES = {
+    "one": "one step from 0.3",
+    "d03": "8 steps from 0.3",
+    "d08": "8 steps from 0.8",
+}
+
+
+def main() -> None:
+    with (HERE / "log.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    crops = [float(row["crops"]) / 1000 for row in rows]
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    gains, loss = figure.subplots(1, 2)
+    for name, label in NAMES.items():
+        gains.plot(crops, [float(row[name]) for row in rows], marker="o", ms=3, label=label)
+    gains.axhline(0, color="grey", lw=0.8)
+    gains.set_ylabel("dB over bicubic, held-out crops, scale 2")
+    gains.legend()
+    loss.plot(crops, [float(row["loss"]) for row in rows], marker="o", ms=3, color="black")
+    loss.set_ylabel("training loss")
+    for axes in (gains, loss):
+        axes.set_xlabel("thousand crops seen")
+        axes.grid(alpha=0.3)
+    figure.savefig(HERE / "training.png", dpi=90)
+
+
+if __name__ == "__main__":
+    main()
