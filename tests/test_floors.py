@@ -18,6 +18,7 @@ FLOORS = {
     "settings": 0,
     "torchvision_shield": 0,
     "images": 1,
+    "weights": 1,
     "plan": 1,
     "sampling": 2,
     "tiling": 2,
