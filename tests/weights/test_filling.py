@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tileup.checkpoints.assign import build
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
+from tileup.weights.filling import Placing, all_finite, build, build_renamed
 
 
 class Small(nn.Module):
@@ -181,7 +181,7 @@ def test_tensors_by_the_names_of_a_file() -> None:
 
 
 def test_a_name_of_the_network_that_the_file_uses_for_another_does_not_serve() -> None:
-    """The file lacks a tensor and has one beyond, which happens to be called as the network does."""
+    """The file lacks a tensor, and has one beyond that is called as the network calls it."""
     tensors = weights()
     file = {name.upper(): tensor for name, tensor in tensors.items() if name != "leave.bias"}
     names = {name: name.upper() for name in tensors if name != "leave.bias"}
@@ -192,7 +192,7 @@ def test_a_name_of_the_network_that_the_file_uses_for_another_does_not_serve() -
 
 
 def test_sizes_that_make_no_network_are_no_crash() -> None:
-    with pytest.raises(ModelError, match="of small make no network: .*divisible"):
+    with pytest.raises(ModelError, match=r"of small make no network: .*divisible"):
         build(lambda: nn.Conv2d(3, 4, 1, groups=2), {}, "small", Placing(torch.float32, "cpu"))
 
 
