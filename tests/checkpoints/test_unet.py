@@ -318,7 +318,7 @@ MATRIX = "middle_block.1.transformer_blocks.0.attn2.to_v.weight"
 WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] = {
     "a tensor is missing": (
         lambda w: without(w, MATRIX),
-        r"lacks mid_block\.attentions\.0\.transformer_blocks\.0\.attn2\.to_v\.weight",
+        r"lacks 1 of .*: mid_block\.attentions\.0\.transformer_blocks\.0\.attn2\.to_v\.weight\.",
     ),
     "the first is missing": (
         lambda w: without(w, "input_blocks.0.0.weight"),
