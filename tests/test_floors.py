@@ -19,6 +19,7 @@ FLOORS = {
     "torchvision_shield": 0,
     "devices": 1,
     "images": 1,
+    "weights": 1,
     "plan": 1,
     "sampling": 2,
     "tiling": 2,

@@ -25,7 +25,8 @@ GRIDS = [Grid(1, 1), Grid(2, 3), Grid(20, 20)]
 def vae(width: int = 32, attention: bool = True, channels: int = 4) -> nn.Module:
     tensors = vae_state_dict(width, latent_channels=channels, attention=attention)
     layout = vae_layout({name: tuple(each.shape) for name, each in tensors.items()})
-    return build_vae(diffusers_tensors(tensors, layout), layout, torch.float32, "cpu")
+    named, origin = diffusers_tensors(tensors, layout)
+    return build_vae(named, layout, torch.float32, "cpu", origin)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ SMALL = (1, 2)
 
 def built(tensors: dict[str, Tensor]) -> torch.nn.Module:
     layout = vae_layout({name: tuple(each.shape) for name, each in tensors.items()})
-    return build_vae(diffusers_tensors(tensors, layout), layout, torch.float32, "cpu")
+    named, origin = diffusers_tensors(tensors, layout)
+    return build_vae(named, layout, torch.float32, "cpu", origin)
 
 
 @pytest.mark.parametrize("quant", [True, False])
@@ -71,7 +72,7 @@ def test_any_stored_precision_is_taken(dtype: torch.dtype) -> None:
 def test_values_that_are_not_finite_are_refused(value: float) -> None:
     tensors = vae_state_dict(multipliers=SMALL)
     tensors["decoder.mid.attn_1.q.weight"][3, 2] = value
-    with pytest.raises(ModelError, match=r"decoder\.mid\.attn_1\.q\.weight has values"):
+    with pytest.raises(ModelError, match=r"decoder\.mid\.attn_1\.q\.weight of the VAE has values"):
         built(tensors)
 
 
@@ -85,5 +86,11 @@ def test_a_missing_tensor_is_named() -> None:
 def test_a_tensor_of_another_shape_is_named() -> None:
     tensors = vae_state_dict(multipliers=SMALL)
     tensors["decoder.mid.block_1.conv1.weight"] = torch.zeros(64, 32, 3, 3)
-    with pytest.raises(ModelError, match=r"decoder\.mid_block\.resnets\.0\.conv1\.weight"):
+    with pytest.raises(ModelError, match=r": decoder\.mid\.block_1\.conv1\.weight has shape"):
         built(tensors)
+
+
+@pytest.mark.parametrize("name", ["decoder.mid.attn_2.q.weight", "encoder.extra", "decoder.x.1.y"])
+def test_a_tensor_too_many_is_named(name: str) -> None:
+    with pytest.raises(ModelError, match=f"no place for: {name}"):
+        built(vae_state_dict(multipliers=SMALL) | {name: torch.zeros(1)})

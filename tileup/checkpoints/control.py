@@ -15,17 +15,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tileup.checkpoints.filling import fill
-from tileup.checkpoints.residency import bring_when_used
+from tileup.checkpoints.unet_layout import STRIDE, Shapes, heads, size_embedding
 from tileup.contracts import Box, Scene
 from tileup.errors import ModelError
 from tileup.torchvision_shield import shield_torchvision
+from tileup.weights.filling import Placing, build_renamed
+from tileup.weights.shapes import block_count
 
-STRIDE = 8
-"""Pixels of the hint per latent cell."""
 PREFIX = "control_model."
-SIZE_FEATURES = 256
-"""Features of each number of SDXL's micro-conditioning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +36,6 @@ class ControlNet:
     device: str
     dtype: torch.dtype
     """What it computes in."""
-    offloaded: bool = False
-    """Whether each layer's weights go to the device only while it runs."""
 
     def __call__(
         self,
@@ -92,16 +87,6 @@ class ControlNet:
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)
 
-    def load(self) -> None:
-        """Bring the weights to the device."""
-        if not self.offloaded:
-            self.module.to(self.device)
-
-    def unload(self) -> None:
-        """Take the weights to main memory, which frees the device's."""
-        if not self.offloaded:
-            self.module.to("cpu")
-
 
 def _spread(residual: Tensor, rows: list[int], count: int) -> Tensor:
     """These rows among `count`, the others 0."""
@@ -149,13 +134,13 @@ def load_control(
             f"{name} is a ControlNet for a network with {config['in_channels']} input channels and"
             f" a hint with {config['conditioning_channels']}; tileup needs 4 and 3, such as tile"
         )
-    try:
-        module = _on_meta(config)
-        fill(module, own, names, dtype=dtype, device="cpu" if offload else device)
-    except ModelError as error:
-        raise ModelError(f"{name}: {error}") from error
-    bring_when_used(module, device=device, dtype=dtype, only_float8=not offload)
-    return ControlNet(module, scale, device, dtype, offload)
+    shield_torchvision()
+    from diffusers import ControlNetModel
+
+    make = cast(Callable[..., nn.Module], ControlNetModel)
+    placing = Placing(dtype, device, float8=True, offload=offload)
+    module = build_renamed(lambda: make(**config), own, names, name, placing)
+    return ControlNet(module, scale, device, dtype)
 
 
 _OTHER_KINDS = {
@@ -215,20 +200,17 @@ def _diffusers_names(names: Iterable[str]) -> dict[str, str]:
     return {new: old for new, old in converted.items() if old is not None}
 
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-
 def _config(shapes: Shapes) -> dict[str, Any]:
     """The settings of diffusers' ControlNetModel under which it has tensors of these shapes."""
-    levels = _count(shapes, "down_blocks")
+    levels = block_count(shapes, "down_blocks")
     widths = [shapes[f"down_blocks.{level}.resnets.0.conv1.weight"][0] for level in range(levels)]
     depths = [_depth(shapes, f"down_blocks.{level}") for level in range(levels)]
     middle = _depth(shapes, "mid_block")
     attention = next((name for name in shapes if name.endswith("attn2.to_k.weight")), None)
     linear = any(len(shapes[name]) == 2 for name in shapes if name.endswith("proj_in.weight"))
-    hints = _count(shapes, "controlnet_cond_embedding.blocks")
+    hints = block_count(shapes, "controlnet_cond_embedding.blocks")
     hint = "controlnet_cond_embedding"
-    config: dict[str, Any] = {
+    return {
         "in_channels": shapes["conv_in.weight"][1],
         "conditioning_channels": shapes[f"{hint}.conv_in.weight"][1],
         "conditioning_embedding_out_channels": (
@@ -236,48 +218,23 @@ def _config(shapes: Shapes) -> dict[str, Any]:
             *(shapes[f"{hint}.blocks.{index}.weight"][0] for index in range(1, hints, 2)),
         ),
         "block_out_channels": tuple(widths),
-        "layers_per_block": _count(shapes, "down_blocks.0.resnets"),
+        "layers_per_block": block_count(shapes, "down_blocks.0.resnets"),
         "down_block_types": tuple(
             "CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths
         ),
         "mid_block_type": "UNetMidBlock2DCrossAttn" if middle else "UNetMidBlock2D",
         # The middle block takes the last level's entry, which may have no attention itself.
         "transformer_layers_per_block": (*(max(1, each) for each in depths[:-1]), max(1, middle)),
-        # SD 1 has 8 heads everywhere, later ones heads of 64 channels. diffusers means the number.
-        "attention_head_dim": tuple(max(1, width // 64) if linear else 8 for width in widths),
+        "attention_head_dim": heads(widths, linear),
         "use_linear_projection": linear,
         "cross_attention_dim": shapes[attention][1] if attention else 1,
+        **size_embedding(shapes),
     }
-    if "add_embedding.linear_1.weight" in shapes:
-        config |= {
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": SIZE_FEATURES,
-            "projection_class_embeddings_input_dim": shapes["add_embedding.linear_1.weight"][1],
-        }
-    return config
-
-
-def _count(shapes: Shapes, group: str) -> int:
-    """How many numbered members a group has."""
-    start = f"{group}."
-    return len({name[len(start) :].split(".")[0] for name in shapes if name.startswith(start)})
 
 
 def _depth(shapes: Shapes, block: str) -> int:
     """Transformer blocks after each residual block; 0 where there is no attention."""
-    return _count(shapes, f"{block}.attentions.0.transformer_blocks")
-
-
-def _on_meta(config: Mapping[str, Any]) -> nn.Module:
-    shield_torchvision()
-    from diffusers import ControlNetModel
-
-    make = cast(Callable[..., nn.Module], ControlNetModel)
-    try:
-        with torch.device("meta"):
-            return make(**config)
-    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise ModelError(f"the sizes of its tensors make no ControlNet: {error}") from error
+    return block_count(shapes, f"{block}.attentions.0.transformer_blocks")
 
 
 def require_same_family(control: ControlNet, unet: nn.Module, name: str) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tileup.checkpoints.assign import build
-from tileup.checkpoints.layouts import Rule, block_count, converted, layer, shape
+from tileup.checkpoints.layouts import Rule, converted, layer
 from tileup.checkpoints.patches import flow_time, padded, text_rows
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
 from tileup.torchvision_shield import shield_torchvision
+from tileup.weights.filling import Placing, build
+from tileup.weights.shapes import block_count, shape
 
 if TYPE_CHECKING:
     from diffusers import FluxTransformer2DModel
@@ -137,10 +138,8 @@ def load_flux(
         lambda: FluxTransformer2DModel(**config),
         state,
         name,
-        dtype=dtype,
-        device=device,
+        Placing(dtype, device, float8=True, offload=offload),
         origin=origin,
-        offload=offload,
     )
     return FluxNetwork(transformer, dtype, device, config["guidance_embeds"])
 

@@ -6,15 +6,14 @@ what comes out are views of what goes in: nothing is copied, and a memory-mapped
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tileup.checkpoints.assign import check_same_names
 from tileup.errors import ModelError
+from tileup.weights.filling import check_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,43 +71,10 @@ def converted(
         ModelError: a rule's tensor is missing or cannot be divided, or a tensor has no rule.
     """
     by_source = {rule.source: rule for rule in rules}
-    check_same_names(by_source, tensors, name)
+    check_names(by_source.keys() - tensors.keys(), tensors.keys() - by_source.keys(), name)
     state: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for source, rule in by_source.items():
         for target, part in rule.parts(tensors[source], name).items():
             state[target], origin[target] = part, source
     return state, origin
-
-
-def shape(tensors: Mapping[str, Tensor], key: str, axes: int, name: str) -> tuple[int, ...]:
-    """Shape of a tensor that sizes are read from.
-
-    Raises:
-        ModelError: it is missing, has another number of axes, or an axis without length.
-    """
-    if key not in tensors:
-        raise ModelError(
-            f"{name} lacks the tensor {key}; the file is incomplete or of another kind"
-        )
-    found = tuple(tensors[key].shape)
-    if len(found) != axes or 0 in found:
-        raise ModelError(f"{name} does not fit together: {key} has shape {found}, not {axes} axes")
-    return found
-
-
-def block_count(names: Iterable[str], stack: str) -> int:
-    """How many blocks of a stack have tensors; a gap in their numbers is found by `converted`."""
-    return len(set(_indices(names, rf"{re.escape(stack)}\.(\d+)\.")))
-
-
-def blocks_with(names: Iterable[str], stack: str, part: str) -> tuple[int, ...]:
-    """Numbers of the blocks that have a part: `attn2` in `joint_blocks.0.x_block.attn2.…`."""
-    pattern = rf"{re.escape(stack)}\.(\d+)\.(?:.*\.)?{re.escape(part)}\."
-    return tuple(sorted(set(_indices(names, pattern))))
-
-
-def _indices(names: Iterable[str], pattern: str) -> Iterator[int]:
-    for each in names:
-        if found := re.match(pattern, each):
-            yield int(found[1])

@@ -17,9 +17,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tileup.checkpoints.filling import FLOAT8
 from tileup.checkpoints.lora_names import CLIP_L, NETWORK, Target, split_name, targets
 from tileup.errors import ModelError
+from tileup.weights.residency import FLOAT8
 
 Layer = nn.Linear | nn.Conv2d
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tileup.checkpoints.assign import build
-from tileup.checkpoints.layouts import Rule, block_count, blocks_with, converted, layer, shape
+from tileup.checkpoints.layouts import Rule, converted, layer
 from tileup.checkpoints.patches import flow_time, padded, text_rows
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError, UsageError
 from tileup.torchvision_shield import shield_torchvision
+from tileup.weights.filling import Placing, build
+from tileup.weights.shapes import block_count, blocks_with, shape
 
 if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel
@@ -108,10 +109,8 @@ def load_sd3(
         lambda: SD3Transformer2DModel(**config),
         state,
         name,
-        dtype=dtype,
-        device=device,
+        Placing(dtype, device, float8=True, offload=offload),
         origin=origin,
-        offload=offload,
     )
     return SD3Network(
         transformer, dtype, device, config["patch_size"], config["pos_embed_max_size"]

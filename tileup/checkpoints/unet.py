@@ -10,15 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tileup.checkpoints.filling import fill
-from tileup.checkpoints.residency import bring_when_used
-from tileup.checkpoints.unet_layout import SIZE_FEATURES, diffusers_names, unet_config
+from tileup.checkpoints.unet_layout import SIZE_FEATURES, STRIDE, diffusers_names, unet_config
 from tileup.contracts import Box, Encoded, NoiseLevels, Scene
 from tileup.errors import ModelError
 from tileup.torchvision_shield import shield_torchvision
+from tileup.weights.filling import Placing, build_renamed
 
-STRIDE = 8
-"""Pixels per latent cell of every family with a UNet."""
 TRAINING_STEPS = 1000
 AESTHETIC, AESTHETIC_NEGATIVE = 6.0, 2.5
 """What SDXL's refiner is told of how good a picture looks: the defaults of its authors."""
@@ -70,8 +67,6 @@ class UNetNetwork:
     pooled: int | None
     """Features of the pooled prompt and the sizes together; None: it takes none (SD 1, SD 2)."""
     control: Control | None = None
-    offloaded: bool = False
-    """Whether each layer's weights go to the device only while it runs."""
 
     def __call__(
         self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded, scene: Scene
@@ -102,16 +97,6 @@ class UNetNetwork:
         strength = self.levels.denoise(sigma.double().cpu().numpy())
         time = torch.from_numpy(np.asarray(strength) * (TRAINING_STEPS - 1))
         return time.to(self.device, torch.float32)
-
-    def load(self) -> None:
-        """Bring the weights to the device."""
-        if not self.offloaded:
-            self.module.to(self.device)
-
-    def unload(self) -> None:
-        """Take the weights to main memory, which frees the device's."""
-        if not self.offloaded:
-            self.module.to("cpu")
 
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)
@@ -209,27 +194,16 @@ def load_unet(
     """
     names = diffusers_names(tensors)
     config = unet_config({name: tuple(tensors[own].shape) for name, own in names.items()})
-    module = _on_meta(config)
-    fill(module, tensors, names, dtype=dtype, device="cpu" if offload else device)
-    bring_when_used(module, device=device, dtype=dtype, only_float8=not offload)
+    shield_torchvision()
+    from diffusers import UNet2DConditionModel
+
+    make = cast(Callable[..., nn.Module], UNet2DConditionModel)
+    placing = Placing(dtype, device, float8=True, offload=offload)
     return UNetNetwork(
-        module,
+        build_renamed(lambda: make(**config), tensors, names, "the UNet", placing),
         levels,
         device,
         dtype,
         cast("int | None", config.get("projection_class_embeddings_input_dim")),
         control,
-        offload,
     )
-
-
-def _on_meta(config: Mapping[str, object]) -> nn.Module:
-    shield_torchvision()
-    from diffusers import UNet2DConditionModel
-
-    make = cast(Callable[..., nn.Module], UNet2DConditionModel)
-    try:
-        with torch.device("meta"):
-            return make(**config)
-    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise ModelError(f"the sizes of the UNet's tensors make no UNet: {error}") from error

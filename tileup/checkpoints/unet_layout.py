@@ -8,11 +8,14 @@ from typing import TypeAlias, cast
 
 from tileup.errors import ModelError
 from tileup.torchvision_shield import shield_torchvision
+from tileup.weights.shapes import block_count
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """Shape of each tensor, by diffusers' names."""
 
 LDM_PREFIX = "model.diffusion_model."
+STRIDE = 8
+"""Pixels per latent cell of every family with a UNet."""
 SIZE_FEATURES = 256
 """Features of each number of SDXL's micro-conditioning: Podell et al. (2023), arXiv 2307.01952."""
 SD1_HEADS = 8
@@ -83,8 +86,7 @@ def _config(shapes: Shapes) -> dict[str, object]:
     up = [_depths(shapes, f"up_blocks.{level}", layers + 1) for level in range(levels)]
     middle = _count(shapes, "mid_block.attentions.0.transformer_blocks")
     linear = len(shapes["mid_block.attentions.0.proj_in.weight"]) == 2
-    heads = [max(1, width // HEAD_WIDTH) if linear else SD1_HEADS for width in widths]
-    config: dict[str, object] = {
+    return {
         "in_channels": shapes["conv_in.weight"][1],
         "out_channels": shapes["conv_out.weight"][0],
         "block_out_channels": tuple(widths),
@@ -100,26 +102,33 @@ def _config(shapes: Shapes) -> dict[str, object]:
         "cross_attention_dim": shapes[
             "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
         ][1],
-        # diffusers means the number of heads.
-        "attention_head_dim": tuple(heads),
+        "attention_head_dim": heads(widths, linear),
         "use_linear_projection": linear,
+        **size_embedding(shapes),
     }
-    if "add_embedding.linear_1.weight" in shapes:
-        config |= {
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": SIZE_FEATURES,
-            "projection_class_embeddings_input_dim": shapes["add_embedding.linear_1.weight"][1],
-        }
-    return config
+
+
+def heads(widths: Iterable[int], linear: bool) -> tuple[int, ...]:
+    """Attention heads of each level: their number, which diffusers calls attention_head_dim."""
+    return tuple(max(1, width // HEAD_WIDTH) if linear else SD1_HEADS for width in widths)
+
+
+def size_embedding(shapes: Shapes) -> dict[str, object]:
+    """diffusers' settings of SDXL's micro-conditioning; none where there is none."""
+    if "add_embedding.linear_1.weight" not in shapes:
+        return {}
+    return {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": SIZE_FEATURES,
+        "projection_class_embeddings_input_dim": shapes["add_embedding.linear_1.weight"][1],
+    }
 
 
 def _count(shapes: Shapes, group: str) -> int:
-    """How many numbered members a group has."""
-    start = f"{group}."
-    members = {name[len(start) :].split(".")[0] for name in shapes if name.startswith(start)}
-    if not members:
-        raise KeyError(start.rstrip("."))
-    return len(members)
+    """How many numbered members a group has; it must have some."""
+    if not (count := block_count(shapes, group)):
+        raise KeyError(group)
+    return count
 
 
 def _depths(shapes: Shapes, block: str, layers: int) -> list[int]:

@@ -52,6 +52,8 @@ class VaeCodec:
     """Where maps lie between the layers of a tiled run; None: on the device."""
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False)
     """Weights as stored, by diffusers' names."""
+    origin: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """What the file calls them."""
     networks: dict[torch.dtype, AutoencoderKL] = field(
         default_factory=dict[torch.dtype, "AutoencoderKL"], repr=False
     )
@@ -103,7 +105,9 @@ class VaeCodec:
     def network(self, dtype: torch.dtype) -> AutoencoderKL:
         """The network in a precision, built when it is first wanted."""
         if dtype not in self.networks:
-            self.networks[dtype] = build_vae(self.tensors, self.layout, dtype, self.device)
+            self.networks[dtype] = build_vae(
+                self.tensors, self.layout, dtype, self.device, self.origin
+            )
         return self.networks[dtype]
 
     def _encoded(self, network: AutoencoderKL, pixels: Tensor) -> Tensor:
@@ -181,6 +185,6 @@ def load_vae(
     """
     layout = vae_layout({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     named = diffusers_tensors(tensors, layout)
-    codec = VaeCodec(layout, scale, shift, dtype, device, tile, maps, named)
+    codec = VaeCodec(layout, scale, shift, dtype, device, tile, maps, *named)
     codec.network(dtype)
     return codec

@@ -9,37 +9,44 @@ import torch
 from torch import Tensor
 
 from tileup.codec.vae_layout import PARTS, VaeLayout
-from tileup.errors import ModelError
 from tileup.torchvision_shield import shield_torchvision
+from tileup.weights.filling import Placing, build, check_names
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
+NAME = "the VAE"
+"""In messages."""
 EARLIER_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """What diffusers' first files call the projections of attention."""
 
 
-def diffusers_tensors(tensors: Mapping[str, Tensor], layout: VaeLayout) -> dict[str, Tensor]:
+def diffusers_tensors(
+    tensors: Mapping[str, Tensor], layout: VaeLayout
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The same tensors by diffusers' names; views of them, no copies.
 
+    Returns:
+        Tensors by diffusers' names, and the file's name of each.
+
     Raises:
-        ModelError: a tensor is missing or has a value that is not finite.
+        ModelError: a tensor of the encoder or the decoder has no name in diffusers.
     """
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(PARTS)}
-    # float8 has no isfinite.
-    broken = [name for name, tensor in own.items() if not _as_float(tensor).isfinite().all()]
-    if broken:
-        raise ModelError(f"the VAE is damaged: {min(broken)} has values that are not finite")
     if layout.diffusers:
-        return {_current_name(name): tensor for name, tensor in own.items()}
+        origin = {_current_name(name): name for name in own}
+        return {new: own[old] for new, old in origin.items()}, origin
     shield_torchvision()
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    return convert_ldm_vae_checkpoint(own, layout.config())
-
-
-def _as_float(tensor: Tensor) -> Tensor:
-    return tensor.half() if tensor.element_size() == 1 else tensor
+    # The conversion renames, and drops axes of length 1: numbers tell what became of a name.
+    names = list(own)
+    numbers = {name: torch.full((1,) * own[name].ndim, number) for number, name in enumerate(names)}
+    config = layout.config()
+    found: dict[str, Tensor] = convert_ldm_vae_checkpoint(numbers, config)
+    origin = {new: names[int(number)] for new, number in found.items()}
+    check_names((), own.keys() - set(origin.values()), NAME)
+    return convert_ldm_vae_checkpoint(own, config), origin
 
 
 def _current_name(name: str) -> str:
@@ -50,31 +57,33 @@ def _current_name(name: str) -> str:
 
 
 def build_vae(
-    tensors: Mapping[str, Tensor], layout: VaeLayout, dtype: torch.dtype, device: str
+    tensors: Mapping[str, Tensor],
+    layout: VaeLayout,
+    dtype: torch.dtype,
+    device: str,
+    origin: Mapping[str, str] | None = None,
 ) -> AutoencoderKL:
     """The network, holding the tensors.
 
-    It is laid out without memory and takes the tensors as they are where device and dtype agree:
-    a VAE that stays as it is stored is held once.
+    Weights too large for the precision become infinite: `VaeCodec` then takes a wider one.
 
     Args:
         tensors: by diffusers' names.
         layout: what they are.
         dtype: that the network computes in.
         device: where.
+        origin: what the file calls a tensor, for messages; where it differs.
 
     Raises:
-        ModelError: tensors are missing, unexpected or of the wrong shape.
+        ModelError: tensors are missing, unexpected, of the wrong shape, or not finite.
     """
     shield_torchvision()
     from diffusers import AutoencoderKL
 
-    with torch.device("meta"):
-        network = AutoencoderKL(**layout.config())
-    placed = {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
-    try:
-        network.load_state_dict(placed, assign=True)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:300]
-        raise ModelError(f"the VAE's tensors do not fit together: {detail}") from error
-    return network.eval().requires_grad_(False)
+    return build(
+        lambda: AutoencoderKL(**layout.config()),
+        tensors,
+        NAME,
+        Placing(dtype, device, overflow=True),
+        origin=origin,
+    )

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
-from tileup.text.loading import count_layers, fill, shape_of, unscaled
+from tileup.text.loading import unscaled
 from tileup.text.tokens import CHUNK
 from tileup.text.vocabulary import SIZE
 from tileup.torchvision_shield import shield_torchvision
+from tileup.weights.filling import Placing, build
+from tileup.weights.shapes import block_count, shape
 
 if TYPE_CHECKING:
     from transformers import CLIPTextConfig
@@ -106,11 +108,14 @@ def load_clip(
 
     named = renamed(unscaled(tensors, dtype), what)
     config = _config(named, act, what)
-    with torch.device("meta"):
+
+    def made() -> CLIPTextModelWithProjection:
         network = CLIPTextModelWithProjection(config)
-    if "text_projection.weight" not in named:
-        network.text_projection = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-    fill(network, named, what=what, dtype=dtype, device=device)
+        if "text_projection.weight" not in named:
+            network.text_projection = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        return network
+
+    network = build(made, named, what, Placing(dtype, device))
     return Clip(network, trimmed=not any("resblocks" in name for name in tensors))
 
 
@@ -148,9 +153,9 @@ def renamed(tensors: Mapping[str, Tensor], what: str = "CLIP") -> dict[str, Tens
 def _config(named: Mapping[str, Tensor], act: str, what: str) -> CLIPTextConfig:
     from transformers import CLIPTextConfig
 
-    vocabulary, width = shape_of(named, "text_model.embeddings.token_embedding.weight", what)
-    positions, _ = shape_of(named, "text_model.embeddings.position_embedding.weight", what)
-    inner, _ = shape_of(named, "text_model.encoder.layers.0.mlp.fc1.weight", what)
+    vocabulary, width = shape(named, "text_model.embeddings.token_embedding.weight", 2, what)
+    positions, _ = shape(named, "text_model.embeddings.position_embedding.weight", 2, what)
+    inner, _ = shape(named, "text_model.encoder.layers.0.mlp.fc1.weight", 2, what)
     if vocabulary < SIZE or positions < CHUNK + 2:
         raise ModelError(
             f"{what}: {vocabulary} tokens and {positions} positions, but CLIP has {SIZE} and"
@@ -159,13 +164,13 @@ def _config(named: Mapping[str, Tensor], act: str, what: str) -> CLIPTextConfig:
     if width % HEAD:
         raise ModelError(f"{what}: features {width} wide are no multiple of {HEAD}")
     name = "text_projection.weight"
-    projection = shape_of(named, name, what)[0] if name in named else width
+    projection = shape(named, name, 2, what)[0] if name in named else width
     return CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=inner,
         projection_dim=projection,
-        num_hidden_layers=count_layers(named, "text_model.encoder.layers."),
+        num_hidden_layers=block_count(named, "text_model.encoder.layers"),
         num_attention_heads=width // HEAD,
         max_position_embeddings=positions,
         hidden_act=act,

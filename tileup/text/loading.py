@@ -1,34 +1,13 @@
-"""Tensors go into networks built without weights."""
+"""What text encoders have of their own before and after their networks hold the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tileup.errors import ModelError
-
-
-def shape_of(tensors: Mapping[str, Tensor], name: str, what: str) -> tuple[int, int]:
-    """Shape of a matrix.
-
-    Raises:
-        ModelError: it is missing, or no matrix.
-    """
-    if name not in tensors:
-        raise ModelError(f"{what}: the tensor {name} is missing; is this file {what}?")
-    shape = tuple(tensors[name].shape)
-    if len(shape) != 2 or 0 in shape:
-        raise ModelError(f"{what}: the tensor {name} must be a matrix, got {list(shape)}")
-    return shape[0], shape[1]
-
-
-def count_layers(names: Iterable[str], prefix: str) -> int:
-    """How many layers are numbered after `prefix`."""
-    numbers = {name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)}
-    # Not the highest number: one odd name must not ask for a million layers.
-    return sum(number.isdecimal() for number in numbers)
 
 
 def unscaled(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -54,57 +33,6 @@ def unscaled(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Ten
 def _is_factor(factor: Tensor, weight: Tensor) -> bool:
     """Whether it is one number, or one for each row of the weight."""
     return factor.numel() == 1 or (weight.ndim == 2 and factor.shape == (weight.shape[0], 1))
-
-
-def fill(
-    network: nn.Module,
-    tensors: Mapping[str, Tensor],
-    *,
-    what: str,
-    dtype: torch.dtype,
-    device: str,
-    float32: Collection[str] = (),
-) -> None:
-    """Put tensors into a network on the meta device, and make it ready for inference.
-
-    Args:
-        network: built on the meta device.
-        tensors: one for each of its parameters; a tensor of the right precision is not copied.
-        what: how messages call the network.
-        dtype: to run in.
-        device: to run on.
-        float32: modules, by the last part of their names, that run in float32.
-
-    Raises:
-        ModelError: a tensor is missing, left over, of the wrong shape, or holds no real numbers.
-    """
-    expected = network.state_dict()
-    _check_names(expected, tensors, what)
-    placed: dict[str, Tensor] = {}
-    for name, meta in expected.items():
-        tensor = tensors[name]
-        if tensor.shape != meta.shape:
-            raise ModelError(
-                f"{what}: the tensor {name} is {list(tensor.shape)}, not {list(meta.shape)}"
-            )
-        if not tensor.is_floating_point():
-            raise ModelError(f"{what}: the tensor {name} holds {tensor.dtype}, no real numbers")
-        own = torch.float32 if name.split(".")[-2] in float32 else dtype
-        placed[name] = tensor.to(device=device, dtype=own)
-    network.load_state_dict(placed, strict=True, assign=True)
-    network.requires_grad_(False).eval()
-
-
-def _check_names(expected: Collection[str], given: Collection[str], what: str) -> None:
-    missing = sorted(set(expected) - set(given))
-    left_over = sorted(set(given) - set(expected))
-    complaints = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("not known", left_over))
-        if names
-    ]
-    if complaints:
-        raise ModelError(f"{what}: the tensors do not fit: {' and '.join(complaints)}")
 
 
 def check_finite(output: Tensor, parameters: Iterable[tuple[str, Tensor]], what: str) -> None:

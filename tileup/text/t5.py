@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
-from tileup.text.loading import count_layers, fill, shape_of, unscaled
+from tileup.text.loading import unscaled
 from tileup.torchvision_shield import shield_torchvision
+from tileup.weights.filling import Placing, build
+from tileup.weights.shapes import block_count, shape
 
 if TYPE_CHECKING:
     from transformers import T5Config
@@ -74,20 +76,18 @@ def load_t5(tensors: Mapping[str, Tensor], *, what: str, dtype: torch.dtype, dev
         if other in named:
             named.setdefault(name, named[other])
     config = _config(named, what)
-    with torch.device("meta"):
-        network = T5EncoderModel(config)
     float32 = ("wo",) if dtype == torch.float16 else ()
-    fill(network, named, what=what, dtype=dtype, device=device, float32=float32)
-    return T5(network)
+    placing = Placing(dtype, device, float32=float32)
+    return T5(build(lambda: T5EncoderModel(config), named, what, placing))
 
 
 def _config(named: Mapping[str, Tensor], what: str) -> T5Config:
     from transformers import T5Config
 
-    vocabulary, width = shape_of(named, "shared.weight", what)
-    inner, _ = shape_of(named, f"{_FIRST}q.weight", what)
-    buckets, heads = shape_of(named, f"{_FIRST}relative_attention_bias.weight", what)
-    hidden, _ = shape_of(named, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", what)
+    vocabulary, width = shape(named, "shared.weight", 2, what)
+    inner, _ = shape(named, f"{_FIRST}q.weight", 2, what)
+    buckets, heads = shape(named, f"{_FIRST}relative_attention_bias.weight", 2, what)
+    hidden, _ = shape(named, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", 2, what)
     if inner % heads:
         raise ModelError(f"{what}: queries {inner} wide do not divide into {heads} heads")
     return T5Config(
@@ -95,7 +95,7 @@ def _config(named: Mapping[str, Tensor], what: str) -> T5Config:
         d_model=width,
         d_kv=inner // heads,
         d_ff=hidden,
-        num_layers=count_layers(named, "encoder.block."),
+        num_layers=block_count(named, "encoder.block"),
         num_heads=heads,
         relative_attention_num_buckets=buckets,
         feed_forward_proj="gated-gelu",

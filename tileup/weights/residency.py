@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from tileup.checkpoints.filling import FLOAT8
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+"""Only stored, never computed in."""
 
 
 @dataclass(slots=True)

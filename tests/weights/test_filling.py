@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tileup.checkpoints.assign import build
 from tileup.errors import ModelError
+from tileup.weights.filling import Placing, all_finite, build, build_renamed
 
 
 class Small(nn.Module):
@@ -43,10 +44,13 @@ def weights(seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Tens
 
 
 def made(
-    tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32, **options: object
+    tensors: dict[str, Tensor],
+    dtype: torch.dtype = torch.float32,
+    origin: dict[str, str] | None = None,
+    **options: object,
 ) -> Small:
-    settings: Any = {"dtype": dtype, "device": "cpu"} | options
-    return build(Small, tensors, "small", **settings)
+    settings: Any = {"dtype": dtype, "device": "cpu", "float8": True} | options
+    return build(Small, tensors, "small", Placing(**settings), origin=origin)
 
 
 def test_a_network_of_the_same_precision_holds_the_tensors_themselves() -> None:
@@ -151,6 +155,80 @@ def test_unexpected_tensors_are_named() -> None:
         made(weights() | extra)
 
 
+def test_missing_and_unexpected_tensors_are_named_together() -> None:
+    tensors = weights() | {"extra": torch.zeros(1)}
+    del tensors["leave.bias"]
+    words = r"small lacks 1 .*: leave\.bias; and it has 1 .*: extra\. The file is incomplete"
+    with pytest.raises(ModelError, match=words):
+        made(tensors)
+
+
+def test_tensors_by_the_names_of_a_file() -> None:
+    tensors = weights()
+    file = {name.upper(): tensor for name, tensor in tensors.items()}
+    names = {name: name.upper() for name in tensors}
+    placing = Placing(torch.float32, "cpu")
+    found = build_renamed(Small, file, names, "small", placing).state_dict()
+    assert {name: each.data_ptr() for name, each in found.items()} == {
+        name: each.data_ptr() for name, each in tensors.items()
+    }
+    for name, words in (("EXTRA", "no place for: EXTRA"), ("leave.bias", "for: leave.bias")):
+        with pytest.raises(ModelError, match=words):
+            build_renamed(Small, file | {name: torch.zeros(4)}, names, "small", placing)
+    file["LEAVE.WEIGHT"] = torch.full((4, 8), float("nan"))
+    with pytest.raises(ModelError, match=r"LEAVE\.WEIGHT of small .* not finite"):
+        build_renamed(Small, file, names, "small", placing)
+
+
+def test_a_name_of_the_network_that_the_file_uses_for_another_does_not_serve() -> None:
+    """The file lacks a tensor, and has one beyond that is called as the network calls it."""
+    tensors = weights()
+    file = {name.upper(): tensor for name, tensor in tensors.items() if name != "leave.bias"}
+    names = {name: name.upper() for name in tensors if name != "leave.bias"}
+    words = r"lacks 1 .*: leave\.bias; and it has 1 .*: leave\.bias\."
+    placing = Placing(torch.float32, "cpu")
+    with pytest.raises(ModelError, match=words):
+        build_renamed(Small, file | {"leave.bias": torch.zeros(4)}, names, "small", placing)
+
+
+def test_sizes_that_make_no_network_are_no_crash() -> None:
+    with pytest.raises(ModelError, match=r"of small make no network: .*divisible"):
+        build(lambda: nn.Conv2d(3, 4, 1, groups=2), {}, "small", Placing(torch.float32, "cpu"))
+
+
+def test_layers_that_compute_in_float32() -> None:
+    tensors = weights()
+    tensors["leave.bias"][0] = 1e5
+    network = made(tensors, torch.float16, float32=("leave",))
+    assert network.leave.weight.dtype == network.leave.bias.dtype == torch.float32
+    assert network.enter.weight.dtype == network.norm.weight.dtype == torch.float16
+    assert torch.equal(network.leave.bias, tensors["leave.bias"])
+
+
+def test_fp8_is_cast_at_once_where_it_is_not_kept() -> None:
+    tensors = weights(dtype=torch.float8_e4m3fn)
+    network = made(tensors, torch.bfloat16, float8=False)
+    for name, each in network.named_parameters():
+        assert torch.equal(each, tensors[name].to(torch.bfloat16))
+    assert not network.leave._forward_pre_hooks
+
+
+def test_overflow_can_be_left_to_the_caller() -> None:
+    tensors = weights()
+    tensors["enter.bias"][0] = -1e5
+    assert made(tensors, torch.float16, overflow=True).enter.bias[0] == -float("inf")
+    tensors["enter.bias"][0] = float("nan")
+    with pytest.raises(ModelError, match="not finite"):
+        made(tensors, torch.float16, overflow=True)
+
+
+def test_several_wrong_shapes_are_named_together() -> None:
+    tensors = weights() | {"leave.weight": torch.zeros(4, 9), "enter.bias": torch.zeros(())}
+    words = r"enter\.bias has shape \(\) where \(8,\) is needed, leave\.weight has shape \(4, 9\)"
+    with pytest.raises(ModelError, match=words):
+        made(tensors)
+
+
 def test_a_tensor_of_the_wrong_shape_is_named_as_its_file_names_it() -> None:
     tensors = weights() | {"leave.weight": torch.zeros(4, 9)}
     with pytest.raises(ModelError, match=r"leave\.weight has shape \(4, 9\) where \(4, 8\)"):
@@ -193,3 +271,13 @@ def test_quantised_weights_are_refused() -> None:
     tensors = weights() | {"leave.weight": torch.zeros(4, 8, dtype=torch.int8)}
     with pytest.raises(ModelError, match=r"stores leave\.weight as int8: quantised"):
         made(tensors)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_finite_is_what_torch_calls_finite(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    for values in ([1.0, -2.0], [largest] * 9, [largest, -largest], [], [0.0]):
+        assert all_finite(torch.tensor(values, dtype=dtype))
+    for bad in (math.nan, math.inf, -math.inf):
+        assert not all_finite(torch.tensor([1.0, bad, 2.0], dtype=dtype))
+    assert not all_finite(torch.tensor([math.inf, -math.inf], dtype=dtype))
