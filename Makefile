@@ -12,7 +12,7 @@ MINUTES ?= 5
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae pictures \
+.PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints pictures \
 	bench-steps bench-speed bench-crops train curves clean
 
 help: ## this list
@@ -76,6 +76,9 @@ bench-speed: $(MEASURING) ## seconds per megapixel, beside other enlargers; leav
 
 bench-vae: $(INSTALLED) ## the VAE in tiles, at full width: an hour on two cores
 	$(BIN)/python -m bench.vae $(ARGS)
+
+bench-checkpoints: $(INSTALLED) ## files of full size: memory and speed; needs 24 GB and 8 GB of disk
+	$(BIN)/python -m bench.full_size $(ARGS)
 
 bench-steps: $(MEASURING) ## quality against operations: steps, windows and overlap
 	$(BIN)/python -m bench.steps --data $(DATA) $(ARGS)
