@@ -288,7 +288,7 @@ def test_encoders_are_freed_after_encoding(
 
         def watched(*args: Any, load: Any = load, **options: Any) -> Any:  # noqa: ANN401
             made = load(*args, **options)
-            networks.append(weakref.ref(made._network))
+            networks.append(weakref.ref(made.network))
             return made
 
         monkeypatch.setattr(encoding, name, watched)
