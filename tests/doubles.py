@@ -77,15 +77,12 @@ class DoubleModel:
     spec: ModelSpec = field(default_factory=spec)
     digest: str = "0" * 64
     device: str = "cpu"
+    dtype: torch.dtype = torch.float32
     counting: Counting = field(init=False)
 
     @property
     def codec(self) -> PixelCodec:
         return PixelCodec(self.spec.stride)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.float32
 
     def denoiser(self, scene: Scene) -> Counting:
         self.counting = Counting(self.inner)

@@ -471,6 +471,7 @@ def test_layers_let_go_of_their_weights_also_when_a_call_fails() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("offload", [False, True])
 def test_a_device_computes_what_the_cpu_does(offload: bool) -> None:
     weights = tensors(original_of("sdxl"))

@@ -18,10 +18,11 @@ from tileup.checkpoints.loading import load_model
 from tileup.cli.main import main
 from tileup.settings import Settings
 
-load_model(None, Settings(device="cpu"))
+load_model(None, Settings(device="cpu", dtype="float32"))
 page, most = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)[1]
 arguments = ["upscale", "in.png", "--preset", "smoke", "--steps", "1", "--denoise", "0.8"]
 arguments += ["--window", "64", "--overlap", "16", "--batch", "1000", "--overwrite"]
+arguments += ["--dtype", "float32"]
 for number, room in enumerate((4000, *map(int, sys.argv[1:]))):
     used = int(open("/proc/self/statm").read().split()[0]) * page
     resource.setrlimit(resource.RLIMIT_AS, (used + (room << 20), most))
@@ -37,7 +38,7 @@ for number, room in enumerate((4000, *map(int, sys.argv[1:]))):
 def test_a_limit_on_the_memory_of_the_process(folder: Path) -> None:
     """All windows of a picture at once need some hundred MB, which are given less and less."""
     save(folder / "in.png", 200, 160)
-    rooms = [str(room) for room in (100, 60, 40, 30, 20, 14, 10, 6, 3)]
+    rooms = [str(room) for room in (100, 60, 50, 40, 34, 30, 27, 24, 21, 18, 16, 14, 12, 10, 6, 3)]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *rooms],
         capture_output=True,

@@ -176,7 +176,7 @@ class Loads:
         used = "float16" if settings.dtype == "auto" else settings.dtype
         bears = self.offloaded if settings.low_memory else self.cells
         model = HalfModel(Tight(bears))
-        model.dtype = used
+        model.dtype = getattr(torch, used)
         self.alive += 1
         weakref.finalize(model, self.gone)
         return model
@@ -188,10 +188,8 @@ class Loads:
 class HalfModel(DoubleModel):
     """A model that says what it computes in, and overflows in half precision on white pictures."""
 
-    dtype: str
-
     def denoiser(self, scene: Scene) -> Counting:
-        if self.dtype == "float16" and scene.pixels.min() > 0.99:
+        if self.dtype is torch.float16 and scene.pixels.min() > 0.99:
             self.inner = overflowing
         return super().denoiser(scene)
 
@@ -257,7 +255,7 @@ def test_values_that_stay_no_numbers_are_a_failure(folder: Path, dtype: str) -> 
     def load(settings: Settings) -> DoubleModel:
         loads.append(settings.dtype)
         model = HalfModel(overflowing)
-        model.dtype = "float32" if settings.dtype == "float32" else dtype
+        model.dtype = getattr(torch, "float32" if settings.dtype == "float32" else dtype)
         return model
 
     outcome = made("a.png", load=load)[0]
