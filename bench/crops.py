@@ -37,7 +37,7 @@ def scenes() -> dict[str, Image.Image]:
     return {
         "face": region(Image.fromarray(data.astronaut()), 130, 10),
         "fur": region(Image.fromarray(data.chelsea()), 120, 30),
-        "cup": region(Image.fromarray(data.coffee()), 330, 120),
+        "cup": region(Image.fromarray(data.coffee()), 110, 60),
         "dandelion": region(seeding, 180, 80),
     }
 
