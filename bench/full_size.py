@@ -117,14 +117,14 @@ def pipeline_step(unet: torch.nn.Module, family: str, side: int):  # noqa: ANN20
     )
 
     dtype = next(unet.parameters()).dtype
-    with torch.device("meta"):
-        vae = AutoencoderKL(
-            block_out_channels=(32, 32, 32, 32),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-        )
+    unet.register_to_config(sample_size=side)  # type: ignore[operator]
+    vae = AutoencoderKL(
+        block_out_channels=(32,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
     scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
     )
     width = 768 if family == "sd1" else 2048
     text = {
