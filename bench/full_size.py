@@ -14,7 +14,6 @@ import argparse
 import gc
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -161,8 +160,12 @@ def pipeline_step(unet: torch.nn.Module, family: str, side: int):  # noqa: ANN20
 
 
 def peak() -> float:
-    """Most memory this process has had, GB; mapped parts of the file count."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    """Most memory this process has had, GB; mapped parts of the file count.
+
+    Not `ru_maxrss`, which a process takes over from the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line) / 1e6
 
 
 def measured(path: Path, family: str, dtype: str, rounds: int) -> dict[str, float]:

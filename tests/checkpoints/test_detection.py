@@ -141,11 +141,17 @@ def test_markers_of_sdxl(tmp_path: Path) -> None:
     assert identify(tmp_path / "z.safetensors", "eps").levels == spec.levels
 
 
-@pytest.mark.parametrize("asked", ["eps", "v", "x0", "flow"])
+@pytest.mark.parametrize("asked", ["eps", "v", "x0"])
 def test_the_flag_goes_before_the_file(tmp_path: Path, asked: str) -> None:
     shapes = headers.sdxl_file() | {"v_pred": (0,)}
     known = identified(save_head(tmp_path / "m.safetensors", shapes), asked)
     assert (known.spec.prediction, known.prediction.told_by) == (asked, "--prediction")
+
+
+def test_a_unet_is_no_flow(tmp_path: Path) -> None:
+    path = save_head(tmp_path / "m.safetensors", headers.sdxl_file())
+    with pytest.raises(UsageError, match="UNet predicts eps, v or x0"):
+        identify(path, "flow")
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux dev", "flux schnell"])

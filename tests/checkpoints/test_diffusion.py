@@ -176,6 +176,15 @@ def test_a_vae_of_another_family_is_refused(sd1: Path, tmp_path: Path) -> None:
     )
 
 
+def test_flags_for_parts_that_a_family_lacks_are_pointed_out(
+    sd1: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_model(sd1, settings_for(sd1))
+    assert not caplog.messages
+    load_model(sd1, settings_for(sd1, clip_g=str(tmp_path / "g.safetensors"), tokenizer="t"))
+    assert [each.split()[0] for each in caplog.messages] == ["--clip-g", "--tokenizer"]
+
+
 def saved_sd3(folder: Path) -> dict[str, object]:
     parts = whole.sd3_parts()
     tokenizer = save_t5_tokenizer(folder / "tokenizer.json")

@@ -110,6 +110,14 @@ def test_guidance_without_a_negative_is_a_matter_of_usage(tmp_path: Path) -> Non
         read_embeds(tmp_path / "a.safetensors", cfg=7.5)
 
 
+def test_a_whole_checkpoint_is_refused_in_a_short_sentence(tmp_path: Path) -> None:
+    save_file({f"block.{n}.weight": torch.ones(1) for n in range(900)}, tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match="prompt_embeds is missing") as refused:
+        read_embeds(tmp_path / "a.safetensors", cfg=1)
+    assert "and 897 more" in str(refused.value)
+    assert len(str(refused.value)) < 300 + len(str(tmp_path))
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x80\x04pickle", b"\xff" * 100])
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.safetensors").write_bytes(content)

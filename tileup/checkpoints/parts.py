@@ -6,7 +6,7 @@ No tensor is read here: what is missing is told before any work, everything at o
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,6 +141,8 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
     text = {} if settings.prompt_embeds else dict(_text(known, settings))
     tokenizer = _tokenizer(known, settings)
     recipe = RECIPES[family]
+    for flag in _unused(recipe.parts, settings):
+        log.warning("%s has no effect: this model has no such part", flag)
     missing: list[str] = []
     if vae is None:
         missing.append("vae")
@@ -160,6 +162,14 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
         raise ModelError(_lacking(known, missing, wants_tokenizer))
     network = Source(known.checkpoint, known.found.prefix)
     return Parts(network, vae, text, tokenizer if "t5" in text else None)
+
+
+def _unused(encoders: Collection[str], settings: Settings) -> Iterator[str]:
+    """Flags that name parts which a family does not have."""
+    flags = {KINDS[name].flag for name in encoders} | ({"tokenizer"} if "t5" in encoders else set())
+    for name in ("clip_l", "clip_g", "t5", "tokenizer"):
+        if getattr(settings, name) is not None and name not in flags:
+            yield "--" + name.replace("_", "-")
 
 
 def inside(known: Identified) -> dict[str, Source]:

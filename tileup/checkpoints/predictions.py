@@ -66,6 +66,11 @@ def prediction_of(checkpoint: Checkpoint, found: Found, asked: str | None) -> Pr
                 f" which is a rectified flow; leave --prediction away"
             )
         return Prediction("flow", "its family")
+    if asked == "flow":
+        raise UsageError(
+            f"prediction flow cannot be right: {checkpoint.path} is a {found.variant}, whose UNet"
+            f" predicts eps, v or x0"
+        )
     zero = _zero_snr(checkpoint)
     if asked is not None:
         return Prediction(asked, "--prediction", zero)
@@ -102,7 +107,7 @@ def _from_scheduler(checkpoint: Checkpoint) -> tuple[str, str] | None:
     if word not in WORDS:
         raise UnknownCheckpointError(
             f"{checkpoint.path} predicts {word[:100]!r}, says its scheduler, which tileup does not"
-            f" know; give --prediction eps, v, x0 or flow if you know better"
+            f" know; give --prediction eps, v or x0 if you know better"
         )
     return WORDS[word], "its scheduler's configuration"
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tileup.contracts import Encoded
 from tileup.errors import ModelError, OutputError, UsageError
+from tileup.weights.filling import listed
 
 
 def read_embeds(
@@ -77,7 +78,7 @@ def _tensor(
     """A tensor with one row before its `rank` axes, float32."""
     where = f"prompt-embeds {path}: {name}"
     if name not in tensors:
-        raise ModelError(f"{where} is missing; it has {', '.join(sorted(tensors)) or 'nothing'}")
+        raise ModelError(f"{where} is missing; it has {listed(tensors) or 'nothing'}")
     tensor = tensors[name]
     shape = _sides(tensor)
     if tensor.ndim == rank:
