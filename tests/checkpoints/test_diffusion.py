@@ -181,7 +181,7 @@ def test_flags_for_parts_that_a_family_lacks_are_pointed_out(
 ) -> None:
     load_model(sd1, settings_for(sd1))
     assert not caplog.messages
-    load_model(sd1, settings_for(sd1, clip_g=str(tmp_path / "g.safetensors"), tokenizer="t"))
+    load_model(sd1, settings_for(sd1, clip_g=str(tmp_path / "g"), tokenizer=str(tmp_path)))
     assert [each.split()[0] for each in caplog.messages] == ["--clip-g", "--tokenizer"]
 
 
