@@ -166,6 +166,8 @@ def _parts(known: Identified, found: Found) -> Iterator[PartInfo]:
             continue
         optional = name == "t5" and not recipe.t5_required
         flag = f"--{kind.flag.replace('_', '-')} FILE"
+        if name == "t5":
+            flag += " --tokenizer PATH"
         yield PartInfo(title, None, f"{flag}, or go without" if optional else flag)
 
 
