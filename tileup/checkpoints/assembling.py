@@ -82,7 +82,7 @@ def assemble(
     merge_loras(loaded.module, loras, dtype=dtype)
     offloaded = _offloaded(settings, device)
     part = loaded.part(device, offloaded)
-    turns = Turns(settings.low_memory and device != "cpu", part)
+    turns = Turns(offloaded, part)
     return DiffusionModel(
         known.spec,
         device,
@@ -111,12 +111,11 @@ def _network(
             f"--control works with SD 1.x, SD 2.x and SDXL; {name} is of the family {family}"
         )
     tensors = parts.network.state_dict()
+    offload = _offloaded(settings, device)
     if family not in UNETS:
         load = load_sd3 if family == "sd3" else load_flux
-        offload = _offloaded(settings, device)
         transformer = load(tensors, dtype=dtype, device=device, offload=offload, name=name)
         return Loaded(transformer, transformer.transformer)
-    offload = _offloaded(settings, device)
     control = None
     if controlled:
         path = find_model(settings.control)

@@ -34,9 +34,8 @@ class Models:
 
     @property
     def precision(self) -> str | None:
-        """What the loaded network computes in, such as float16; None where it does not say."""
-        said: object = getattr(self._model, "dtype", None)
-        return None if said is None else str(said).removeprefix("torch.")
+        """What the loaded network computes in, such as float16; None before one is loaded."""
+        return None if self._model is None else str(self._model.dtype).removeprefix("torch.")
 
     def of(self, settings: Settings) -> Model:
         """The model as settings want it loaded; the one before is given up first.

@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine.journal import Journal, Mark, Record, mark_of
-from tileup.engine.values import Job, Request, Standing, prompt_path
+from tileup.engine.values import Job, Request, Standing
 from tileup.errors import ExitCode, InputError, RecordedFailureError
 from tileup.images.exif import BROKEN
 from tileup.images.reading import MAX_PIXELS, opened
 from tileup.settings import Settings, parse_weighted
+from tileup.text.prompts import prompt_path
 
 _WITHOUT_EFFECT = frozenset({"device", "batch", "low_memory", "name", "suffix", "max_input_pixels"})
 """Settings that change no picture beyond rounding, or only where it lies."""

@@ -139,8 +139,3 @@ class Job:
     def targets(self) -> tuple[Path, ...]:
         """All files this job writes."""
         return tuple(p for p in (self.output, self.heatmap, self.plan_json) if p is not None)
-
-
-def prompt_path(picture: Path | None) -> Path | None:
-    """The text file beside a picture; there need be none."""
-    return None if picture is None else picture.with_suffix(".txt")

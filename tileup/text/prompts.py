@@ -11,6 +11,11 @@ LONGEST = 10_000
 """Characters of a prompt file that count."""
 
 
+def prompt_path(picture: Path | None) -> Path | None:
+    """The text file beside a picture; there need be none."""
+    return None if picture is None else picture.with_suffix(".txt")
+
+
 def prompt_of(picture: Path | None, settings: Settings) -> str:
     """What a picture shows, in words.
 
@@ -25,10 +30,8 @@ def prompt_of(picture: Path | None, settings: Settings) -> str:
     Raises:
         InputError: the file is there, but cannot be read or is no UTF-8 text.
     """
-    if picture is None or not settings.prompt_file:
-        return settings.prompt.strip()
-    path = picture.with_suffix(".txt")
-    return _read(path) if path.exists() else settings.prompt.strip()
+    path = prompt_path(picture) if settings.prompt_file else None
+    return _read(path) if path is not None and path.exists() else settings.prompt.strip()
 
 
 def _read(path: Path) -> str:
