@@ -51,6 +51,19 @@ def test_the_source_matters_and_so_does_the_noise_level() -> None:
     assert (network(x, sigma * 2, torch.zeros_like(x)) - base).abs().max() > 1e-3
 
 
+def test_one_noise_level_for_all_is_the_same_level_for_each() -> None:
+    network = small_network()
+    for parameter in network.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    x, source = torch.rand(2, 3, 12, 16, 24)
+    each = network(x, torch.full((3,), 0.2), source)
+    with torch.no_grad():
+        shared = network(x, torch.tensor([0.2]), source)
+        other = network(x, torch.tensor([0.4]), source)
+    torch.testing.assert_close(shared, each, atol=1e-5, rtol=1e-4)
+    assert (other - each).abs().max() > 1e-3
+
+
 def test_an_untrained_network_is_the_enlargement() -> None:
     network = ResidualUNet(ARCHITECTURE)
     source = torch.rand(2, 12, 8, 16)

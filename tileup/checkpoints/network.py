@@ -87,8 +87,17 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.noise(embedding)[:, :, None, None].chunk(2, dim=1)
+        if len(embedding) == 1 and not torch.is_grad_enabled():
+            return self._folded(x, 1 + scale, shift).add_(x)
         hidden = self.first(x)
         return x + self.second(functional.silu(torch.addcmul(hidden + shift, hidden, scale)))
+
+    def _folded(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """The same with the scale and shift of one noise level in the first convolution."""
+        weight, bias = self.first.weight * scale.movedim(1, 0), self.first.bias
+        assert bias is not None
+        hidden = functional.conv2d(x, weight, bias * scale.flatten() + shift.flatten(), padding=1)
+        return self.second(functional.silu(hidden, inplace=True))
 
 
 class Blocks(nn.ModuleList):
@@ -139,7 +148,7 @@ class ResidualUNet(nn.Module):
         Args:
             x: noisy latents in [-1, 1] plus noise, shape (B, C, h, w); h and w are multiples of
                 2^(number of widths - 1).
-            sigma: noise levels, shape (B,).
+            sigma: noise levels, shape (B,), or (1,) for one that all share, which is faster.
             source: latents of the enlarged picture, shape of `x`.
 
         Returns:

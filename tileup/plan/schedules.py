@@ -255,10 +255,12 @@ def distinct_indices(positions: Sequence[float], steps: int) -> list[int]:
 
 def _position(levels: NoiseLevels, scheduler: Scheduler, strongest: float, sigma: float) -> float:
     """The u at which a curve has this noise level: bisection to the last bit."""
+    if scheduler.sigma(levels, strongest, 0.0) <= sigma:
+        return 0.0  # bisection would go there through a thousand ever smaller numbers
     low, high = 0.0, 1.0
     while low < (middle := (low + high) / 2) < high:
         if scheduler.sigma(levels, strongest, middle) > sigma:
             low = middle
         else:
             high = middle
-    return high if scheduler.sigma(levels, strongest, 0.0) > sigma else 0.0
+    return high
