@@ -16,7 +16,7 @@ from tests.checkpoints.small import ARCHITECTURE, header_of, save_small, small_n
 from tests.doubles import scene_of
 from tileup.checkpoints.files import BUNDLED, find_model, identify
 from tileup.checkpoints.loading import load_model
-from tileup.checkpoints.network import ResidualUNet
+from tileup.checkpoints.network import Architecture, ResidualUNet
 from tileup.contracts import Box
 from tileup.errors import ModelError
 from tileup.resources import resource
@@ -62,6 +62,14 @@ def test_one_noise_level_for_all_is_the_same_level_for_each() -> None:
         other = network(x, torch.tensor([0.4]), source)
     torch.testing.assert_close(shared, each, atol=1e-5, rtol=1e-4)
     assert (other - each).abs().max() > 1e-3
+
+
+def test_a_resolution_may_have_no_blocks() -> None:
+    header = {**json.loads(header_of())["architecture"], "down_blocks": [0, 1, 1]}
+    network = ResidualUNet(Architecture.from_header(header))
+    assert len(network.down[0]) == 0
+    with pytest.raises(ValueError, match="above 0"):
+        Architecture.from_header({**header, "widths": [0, 8, 8]})
 
 
 def test_an_untrained_network_is_the_enlargement() -> None:

@@ -5,6 +5,7 @@ import torch
 
 from tests.doubles import gaussian_denoiser
 from tileup.plan.samplers import SAMPLERS
+from tileup.sampling.kdiffusion import sample_function
 from tileup.sampling.noise import (
     BrownianNoise,
     SeededRandnLike,
@@ -72,3 +73,16 @@ def test_no_sampler_touches_the_global_generator(sampler) -> None:  # noqa: ANN0
         results.append(sample(sampler, gaussian_denoiser, x, sigmas, seed=9, noise=noise))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "dpm_2"])
+def test_draws_that_are_left_out_are_those_that_are_not_used(name: str) -> None:
+    x, sigmas = torch.randn(1, 3, 4, 5), torch.tensor([0.8, 0.4, 0.1])
+
+    def drawn(*, used: bool, churn: float) -> torch.Tensor:
+        with SeededRandnLike(seed=5, first=0, used=used):
+            function = sample_function(name)
+            return function(lambda x, sigma: x * 0.5, x, sigmas, disable=True, s_churn=churn)
+
+    assert torch.equal(drawn(used=False, churn=0.0), drawn(used=True, churn=0.0))
+    assert not torch.equal(drawn(used=True, churn=0.4), drawn(used=True, churn=0.0))

@@ -121,26 +121,26 @@ def parse_header(metadata: Mapping[str, str], name: str) -> dict[str, object]:
     return cast(dict[str, object], header)
 
 
-def integer(value: object) -> int:
-    """A whole number above 0 from JSON.
+def integer(value: object, least: int = 1) -> int:
+    """A whole number of at least `least` from JSON.
 
     Raises:
         ValueError: it is none.
     """
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{value!r} should be a whole number above 0")
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{value!r} should be a whole number above {least - 1}")
     return value
 
 
-def integers(value: object) -> tuple[int, ...]:
-    """Whole numbers above 0 from a JSON list.
+def integers(value: object, least: int = 1) -> tuple[int, ...]:
+    """Whole numbers of at least `least` from a JSON list.
 
     Raises:
         TypeError, ValueError: it is no list of them.
     """
     if not isinstance(value, list):
         raise TypeError(f"{value!r} should be a list of whole numbers")
-    return tuple(integer(each) for each in cast(list[object], value))
+    return tuple(integer(each, least) for each in cast(list[object], value))
 
 
 def _numbers(value: object) -> tuple[float, ...]:

@@ -50,8 +50,8 @@ class Architecture:
         return cls(
             channels=integer(header["channels"]),
             widths=integers(header["widths"]),
-            down_blocks=integers(header["down_blocks"]),
-            up_blocks=integers(header["up_blocks"]),
+            down_blocks=integers(header["down_blocks"], least=0),
+            up_blocks=integers(header["up_blocks"], least=0),
             residual_std=float(str(header["residual_std"])),
         )
 

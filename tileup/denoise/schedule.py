@@ -35,7 +35,7 @@ class Gated:
     """In [0, 1], shape (H, W)."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.weight * self.denoiser(x, sigma) + (1 - self.weight) * self.source
+        return torch.lerp(self.source, self.denoiser(x, sigma), self.weight)
 
 
 def run_schedule(job: Job) -> Tensor:

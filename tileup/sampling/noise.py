@@ -69,12 +69,18 @@ class BrownianNoise:
 class SeededRandnLike(TorchFunctionMode):
     """While active, `torch.randn_like` draws from a seed, the n-th call always the same.
 
-    k-diffusion's euler, heun and dpm_2 draw once in every step, from the global generator.
+    k-diffusion's euler, heun and dpm_2 draw once in every step, from the global generator, and
+    use it only when they churn.
+
+    Args:
+        seed: of the picture.
+        first: number of the first call.
+        used: whether the draws are used; else a single 0 stands for each, which costs nothing.
     """
 
-    def __init__(self, seed: int, first: int) -> None:
+    def __init__(self, seed: int, first: int, *, used: bool = True) -> None:
         super().__init__()
-        self.seed, self.call = seed, first
+        self.seed, self.call, self.used = seed, first, used
 
     def __torch_function__(
         self,
@@ -86,6 +92,8 @@ class SeededRandnLike(TorchFunctionMode):
         like = args[0] if args else None
         if func is not torch.randn_like or not isinstance(like, Tensor):
             return func(*args, **(kwargs or {}))
+        if not self.used:
+            return like.new_zeros(())
         generator = _generator(self.seed, 3, self.call)
         self.call += 1
         return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)

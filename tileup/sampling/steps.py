@@ -81,7 +81,8 @@ def sample(
     told = options.of(sampler, steps / (of or steps))
     if noise is not None:
         told["noise_sampler"] = noise
-    with SeededRandnLike(seed, first):
+    churns = "s_churn" not in sampler.options or options.s_churn > 0
+    with SeededRandnLike(seed, first, used=churns):
         if sampler.call == "levels":
             levels = torch.tensor(list(sigmas), dtype=x.dtype, device=x.device)
             return sample_function(sampler.name)(denoiser, x, levels, disable=True, **told)

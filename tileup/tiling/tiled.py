@@ -65,7 +65,8 @@ class TiledDenoiser:
             crops = torch.stack([x[each.row][..., *each.box.index] for each in chosen])
             x0 = self.denoiser(crops, sigma[rows], [each.box for each in chosen])
             for each, denoised in zip(chosen, x0, strict=True):
-                blended[each.row][..., *each.box.index] += denoised * each.weight.to(x)
+                place = blended[each.row][..., *each.box.index]
+                place.addcmul_(denoised, each.weight.to(x))
             if self.on_windows is not None:
                 self.on_windows(len(chosen))
         return blended
