@@ -57,7 +57,7 @@ def main() -> None:
     left, top = (small.width - SMALL) // 2, (small.height - SMALL) // 2
     times[large.name] = [seconds(large, small.crop((left, top, left + SMALL, top + SMALL)))]
     rows = [
-        [name, f"{statistics.median(found):.1f}", f"{min(found):.1f} to {max(found):.1f}"]
+        [name, f"{statistics.median(found):.2f}", f"{min(found):.2f} to {max(found):.2f}"]
         for name, found in times.items()
     ]
     text = table([f"scale 2, {threads} threads", "s per output megapixel", "range"], rows)

@@ -21,7 +21,7 @@ from bench.tables import table, write
 from tileup.checkpoints.bundled import BundledModel
 
 STEPS = (2, 3, 4, 5, 6, 8, 12)
-WINDOWS = ((128, 32), (256, 32), (160, 16))
+WINDOWS = ((144, 32), (160, 32), (272, 16), (288, 32))
 EVERY = 4
 """Each how many-th of the held-out pictures is drawn."""
 
@@ -58,7 +58,7 @@ def main() -> None:
     cubic = [s.resize(t.size, 3) for s, t in zip(smalls, exact, strict=True)]
     base = np.mean([psnr(trimmed(t), trimmed(c)) for t, c in zip(exact, cubic, strict=True)])
     rows = []
-    for flags in choices(model.spec.window, 32, 4):
+    for flags in choices(model.spec.window, 16, 3):
         figures, patches, evaluated = [], [], 0.0
         for truth, small in zip(exact, smalls, strict=True):
             drawn = tileup.upscale(small, model, min_denoise=0.2, max_denoise=0.8, **flags)

@@ -12,6 +12,7 @@ NAMES = {
     "one": "one step from 0.3",
     "d03": "8 steps from 0.3",
     "d08": "8 steps from 0.8",
+    "f08": "4 steps from 0.8",
 }
 
 

@@ -48,7 +48,7 @@ ARCHITECTURE = Architecture(
     up_blocks=(1, 2),
     residual_std=0.08,
 )
-OWN_STEPS = torch.tensor([0.3, 0.35, 0.2, 0.15])
+OWN_STEPS = torch.tensor([0.2, 0.25, 0.3, 0.25])
 """How often a batch lies after 0, 1, 2, 3 steps of the network's own; 0 is a step to the truth."""
 ENDS = ("enter", "leave")
 """Convolutions that Adam trains, beside all biases and scales; Muon trains the others."""
@@ -184,12 +184,15 @@ class Way:
     def drawn(cls, like: Tensor, generator: torch.Generator) -> Way:
         """A random way: its number of own steps is the same for the whole batch."""
         steps = int(torch.multinomial(OWN_STEPS, 1, generator=generator))
-        start, at_start = torch.rand(2, len(like), generator=generator)
+        start, at_start, even = torch.rand(3, len(like), generator=generator)
+        start = sigma_of(start * 0.98 + 0.02)
         ways = torch.rand(max(steps, 1), len(like), generator=generator)
+        # Half of the rows come down evenly in log sigma, as the sampler does.
+        ways = torch.where(even < 0.5, (SIGMA_MIN / start) ** ways, ways)
         ways = torch.where(at_start < 0.2, torch.ones_like(ways), ways)
         shares = [torch.ones(len(like)), *ways.sort(dim=0, descending=True).values]
         return cls(
-            start=_column(sigma_of(start * 0.98 + 0.02), like),
+            start=_column(start, like),
             shares=tuple(_column(share, like) for share in shares),
             noise=torch.randn(like.shape, generator=generator).to(like.device),
             own=steps > 0,
