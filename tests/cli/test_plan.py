@@ -18,14 +18,14 @@ def test_the_table(tileup: Command) -> None:
     ran = tileup("plan", "in.png", "-t", "64", "--min-tile", "16")
     assert ran.code == 0
     assert ran.err == ""
-    assert "in.png  40x32 -> 80x64, model tileup-small, euler, 4 steps" in ran.out
+    assert "in.png  40x32 -> 80x64, model tileup-small, euler, 3 steps" in ran.out
     plan = package.make_plan("in.png", tile=64, min_tile=16)
     words = [line.split() for line in ran.out.splitlines()]
     rows = [row for row in words if len(row) == 5 and row[2].endswith("%")]
     assert [float(row[0]) for row in rows] == list(plan.strengths)
     assert sum(int(row[1]) for row in rows) == len(plan.tiles)
     assert sum(float(row[2].rstrip("%")) for row in rows) == pytest.approx(100, abs=0.2)
-    assert rows[0][3:] == ["1", "4"], "the strongest tiles take all steps"
+    assert rows[0][3:] == ["1", "3"], "the strongest tiles take all steps"
     assert "threshold" in ran.out
     assert "megapixel-steps" in ran.out
     assert "with 0.8 everywhere: saves" in ran.out

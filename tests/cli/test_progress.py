@@ -38,7 +38,7 @@ def on_a_terminal(folder: Path, *arguments: str) -> str:
 
 def test_a_terminal_sees_phases_and_windows(folder: Path) -> None:
     save(folder / "other.png")
-    shown = on_a_terminal(folder, "in.png", "other.png", "-o", "out", "--steps", "4")
+    shown = on_a_terminal(folder, "in.png", "other.png", "-o", "out", "--steps", "40")
     assert "in.png (1/2)" in shown
     assert "other.png (2/2)" in shown
     assert "loading the model" in shown

@@ -238,7 +238,7 @@ def test_layers_as_a_user_meets_them(
 
     (folder / "config.yaml").write_text("steps: 21\n")
     preset, config = ("--preset", "smoke"), ("-c", "config.yaml")
-    assert steps() == 4
+    assert steps() == 3
     assert steps(*preset) == 2
     assert steps(*preset, *config) == 21
     monkeypatch.setenv("TILEUP_STEPS", "22")
