@@ -19,6 +19,7 @@ from bench.measures import naturalness, niqe, psnr, sharpness, ssim, ssimulacra2
 from bench.quality import truths
 from bench.tables import table, write
 from tileup.checkpoints.bundled import BundledModel
+from tileup.settings import resolve
 
 STEPS = (2, 3, 4, 5, 6, 8, 12)
 WINDOWS = ((144, 32), (160, 32), (272, 16), (288, 32))
@@ -58,7 +59,8 @@ def main() -> None:
     cubic = [s.resize(t.size, 3) for s, t in zip(smalls, exact, strict=True)]
     base = np.mean([psnr(trimmed(t), trimmed(c)) for t, c in zip(exact, cubic, strict=True)])
     rows = []
-    for flags in choices(model.spec.window, 16, 3):
+    usual = resolve(family=model.spec.family, flags={})
+    for flags in choices(model.spec.window, usual.overlap, usual.steps):
         figures, patches, evaluated = [], [], 0.0
         for truth, small in zip(exact, smalls, strict=True):
             drawn = tileup.upscale(small, model, min_denoise=0.2, max_denoise=0.8, **flags)

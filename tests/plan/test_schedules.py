@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles import LEVELS
+from tileup.contracts import NoiseLevels
 from tileup.plan.levels import TableLevels
 from tileup.plan.schedules import (
     SCHEDULERS,
@@ -187,3 +188,16 @@ def test_indices_are_distinct_ordered_and_leave_room(positions: list[float], ste
     assert indices[0] == 0
     assert all(first < second for first, second in itertools.pairwise(indices))
     assert indices[-1] < steps
+
+
+def test_a_schedule_is_found_by_few_looks_at_its_curve() -> None:
+    """Bisection towards 0 itself would go through a thousand ever smaller numbers."""
+    looks: list[np.ndarray] = []
+
+    def curve(levels: NoiseLevels, strongest: float, u: np.ndarray) -> np.ndarray:
+        looks.append(u)
+        return levels.sigma(strongest * (1 - u))
+
+    schedule = make_schedule(LEVELS, Scheduler("counted", curve, True), 4, (0.8, 0.4))
+    assert schedule.starts[0.8] == 0
+    assert 10 < len(looks) < 150
