@@ -14,10 +14,10 @@ from tileup.checkpoints.files import Identified
 from tileup.checkpoints.opening import Checkpoint, open_checkpoint
 from tileup.checkpoints.parts import KINDS, inside
 from tileup.checkpoints.predictions import Prediction, prediction_of
-from tileup.checkpoints.scaled import is_helper
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError
 from tileup.text.families import RECIPES
+from tileup.weights.scaled import is_helper
 
 UNTOLD = Prediction("", "neither its tensors nor its metadata tell; give --prediction")
 

@@ -128,7 +128,7 @@ class Checkpoint:
         Raises:
             ModelError: a file cannot be read or is damaged.
         """
-        from tileup.checkpoints.scaled import unscaled
+        from tileup.weights.scaled import unscaled
 
         result: dict[str, Tensor] = {}
         for member in self.members:

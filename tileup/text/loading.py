@@ -1,38 +1,13 @@
-"""What text encoders have of their own before and after their networks hold the weights."""
+"""Encoded text that is not finite is never used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from tileup.errors import ModelError
-
-
-def unscaled(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Weights without the factors that float8 files keep beside them.
-
-    Such a file has `NAME.scale_weight` or `NAME.weight_scale` for `NAME.weight`, which is to be
-    multiplied by it (github.com/comfyanonymous/ComfyUI, QUANTIZATION.md), and marks that say so.
-    """
-    marks = ("scaled_fp8", ".scale_input", ".input_scale", ".comfy_quant")
-    factors = (".scale_weight", ".weight_scale")
-    result = {name: each for name, each in tensors.items() if not name.endswith((*marks, *factors))}
-    for name, factor in tensors.items():
-        weight = f"{name.rpartition('.')[0]}.weight"
-        if not name.endswith(factors):
-            continue
-        if weight in result and _is_factor(factor, result[weight]):
-            result[weight] = (result[weight].float() * factor.float()).to(dtype)
-        else:
-            result[name] = factor  # some other format, to be complained of by name
-    return result
-
-
-def _is_factor(factor: Tensor, weight: Tensor) -> bool:
-    """Whether it is one number, or one for each row of the weight."""
-    return factor.numel() == 1 or (weight.ndim == 2 and factor.shape == (weight.shape[0], 1))
 
 
 def check_finite(output: Tensor, parameters: Iterable[tuple[str, Tensor]], what: str) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
-from tileup.text.loading import unscaled
 from tileup.torchvision_shield import shield_torchvision
 from tileup.weights.filling import Placing, build
+from tileup.weights.scaled import unscaled
 from tileup.weights.shapes import block_count, shape
 
 if TYPE_CHECKING:
