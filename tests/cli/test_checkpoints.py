@@ -52,6 +52,26 @@ def test_a_checkpoint_enlarges_a_folder_and_says_how(
     assert [line["outcome"] for line in changed.lines] == ["skipped", "done"]
 
 
+def test_a_lora_can_be_named_in_a_file_or_a_variable(
+    tileup: Command, folder: Path, sd1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("-m", str(sd1), *SD1)
+    printed = tileup("upscale", "--print-config", *flags, "--lora", "a:0.5", "--lora", "b")
+    assert printed.code == 0, printed.err
+    (folder / "all.yaml").write_text(printed.out)
+    again = tileup("upscale", "--print-config", *flags, "-c", "all.yaml")
+    assert again.out == printed.out
+    assert "a:0.5" in again.out
+    over = tileup("upscale", "--print-config", *flags, "-c", "all.yaml", "--lora", "c")
+    assert "a:0.5" not in over.out
+    (folder / "lora.yaml").write_text("lora: nowhere.safetensors\n")
+    assert tileup("upscale", "in.png", *flags, "-c", "lora.yaml").code == 4
+    monkeypatch.setenv("TILEUP_LORA", "nowhere.safetensors:0.5")
+    ran = tileup("upscale", "in.png", *flags)
+    assert ran.code == 4
+    assert "nowhere.safetensors" in ran.err
+
+
 def test_planning_and_info_need_no_weights(tileup: Command, folder: Path, sd1: Path) -> None:
     planned = tileup("plan", "in.png", "-m", str(sd1), *SD1)
     assert planned.code == 0, planned.err

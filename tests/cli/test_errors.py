@@ -40,7 +40,7 @@ BOTH = [
     (["in.png", "--scheduler", "karas"], "scheduler 'karas' is not known; did you mean 'karras'?"),
     (["in.png", "--preset", "phot"], "preset 'phot' is not known; did you mean 'photo'?"),
     (["in.png", "--config", "absent.yaml"], "config absent.yaml: cannot be read"),
-    (["in.png", "--overlap", "5000"], "overlap (5000) must be below the window"),
+    (["in.png", "--overlap", "5000"], "overlap must be at most"),
     (["in.png", "--size", "9x9", "--long-edge", "9"], "only one of size and long-edge"),
 ]
 

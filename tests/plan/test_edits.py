@@ -131,6 +131,38 @@ def test_a_mask_follows_its_shape_to_the_cell() -> None:
     assert 0.1 < disc.mean() < 0.4
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(1, 90),
+    height=st.integers(1, 60),
+    mask_width=st.integers(1, 90),
+    mask_height=st.integers(1, 60),
+    seed=st.integers(0, 99),
+)
+def test_every_white_pixel_is_kept_and_cells_without_one_are_not(
+    width: int, height: int, mask_width: int, mask_height: int, seed: int
+) -> None:
+    made = plan(width, height, threshold=0.02)
+    rng = np.random.default_rng(seed)
+    mask = (rng.random((mask_height, mask_width)) < 0.3).astype(np.float32)
+    kept = with_mask(made, mask).denoise_map() == 0
+    # Wholly inside white pixels of the mask; and wholly inside black ones.
+    across = np.arange(width + 1) * mask_width / width
+    down = np.arange(height + 1) * mask_height / height
+    edges = [
+        (np.floor(ends[:-1] + 1e-9).astype(int), np.ceil(ends[1:] - 1e-9).astype(int))
+        for ends in (down, across)
+    ]
+    (top, bottom), (left, right) = edges
+    for row in range(height):
+        for column in range(width):
+            if mask[top[row] : bottom[row], left[column] : right[column]].min() == 1:
+                assert kept[row // made.stride, column // made.stride]
+    assert kept[0, 0] or mask[: bottom[: made.stride][-1], : right[: made.stride][-1]].min() == 0
+    if not mask.any():
+        assert not kept.any()
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     width=st.integers(1, 150),

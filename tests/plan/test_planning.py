@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.doubles import photograph, spec
 from tileup.errors import UsageError
+from tileup.plan.edits import Drawn
 from tileup.plan.levels import FlowLevels, WindowFlowLevels
 from tileup.plan.planning import plan_picture, sampler_of, window_size
 from tileup.plan.samplers import SAMPLERS
@@ -81,12 +82,23 @@ def test_equal_strengths_and_too_few_steps_are_said() -> None:
     [
         ("sampler", "eular", "did you mean 'euler'"),
         ("scheduler", "karas", "did you mean 'karras'"),
-        ("overlap", 32, "must be below the window"),
+        ("overlap", 32, "at most 28 with windows of 32 pixels, got 32"),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, value: object, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         plan_picture(photograph(20, 20), 40, 40, spec(), replace(SMALL, **{name: value}))
+
+
+@pytest.mark.parametrize("window", [8, 9, 12, 13, 64, 72, 73, None])
+def test_the_largest_overlap_that_is_named_is_one_that_fits(window: int | None) -> None:
+    side = window_size(spec(), replace(SMALL, window=window, overlap=0)).side * 2
+    with pytest.raises(UsageError, match=f"windows of {side} pixels") as refused:
+        window_size(spec(), replace(SMALL, window=window, overlap=side))
+    most = int(str(refused.value).split()[5])
+    window_size(spec(), replace(SMALL, window=window, overlap=most))
+    with pytest.raises(UsageError, match=f"at most {most} "):
+        window_size(spec(), replace(SMALL, window=window, overlap=most + 1))
 
 
 @pytest.mark.parametrize(
@@ -142,12 +154,63 @@ def test_a_window_larger_than_the_picture_is_cut_down(window: int) -> None:
         ({"eta": 0.5}, "euler takes no eta"),
         ({"s_churn": 5.0, "sampler": "dpmpp_sde"}, "dpmpp_sde takes no s-churn"),
         ({"s_noise": 0.5, "sampler": "dpmpp_2m"}, "dpmpp_2m takes no s-noise"),
+        ({"ramp": 2.0}, "ramp has no effect"),
+        ({"min_scale": 0.5, "denoise_mode": "sigma"}, "min-scale has no effect"),
+        ({"scale_range": 1.0}, "scale-range has no effect"),
+        ({"control_scale": 0.5}, "control-scale has no effect: no control is given"),
+        ({"control_end": 0.5}, "control-end has no effect: no control is given"),
+        ({"denoise_map": "m.png", "denoise_by": "area"}, "denoise-by has no effect"),
     ],
     ids=str,
 )
 def test_what_has_no_effect_is_said(change: dict[str, object], words: str) -> None:
     planned = plan_picture(photograph(30, 50), 100, 60, spec(), replace(SMALL, **change))
     assert words in planned.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ramp": 2.0, "min_scale": 0.5, "denoise_mode": "scale"},
+        {"control_scale": 0.5, "control_end": 0.5, "control": ("c.safetensors",)},
+        {"denoise_map": "m.png", "min_denoise": 0.8},
+    ],
+    ids=str,
+)
+def test_what_has_an_effect_is_not_said_to_have_none(change: dict[str, object]) -> None:
+    changed = replace(SMALL, **change)
+    grey = Drawn(denoise_map=np.full((6, 10), 0.5, dtype=np.float32))
+    drawn = grey if changed.denoise_map else None
+    planned = plan_picture(photograph(30, 50), 100, 60, spec(), changed, drawn)
+    for words in ("no effect", "min-denoise equals"):
+        assert not [each for each in planned.warnings if words in each]
+
+
+def test_flags_of_other_families_are_said_to_have_no_effect() -> None:
+    asked = replace(SMALL, guidance=3.0, vae_tile=64)
+    said = {
+        family: plan_picture(
+            photograph(30, 50), 100, 60, replace(spec(), family=family), asked
+        ).warnings
+        for family in ("bundled", "sd1", "flux-schnell", "flux-dev")
+    }
+    assert any("vae-tile has no effect" in each for each in said["bundled"])
+    for family in ("sd1", "flux-schnell"):
+        assert any("guidance has no effect" in each for each in said[family])
+    assert not [each for each in said["flux-dev"] if "no effect" in each]
+
+
+@pytest.mark.parametrize("name", ["mask", "denoise_map"])
+@pytest.mark.parametrize(
+    ("shape", "stretched"), [((6, 10), 0), ((30, 51), 0), ((10, 6), 1), ((1, 300), 1)]
+)
+def test_a_mask_or_map_of_another_shape_is_said_to_be_stretched(
+    name: str, shape: tuple[int, int], stretched: int
+) -> None:
+    drawn = Drawn(**{name: np.full(shape, 0.5, dtype=np.float32)})
+    planned = plan_picture(photograph(30, 50), 100, 60, spec(), SMALL, drawn)
+    said = [each for each in planned.warnings if "is stretched to the picture's 100x60" in each]
+    assert len(said) == stretched
 
 
 @pytest.mark.parametrize("threshold", [float("inf"), float("nan"), -1.0])

@@ -50,7 +50,8 @@ def refuse_empty(given: Given) -> None:
 def settings_given(given: Given) -> dict[str, object]:
     """The settings among the flags that were given; aliases first, so that exact names win."""
     names = [*ALIASES, *(field.name for field in dataclasses.fields(Settings))]
-    found = {name: given[name] for name in names if given.get(name) not in (None, [])}
+    # A flag that can be given several times is an empty list or tuple where it was not.
+    found = {name: given[name] for name in names if given.get(name) not in (None, [], ())}
     if "detail_threshold" in found:
         found["detail_threshold"] = _number_or_text(str(found["detail_threshold"]))
     return found

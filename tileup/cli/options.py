@@ -109,11 +109,11 @@ Format = Annotated[
         OUTPUT,
         "--format -f",
         "EXT",
-        "png, jpg, webp or tif (default: the output's extension, else the input's).",
+        "png, jpg, webp, tif, avif, bmp, jp2 (default: the output's extension, else the input's).",
     ),
 ]
 Quality = Annotated[
-    int | None, _flag(OUTPUT, "--quality", "1..100", "Of JPEG and WebP (default: 92).")
+    int | None, _flag(OUTPUT, "--quality", "1..100", "Of JPEG, WebP and AVIF (default: 92).")
 ]
 Overwrite = Annotated[
     bool, _flag(OUTPUT, "--overwrite", "", "Replace files that are there already.")
@@ -142,7 +142,7 @@ Heatmap = Annotated[
         OUTPUT,
         "--heatmap",
         "PATH|auto",
-        "A picture of the strengths; a folder for many, auto for beside the output.",
+        "A picture of the strengths; auto for beside the output, a folder for those of many.",
     ),
 ]
 PlanJson = Annotated[
@@ -231,7 +231,7 @@ DenoiseMap = Annotated[
         STRENGTH,
         "--denoise-map",
         "FILE",
-        "A picture whose grey is the strength: black 0, white 1.",
+        "A picture whose grey is the strength, instead of a plan: black 0, white 1.",
     ),
 ]
 SkipSmaller = Annotated[

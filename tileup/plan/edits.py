@@ -90,8 +90,13 @@ def _limit(text: str | None, largest: int, name: str, default: float) -> float:
 
 
 def with_mask(plan: TilePlan, mask: Grey) -> TilePlan:
-    """Cells under the white half of a mask kept; tiles are cut along its edge."""
-    keep = _resampled(mask, plan.rows, plan.columns) >= 0.5
+    """Cells kept in which any pixel is white; tiles are cut along the mask's edge.
+
+    A pixel of the output is white where at least half of the mask that lies under it is.
+    """
+    white = _resampled(mask, plan.height, plan.width) >= 0.5 - 1e-6
+    rows, columns = (np.arange(0, length, plan.stride) for length in white.shape)
+    keep = np.maximum.reduceat(np.maximum.reduceat(white, rows, axis=0), columns, axis=1)
     return cut(plan, np.where(keep, 0.0, plan.denoise_map()))
 
 

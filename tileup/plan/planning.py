@@ -153,8 +153,25 @@ def plan_picture(
         drawn or Drawn(),
     )
     if settings.budget is not None:
-        return planner.within(settings.budget)
-    return planner.planned(planner.tiles(settings.detail_threshold))
+        planned = planner.within(settings.budget)
+    else:
+        planned = planner.planned(planner.tiles(settings.detail_threshold))
+    stretched = tuple(_stretched(width, height, planner.drawn))
+    return replace(planned, warnings=(*planned.warnings, *stretched))
+
+
+STRETCH = 1.1
+"""Ratio of aspect ratios from which a mask or map was hardly meant for the picture."""
+
+
+def _stretched(width: int, height: int, drawn: Drawn) -> Iterator[str]:
+    for name, grey in (("mask", drawn.mask), ("denoise-map", drawn.denoise_map)):
+        if grey is None:
+            continue
+        rows, columns = grey.shape
+        ratio = (width * rows) / (height * columns)
+        if max(ratio, 1 / ratio) > STRETCH:
+            yield f"{name} is {columns}x{rows}: it is stretched to the picture's {width}x{height}."
 
 
 def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinerary:
@@ -263,9 +280,10 @@ def window_size(spec: ModelSpec, settings: Settings) -> WindowSize:
     side = -(-pixels // spec.multiple) * spec.multiple // spec.stride
     margin = -(-settings.overlap // (2 * spec.stride))
     if 2 * margin >= side:
+        most = 2 * spec.stride * ((side - 1) // 2)
         raise UsageError(
-            f"overlap ({settings.overlap}) must be below the window ({side * spec.stride}); "
-            f"a fifth of it is usual"
+            f"overlap must be at most {most} with windows of {side * spec.stride} pixels,"
+            f" got {settings.overlap}; a fifth of the window is usual"
         )
     return WindowSize(side, margin)
 
@@ -293,11 +311,37 @@ HUGE_SIGMA = 100
 """Above this, karras and exponential spend most steps at noise levels no weak tile starts from."""
 
 
+def _idle(settings: Settings, spec: ModelSpec) -> Iterator[str]:
+    """What was asked for beside the defaults and is not used."""
+    usual = Settings()
+
+    def asked(*names: str) -> Iterator[str]:
+        for name in names:
+            if getattr(settings, name) != getattr(usual, name):
+                yield name.replace("_", "-")
+
+    if settings.denoise_mode != "scale":
+        for name in asked("min_scale", "scale_range", "ramp"):
+            yield f"{name} has no effect: it belongs to denoise-mode scale."
+    if not settings.control:
+        for name in asked("control_scale", "control_end"):
+            yield f"{name} has no effect: no control is given."
+    if settings.denoise_map is not None:
+        for name in asked("denoise_by"):
+            yield f"{name} has no effect: the denoise map gives every tile its strength."
+    if spec.family == TEXTLESS:
+        for name in asked("vae_tile"):
+            yield f"{name} has no effect: {spec.name} has no VAE."
+    elif spec.family != "flux-dev":
+        for name in asked("guidance"):
+            yield f"{name} has no effect: {spec.name} was not distilled with it; cfg guides it."
+
+
 def _warnings(
     itinerary: Itinerary, sampler: Sampler, spec: ModelSpec, settings: Settings
 ) -> Iterator[str]:
     schedule, mode = itinerary.schedule, settings.denoise_mode
-    if settings.min_denoise == settings.max_denoise:
+    if settings.min_denoise == settings.max_denoise and settings.denoise_map is None:
         yield f"min-denoise equals max-denoise: every tile has strength {settings.max_denoise:g}."
     if schedule.merged:
         pairs = ", ".join(f"{lost:g} as {kept:g}" for lost, kept in schedule.merged.items())
@@ -312,7 +356,8 @@ def _warnings(
         if below and run.contraction < 1:
             yield (
                 f"strength {run.phases[0].strengths[0]:g}: {below} of {schedule.steps} steps fall"
-                f" below the lowest noise level that the model knows ({spec.levels.sigma_min:g})."
+                f" below the lowest noise level that the model knows ({spec.levels.sigma_min:g})"
+                f" and are drawn at that one."
             )
     if settings.scheduler in GEOMETRIC and max(schedule.sigmas, default=0) > HUGE_SIGMA:
         yield (
@@ -324,6 +369,7 @@ def _warnings(
             f"gaussian weights blend over {blend:.1f} latent cells with windows this small, which"
             f" is nearly a hard edge; feather blends over the whole overlap."
         )
+    yield from _idle(settings, spec)
     given = {"eta": settings.eta, "s_noise": settings.s_noise, "s_churn": settings.s_churn}
     neutral = {"eta": None, "s_noise": 1.0, "s_churn": 0.0}
     for name in sorted(given.keys() - sampler.options):
