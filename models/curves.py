@@ -14,22 +14,34 @@ NAMES = {
     "d08": "8 steps from 0.8",
     "f08": "4 steps from 0.8",
 }
+CONTRASTS = {"e02": "4 steps from 0.2", "e08": "4 steps from 0.8"}
 
 
 def main() -> None:
     with (HERE / "log.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     crops = [float(row["crops"]) / 1000 for row in rows]
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    gains, loss = figure.subplots(1, 2)
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    gains, contrast, loss = figure.subplots(1, 3)
     for name, label in NAMES.items():
         gains.plot(crops, [float(row[name]) for row in rows], marker="o", ms=3, label=label)
     gains.axhline(0, color="grey", lw=0.8)
     gains.set_ylabel("dB over bicubic, held-out crops, scale 2")
     gains.legend()
+    measured = [row for row in rows if row["e08"]]
+    for name, label in CONTRASTS.items():
+        contrast.plot(
+            [float(row["crops"]) / 1000 for row in measured],
+            [float(row[name]) for row in measured],
+            marker="o",
+            ms=3,
+            label=label,
+        )
+    contrast.set_ylabel("contrast against the truth's")
+    contrast.legend()
     loss.plot(crops, [float(row["loss"]) for row in rows], marker="o", ms=3, color="black")
     loss.set_ylabel("training loss")
-    for axes in (gains, loss):
+    for axes in (gains, contrast, loss):
         axes.set_xlabel("thousand crops seen")
         axes.grid(alpha=0.3)
     figure.savefig(HERE / "training.png", dpi=90)

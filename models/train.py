@@ -50,6 +50,13 @@ ARCHITECTURE = Architecture(
 )
 OWN_STEPS = torch.tensor([0.2, 0.25, 0.3, 0.25])
 """How often a batch lies after 0, 1, 2, 3 steps of the network's own; 0 is a step to the truth."""
+SMOOTH = 0.1
+"""Share of the samples that are a flat colour or a ramp, which photographs with their grain are
+not: there nothing is to be drawn, with any strength."""
+JOINING = 0.5
+"""Share of the rows on ways of their own of which a part joins later."""
+TEXTURE = 0.05
+"""What the contrast of the strongest start counts beside the error of the pixels."""
 ENDS = ("enter", "leave")
 """Convolutions that Adam trains, beside all biases and scales; Muon trains the others."""
 SAVE_EVERY = 50  # steps
@@ -65,6 +72,40 @@ KERNELS = [
 def sigma_of(denoise: Tensor) -> Tensor:
     """Noise level of a strength in [0, 1]: geometric between the two ends."""
     return SIGMA_MIN * (SIGMA_MAX / SIGMA_MIN) ** denoise
+
+
+def denoise_of(sigma: Tensor) -> Tensor:
+    """The strength whose noise level that is."""
+    return (sigma / SIGMA_MIN).log() / math.log(SIGMA_MAX / SIGMA_MIN)
+
+
+def contrast(latents: Tensor) -> Tensor:
+    """Root mean square of the differences of neighbours in brightness, around every fourth pixel.
+
+    Args:
+        latents: shape (B, 12, h, w); the window is 8 pixels of 2 h by 2 w.
+    """
+    pixels = functional.pixel_shuffle(latents, STRIDE)
+    luma = pixels[:, :1] * 0.299 + pixels[:, 1:2] * 0.587 + pixels[:, 2:] * 0.114
+    right, down = luma[..., :-1, 1:] - luma[..., :-1, :-1], luma[..., 1:, :-1] - luma[..., :-1, :-1]
+    energy = functional.pad(right.square() + down.square(), (0, 1, 0, 1), mode="replicate")
+    return (functional.avg_pool2d(energy, 8, 4) + 1e-6).sqrt()
+
+
+def texture_loss(prediction: Tensor, truth: Tensor, strength: Tensor) -> Tensor:
+    """How far contrasts are apart, in logarithms; nothing up to a strength of 0.2, all from 0.8.
+
+    Args:
+        prediction: shape (B, 12, h, w).
+        truth: the same.
+        strength: with which each place started, [0, 1], shape (B, 1, h, w).
+
+    Returns:
+        Shape (B, 1, m, n).
+    """
+    weight = functional.avg_pool2d(((strength - 0.2) / 0.6).clamp(0, 1), 4, 2)
+    apart = (contrast(prediction) + 0.02).log() - (contrast(truth) + 0.02).log()
+    return apart.abs() * weight
 
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -136,9 +177,22 @@ def busy(region: Image.Image) -> float:
     return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
 
 
+def smooth(rng: np.random.Generator, crop: int) -> NDArray[np.uint8]:
+    """A flat colour half the time, else a ramp in any direction, shape (crop, crop, 3)."""
+    start, end = rng.uniform(0, 255, (2, 3))
+    if rng.random() < 0.5:
+        end = start
+    angle = rng.uniform(0, 2 * np.pi)
+    rows, columns = np.mgrid[:crop, :crop] - (crop - 1) / 2
+    along = 0.5 + (rows * np.sin(angle) + columns * np.cos(angle)) / (crop * 2**0.5)
+    return np.rint(start + along[..., None] * (end - start)).astype(np.uint8)
+
+
 def sample(pictures: Pictures, seed: int, number: int, crop: int = CROP) -> NDArray[np.uint8]:
     """Truth and enlarged source of one crop, uint8, shape (2, crop, crop, 3)."""
     rng = np.random.default_rng([seed, number])
+    if rng.random() < SMOOTH:
+        return np.stack([smooth(rng, crop)] * 2)
     picture = pick(pictures, rng)
     scale = 2.0 if rng.random() < 0.4 else float(np.exp(rng.uniform(np.log(1.5), np.log(4))))
     small = math.ceil((crop + 24) / scale)
@@ -179,48 +233,76 @@ class Way:
     """The run's noise, shape (B, C, h, w)."""
     own: bool
     """Whether the steps went towards the network's own predictions, or towards the truth."""
+    joins: Tensor
+    """After how many steps each place began to take part, shape (B, 1, h, w), whole numbers."""
 
     @classmethod
     def drawn(cls, like: Tensor, generator: torch.Generator) -> Way:
         """A random way: its number of own steps is the same for the whole batch."""
         steps = int(torch.multinomial(OWN_STEPS, 1, generator=generator))
         start, at_start, even = torch.rand(3, len(like), generator=generator)
-        start = sigma_of(start * 0.98 + 0.02)
+        # More weak starts than strong ones: there it must tell its noise from fine texture.
+        start = sigma_of(start**1.5 * 0.98 + 0.02)
         ways = torch.rand(max(steps, 1), len(like), generator=generator)
         # Half of the rows come down evenly in log sigma, as the sampler does.
         ways = torch.where(even < 0.5, (SIGMA_MIN / start) ** ways, ways)
         ways = torch.where(at_start < 0.2, torch.ones_like(ways), ways)
         shares = [torch.ones(len(like)), *ways.sort(dim=0, descending=True).values]
+        joins = torch.zeros(len(like), 1, *like.shape[2:])
+        for place in joins if steps else ():
+            part = _part_of(place, generator)
+            joining = torch.rand((), generator=generator) < JOINING
+            place[part] = joining * torch.randint(1, steps + 1, (), generator=generator)
         return cls(
             start=_column(start, like),
             shares=tuple(_column(share, like) for share in shares),
             noise=torch.randn(like.shape, generator=generator).to(like.device),
             own=steps > 0,
+            joins=joins.to(like.device),
         )
 
     def rows(self, rows: slice) -> Way:
         """Some rows of the batch."""
         shares = tuple(share[rows] for share in self.shares)
-        return Way(self.start[rows], shares, self.noise[rows], self.own)
+        return Way(self.start[rows], shares, self.noise[rows], self.own, self.joins[rows])
 
     @property
     def sigma(self) -> Tensor:
         """Noise level of each row, shape (B,)."""
         return self.level(self.shares[-1])
 
+    @property
+    def strength(self) -> Tensor:
+        """With which each place started, shape (B, 1, h, w)."""
+        shares = torch.stack(self.shares, dim=1).flatten(2).squeeze(2)  # (B, steps + 1)
+        begun = shares.gather(1, self.joins.long().flatten(1)).view(self.joins.shape)
+        return denoise_of((self.start * begun).clamp(min=SIGMA_MIN))
+
     def level(self, share: Tensor) -> Tensor:
+        """Noise level at a share of the start, shape (B,)."""
         return (self.start * share).clamp(min=SIGMA_MIN / 2).flatten()
 
     def input(self, truth: Tensor, source: Tensor, network: Network) -> Tensor:
         """What the network sees at the end of the way: Euler's steps, exactly."""
         x = source + self.start * self.noise
-        for share, following in itertools.pairwise(self.shares):
+        for step, (share, following) in enumerate(itertools.pairwise(self.shares), 1):
             clean = truth
             if self.own:
                 with torch.no_grad():
                     clean = network(x, self.level(share), source).float()
             x = clean + following / share * (x - clean)
+            # What has not joined yet is the source, with as much of the noise as there is now.
+            x = torch.where(self.joins < step, x, source + self.start * following * self.noise)
         return x
+
+
+def _part_of(place: Tensor, generator: torch.Generator) -> tuple[slice, ...]:
+    """A rectangle of a place of shape (1, h, w); at least one of its edges lies within."""
+    slices = [slice(None)]
+    for length in place.shape[1:]:
+        ends = torch.randint(-length // 2, length + length // 2, (2,), generator=generator).tolist()
+        slices.append(slice(max(min(ends), 0), max(max(ends), 1)))
+    return tuple(slices)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
@@ -255,9 +337,12 @@ class Batches:
 def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) -> dict[str, float]:
     """Mean PSNR gain over bicubic in dB at scale 2.
 
-    Of one step; of 8 Euler steps from 0.3 (d03) and from 0.8 (d08), and of 4 from 0.8 (f08).
+    Of one step; of 8 Euler steps from 0.3 (d03) and from 0.8 (d08), and of 4 from 0.8 (f08). And
+    the contrast of the last and of 4 steps from 0.2, as shares of the truth's (e08, e02).
     """
-    gains: dict[str, list[float]] = {"one": [], "d03": [], "d08": [], "f08": []}
+    gains: dict[str, list[float]] = {
+        name: [] for name in ("one", "d03", "d08", "f08", "e08", "e02")
+    }
     for number, picture in enumerate(pictures):
         truth_image = picture.resize((256, 256), Image.Resampling.LANCZOS)
         small = truth_image.resize((128, 128), Image.Resampling.BICUBIC)
@@ -272,6 +357,7 @@ def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) ->
             ("d03", 0.3, 8),
             ("d08", 0.8, 8),
             ("f08", 0.8, 4),
+            ("f02", 0.2, 4),
         ):
             levels = sigma_of(torch.linspace(denoise, 0, steps + 1))
             x = source + levels[0].item() * noise.to(device)
@@ -279,7 +365,11 @@ def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) ->
                 x0 = network(x, levels[i].to(device)[None], source).float()
                 ratio = float(levels[i + 1] / levels[i]) if i + 1 < steps else 0.0
                 x = x0 + ratio * (x - x0)
-            gains[name].append(10 * math.log10(base / _mse(x.clamp(-1, 1), truth)))
+            x = x.clamp(-1, 1)
+            if name in gains:
+                gains[name].append(10 * math.log10(base / _mse(x, truth)))
+            if steps == 4:
+                gains[f"e0{name[-1]}"].append(float(contrast(x).mean() / contrast(truth).mean()))
     return {name: float(np.mean(values)) for name, values in gains.items()}
 
 
@@ -383,13 +473,21 @@ class Trainer:
         device: where to train.
         workers: parts that a batch is cut into, each computed by a thread of its own. On a busy
             CPU that is faster than threads that wait for each other within each layer.
+        texture: what contrast counts beside the error of the pixels.
     """
 
     def __init__(
-        self, architecture: Architecture, *, seed: int, rate: Rate, device: str, workers: int = 1
+        self,
+        architecture: Architecture,
+        *,
+        seed: int,
+        rate: Rate,
+        device: str,
+        workers: int = 1,
+        texture: float = TEXTURE,
     ) -> None:
         torch.manual_seed(seed)
-        self.seed, self.rate, self.device = seed, rate, device
+        self.seed, self.rate, self.device, self.texture = seed, rate, device, texture
         self.network = ResidualUNet(architecture).to(device, memory_format=torch.channels_last)
         self.average = ResidualUNet(architecture).to(device, memory_format=torch.channels_last)
         self.average.load_state_dict(self.network.state_dict())
@@ -444,7 +542,11 @@ class Trainer:
             x = part.input(share, source[rows], self.call).to(memory_format=torch.channels_last)
             prediction = self.call(x, part.sigma, source[rows])
         # Charbonnier: nearly absolute error, which learns edges sooner than squared error does.
-        loss = ((prediction.float() - share).square() + 0.01**2).sqrt().sum() / truth.numel()
+        prediction = prediction.float()
+        loss = ((prediction - share).square() + 0.01**2).sqrt().sum() / truth.numel()
+        if self.texture:
+            apart = texture_loss(prediction, share, part.strength)
+            loss = loss + self.texture * apart.sum() / (apart[0].numel() * len(truth))
         return loss.item(), torch.autograd.grad(loss, list(self.network.parameters()))
 
     def state(self) -> dict[str, object]:
@@ -501,6 +603,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop", type=int, default=CROP, help="side of a crop, pixels")
     parser.add_argument("--rate", type=float, default=4e-4, help="learning rate")
+    parser.add_argument(
+        "--texture", type=float, default=TEXTURE, help="what contrast counts beside pixels"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads that make samples")
@@ -526,6 +631,7 @@ def main() -> None:
         rate=Rate(arguments.rate),
         device=arguments.device,
         workers=arguments.workers,
+        texture=arguments.texture,
     )
     if arguments.state.exists():
         trainer.restore(

@@ -143,20 +143,113 @@ def test_a_way_of_own_steps_is_that_of_the_euler_sampler(training: ModuleType) -
     generator = torch.Generator().manual_seed(1)
     truth, source = (torch.rand(1, 12, 8, 8, generator=generator) for _ in range(2))
     way = training.Way.drawn(truth, generator)
-    while not way.own or len(way.shares) < 4 or float(way.start * way.shares[-1]) < 0.01:
+    while (
+        not way.own
+        or len(way.shares) < 4
+        or way.joins.any()
+        or float(way.start * way.shares[-1]) < 0.01
+    ):
         way = training.Way.drawn(truth, generator)
-
-    def network(x: torch.Tensor, sigma: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        return source + (x - source).tanh() * (1 - sigma[:, None, None, None]) / 2
 
     sigmas = torch.stack([(way.start * share).flatten()[0] for share in way.shares])
     expected = sample_function("euler")(
-        lambda x, sigma: network(x, sigma, source),
+        lambda x, sigma: pointwise(x, sigma, source),
         source + way.start * way.noise,
         sigmas,
         disable=True,
     )
-    torch.testing.assert_close(way.input(truth, source, network), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(way.input(truth, source, pointwise), expected, atol=1e-4, rtol=1e-4)
+
+
+def pointwise(x: torch.Tensor, sigma: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    return source + (x - source).tanh() * (1 - sigma[:, None, None, None]) / 2
+
+
+def test_a_place_that_joins_later_goes_the_way_from_there(training: ModuleType) -> None:
+    """With a network without neighbours each place is as if it were alone."""
+    generator = torch.Generator().manual_seed(1)
+    truth, source = (torch.rand(2, 12, 8, 10, generator=generator) for _ in range(2))
+    seen: set[tuple[int, int]] = set()
+    for _ in range(200):
+        way = training.Way.drawn(truth, generator)
+        if not way.own or float((way.start * way.shares[-1]).min()) < 0.01:
+            continue
+        found, begun = way.input(truth, source, pointwise), way.strength
+        for row in range(2):
+            sigmas = torch.stack([(way.start * share)[row].flatten()[0] for share in way.shares])
+            for after in way.joins[row].unique().int().tolist():
+                alone = source[row : row + 1] + sigmas[after] * way.noise[row : row + 1]
+                expected = sample_function(
+                    "euler"
+                )(
+                    lambda x, sigma: pointwise(x, sigma, source[row : row + 1]),  # noqa: B023
+                    alone,
+                    sigmas[after:],
+                    disable=True,
+                )
+                where = way.joins[row, 0] == after
+                torch.testing.assert_close(
+                    found[row][:, where], expected[0][:, where], atol=1e-4, rtol=1e-4
+                )
+                strengths = begun[row, 0][where]
+                assert training.sigma_of(strengths).tolist() == pytest.approx(
+                    [float(sigmas[after])] * len(strengths), rel=1e-4
+                )
+                seen.add((len(way.shares) - 1, after))
+    assert seen == {(steps, after) for steps in (1, 2, 3) for after in range(steps + 1)}
+
+
+def test_half_of_the_ways_have_a_part_that_joins_and_it_is_a_part(training: ModuleType) -> None:
+    generator = torch.Generator().manual_seed(4)
+    like = torch.zeros(500, 12, 8, 10)
+    own = True
+    while own:
+        way = training.Way.drawn(like, generator)
+        own = way.own
+    assert not way.joins.any(), "a way to the truth is a single one"
+    while not way.own:
+        way = training.Way.drawn(like, generator)
+    joining = way.joins.flatten(1) > 0
+    assert 0.4 < joining.any(dim=1).float().mean() < 0.6
+    shares = joining[joining.any(dim=1)].float().mean(dim=1)
+    assert 0.1 < shares.median() < 0.6
+    assert shares.min() < 0.1
+    assert training._part_of(torch.zeros(1, 1, 1), generator)[1:] == (slice(0, 1), slice(0, 1))
+
+
+def stripes(amplitude: float) -> torch.Tensor:
+    """Latents of columns that are dark and bright in turn, 32 x 40 pixels."""
+    pixels = torch.full((1, 3, 32, 40), -amplitude)
+    pixels[..., ::2] = amplitude
+    return torch.nn.functional.pixel_unshuffle(pixels, 2)
+
+
+def test_contrast_is_the_difference_of_neighbours(training: ModuleType) -> None:
+    flat = torch.full((1, 12, 16, 20), 0.3)
+    assert training.contrast(flat).max() < 2e-3
+    for amplitude in (0.1, 0.4):
+        found = training.contrast(stripes(amplitude))
+        assert found.shape == (1, 1, 7, 9)
+        torch.testing.assert_close(found, torch.full_like(found, 2 * amplitude), rtol=1e-2, atol=0)
+    turned = training.contrast(stripes(0.4).transpose(2, 3))
+    assert turned.shape == (1, 1, 9, 7)
+
+
+@pytest.mark.parametrize(("strength", "share"), [(0.0, 0), (0.2, 0), (0.5, 0.5), (0.8, 1), (1, 1)])
+def test_strength_says_what_contrast_counts(
+    training: ModuleType, strength: float, share: float
+) -> None:
+    everywhere = torch.full((1, 1, 16, 20), strength)
+    found = training.texture_loss(stripes(0.8), stripes(0.4), everywhere)
+    assert found.shape == (1, 1, 7, 9)
+    expected = share * np.log((1.6 + 0.02) / (0.8 + 0.02))
+    assert found.flatten().tolist() == pytest.approx([expected] * 63, abs=1e-3)
+    # Where the stripes lie counts nothing, and half of a picture may start with another strength.
+    assert training.texture_loss(-stripes(0.4), stripes(0.4), everywhere).max() < 1e-6
+    everywhere[..., :10] = 0
+    half = training.texture_loss(stripes(0.8), stripes(0.4), everywhere)
+    assert half[..., :4].max() == 0
+    assert half[..., 5:].flatten().tolist() == pytest.approx([expected] * 28, abs=1e-3)
 
 
 def test_muons_update_has_singular_values_near_one(training: ModuleType) -> None:
@@ -169,6 +262,22 @@ def test_muons_update_has_singular_values_near_one(training: ModuleType) -> None
         aligned = torch.diagonal(left.T @ update @ right.T)
         torch.testing.assert_close(aligned, values.sort().values, atol=1.0, rtol=0)
         assert aligned.min() > 0.4, "the directions are the matrix's own"
+
+
+def test_some_samples_are_flat_or_ramps_without_grain(
+    training: ModuleType, pictures: Pictures
+) -> None:
+    flat = ramps = 0
+    for number in range(200):
+        truth, source = training.sample(pictures, 5, number, 32).astype(int)
+        steps = [np.diff(truth, axis=axis) for axis in (0, 1)]
+        if not all(np.abs(each - each.mean(axis=(0, 1))).max() < 1 for each in steps):
+            continue  # a photograph; steps of a ramp differ by rounding alone
+        assert np.array_equal(truth, source)
+        varies = truth.std(axis=(0, 1)).max() > 0
+        flat, ramps = flat + (not varies), ramps + varies
+    assert 0.5 * training.SMOOTH * 200 < flat + ramps < 2 * training.SMOOTH * 200
+    assert min(flat, ramps) >= 4
 
 
 def test_strengths_are_geometric_in_noise(training: ModuleType) -> None:
