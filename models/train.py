@@ -57,6 +57,8 @@ JOINING = 0.5
 """Share of the rows on ways of their own of which a part joins later."""
 TEXTURE = 0.05
 """What the contrast of the strongest start counts beside the error of the pixels."""
+LATTICE = 4.0
+"""What patterns of the network's own lattice count beside the error of the pixels."""
 ENDS = ("enter", "leave")
 """Convolutions that Adam trains, beside all biases and scales; Muon trains the others."""
 SAVE_EVERY = 50  # steps
@@ -90,6 +92,23 @@ def contrast(latents: Tensor) -> Tensor:
     right, down = luma[..., :-1, 1:] - luma[..., :-1, :-1], luma[..., 1:, :-1] - luma[..., :-1, :-1]
     energy = functional.pad(right.square() + down.square(), (0, 1, 0, 1), mode="replicate")
     return (functional.avg_pool2d(energy, 8, 4) + 1e-6).sqrt()
+
+
+def lattice_loss(prediction: Tensor, truth: Tensor) -> Tensor:
+    """How far each place of the 4 by 4 grid of pixels is from the truth, on average around it.
+
+    A network that is asked for contrast finds the cheapest: a faint pattern that repeats with its
+    own lattice. Such a pattern has a mean at each place of the lattice; textures hardly have.
+
+    Args:
+        prediction: shape (B, 12, h, w), h and w at least 8.
+        truth: the same.
+
+    Returns:
+        Shape (B, 48, m, n).
+    """
+    apart = functional.pixel_unshuffle(prediction - truth, 2)
+    return functional.avg_pool2d(apart, 4, 2).abs()
 
 
 def texture_loss(prediction: Tensor, truth: Tensor, strength: Tensor) -> Tensor:
@@ -547,6 +566,8 @@ class Trainer:
         if self.texture:
             apart = texture_loss(prediction, share, part.strength)
             loss = loss + self.texture * apart.sum() / (apart[0].numel() * len(truth))
+            locked = lattice_loss(prediction, share)
+            loss = loss + LATTICE * locked.sum() / (locked[0].numel() * len(truth))
         return loss.item(), torch.autograd.grad(loss, list(self.network.parameters()))
 
     def state(self) -> dict[str, object]:

@@ -252,6 +252,25 @@ def test_strength_says_what_contrast_counts(
     assert half[..., 5:].flatten().tolist() == pytest.approx([expected] * 28, abs=1e-3)
 
 
+def test_a_pattern_of_the_lattice_counts_and_the_same_contrast_off_it_does_not(
+    training: ModuleType,
+) -> None:
+    truth = torch.zeros(1, 12, 32, 32)
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    board = ((rows + columns) % 2 * 2 - 1) * 0.1
+    quarter = ((rows // 2 + columns // 2) % 2 * 2 - 1) * 0.1
+    grain = 0.1 * torch.randn(64, 64, generator=torch.Generator().manual_seed(3)).sign()
+    found = {}
+    for name, pattern in (("board", board), ("quarter", quarter), ("grain", grain)):
+        pixels = pattern.expand(1, 3, 64, 64).contiguous()
+        loss = training.lattice_loss(torch.nn.functional.pixel_unshuffle(pixels, 2), truth)
+        assert loss.shape == (1, 48, 7, 7)
+        found[name] = float(loss.mean())
+    assert found["board"] == pytest.approx(0.1, rel=1e-4)
+    assert found["quarter"] == pytest.approx(0.1, rel=1e-4)
+    assert found["grain"] < 0.03
+
+
 def test_muons_update_has_singular_values_near_one(training: ModuleType) -> None:
     for shape in ((8, 72), (72, 8), (16, 16)):
         matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(2))
