@@ -59,7 +59,7 @@ def main() -> None:
     cubic = [s.resize(t.size, 3) for s, t in zip(smalls, exact, strict=True)]
     base = np.mean([psnr(trimmed(t), trimmed(c)) for t, c in zip(exact, cubic, strict=True)])
     rows = []
-    usual = resolve(family=model.spec.family, flags={})
+    usual = resolve(model.spec.family)
     for flags in choices(model.spec.window, usual.overlap, usual.steps):
         figures, patches, evaluated = [], [], 0.0
         for truth, small in zip(exact, smalls, strict=True):

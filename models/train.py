@@ -20,6 +20,7 @@ import itertools
 import json
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -293,7 +294,7 @@ class Way:
     @property
     def strength(self) -> Tensor:
         """With which each place started, shape (B, 1, h, w)."""
-        shares = torch.stack(self.shares, dim=1).flatten(2).squeeze(2)  # (B, steps + 1)
+        shares = torch.cat(self.shares, dim=1).flatten(1)  # (B, steps + 1)
         begun = shares.gather(1, self.joins.long().flatten(1)).view(self.joins.shape)
         return denoise_of((self.start * begun).clamp(min=SIGMA_MIN))
 
@@ -359,9 +360,7 @@ def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) ->
     Of one step; of 8 Euler steps from 0.3 (d03) and from 0.8 (d08), and of 4 from 0.8 (f08). And
     the contrast of the last and of 4 steps from 0.2, as shares of the truth's (e08, e02).
     """
-    gains: dict[str, list[float]] = {
-        name: [] for name in ("one", "d03", "d08", "f08", "e08", "e02")
-    }
+    figures: defaultdict[str, list[float]] = defaultdict(list)
     for number, picture in enumerate(pictures):
         truth_image = picture.resize((256, 256), Image.Resampling.LANCZOS)
         small = truth_image.resize((128, 128), Image.Resampling.BICUBIC)
@@ -371,12 +370,12 @@ def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) ->
         cubic = np.array(small.resize((256, 256), Image.Resampling.BICUBIC))
         base = _mse(latents(torch.from_numpy(cubic))[None].to(device), truth)
         noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(number))
-        for name, denoise, steps in (
-            ("one", 0.3, 1),
-            ("d03", 0.3, 8),
-            ("d08", 0.8, 8),
-            ("f08", 0.8, 4),
-            ("f02", 0.2, 4),
+        for gain, kept, denoise, steps in (
+            ("one", None, 0.3, 1),
+            ("d03", None, 0.3, 8),
+            ("d08", None, 0.8, 8),
+            ("f08", "e08", 0.8, 4),
+            (None, "e02", 0.2, 4),
         ):
             levels = sigma_of(torch.linspace(denoise, 0, steps + 1))
             x = source + levels[0].item() * noise.to(device)
@@ -385,11 +384,11 @@ def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) ->
                 ratio = float(levels[i + 1] / levels[i]) if i + 1 < steps else 0.0
                 x = x0 + ratio * (x - x0)
             x = x.clamp(-1, 1)
-            if name in gains:
-                gains[name].append(10 * math.log10(base / _mse(x, truth)))
-            if steps == 4:
-                gains[f"e0{name[-1]}"].append(float(contrast(x).mean() / contrast(truth).mean()))
-    return {name: float(np.mean(values)) for name, values in gains.items()}
+            if gain:
+                figures[gain].append(10 * math.log10(base / _mse(x, truth)))
+            if kept:
+                figures[kept].append(float(contrast(x).mean() / contrast(truth).mean()))
+    return {name: float(np.mean(values)) for name, values in figures.items()}
 
 
 def _mse(a: Tensor, b: Tensor) -> float:

@@ -158,6 +158,10 @@ def test_every_white_pixel_is_kept_and_cells_without_one_are_not(
         for column in range(width):
             if mask[top[row] : bottom[row], left[column] : right[column]].min() == 1:
                 assert kept[row // made.stride, column // made.stride]
+    for row, column in np.argwhere(kept):
+        rows, columns = (slice(at * made.stride, (at + 1) * made.stride) for at in (row, column))
+        under = mask[top[rows][0] : bottom[rows][-1], left[columns][0] : right[columns][-1]]
+        assert under.max() == 1, "there is white somewhere under a kept cell"
     assert kept[0, 0] or mask[: bottom[: made.stride][-1], : right[: made.stride][-1]].min() == 0
     if not mask.any():
         assert not kept.any()

@@ -79,7 +79,8 @@ class Planner:
         itinerary = itinerary_of(plan, self.spec, self.settings)
         cost = cost_of(plan, itinerary, self.sampler, self.spec, self.settings)
         warnings = _warnings(itinerary, self.sampler, self.spec, self.settings)
-        return Planned(plan, itinerary, self.sampler, cost, (*warnings, *more))
+        stretched = _stretched(self.width, self.height, self.drawn)
+        return Planned(plan, itinerary, self.sampler, cost, (*warnings, *more, *stretched))
 
     def within(self, budget: float) -> Planned:
         """The plan with most detail whose cost is at most a share of uniform max denoise.
@@ -153,11 +154,8 @@ def plan_picture(
         drawn or Drawn(),
     )
     if settings.budget is not None:
-        planned = planner.within(settings.budget)
-    else:
-        planned = planner.planned(planner.tiles(settings.detail_threshold))
-    stretched = tuple(_stretched(width, height, planner.drawn))
-    return replace(planned, warnings=(*planned.warnings, *stretched))
+        return planner.within(settings.budget)
+    return planner.planned(planner.tiles(settings.detail_threshold))
 
 
 STRETCH = 1.1
@@ -311,7 +309,7 @@ HUGE_SIGMA = 100
 """Above this, karras and exponential spend most steps at noise levels no weak tile starts from."""
 
 
-def _idle(settings: Settings, spec: ModelSpec) -> Iterator[str]:
+def _idle(settings: Settings, spec: ModelSpec, sampler: Sampler) -> Iterator[str]:
     """What was asked for beside the defaults and is not used."""
     usual = Settings()
 
@@ -335,6 +333,11 @@ def _idle(settings: Settings, spec: ModelSpec) -> Iterator[str]:
     elif spec.family != "flux-dev":
         for name in asked("guidance"):
             yield f"{name} has no effect: {spec.name} was not distilled with it; cfg guides it."
+    for name in asked(*sorted({"eta", "s_noise", "s_churn"} - sampler.options)):
+        yield f"{sampler.name} takes no {name}: it has no effect."
+    if spec.family == TEXTLESS:
+        for name in asked("prompt", "negative", "cfg", "guidance"):
+            yield f"{spec.name} takes no text: {name} has no effect."
 
 
 def _warnings(
@@ -356,8 +359,7 @@ def _warnings(
         if below and run.contraction < 1:
             yield (
                 f"strength {run.phases[0].strengths[0]:g}: {below} of {schedule.steps} steps fall"
-                f" below the lowest noise level that the model knows ({spec.levels.sigma_min:g})"
-                f" and are drawn at that one."
+                f" below the lowest noise level that the model knows ({spec.levels.sigma_min:g})."
             )
     if settings.scheduler in GEOMETRIC and max(schedule.sigmas, default=0) > HUGE_SIGMA:
         yield (
@@ -369,16 +371,6 @@ def _warnings(
             f"gaussian weights blend over {blend:.1f} latent cells with windows this small, which"
             f" is nearly a hard edge; feather blends over the whole overlap."
         )
-    yield from _idle(settings, spec)
-    given = {"eta": settings.eta, "s_noise": settings.s_noise, "s_churn": settings.s_churn}
-    neutral = {"eta": None, "s_noise": 1.0, "s_churn": 0.0}
-    for name in sorted(given.keys() - sampler.options):
-        if given[name] != neutral[name]:
-            yield f"{sampler.name} takes no {name.replace('_', '-')}: it has no effect."
-    if spec.family == TEXTLESS:
-        usual = {"prompt": "", "negative": "", "cfg": 1.0, "guidance": None}
-        for name in usual:
-            if getattr(settings, name) != usual[name]:
-                yield f"{spec.name} takes no text: {name} has no effect."
+    yield from _idle(settings, spec, sampler)
     if sampler.call == "tolerance":
         yield f"{sampler.name} chooses its own steps: --steps is ignored, the cost is a guess."
