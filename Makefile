@@ -90,10 +90,10 @@ pictures: $(INSTALLED) ## the pictures of the README
 	$(BIN)/python -m bench.pictures
 
 train: $(INSTALLED) ## train the shipped model further; DATA=folder HOURS=n
-	$(BIN)/python models/train.py --data $(DATA) --hours $(HOURS) $(ARGS)
+	$(BIN)/python -m models.training --data $(DATA) --hours $(HOURS) $(ARGS)
 
 curves: $(MEASURING) ## models/training.png, from the log of the training
-	$(BIN)/python models/curves.py
+	$(BIN)/python -m models.curves
 
 clean: ## remove what was made, and .venv
 	rm -rf .venv demo-out out build dist .pytest_cache .ruff_cache .hypothesis *.egg-info

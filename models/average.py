@@ -1,6 +1,6 @@
 """Weighted mean of checkpoints of one run, with figures of its own.
 
-    python models/average.py 0.5:end.safetensors 0.5:middle.safetensors -o mean.safetensors
+    python -m models.average 0.5:end.safetensors 0.5:middle.safetensors -o mean.safetensors
 
 Weights at the end of a falling learning rate draw most detail, and take some of their own noise for
 it; those from where the rate was high are smoother. Their mean keeps most of the former without the
@@ -16,7 +16,12 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from train import ARCHITECTURE, ResidualUNet, export, read_pictures, validate
+
+from models.training.files import export
+from models.training.levels import ARCHITECTURE
+from models.training.samples import read_pictures
+from models.training.validation import validate
+from tileup.checkpoints.network import ResidualUNet
 
 
 def main() -> None:

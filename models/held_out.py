@@ -6,7 +6,7 @@ bits). A held-out picture is known by the hashes of a grid of windows of a few s
 that show too little to be told from others. A new training picture is searched for them with
 windows of many sizes at every place, so a crop at another scale is found too.
 
-`python models/held_out.py --data data` writes the two lists: `held-out.txt`, and `trained-on.txt`
+`python -m models.held_out --data data` writes the two lists: `held-out.txt`, and `trained-on.txt`
 with what was searched, how near it came, and its own hash.
 """
 
