@@ -18,11 +18,11 @@ from PIL import Image
 
 import tileup
 from bench.tables import pictures, table, write
-from tileup.checkpoints.files import find_model, identify
+from tileup.checkpoints.find import find_model, identify
 from tileup.contracts import Model
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
-from tileup.settings import resolve
+from tileup.settings.values import resolve
 
 SETS = (("large", "*.jpg", 4), ("eval/truth", "*.png", 2))
 """Folder, pattern, and how much a picture is shrunk to make the input."""

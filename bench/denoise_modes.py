@@ -27,24 +27,24 @@ import tileup
 from bench.tables import ROOT, pictures, table, write
 from tileup.contracts import Box, Model
 from tileup.contracts import Scene as Seen
-from tileup.denoise.job import Job
 from tileup.denoise.modes import run
-from tileup.images.enlarging import enlarge
+from tileup.denoise.run import Job
+from tileup.enlarge.lanczos import enlarge
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
+from tileup.plan.itinerary import Itinerary, Layout
 from tileup.plan.laying import LAYINGS
-from tileup.plan.levels import TableLevels
 from tileup.plan.modes import MODES, Canvas
-from tileup.plan.phases import Itinerary, Layout
+from tileup.plan.noise_levels import TableLevels
 from tileup.plan.planning import Planned
 from tileup.plan.samplers import SAMPLERS, Sampler
 from tileup.plan.schedules import SCHEDULERS, make_schedule
 from tileup.preparing import prepare
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import CanvasDenoiser, sample
-from tileup.settings import Settings, resolve
+from tileup.settings.values import Settings, resolve
+from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
-from tileup.tiling.weights import window_weight
 from tileup.upscaling import padded, sample_canvas
 
 DOCUMENT = "docs/per-tile-denoise.md"

@@ -77,7 +77,7 @@ def child(path: Path, family: str, dtype: str, rounds: int) -> dict[str, float]:
     """Load, then time the network in turns with diffusers' pipeline; runs in a process."""
     from tileup.checkpoints.loading import load_model
     from tileup.contracts import Box, Scene, Wish
-    from tileup.settings import Settings
+    from tileup.settings.values import Settings
 
     before = peak()
     start = time.perf_counter()

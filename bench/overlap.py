@@ -19,7 +19,7 @@ from tileup.checkpoints.loading import load_model
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.values import Request
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 
 def main(count: int, side: int) -> None:

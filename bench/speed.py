@@ -20,7 +20,7 @@ from bench.peers import x4plus
 from bench.quality import DOCUMENT, QUADTREE, Method, methods, truths
 from bench.tables import table, write
 from tileup.checkpoints.loading import load_model
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 NUMBER = 3  # of the held-out pictures: kodim05, 768x512
 SMALL = 96  # side of what x4plus enlarges, pixels

@@ -18,8 +18,8 @@ import tileup
 from bench.measures import naturalness, niqe, psnr, sharpness, ssim, ssimulacra2, trimmed
 from bench.quality import truths
 from bench.tables import table, write
-from tileup.checkpoints.bundled import BundledModel
-from tileup.settings import resolve
+from tileup.families.bundled import BundledModel
+from tileup.settings.values import resolve
 
 STEPS = (2, 3, 4, 5, 6, 8, 12)
 WINDOWS = ((144, 32), (160, 32), (272, 16), (288, 32))

@@ -21,7 +21,7 @@ from models.training.files import export
 from models.training.levels import ARCHITECTURE
 from models.training.samples import read_pictures
 from models.training.validation import validate
-from tileup.checkpoints.network import ResidualUNet
+from tileup.families.residual_unet import ResidualUNet
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Box, Denoiser, ModelSpec, Scene
-from tileup.plan.levels import TableLevels
+from tileup.plan.noise_levels import TableLevels
 
 MEAN, STD = 0.3, 0.5  # the prior: every cell of x0 is drawn from N(MEAN, STD^2)
 LEVELS = TableLevels(times=(0.0, 0.5, 1.0), sigmas=(0.01, 0.4, 8.0))

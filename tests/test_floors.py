@@ -19,22 +19,24 @@ FLOORS = {
     "torchvision_shield": 0,
     "devices": 1,
     "images": 1,
-    "weights": 1,
+    "tensors": 1,
+    "enlarge": 2,
     "plan": 1,
     "sampling": 2,
     "tiling": 2,
     "codec": 2,
     "text": 2,
     "denoise": 3,
-    "checkpoints": 3,
+    "families": 3,
+    "checkpoints": 4,
     "preparing": 3,
     "upscaling": 4,
-    "resolving": 4,
-    "api": 5,
-    "engine": 5,
-    "cli": 6,
-    "": 7,  # the package's own root and __main__: they may name everything
-    "__main__": 7,
+    "resolving": 5,
+    "api": 6,
+    "engine": 6,
+    "cli": 7,
+    "": 8,  # the package's own root and __main__: they may name everything
+    "__main__": 8,
 }
 """Floor of each part: a package, or a module at the root."""
 GROUND = {"errors", "contracts", "resources", "settings"}

@@ -20,10 +20,11 @@ from PIL import Image
 
 from tests.images.pictures import smooth, srgb_profile
 from tileup.errors import InputError, UsageError
-from tileup.images import avif, jp2
+from tileup.images.formats import avif
+from tileup.images.formats import jpeg2000 as jp2
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import open_picture
-from tileup.settings import read_config, resolve
+from tileup.settings.values import read_config, resolve
 
 often = settings(
     max_examples=int(os.environ.get("FUZZ", "40")),

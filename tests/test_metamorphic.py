@@ -15,15 +15,15 @@ from tests.denoise.jobs import Windowed
 from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph, spec
 from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Denoiser
-from tileup.denoise.job import Job
 from tileup.denoise.modes import run
-from tileup.images.enlarging import enlarge
+from tileup.denoise.run import Job
+from tileup.enlarge.lanczos import enlarge
 from tileup.images.reading import open_picture
 from tileup.plan.planning import Planned
 from tileup.plan.samplers import SAMPLERS
 from tileup.preparing import prepare
 from tileup.sampling.noise import canvas_noise, noise_sampler
-from tileup.settings import DENOISE_MODES, Settings
+from tileup.settings.values import DENOISE_MODES, Settings
 from tileup.upscaling import padded, upscale_picture
 
 SMALL = Settings(tile=64, min_tile=8, overlap=8, steps=6)

@@ -11,8 +11,8 @@ from tileup.plan.laying import LAYINGS
 from tileup.plan.modes import MODES
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
-from tileup.settings import COLOR_FIXES, DENOISE_MODES, WEIGHTS, WINDOWS
-from tileup.tiling.weights import PROFILES
+from tileup.settings.values import COLOR_FIXES, DENOISE_MODES, WEIGHTS, WINDOWS
+from tileup.tiling.profiles import PROFILES
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tileup import settings
 from tileup.errors import UsageError
 from tileup.resources import resource
-from tileup.settings import (
+from tileup.settings import values as settings
+from tileup.settings.values import (
     Settings,
     checked,
     did_you_mean,

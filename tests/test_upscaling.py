@@ -14,12 +14,12 @@ from torch import Tensor
 
 from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph, spec
 from tileup.contracts import Box, Step
+from tileup.enlarge.lanczos import enlarge
 from tileup.errors import TileupError
-from tileup.images.enlarging import enlarge
 from tileup.images.reading import open_picture
 from tileup.plan.samplers import SAMPLERS
 from tileup.preparing import prepare
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 from tileup.upscaling import put_back, upscale_picture
 
 SMALL = Settings(tile=64, min_tile=8, overlap=8, steps=4)

@@ -64,7 +64,7 @@ def elsewhere(tmp_path: Path) -> Path:
 def test_everything_comes_from_the_second_environment(second: Path, elsewhere: Path) -> None:
     code = (
         "import tileup\n"
-        "from tileup.checkpoints.files import find_model\n"
+        "from tileup.checkpoints.find import find_model\n"
         "from tileup.resources import resource\n"
         "print(tileup.__file__, resource('configs'), find_model(None), sep='\\n')"
     )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tileup.api import load_model, make_plan, upscale
     from tileup.errors import TileupError
     from tileup.plan.tiles import Tile, TilePlan
-    from tileup.settings import Settings
+    from tileup.settings.values import Settings
     from tileup.upscaling import Upscaled
 
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Settings": "tileup.settings",
+    "Settings": "tileup.settings.values",
     "Tile": "tileup.plan.tiles",
     "TilePlan": "tileup.plan.tiles",
     "TileupError": "tileup.errors",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tileup.images.picture import Picture
     from tileup.plan.tiles import TilePlan
-    from tileup.settings import Settings
+    from tileup.settings.values import Settings
     from tileup.upscaling import Upscaled
 
     ImageLike = Path | str | BinaryIO | bytes | Image.Image | NDArray[np.generic] | Picture
@@ -96,7 +96,7 @@ def _resolved(
 ) -> tuple[Settings, Path | Model]:
     """Complete settings, and the model's file or the loaded model."""
     from tileup.resolving import check_together, resolve_with_model
-    from tileup.settings import resolve
+    from tileup.settings.values import resolve
 
     preset = settings.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
@@ -111,7 +111,7 @@ def _resolved(
 
 
 def _spec(model: Path | Model, settings: Settings) -> ModelSpec:
-    from tileup.checkpoints.files import identify
+    from tileup.checkpoints.find import identify
 
     return identify(model, settings.prediction) if isinstance(model, Path) else model.spec
 

@@ -10,14 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from tileup.contracts import ModelSpec
+from tileup.enlarge.lanczos import enlarge
 from tileup.errors import InputError, ModelError, UsageError
-from tileup.images.enlarging import enlarge
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.sizes import output_size
 from tileup.plan.edits import Drawn, Grey
 from tileup.plan.planning import Planned, plan_picture
-from tileup.settings import LANCZOS, Settings
+from tileup.settings.values import LANCZOS, Settings
 
 
 def prepare(picture: Picture, spec: ModelSpec, settings: Settings) -> Planned:
@@ -57,14 +57,14 @@ def make_ready(picture: Picture, spec: ModelSpec, settings: Settings) -> Ready:
 
 
 Enlarge = Callable[[Picture, int, int], Picture]
-"""Brings a picture to a width and a height; see `tileup.images.enlarging.enlarge`."""
+"""Brings a picture to a width and a height; see `tileup.enlarge.lanczos.enlarge`."""
 
 
 def enlarger_of(settings: Settings) -> Enlarge:
     """What enlarges before diffusion. An upscaler's file is loaded once for all pictures.
 
     Raises:
-        ModelError, MissingExtraError: as `tileup.codec.enlarger.load_enlarger`.
+        ModelError, MissingExtraError: as `tileup.enlarge.esrgan.load_enlarger`.
         UsageError: the device is not there.
     """
     if settings.upscaler == LANCZOS:
@@ -82,8 +82,8 @@ def enlarger_of(settings: Settings) -> Enlarge:
 @lru_cache(maxsize=1)
 def _upscaler(path: Path, device: str, changed: int, size: int) -> Enlarge:
     """The upscaler in a file that was last changed at a time and has a size."""
-    from tileup.codec.enlarger import load_enlarger
     from tileup.devices import pick_device
+    from tileup.enlarge.esrgan import load_enlarger
 
     return load_enlarger(path, pick_device(device))
 

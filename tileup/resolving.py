@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tileup.checkpoints.files import find_model, identify
+from tileup.checkpoints.find import find_model, identify
 from tileup.contracts import ModelSpec, RawSettings
 from tileup.plan.planning import known_scheduler, sampler_of, window_size
-from tileup.settings import Settings, resolve
+from tileup.settings.values import Settings, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def resolve_with_model(
     No torch and no tensors: the model is named by its header.
 
     Raises:
-        UsageError: as `tileup.settings.resolve`, or a sampler or scheduler is unknown.
+        UsageError: as `tileup.settings.values.resolve`, or a sampler or scheduler is unknown.
         ModelError: the model is missing, unreadable or of no known family.
     """
     named = resolve(None, preset, config, environment, flags)

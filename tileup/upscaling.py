@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from tileup.contracts import Box, Model, OnStep, Scene, Step, Wish
-from tileup.denoise.job import Job, Ramp
 from tileup.denoise.modes import run
+from tileup.denoise.run import Job, Ramp
 from tileup.denoise.strength import finished_share
 from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix
@@ -21,15 +21,15 @@ from tileup.images.picture import Picture
 from tileup.images.writing import to_image
 from tileup.plan.control import control_until
 from tileup.plan.cost import Cost
-from tileup.plan.phases import Phase, reflected
+from tileup.plan.itinerary import Phase, reflected
 from tileup.plan.planning import Planned
 from tileup.plan.tiles import TilePlan
 from tileup.preparing import Clock, Ready, make_ready
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import Options
-from tileup.settings import Settings
+from tileup.settings.values import Settings
+from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
-from tileup.tiling.weights import window_weight
 
 
 @dataclass(frozen=True, slots=True)

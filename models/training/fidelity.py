@@ -13,7 +13,7 @@ from models.training.levels import latents
 from models.training.losses import LATTICE, TEXTURE, lattice_loss, texture_loss
 from models.training.optimisers import ENDS, Muon, Rate
 from models.training.ways import Way
-from tileup.checkpoints.network import Architecture, ResidualUNet
+from tileup.families.residual_unet import Architecture, ResidualUNet
 
 
 class Trainer:

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 from torch.nn import functional
 
-from tileup.checkpoints.network import Architecture
+from tileup.families.residual_unet import Architecture
 
 STRIDE = 2
 SIGMA_MIN, SIGMA_MAX = 0.008, 0.7  # for pixels in [-1, 1]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.training.levels import latents, sigma_of
 from models.training.losses import contrast
-from tileup.checkpoints.network import ResidualUNet
+from tileup.families.residual_unet import ResidualUNet
 
 
 def validate(network: ResidualUNet, pictures: list[Image.Image], device: str) -> dict[str, float]:

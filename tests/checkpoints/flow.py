@@ -12,8 +12,8 @@ from tests.doubles import scene_of
 from tileup.contracts import Box, Encoded, Network, Scene, Wish
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.sampling.kdiffusion import sample_function
+from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import TiledDenoiser
-from tileup.tiling.weights import window_weight
 
 Predict = Callable[[Tensor, float], Tensor]
 """(part of the canvas as the network sees it, flow time) -> velocity."""

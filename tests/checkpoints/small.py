@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tileup.checkpoints.network import Architecture, ResidualUNet
+from tileup.families.residual_unet import Architecture, ResidualUNet
 
 ARCHITECTURE = Architecture(
     channels=12, widths=(8, 8, 16), down_blocks=(1, 1, 1), up_blocks=(1, 1), residual_std=0.1

@@ -12,10 +12,10 @@ from torch import Tensor
 from tests.checkpoints.layouts.flux import FULL_WIDTH, flux_shapes
 from tests.checkpoints.layouts.sd3 import sd3_shapes, sd3_transformer
 from tests.checkpoints.layouts.weights import Shapes, random_weights
-from tileup.checkpoints.flux import flux_config, flux_rules
-from tileup.checkpoints.layouts import converted
-from tileup.checkpoints.sd3 import sd3_config, sd3_rules
 from tileup.errors import ModelError
+from tileup.families.flux import flux_config, flux_rules
+from tileup.families.sd3 import sd3_config, sd3_rules
+from tileup.tensors.renaming import converted
 from tileup.torchvision_shield import shield_torchvision
 
 Convert = Callable[[dict[str, Tensor]], dict[str, Tensor]]

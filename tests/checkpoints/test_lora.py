@@ -24,13 +24,13 @@ from tests.checkpoints.layouts.lora import (
     product,
 )
 from tests.checkpoints.layouts.unet import LdmUNet, Shape, sd1, sd1_unet, sdxl, sdxl_unet
-from tileup.checkpoints.flux import FluxNetwork, load_flux
 from tileup.checkpoints.lora import Lora, check_parts, merge_loras, read_lora
 from tileup.checkpoints.lora_names import normal, split_name, targets
-from tileup.checkpoints.unet import UNetNetwork, load_unet
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
-from tileup.plan.levels import training_levels
+from tileup.families.flux import FluxNetwork, load_flux
+from tileup.families.unet import UNetNetwork, load_unet
+from tileup.plan.noise_levels import training_levels
 from tileup.torchvision_shield import shield_torchvision
 
 

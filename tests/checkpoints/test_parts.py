@@ -9,10 +9,10 @@ import torch
 
 from tests.checkpoints import headers
 from tests.checkpoints.headers import save_head, under
-from tileup.checkpoints.files import identified
+from tileup.checkpoints.find import identified
 from tileup.checkpoints.parts import Parts, parts_of
 from tileup.errors import ModelError
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 
 def _of(folder: Path, shapes: headers.Shapes, **given: str) -> Parts:

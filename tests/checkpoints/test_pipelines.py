@@ -20,13 +20,13 @@ from tests.checkpoints.layouts.unet import (
     sdxl_refiner,
     tensors,
 )
-from tileup.checkpoints.unet import UNetNetwork, load_unet
 from tileup.contracts import Box, Encoded, Scene
-from tileup.plan.levels import training_levels
+from tileup.families.unet import UNetNetwork, load_unet
+from tileup.plan.noise_levels import training_levels
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.sampling.kdiffusion import sample_function
+from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import TiledDenoiser
-from tileup.tiling.weights import window_weight
 from tileup.torchvision_shield import shield_torchvision
 
 shield_torchvision()

@@ -16,7 +16,7 @@ import imagecodecs, PIL.Image, rich, torch
 import tileup.upscaling, tileup.sampling.kdiffusion
 from tileup.checkpoints.loading import load_model
 from tileup.cli.main import main
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 load_model(None, Settings(device="cpu", dtype="float32"))
 page, most = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)[1]

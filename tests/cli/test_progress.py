@@ -16,7 +16,7 @@ from tileup.contracts import Step
 from tileup.engine.jobs import find_jobs
 from tileup.engine.outcomes import Begun, Finished, Outcome
 from tileup.engine.values import Request
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 
 def on_a_terminal(folder: Path, *arguments: str) -> str:

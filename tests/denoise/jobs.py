@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tests.plan.test_phases import itinerary, stripes
+from tests.plan.test_itinerary import itinerary, stripes
 from tileup.contracts import Box, Denoiser
-from tileup.denoise.job import Job
-from tileup.plan.phases import Itinerary, Layout, Phase
+from tileup.denoise.run import Job
+from tileup.plan.itinerary import Itinerary, Layout, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import sample
+from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
-from tileup.tiling.weights import window_weight
 
 SIDE = 16
 

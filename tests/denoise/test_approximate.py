@@ -11,8 +11,8 @@ from torch import Tensor
 from tests.denoise.jobs import SIDE, itinerary_of, job_of
 from tests.doubles import MEAN, STD, gaussian_denoiser
 from tileup.denoise.approximate import factor, neutral
-from tileup.denoise.job import Ramp
 from tileup.denoise.modes import run
+from tileup.denoise.run import Ramp
 from tileup.plan.samplers import SAMPLERS
 
 

@@ -17,7 +17,7 @@ from tests.denoise.jobs import SIDE, itinerary_of, job_of, plain
 from tests.doubles import gaussian_denoiser, mixture_denoiser
 from tests.sampling.test_prediction import flow_network, v_network
 from tileup.denoise.modes import run
-from tileup.plan.levels import FlowLevels
+from tileup.plan.noise_levels import FlowLevels
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
 from tileup.sampling.prediction import flow_denoiser, v_denoiser

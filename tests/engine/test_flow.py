@@ -21,7 +21,7 @@ from torch import Tensor
 from tests.doubles import Counting, DoubleModel, blurring_denoiser, gaussian_denoiser, photograph
 from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Box, Model, Scene
-from tileup.engine import making
+from tileup.engine import picture as making
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.models import Load
@@ -29,7 +29,7 @@ from tileup.engine.outcomes import Finished, Outcome
 from tileup.engine.values import Request
 from tileup.errors import InputError, NotFiniteError, OutOfMemoryError
 from tileup.images.metadata import read_metadata
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=3)
 
@@ -323,7 +323,7 @@ from tests.doubles import Counting, DoubleModel, gaussian_denoiser
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.values import Request
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 settings = Settings(tile=64, min_tile=32, overlap=8, steps=2, min_denoise=0)
 jobs = find_jobs(Request(("many",), output="out"), settings)
 for number, outcome in enumerate(run(jobs, settings, lambda _: DoubleModel(gaussian_denoiser)), 1):

@@ -16,7 +16,7 @@ from tileup.engine.naming import seed_of
 from tileup.engine.values import Job, Request
 from tileup.errors import InputError, NoInputError, OutputError, OutputExistsError, UsageError
 from tileup.images.reading import open_picture
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 Add = Callable[..., None]
 

@@ -24,7 +24,7 @@ from tileup.engine.resume import counted, run_hash
 from tileup.engine.values import Request, Standing
 from tileup.errors import ExitCode, RecordedFailureError
 from tileup.images.metadata import read_metadata
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=2)
 RECORD = Record("a_2x.png", "in/a.png", "done", "0f", Mark(3, 5, "aa"), Mark(4, 6, "bb"), ("p",))

@@ -21,7 +21,7 @@ from tileup.engine.outcomes import Begun, Event, Loading, Outcome
 from tileup.engine.values import Request
 from tileup.errors import InputError, ModelError, OutOfMemoryError, OutputError, TileupError
 from tileup.images.metadata import read_metadata
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=3)
 

@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tests.images.pictures import random_picture
+from tileup.enlarge.lanczos import enlarge
 from tileup.images import xmp
 from tileup.images.colour import spread
-from tileup.images.enlarging import enlarge
 from tileup.images.picture import Picture
 
 

@@ -11,9 +11,9 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 
 from tests.images.pictures import SIZES, smooth, some_metadata, srgb_profile
-from tileup.images.avif import with_extras
 from tileup.images.boxes import box, boxes, inside
 from tileup.images.deep import turned
+from tileup.images.formats.avif import with_extras
 from tileup.images.metadata import read_metadata
 from tileup.images.picture import Picture
 from tileup.images.reading import _UPRIGHT, open_picture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.images.pictures import SIZES
 from tileup.errors import OutputError, UsageError
 from tileup.images.sizes import check_format_limit, output_size, scale_label
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from tileup.plan.edits import (
 )
 from tileup.plan.quadtree import quadtree
 from tileup.plan.tiles import TilePlan
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 SMALL = Settings(tile=64, min_tile=8)
 

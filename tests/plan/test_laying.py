@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tileup.plan.itinerary import Layout
 from tileup.plan.laying import covering, spot
-from tileup.plan.phases import Layout
 
 
 def test_covering_is_the_same_in_every_step() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.doubles import LEVELS
 from tileup.contracts import NoiseLevels
-from tileup.plan.levels import TableLevels
+from tileup.plan.noise_levels import TableLevels
 from tileup.plan.schedules import (
     SCHEDULERS,
     Scheduler,

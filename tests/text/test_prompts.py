@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tileup.errors import InputError
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 from tileup.text.prompts import LONGEST, prompt_of
 
 ASKED = Settings(prompt=" a house ", prompt_file=True)

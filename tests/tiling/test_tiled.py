@@ -9,8 +9,8 @@ from torch import Tensor
 from tests.doubles import Counting, blurring_denoiser, gaussian_denoiser, mixture_denoiser
 from tileup.contracts import Box, Denoiser
 from tileup.plan.windows import cover
+from tileup.tiling.profiles import PROFILES, window_weight
 from tileup.tiling.tiled import TiledDenoiser
-from tileup.tiling.weights import PROFILES, window_weight
 
 SIGMA = torch.tensor([0.7], dtype=torch.float64)
 

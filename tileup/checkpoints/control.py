@@ -15,12 +15,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tileup.checkpoints.unet_layout import STRIDE, Shapes, heads, size_embedding
 from tileup.contracts import Box, Scene
 from tileup.errors import ModelError
+from tileup.families.unet_layout import STRIDE, Shapes, heads, size_embedding
+from tileup.tensors.filling import Placing, build_renamed
+from tileup.tensors.shapes import block_count
 from tileup.torchvision_shield import shield_torchvision
-from tileup.weights.filling import Placing, build_renamed
-from tileup.weights.shapes import block_count
 
 PREFIX = "control_model."
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tileup.checkpoints.bundled import load_bundled
-from tileup.checkpoints.files import find_model, identified
+from tileup.checkpoints.find import find_model, identified
 from tileup.contracts import Model
 from tileup.devices import pick_device, pick_dtype
 from tileup.errors import ModelError
-from tileup.settings import Settings
+from tileup.families.bundled import load_bundled
+from tileup.settings.values import Settings
 
 
 def load_model(model: str | Path | None = None, settings: Settings | None = None) -> Model:
@@ -31,7 +31,7 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     if known.found is None:
         refuse_parts(settings, path)
         return load_bundled(path, known.spec, device, dtype)
-    from tileup.checkpoints.assembling import assemble
+    from tileup.checkpoints.assemble import assemble
 
     return assemble(known, settings, device, dtype)
 

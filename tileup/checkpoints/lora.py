@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tileup.checkpoints.lora_names import CLIP_L, NETWORK, Target, split_name, targets
 from tileup.errors import ModelError
-from tileup.weights.residency import FLOAT8
+from tileup.tensors.residency import FLOAT8
 
 Layer = nn.Linear | nn.Conv2d
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tileup.checkpoints.files import Identified, find_model
-from tileup.checkpoints.foreign import kind_of
-from tileup.checkpoints.opening import Checkpoint, open_checkpoint
+from tileup.checkpoints.find import Identified, find_model
 from tileup.errors import ModelError
-from tileup.settings import Settings
-from tileup.text.families import RECIPES
+from tileup.families.foreign import kind_of
+from tileup.settings.values import Settings
+from tileup.tensors.checkpoint import Checkpoint, open_checkpoint
+from tileup.text.recipes import RECIPES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from typing import cast
 
 from tileup.errors import UsageError
 from tileup.resolving import Resolved, resolve_with_model
-from tileup.settings import ALIASES, Settings
+from tileup.settings.values import ALIASES, Settings
 
 Given = Mapping[str, object]
 """Parameters of a command by name; None for what was not given."""

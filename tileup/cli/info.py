@@ -8,13 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from tileup.checkpoints.describing import PartInfo, describe
-from tileup.checkpoints.files import EXTENSIONS, find_model
-from tileup.checkpoints.opening import is_index
+from tileup.checkpoints.describe import PartInfo, describe
+from tileup.checkpoints.find import EXTENSIONS, find_model
 from tileup.cli.tables import print_text
 from tileup.errors import InputError, ModelError, NoInputError
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import opened
+from tileup.tensors.checkpoint import is_index
 
 Facts = list[tuple[str, str]]
 """Names and values, in order."""

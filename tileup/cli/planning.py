@@ -27,7 +27,7 @@ from tileup.preparing import prepare
 if TYPE_CHECKING:
     from tileup.images.picture import Picture
     from tileup.resolving import Resolved
-    from tileup.settings import Settings
+    from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from tileup.contracts import Step
 from tileup.engine.outcomes import Begun, Event, Finished, Loading, Outcome
 from tileup.engine.outputs import output_pixels
 from tileup.engine.values import Job
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

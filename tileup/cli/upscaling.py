@@ -23,7 +23,7 @@ from tileup.engine.values import Job, Request
 from tileup.errors import UsageError
 from tileup.preparing import enlarger_of, read_drawn
 from tileup.resolving import Resolved
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)
 

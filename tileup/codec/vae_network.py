@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tileup.codec.vae_layout import PARTS, VaeLayout
+from tileup.tensors.filling import Placing, build, check_names
 from tileup.torchvision_shield import shield_torchvision
-from tileup.weights.filling import Placing, build, check_names
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL

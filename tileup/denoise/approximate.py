@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tileup.denoise.job import Job, Ramp
+from tileup.denoise.run import Job, Ramp
 from tileup.denoise.strength import memberships
-from tileup.plan.phases import progress
+from tileup.plan.itinerary import progress
 from tileup.sampling.kdiffusion import NoiseSampler
 from tileup.sampling.steps import CanvasDenoiser
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from tileup.denoise.approximate import run_blend, run_scale
-from tileup.denoise.job import Job
-from tileup.denoise.levels import run_passes, run_sigma
+from tileup.denoise.run import Job
 from tileup.denoise.schedule import run_schedule
+from tileup.denoise.separate import run_passes, run_sigma
 
 RULES: Mapping[str, Callable[[Job], Tensor]] = {
     "schedule": run_schedule,

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tileup.denoise.job import Job
+from tileup.denoise.run import Job
 from tileup.denoise.strength import working_weight
-from tileup.plan.phases import Phase
+from tileup.plan.itinerary import Phase
 from tileup.sampling.steps import CanvasDenoiser
 
 

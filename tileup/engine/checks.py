@@ -11,7 +11,7 @@ from tileup.engine.inputs import real
 from tileup.engine.outputs import ends_as_folder
 from tileup.engine.values import AUTO, STREAM, SUFFIXES, Found, Job, Request
 from tileup.errors import OutputError, OutputExistsError, UsageError
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 
 def check_shape(request: Request, found: Sequence[Found], many: bool) -> None:

@@ -13,7 +13,7 @@ from tileup.images.writing import resolve_format, save_picture
 from tileup.plan.cost import Cost
 from tileup.plan.heatmap import heatmap
 from tileup.plan.tiles import TilePlan
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 
 def save_companions(

@@ -12,7 +12,7 @@ from tileup.engine.locks import remove_stale
 from tileup.engine.outputs import make_job
 from tileup.engine.resume import marked
 from tileup.engine.values import Found, Job, Request, Standing
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 
 def find_jobs(request: Request, settings: Settings, model: Path | None = None) -> list[Job]:

@@ -16,16 +16,16 @@ from io import BytesIO
 from typing import TypeVar
 
 from tileup.contracts import Step
-from tileup.engine import making
+from tileup.engine import picture as making
 from tileup.engine.checks import check_absent
 from tileup.engine.locks import OutputLock
-from tileup.engine.making import Drawn, Read, settings_of
 from tileup.engine.models import Load, Models
 from tileup.engine.outcomes import Begun, Finished, Loading, OnEvent, Outcome
+from tileup.engine.picture import Drawn, Read, settings_of
 from tileup.engine.resume import failure_of, with_standing
 from tileup.engine.values import Job, Standing
 from tileup.errors import OutOfMemoryError, OutputError
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from tileup.contracts import Model, ModelSpec
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 Load = Callable[[Settings], Model]
 """Loads the model that settings name, with their `device`, `dtype` and `low_memory`; called when

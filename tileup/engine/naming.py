@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 
 from tileup.errors import UsageError
-from tileup.settings import FORMATS, Settings, did_you_mean
+from tileup.settings.values import FORMATS, Settings, did_you_mean
 
 FIELDS = ("stem", "scale", "ext", "seed", "width", "height", "parent")
 """What may stand in braces."""

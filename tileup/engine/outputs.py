@@ -12,7 +12,7 @@ from tileup.images.exif import read_exif
 from tileup.images.reading import check_size, opened
 from tileup.images.sizes import output_size, scale_label
 from tileup.images.writing import resolve_format
-from tileup.settings import FORMATS, Settings
+from tileup.settings.values import FORMATS, Settings
 
 
 def make_job(each: Found, request: Request, settings: Settings, many: bool) -> Job:

@@ -17,7 +17,7 @@ from tileup.engine.values import Job, Request, Standing
 from tileup.errors import ExitCode, InputError, RecordedFailureError
 from tileup.images.exif import BROKEN
 from tileup.images.reading import MAX_PIXELS, opened
-from tileup.settings import Settings, parse_weighted
+from tileup.settings.values import Settings, parse_weighted
 from tileup.text.prompts import prompt_path
 
 _WITHOUT_EFFECT = frozenset({"device", "batch", "low_memory", "name", "suffix", "max_input_pixels"})

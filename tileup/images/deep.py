@@ -15,7 +15,8 @@ from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from tileup.images import avif, jp2
+from tileup.images.formats import avif
+from tileup.images.formats import jpeg2000 as jp2
 
 _WIDTH, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 258, 262, 339, 338
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}

@@ -24,10 +24,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from tileup.errors import InputError
-from tileup.images import avif, jp2, xmp
+from tileup.images import xmp
 from tileup.images.colour import cmyk_to_rgb
 from tileup.images.deep import bits_of, file_of, is_deep, png_cicp, read_deep, turned
 from tileup.images.exif import BROKEN, read_exif
+from tileup.images.formats import avif
+from tileup.images.formats import jpeg2000 as jp2
 from tileup.images.picture import Picture
 from tileup.images.signatures import recognised
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import floor, isqrt
 
 from tileup.errors import OutputError, UsageError
-from tileup.settings import Settings, parse_size
+from tileup.settings.values import Settings, parse_size
 
 MOST = 16
 """Largest enlargement of a side."""

@@ -16,15 +16,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tileup.errors import OutputError, UsageError
-from tileup.images import avif, jp2, xmp
+from tileup.images import xmp
 from tileup.images.colour import in_srgb
 from tileup.images.deep import png_of_words, tiff_of_words
 from tileup.images.exif import loaded, stamped
+from tileup.images.formats import avif
+from tileup.images.formats import jpeg2000 as jp2
 from tileup.images.metadata import Metadata, parameters_text, settings_json
 from tileup.images.picture import Picture
 from tileup.images.sizes import check_format_limit
 from tileup.images.whole import OnWritten, checked_target, write_whole
-from tileup.settings import FORMATS
+from tileup.settings.values import FORMATS
 
 log = logging.getLogger(__name__)
 

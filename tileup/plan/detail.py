@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tileup.settings import DETAIL_METRICS
+from tileup.settings.values import DETAIL_METRICS
 
 LUMA = (0.2126, 0.7152, 0.0722)
 """Rec. 709: the primaries of sRGB. Applied to the picture as it is encoded, not to light."""

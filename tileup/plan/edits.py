@@ -15,7 +15,7 @@ from PIL import Image
 
 from tileup.contracts import Box
 from tileup.plan.tiles import Tile, TilePlan
-from tileup.settings import Settings, parse_extent
+from tileup.settings.values import Settings, parse_extent
 
 MAX_LEVELS = 8
 """Distinct strengths that a map or a metric is reduced to: each costs a start of its own."""

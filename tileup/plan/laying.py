@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter  # pyright: ignore[reportUnknownVariableType]
 
 from tileup.contracts import Box
-from tileup.plan.phases import Layout, Windows
+from tileup.plan.itinerary import Layout, Windows
 from tileup.plan.windows import cover
 
 Mask = NDArray[np.bool_]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.contracts import NoiseLevels
+from tileup.plan.itinerary import Layout, Phase, Run
 from tileup.plan.laying import Laying
-from tileup.plan.phases import Layout, Phase, Run
 from tileup.plan.schedules import Schedule
 
 

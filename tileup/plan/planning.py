@@ -14,15 +14,15 @@ from tileup.errors import UsageError
 from tileup.plan.cost import Cost
 from tileup.plan.detail import DetailMap
 from tileup.plan.edits import Drawn, edited
+from tileup.plan.itinerary import Itinerary, Layout, effective
 from tileup.plan.laying import LAYINGS
-from tileup.plan.levels import fitted
 from tileup.plan.modes import MODES, Canvas
-from tileup.plan.phases import Itinerary, Layout, effective
+from tileup.plan.noise_levels import fitted
 from tileup.plan.quadtree import NOISE_FLOOR, quadtree
 from tileup.plan.samplers import SAMPLERS, Sampler
 from tileup.plan.schedules import SCHEDULERS, Scheduler, make_schedule
 from tileup.plan.tiles import Tile, TilePlan
-from tileup.settings import Settings, did_you_mean
+from tileup.settings.values import Settings, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
+from tileup.tensors.filling import Placing, build
+from tileup.tensors.scaled import unscaled
+from tileup.tensors.shapes import block_count, shape
 from tileup.text.tokens import CHUNK
 from tileup.text.vocabulary import SIZE
 from tileup.torchvision_shield import shield_torchvision
-from tileup.weights.filling import Placing, build
-from tileup.weights.scaled import unscaled
-from tileup.weights.shapes import block_count, shape
 
 if TYPE_CHECKING:
     from transformers import CLIPTextConfig

@@ -15,8 +15,8 @@ from torch.nn import functional
 from tileup.contracts import Encoded
 from tileup.errors import ModelError
 from tileup.text.clip import Clip, load_clip
-from tileup.text.families import RECIPES, ClipUse, Recipe
 from tileup.text.finite import check_finite
+from tileup.text.recipes import RECIPES, ClipUse, Recipe
 from tileup.text.t5 import T5, load_t5
 from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
 from tileup.text.tokens import CHUNK, clip_chunks, clip_ids, clip_row

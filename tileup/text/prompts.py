@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tileup.errors import InputError
-from tileup.settings import Settings
+from tileup.settings.values import Settings
 
 LONGEST = 10_000
 """Characters of a prompt file that count."""

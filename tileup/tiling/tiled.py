@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tileup.contracts import Box, Denoiser
-from tileup.tiling.weights import normalised
+from tileup.tiling.profiles import normalised
 
 Windows = Sequence[Box]
 

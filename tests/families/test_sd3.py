@@ -1,0 +1,276 @@
+"""The transformer of SD 3 against diffusers' pipeline with the same weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.checkpoints import originals
+from tests.checkpoints.flow import (
+    direct_sum,
+    euler,
+    guided,
+    latents,
+    pooled_of,
+    relative,
+    row_of,
+    scene_of_latents,
+    text_of,
+    tiled,
+    whole,
+)
+from tests.checkpoints.layouts.sd3 import CHANNELS, FEATURES, POOLED, sd3_transformer
+from tileup.contracts import Box, Encoded
+from tileup.errors import ModelError, UsageError
+from tileup.families.sd3 import SD3Network, load_sd3
+from tileup.plan.noise_levels import FlowLevels
+from tileup.torchvision_shield import shield_torchvision
+
+if TYPE_CHECKING:
+    from diffusers import SD3Transformer2DModel
+
+VARIANTS = {
+    "sd3": {},
+    "sd3.5 large": {"qk_norm": True},
+    "sd3.5 medium": {"qk_norm": True, "dual": 1},
+}
+SCENE = scene_of_latents(latents(1, CHANNELS, 8, 12, seed=7))
+SHIFT = 3.0
+
+
+def _text(rows: int = 1) -> Encoded:
+    return text_of(rows, FEATURES, POOLED)
+
+
+def load(tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> SD3Network:
+    return load_sd3(tensors, dtype=dtype, device="cpu", name="small")
+
+
+@pytest.fixture(scope="module")
+def network() -> SD3Network:
+    return load(sd3_transformer(qk_norm=True, dual=1))
+
+
+def by_diffusers(tensors: dict[str, Tensor], **variant: Any) -> SD3Transformer2DModel:  # noqa: ANN401
+    """diffusers' own conversion and network, its settings written down by hand."""
+    shield_torchvision()
+    from diffusers import SD3Transformer2DModel
+    from diffusers.loaders import single_file_utils
+
+    network = SD3Transformer2DModel(
+        sample_size=24,
+        num_layers=2,
+        num_attention_heads=2,
+        joint_attention_dim=FEATURES,
+        caption_projection_dim=128,
+        pooled_projection_dim=POOLED,
+        pos_embed_max_size=12,
+        dual_attention_layers=tuple(range(variant.get("dual", 0))),
+        qk_norm="rms_norm" if variant.get("qk_norm") else None,
+    )
+    converted = single_file_utils.convert_sd3_transformer_checkpoint_to_diffusers(dict(tensors))
+    network.load_state_dict(converted)
+    return network.eval()
+
+
+def pipeline(transformer: SD3Transformer2DModel) -> Any:  # noqa: ANN401
+    from diffusers import (
+        AutoencoderKL,
+        FlowMatchEulerDiscreteScheduler,
+        StableDiffusion3Img2ImgPipeline,
+    )
+
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(2, 2, 2, 2),
+        norm_num_groups=1,
+        latent_channels=CHANNELS,
+    )
+    nothing = dict.fromkeys(
+        ["text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2"]
+    )
+    pipe = StableDiffusion3Img2ImgPipeline(
+        transformer,
+        FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+        vae,
+        tokenizer_3=None,  # type: ignore[arg-type]
+        **nothing,  # type: ignore[arg-type]
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_img2img_equals_diffusers_pipeline(variant: dict[str, int], cfg: float) -> None:
+    tensors = sd3_transformer(**variant)  # type: ignore[arg-type]
+    text = _text(2)
+    pipe = pipeline(by_diffusers(tensors, **variant))
+    expected = pipe(
+        image=SCENE.source,
+        height=64,
+        width=96,
+        strength=0.6,
+        num_inference_steps=6,
+        guidance_scale=cfg,
+        generator=torch.Generator().manual_seed(5),
+        prompt_embeds=text.tokens[:1],
+        pooled_prompt_embeds=pooled_of(text)[:1],
+        negative_prompt_embeds=text.tokens[1:],
+        negative_pooled_prompt_embeds=pooled_of(text)[1:],
+        output_type="latent",
+    ).images
+    times = pipe.scheduler.sigmas[2:]
+    assert len(times) == 5
+    assert 0.7 < times[0] < 0.95
+    noise = latents(*SCENE.source.shape, seed=5)
+    found = euler(guided(load(tensors), SCENE, text, cfg), noise, times)
+    assert relative(found, expected) < 1e-4
+    assert relative(expected, SCENE.source) > 0.5
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_the_velocity_equals_that_of_a_separate_implementation(variant: dict[str, int]) -> None:
+    tensors = sd3_transformer(3, **variant)  # type: ignore[arg-type]
+    tensors = {name: each.requires_grad_() for name, each in tensors.items()}
+    x, sigma, text = latents(2, CHANNELS, 6, 10), torch.tensor([0.1, 4.0]), _text(2)
+    expected = originals.sd3(tensors, x, sigma / (1 + sigma), text.tokens, pooled_of(text))
+    found = load(tensors)(x, sigma, [Box(0, 0, 6, 10)] * 2, text, SCENE)
+    assert relative(found, expected.detach()) < 1e-5
+    # The text's queries in the last block are asked for nothing.
+    norm = {"joint_blocks.2.context_block.attn.ln_q.weight"} if "qk_norm" in variant else set()
+    assert originals.idle(expected, tensors) == norm
+
+
+def test_several_windows_are_the_weighted_sum_of_their_predictions(network: SD3Network) -> None:
+    scene = scene_of_latents(latents(1, CHANNELS, 14, 20, seed=2))
+    text = _text()
+    windows = [Box(top, left, top + 8, left + 12) for top in (0, 6) for left in (0, 8)]
+    reference = by_diffusers(sd3_transformer(qk_norm=True, dual=1), qk_norm=True, dual=1)
+
+    def velocity(crop: Tensor, time: float) -> Tensor:
+        with torch.no_grad():
+            return reference(crop, text.tokens, text.pooled, torch.tensor([1000 * time])).sample
+
+    x = 3 * latents(1, CHANNELS, 14, 20)
+    expected = direct_sum(velocity, x, 2.0, windows)
+    for batch in (1, 3):
+        denoiser = tiled(guided(network, scene, text), windows, batch)
+        assert relative(denoiser(x, torch.tensor([2.0])), expected) < 1e-5
+
+
+def test_each_row_has_its_own_noise_level_and_text(network: SD3Network) -> None:
+    x, sigma = latents(3, CHANNELS, 8, 8), torch.tensor([0.02, 1.0, 50.0])
+    text = _text(3)
+    windows = [Box(0, 0, 8, 8)] * 3
+    together = network(x, sigma, windows, text, SCENE)
+    for row in range(3):
+        one = slice(row, row + 1)
+        alone = network(x[one], sigma[one], windows[:1], row_of(text, row), SCENE)
+        assert relative(together[one], alone) < 1e-5
+    other = network(x, sigma.flip(0), windows, text, SCENE)
+    assert relative(other[:1], together[:1]) > 0.01
+
+
+def test_a_window_looks_the_same_wherever_it_lies(network: SD3Network) -> None:
+    x, text = latents(1, CHANNELS, 8, 8), _text()
+    corner, inside = (
+        network(x, torch.ones(1), [box], text, SCENE) for box in (Box(0, 0, 8, 8), Box(0, 4, 8, 12))
+    )
+    assert torch.equal(corner, inside)
+    turned = network(x.flip(-1), torch.ones(1), [Box(0, 0, 8, 8)], text, SCENE).flip(-1)
+    assert relative(turned, corner) > 0.01
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 9), (1, 1), (1, 24), (8, 23)])
+def test_odd_sides_are_continued_and_cut_off_again(
+    network: SD3Network, height: int, width: int
+) -> None:
+    x, text = latents(2, CHANNELS, height, width), _text()
+    edges = ((0, 0), (0, 0), (0, height % 2), (0, width % 2))
+    even = torch.from_numpy(np.pad(x.numpy(), edges, mode="edge"))
+    sigma = torch.tensor([0.5, 2.0])
+    found = network(x, sigma, [Box(0, 0, height, width)] * 2, text, SCENE)
+    expected = network(even, sigma, [Box(0, 0, *even.shape[-2:])] * 2, text, SCENE)
+    assert torch.equal(found, expected[..., :height, :width])
+
+
+def test_a_window_beyond_the_table_of_positions_is_refused(network: SD3Network) -> None:
+    x, text = latents(1, CHANNELS, 4, 25), _text()
+    with pytest.raises(UsageError, match=r"24 latent cells at most.*4 x 25.*--window"):
+        network(x, torch.ones(1), [Box(0, 0, 4, 25)], text, SCENE)
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_diffusers_own_layout_gives_the_same_network(variant: dict[str, int]) -> None:
+    tensors = sd3_transformer(**variant)  # type: ignore[arg-type]
+    again = by_diffusers(tensors, **variant).state_dict()
+    x, text = latents(1, CHANNELS, 8, 8), _text()
+    call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
+    assert torch.equal(load(tensors)(*call), load(again)(*call))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float16, 0.02), (torch.bfloat16, 0.1)], ids=str
+)
+def test_half_precision_is_near(network: SD3Network, dtype: torch.dtype, tolerance: float) -> None:
+    x, text = latents(1, CHANNELS, 8, 8), _text()
+    call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
+    half = load(sd3_transformer(qk_norm=True, dual=1), dtype)
+    found, expected = half(*call), network(*call)
+    assert found.dtype == torch.float32
+    assert 0 < relative(found, expected) < tolerance
+
+
+def test_fp8_is_kept_and_computes_as_its_values(network: SD3Network) -> None:
+    stored = sd3_transformer(qk_norm=True, dual=1, dtype=torch.float8_e4m3fn)
+    small, plain = load(stored), load({name: each.float() for name, each in stored.items()})
+    x, text = latents(1, CHANNELS, 8, 8), _text()
+    call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
+    assert torch.equal(small(*call), plain(*call))
+    assert _bytes(small) < 0.4 * _bytes(plain)
+
+
+def _bytes(network: SD3Network) -> int:
+    return sum(each.nbytes for each in network.transformer.state_dict().values())
+
+
+def test_a_part_that_is_missing_or_does_not_fit_is_named() -> None:
+    whole_file = sd3_transformer()
+    for name in ("pos_embed", "joint_blocks.1.x_block.mlp.fc1.weight", "final_layer.linear.bias"):
+        tensors = {each: value for each, value in whole_file.items() if each != name}
+        with pytest.raises(ModelError, match=f"small lacks .*{name}"):
+            load(tensors)
+    for name, value in (
+        ("pos_embed", torch.zeros(1, 143, 128)),
+        ("x_embedder.proj.weight", torch.zeros(100, 16, 2, 2)),
+        ("t_embedder.mlp.0.weight", torch.zeros(128, 255)),
+        ("final_layer.linear.weight", torch.zeros(63, 128)),
+    ):
+        with pytest.raises(ModelError, match="small does not fit together"):
+            load(whole_file | {name: value})
+    with pytest.raises(ModelError, match="no place for: control"):
+        load(whole_file | {"control.weight": torch.zeros(1)})
+    with pytest.raises(ModelError, match="lacks"):
+        load({})
+
+
+def test_noise_levels_are_those_of_diffusers_scheduler() -> None:
+    """Shift 3, strength by strength."""
+    shield_torchvision()
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)
+    strengths, levels = np.linspace(0, 1, 101), FlowLevels(SHIFT)
+    # Strength is the time before the shift, from the one shifted to 0.001 to that to 0.9999.
+    low, high = (time / (SHIFT - (SHIFT - 1) * time) for time in (0.001, 0.9999))
+    scheduler.set_timesteps(sigmas=list(low + strengths[::-1] * (high - low)))
+    sigmas = levels.sigma(strengths)
+    expected = scheduler.sigmas[:-1].numpy()[::-1]
+    np.testing.assert_allclose(sigmas / (1 + sigmas), expected, rtol=1e-6)
+    assert expected[50] > 0.7

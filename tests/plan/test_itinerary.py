@@ -1,0 +1,118 @@
+"""Phases make all the steps, with the right tiles at work and windows over all of them."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.doubles import LEVELS, photograph, spec
+from tests.plan.test_windows import core
+from tileup.contracts import Box, NoiseLevels
+from tileup.plan.itinerary import Itinerary, Layout, Phase, effective, progress, reflected
+from tileup.plan.laying import LAYINGS
+from tileup.plan.modes import MODES, Canvas
+from tileup.plan.planning import plan_picture
+from tileup.plan.schedules import SCHEDULERS, make_schedule
+from tileup.plan.tiles import Tile, TilePlan
+from tileup.settings.values import Settings
+
+
+def stripes(strengths: list[float], side: int = 16) -> TilePlan:
+    """Square tiles side by side. Stride 1."""
+    tiles = tuple(
+        Tile(Box(0, side * i, side, side * (i + 1)), 0, 0.0, strength)
+        for i, strength in enumerate(strengths)
+    )
+    return TilePlan(side * len(strengths), side, 1, 2.0, tiles, 0.0)
+
+
+def itinerary(
+    plan: TilePlan,
+    *,
+    scheduler: str = "sgm_uniform",
+    steps: int = 8,
+    window: int = 16,
+    margin: int = 0,
+    mode: str = "schedule",
+    windows: str = "cover",
+    strongest: float | None = None,
+    levels: NoiseLevels = LEVELS,
+) -> Itinerary:
+    """What a mode runs on a plan."""
+    top = plan.strengths[:1] if strongest is None else (strongest,)
+    strengths = {*top, *plan.strengths} if MODES[mode].own_starts else {*top}
+    schedule = make_schedule(levels, SCHEDULERS[scheduler], steps, [*strengths])
+    layout = Layout(max(plan.rows, window), max(plan.columns, window), window, margin)
+    cells = effective(plan.denoise_map(), schedule)
+    canvas = Canvas(cells, schedule, layout, LAYINGS[windows], levels, seed=0)
+    return Itinerary(layout, schedule, MODES[mode].runs(canvas), layout.padded(cells))
+
+
+def test_phases_start_where_a_strength_starts_and_make_every_step() -> None:
+    plan = stripes([0.8, 0.2, 0.0, 0.4])
+    phases = itinerary(plan, margin=2).phases
+    assert [(phase.start, phase.stop) for phase in phases] == [(0, 4), (4, 6), (6, 8)]
+    assert [phase.strengths for phase in phases] == [(0.8,), (0.8, 0.4), (0.8, 0.4, 0.2)]
+    for phase in phases:
+        needed = plan.denoise_map() >= phase.strengths[-1]
+        covered = np.zeros_like(needed)
+        for box in phase.windows:
+            covered[core(box, 16, 64, 2)] = True
+        assert not (needed & ~covered).any()
+    counts = [len(phase.windows) for phase in phases]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+def test_the_schedule_starts_at_max_denoise_even_if_no_tile_has_it() -> None:
+    weak = itinerary(stripes([0.2, 0.4]), strongest=0.8)
+    assert [(phase.start, phase.stop) for phase in weak.phases] == [(4, 6), (6, 8)]
+    full = itinerary(stripes([0.2, 0.4, 0.8]))
+    assert weak.sigmas == full.sigmas
+
+
+def test_merged_strengths_work_with_their_winner() -> None:
+    plan = stripes([0.8, 0.75, 0.2])
+    made = itinerary(plan, scheduler="karras", steps=2, margin=2)
+    assert made.schedule.merged == {0.75: 0.8}
+    assert len(made.phases) == 2
+    np.testing.assert_array_equal(made.strengths[0, ::16], [0.8, 0.8, 0.2])
+
+
+@pytest.mark.parametrize(("length", "total"), [(1, 5), (2, 7), (3, 3), (5, 13), (8, 9)])
+def test_reflection_mirrors_as_often_as_it_takes(length: int, total: int) -> None:
+    indices = reflected(length, total)
+    assert len(indices) == total
+    assert list(indices[:length]) == list(range(length))
+    if length > 1:
+        assert all(abs(b - a) == 1 for a, b in itertools.pairwise(indices))
+    else:
+        assert set(indices) == {0}
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (1, 200), (201, 1), (33, 31), (64, 64), (131, 97)]
+)
+def test_the_canvas_holds_the_picture_and_one_window(width: int, height: int) -> None:
+    pixels = photograph(max(height // 2, 1), max(width // 2, 1))
+    planned = plan_picture(pixels, width, height, spec(), Settings(tile=32, min_tile=8, overlap=8))
+    layout = planned.itinerary.layout
+    assert layout.rows == max(-(-height // 2), 16)
+    assert layout.columns == max(-(-width // 2), 16)
+    assert planned.itinerary.strengths.shape == (layout.rows, layout.columns)
+    assert all(phase.windows for phase in planned.itinerary.phases), (
+        "a phase that has working tiles has windows"
+    )
+
+
+def test_progress_is_the_fractional_index_of_the_step() -> None:
+    sigmas = (8.0, 4.0, 1.0, 0.5, 0.0)
+    assert [progress(sigma, sigmas) for sigma in sigmas] == [0, 0.25, 0.5, 0.75, 1]
+    assert progress(9.0, sigmas) == 0, "churn goes above the first level"
+    assert progress(2.0, sigmas) == pytest.approx(0.375), "half way in log sigma"
+    assert progress(0.25, sigmas) == pytest.approx(0.875), "below the last level linear in sigma"
+
+
+def test_a_phase_has_windows_for_every_step() -> None:
+    with pytest.raises(ValueError, match="1 sets of windows for 2 steps"):
+        Phase(0, 2, (0.8,), ((Box(0, 0, 1, 1),),))

@@ -1,0 +1,192 @@
+"""A checkpoint in figures and words, without its tensors."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tileup.checkpoints.find import Identified
+from tileup.checkpoints.parts import KINDS, inside
+from tileup.contracts import ModelSpec
+from tileup.errors import ModelError, UnknownCheckpointError
+from tileup.families.detection import Found, NoNetworkError, detect
+from tileup.families.family import bundled_spec, is_bundled, published_spec
+from tileup.families.predictions import Prediction, prediction_of
+from tileup.tensors.checkpoint import Checkpoint, open_checkpoint
+from tileup.tensors.scaled import is_helper
+from tileup.text.recipes import RECIPES
+
+UNTOLD = Prediction("", "neither its tensors nor its metadata tell; give --prediction")
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Tensors counted."""
+
+    tensors: int
+    parameters: Mapping[str, int]
+    """Numbers stored in each precision."""
+
+    @property
+    def total(self) -> int:
+        """Numbers in all precisions."""
+        return sum(self.parameters.values())
+
+    @property
+    def precisions(self) -> str:
+        """The precisions in words, the most used first."""
+        ordered = sorted(self.parameters, key=lambda name: -self.parameters[name])
+        return ", ".join(ordered)
+
+
+@dataclass(frozen=True, slots=True)
+class PartInfo:
+    """A part that a model needs or can use."""
+
+    title: str
+    """As people call it: `network`, `VAE`, `CLIP-L`."""
+    amount: Amount | None
+    """What of it is in the checkpoint; None where it is not there."""
+    advice: str = ""
+    """How to supply it, where it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A checkpoint described for people."""
+
+    path: Path
+    title: str
+    """What it is."""
+    family: str
+    """The family of its defaults; empty where it is no model by itself."""
+    prediction: Prediction
+    """What it predicts, and how that is known."""
+    amount: Amount
+    bytes: int
+    parts: tuple[PartInfo, ...]
+    """The parts of a model of a published family."""
+    shapes: Mapping[str, str]
+    """What the spec says in words."""
+    header: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Parsed metadata."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors."""
+        return self.amount.total
+
+
+def describe(path: Path) -> CheckpointInfo:
+    """A checkpoint in figures and words, without its tensors.
+
+    What is no model but goes with one (a LoRA, a VAE, a ControlNet, a text encoder) is described
+    too.
+
+    Raises:
+        ModelError: it is unreadable or damaged.
+        UnknownCheckpointError: it is of no family that tileup can load, nor goes with one.
+    """
+    checkpoint = open_checkpoint(path)
+    if is_bundled(checkpoint):
+        told = Prediction("x0", "its family")
+        return _info(checkpoint, "a model of tileup's own", told, bundled_spec(checkpoint))
+    try:
+        found = detect(checkpoint)
+    except NoNetworkError as error:
+        return _info(checkpoint, f"{error.kind.title}: {error.kind.advice}", UNTOLD, None)
+    told = _told(checkpoint, found)
+    spec = published_spec(checkpoint, found, told)
+    known = Identified(checkpoint, spec, found, told)
+    return _info(checkpoint, found.variant, told, spec, tuple(_parts(known, found)), found)
+
+
+def _told(checkpoint: Checkpoint, found: Found) -> Prediction:
+    try:
+        return prediction_of(checkpoint, found, None)
+    except UnknownCheckpointError:
+        raise
+    except ModelError:
+        return UNTOLD
+
+
+def _info(
+    checkpoint: Checkpoint,
+    title: str,
+    told: Prediction,
+    spec: ModelSpec | None,
+    parts: tuple[PartInfo, ...] = (),
+    found: Found | None = None,
+) -> CheckpointInfo:
+    return CheckpointInfo(
+        path=checkpoint.path,
+        title=title,
+        family=spec.family if spec else "",
+        prediction=told,
+        amount=_amount(checkpoint, checkpoint.tensors),
+        bytes=checkpoint.bytes,
+        parts=parts,
+        shapes=_shapes(spec, found) if spec else {},
+        header=_parsed(checkpoint.metadata),
+    )
+
+
+def _amount(checkpoint: Checkpoint, names: Iterable[str]) -> Amount:
+    parameters: Counter[str] = Counter()
+    names = list(names)
+    for name in names:
+        if not is_helper(name):
+            info = checkpoint.tensors[name]
+            parameters[info.dtype] += info.elements
+    return Amount(len(names), dict(parameters))
+
+
+def _behind(checkpoint: Checkpoint, prefix: str) -> Amount:
+    return _amount(checkpoint, [name for name in checkpoint.tensors if name.startswith(prefix)])
+
+
+def _parts(known: Identified, found: Found) -> Iterator[PartInfo]:
+    checkpoint, there = known.checkpoint, inside(known)
+    others = tuple(source.prefix for source in there.values())
+    network = [
+        name
+        for name in checkpoint.tensors
+        if name.startswith(found.prefix) and (found.prefix or not name.startswith(others))
+    ]
+    yield PartInfo("network", _amount(checkpoint, network))
+    recipe = RECIPES[known.spec.family]
+    for name in ("vae", *recipe.parts):
+        kind = KINDS[name]
+        title = kind.title.removeprefix("the ").removeprefix("text encoder ")
+        if name in there:
+            yield PartInfo(title, _behind(checkpoint, there[name].prefix))
+            continue
+        optional = name == "t5" and not recipe.t5_required
+        flag = f"--{kind.flag.replace('_', '-')} FILE"
+        if name == "t5":
+            flag += " --tokenizer PATH"
+        yield PartInfo(title, None, f"{flag}, or go without" if optional else flag)
+
+
+def _shapes(spec: ModelSpec, found: Found | None) -> dict[str, str]:
+    text = {"text": f"{found.context} features per token"} if found else {}
+    return {
+        "stride": f"{spec.stride} px per latent cell",
+        "latent channels": str(spec.channels),
+        **text,
+        "window": f"{spec.window} px, sides in multiples of {spec.multiple}",
+        "noise levels": f"{spec.levels.sigma_min:g} to {spec.levels.sigma_max:g}",
+    }
+
+
+def _parsed(metadata: Mapping[str, str]) -> dict[str, object]:
+    result: dict[str, object] = {}
+    for name, text in metadata.items():
+        try:
+            result[name] = json.loads(text)
+        except (ValueError, RecursionError):
+            result[name] = text
+    return result

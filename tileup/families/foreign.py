@@ -1,0 +1,255 @@
+"""Files that tileup cannot use as a model, told by their keys so that a refusal can name them.
+
+Facts about key names are those of the published files; the table in diffusers'
+loaders/single_file_utils.py (Apache-2.0) has many of them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tileup.tensors.header import TensorInfo
+
+Tensors = Mapping[str, TensorInfo]
+
+PREFIXES = (
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "model.model.",
+    "unet.",
+    "transformer.",
+    "net.",
+    "model.",
+    "",
+)
+"""What the names of a network begin with, in whole checkpoints and in files of it alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file is."""
+
+    name: str
+    """For programs: lora, controlnet, vae, clip, t5, ..."""
+    title: str
+    """For people, with an article: `a LoRA`."""
+    advice: str = ""
+    """What to do with it."""
+
+
+def _ends(name: str, *ends: str) -> bool:
+    return any(name == end or name.endswith(f".{end}") for end in ends)
+
+
+def has(tensors: Tensors, *keys: str) -> bool:
+    """Whether one of the keys is there, after one of the usual prefixes."""
+    return any(prefix + key in tensors for prefix in PREFIXES for key in keys)
+
+
+def _share(tensors: Tensors, *words: str) -> float:
+    """Share of the names that contain one of the words."""
+    named = sum(any(word in name for word in words) for name in tensors)
+    return named / max(len(tensors), 1)
+
+
+NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("FLUX.2", ("double_stream_modulation_img.lin.weight", "single_stream_modulation.lin.weight")),
+    ("FLUX.3", ("early_stream_modulations.image.lin.weight",)),
+    (
+        "Chroma",
+        (
+            "distilled_guidance_layer.in_proj.bias",
+            "distilled_guidance_layer.in_proj.weight",
+            "distilled_guidance_layer.norms.0.scale",
+            "distilled_guidance_layer.0.norms.0.scale",
+        ),
+    ),
+    (
+        "HunyuanVideo",
+        (
+            "txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias",
+            "txt_in.individual_token_refiner.blocks.0.norm1.weight",
+            "context_embedder.token_refiner.refiner_blocks.0.norm1.weight",
+        ),
+    ),
+    ("HunyuanDiT", ("mlp_t5.0.weight", "text_embedding_padding")),
+    (
+        "Stable Cascade",
+        ("clip_txt_mapper.weight", "clip_mapper.weight", "effnet_mapper.0.weight"),
+    ),
+    (
+        "AuraFlow",
+        (
+            "double_layers.0.attn.w1q.weight",
+            "double_layers.0.attn.w2q.weight",
+            "joint_transformer_blocks.0.attn.add_q_proj.weight",
+        ),
+    ),
+    (
+        "PixArt",
+        ("t_block.1.weight", "adaln_single.linear.weight", "adaln_single.emb.resolution_embedder"),
+    ),
+    ("Sana", ("blocks.0.cross_attn.q_linear.weight", "caption_norm.weight")),
+    ("Lumina 2 or Z-Image", ("cap_embedder.0.weight", "cap_embedder.1.weight")),
+    ("Qwen-Image", ("txt_norm.weight", "txt_in.text_norm.weight")),
+    ("Wan", ("head.modulation",)),
+    ("Mochi", ("t5_yproj.weight",)),
+    ("LTX-Video", ("patchify_proj.weight",)),
+    ("HiDream", ("double_stream_blocks.0.block.adaLN_modulation.1.bias",)),
+    ("Cosmos", ("x_embedder.proj.1.weight",)),
+    ("Stable Audio", ("transformer.rotary_pos_emb.inv_freq", "rotary_pos_emb.inv_freq")),
+    ("Kandinsky", ("encoder_hid_proj.image_embeds.weight", "add_embedding.image_norm.weight")),
+    ("Kolors", ("encoder_hid_proj.weight",)),
+    ("Playground 2.5", ("edm_mean", "edm_std")),
+    ("CosXL (EDM v-prediction)", ("edm_vpred.sigma_max",)),
+)
+"""Whole networks of other families, and keys that only they have."""
+
+
+def foreign_network(tensors: Tensors) -> str | None:
+    """The family of a network that tileup has no adapter for, or None."""
+    for name, keys in NETWORKS:
+        if has(tensors, *keys):
+            return name
+    if any("time_stack" in name or "temporal_transformer_blocks" in name for name in tensors):
+        return "Stable Video Diffusion"
+    return None
+
+
+def _lora(tensors: Tensors) -> bool:
+    words = (".lora_up.", ".lora_down.", ".lora_A", ".lora_B", ".lora.up.", ".lora.down.")
+    other = (".hada_w1", ".lokr_w", ".oft_blocks", ".oft_diag", "lora_unet_", "lora_te")
+    return _share(tensors, *words, *other) >= 0.3
+
+
+def _controlnet(tensors: Tensors) -> bool:
+    return (
+        any("zero_convs." in name or "input_hint_block." in name for name in tensors)
+        or any("controlnet_cond_embedding." in name for name in tensors)
+        or any(
+            "controlnet_down_blocks." in name or "controlnet_blocks." in name for name in tensors
+        )
+        or any(name.startswith("control_model.") for name in tensors)
+    )
+
+
+def _vae(tensors: Tensors) -> bool:
+    return any(_ends(name, "decoder.conv_in.weight") for name in tensors)
+
+
+def _t5(tensors: Tensors) -> bool:
+    return any(".layer.0.SelfAttention.q.weight" in name for name in tensors)
+
+
+def _clip(tensors: Tensors) -> bool:
+    return any(_ends(name, "token_embedding.weight") for name in tensors)
+
+
+def _esrgan(tensors: Tensors) -> bool:
+    return (
+        any(
+            marker in name
+            for name in tensors
+            for marker in (
+                "RDB1.conv1.",
+                "rdb1.conv1.",
+                "model.1.sub.0.",
+                "body.0.rdb",
+                "residual_group.blocks.",
+                "upsampler.0.",
+            )
+        )
+        or {"body.0.weight", "body.1.weight", "body.2.weight"} <= tensors.keys()
+    )
+
+
+def _inversion(tensors: Tensors) -> bool:
+    names = {"emb_params", "string_to_param", "string_to_token", "clip_l", "clip_g", "<concept>"}
+    return 0 < len(tensors) <= 4 and all(
+        name in names or (len(info.shape) <= 2 and max(info.shape, default=0) in (768, 1024, 1280))
+        for name, info in tensors.items()
+    )
+
+
+def _adapter(tensors: Tensors) -> bool:
+    return any(name.startswith(("ip_adapter.", "image_proj.")) for name in tensors)
+
+
+def _t2i(tensors: Tensors) -> bool:
+    return any(_ends(name, "body.0.resnets.0.block1.weight") for name in tensors) or any(
+        "body.0.in_conv." in name or "body.0.block1." in name for name in tensors
+    )
+
+
+def _motion(tensors: Tensors) -> bool:
+    return _share(tensors, "motion_modules.", "temporal_transformer.") >= 0.5
+
+
+def _language(tensors: Tensors) -> bool:
+    return any(
+        _ends(name, "layers.0.self_attn.q_proj.weight", "h.0.attn.c_attn.weight")
+        and not name.startswith("text_model.")
+        for name in tensors
+    ) and any(
+        _ends(name, "embed_tokens.weight", "wte.weight", "lm_head.weight") for name in tensors
+    )
+
+
+def quantised(tensors: Tensors) -> bool:
+    """Whether weights are stored in a form that is more than a number and a scale."""
+    return any(
+        "quant_state.bitsandbytes" in name or _ends(name, "comfy_quant", "absmax", "qweight")
+        for name in tensors
+    )
+
+
+KINDS: tuple[tuple[Kind, Callable[[Tensors], bool]], ...] = (
+    (
+        Kind("lora", "a LoRA", "give the model it was made for with -m and this file with --lora"),
+        _lora,
+    ),
+    (Kind("ip-adapter", "an IP-Adapter", "tileup has no use for one"), _adapter),
+    (Kind("motion", "a motion module of AnimateDiff", "tileup has no use for one"), _motion),
+    (
+        Kind("controlnet", "a ControlNet", "give the model with -m and this file with --control"),
+        _controlnet,
+    ),
+    (
+        Kind(
+            "t2i-adapter",
+            "a T2I-Adapter",
+            "tileup has no use for one; --control takes a ControlNet",
+        ),
+        _t2i,
+    ),
+    (Kind("vae", "a VAE alone", "give the model with -m and this file with --vae"), _vae),
+    (Kind("t5", "a T5 text encoder alone", "give the model with -m and this file with --t5"), _t5),
+    (
+        Kind(
+            "clip",
+            "a CLIP text encoder alone",
+            "give the model with -m and this file with --clip-l or --clip-g",
+        ),
+        _clip,
+    ),
+    (
+        Kind(
+            "esrgan",
+            "a model that enlarges without diffusion, such as an ESRGAN",
+            "give a diffusion model with -m and this file with --upscaler",
+        ),
+        _esrgan,
+    ),
+    (Kind("llm", "a language model", "tileup has no use for one"), _language),
+    (
+        Kind("inversion", "a textual inversion (embedding)", "tileup has no use for one"),
+        _inversion,
+    ),
+)
+"""What files without a whole network are; the first that fits counts."""
+
+
+def kind_of(tensors: Tensors) -> Kind | None:
+    """What a file without a diffusion network is, or None where that is not known."""
+    return next((kind for kind, fits in KINDS if fits(tensors)), None)

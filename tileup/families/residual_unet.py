@@ -1,0 +1,170 @@
+"""The network of the bundled checkpoint: a small normless U-Net over pixels at half resolution.
+
+It predicts the difference between the clean picture and its enlarged source, so that an
+untrained network is the enlargement itself. There is no normalisation layer: statistics over
+a window would make the answer depend on where the window lies, which is a seam.
+
+Preconditioning, in the terms of Karras et al. (2022, arXiv 2206.00364), but around the source:
+the input is `(x - source) * c_in`, `c_in = 1 / sqrt(sigma^2 + residual_std^2)`, beside the source
+itself; the output is scaled by `residual_std`; `c_skip` is 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tileup.families.family import integer, integers
+
+EMBEDDING = 64  # width of the noise embedding
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Everything that is needed to build the network; stored in the checkpoint's header."""
+
+    channels: int
+    """Channels of a latent cell: 3 * stride^2."""
+    widths: tuple[int, ...]
+    """Feature channels at each resolution, finest first; each next one is half as wide and high."""
+    down_blocks: tuple[int, ...]
+    """Residual blocks at each resolution on the way down."""
+    up_blocks: tuple[int, ...]
+    """Residual blocks at each resolution but the coarsest on the way up, finest first."""
+    residual_std: float
+    """Typical difference between truth and source, pixels in [-1, 1]."""
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, object]) -> Architecture:
+        """Build from parsed JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: a value is missing or of the wrong kind.
+        """
+        return cls(
+            channels=integer(header["channels"]),
+            widths=integers(header["widths"]),
+            down_blocks=integers(header["down_blocks"], least=0),
+            up_blocks=integers(header["up_blocks"], least=0),
+            residual_std=float(str(header["residual_std"])),
+        )
+
+
+class NoiseEmbedding(nn.Module):
+    """Fourier features of log sigma, mixed by one hidden layer. (B,) -> (B, EMBEDDING)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(
+            nn.Linear(2 * 16, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU()
+        )
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        octaves = torch.arange(16, device=sigma.device, dtype=torch.float32)
+        phase = sigma.float().log()[:, None] * torch.exp(octaves * (math.log(20.0) / 15) - 1.5)
+        features = torch.cat([phase.sin(), phase.cos()], dim=1)
+        return self.mix(features.to(next(self.mix.parameters()).dtype))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(scale(sigma) * conv(x) + shift(sigma)))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.noise = nn.Linear(EMBEDDING, 2 * width)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        with torch.no_grad():
+            # Without normalisation a deep net starts stable only if its blocks start small.
+            self.second.weight.mul_(0.1)
+            self.noise.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.noise(embedding)[:, :, None, None].chunk(2, dim=1)
+        if len(embedding) == 1 and not torch.is_grad_enabled():
+            return self._folded(x, 1 + scale, shift).add_(x)
+        hidden = self.first(x)
+        return x + self.second(functional.silu(torch.addcmul(hidden + shift, hidden, scale)))
+
+    def _folded(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """The same with the scale and shift of one noise level in the first convolution."""
+        weight, bias = self.first.weight * scale.movedim(1, 0), self.first.bias
+        assert bias is not None
+        hidden = functional.conv2d(x, weight, bias * scale.flatten() + shift.flatten(), padding=1)
+        return self.second(functional.silu(hidden, inplace=True))
+
+
+class Blocks(nn.ModuleList):
+    """Residual blocks one after the other."""
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__(ResidualBlock(width) for _ in range(count))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, embedding)
+        return x
+
+
+class ResidualUNet(nn.Module):
+    """Denoiser of latents, conditioned on the latents of the enlarged source."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.residual_std = architecture.residual_std
+        widths = architecture.widths
+        self.embed = NoiseEmbedding()
+        self.enter = nn.Conv2d(2 * architecture.channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            Blocks(width, count)
+            for width, count in zip(widths, architecture.down_blocks, strict=True)
+        )
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in itertools.pairwise(widths)
+        )
+        self.grow = nn.ModuleList(
+            nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in itertools.pairwise(widths)
+        )
+        self.up = nn.ModuleList(
+            Blocks(width, count)
+            for width, count in zip(widths[:-1], architecture.up_blocks, strict=True)
+        )
+        self.leave = nn.Conv2d(widths[0], architecture.channels, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        if self.leave.bias is not None:
+            nn.init.zeros_(self.leave.bias)
+
+    def forward(self, x: Tensor, sigma: Tensor, source: Tensor) -> Tensor:
+        """Predict clean latents.
+
+        Only what lies between the first and the last layer is in the precision of the weights.
+
+        Args:
+            x: noisy latents in [-1, 1] plus noise, shape (B, C, h, w); h and w are multiples of
+                2^(number of widths - 1).
+            sigma: noise levels, shape (B,), or (1,) for one that all share, which is faster.
+            source: latents of the enlarged picture, shape of `x`.
+
+        Returns:
+            x0, shape and dtype of `x`.
+        """
+        c_in = (sigma.float() ** 2 + self.residual_std**2).rsqrt()[:, None, None, None]
+        seen = torch.cat([(x - source) * c_in, source], dim=1)
+        hidden = self.enter(seen.to(self.enter.weight.dtype))
+        embedding = self.embed(sigma)
+        skips: list[Tensor] = []
+        for level, blocks in enumerate(self.down):
+            hidden = blocks(hidden, embedding)
+            if level < len(self.shrink):
+                skips.append(hidden)
+                hidden = self.shrink[level](hidden)
+        for level in reversed(range(len(self.up))):
+            hidden = skips[level] + functional.pixel_shuffle(self.grow[level](hidden), 2)
+            hidden = self.up[level](hidden, embedding)
+        return source + self.residual_std * self.leave(hidden).to(x.dtype)

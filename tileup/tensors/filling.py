@@ -1,0 +1,212 @@
+"""Networks filled with the tensors of a file: strictly, and without copies nobody needs.
+
+The network is made without memory of its own, and takes the tensors themselves for its weights. A
+memory-mapped tensor that has the precision and the device already is not copied at all; another is
+copied once, by its cast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tileup.errors import ModelError
+from tileup.tensors.residency import FLOAT8, bring_when_used
+
+Network = TypeVar("Network", bound=nn.Module)
+
+SHOWN = 3
+"""Tensors that a message names; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """How weights are held."""
+
+    dtype: torch.dtype
+    """What the network computes in."""
+    device: str
+    """Where it runs."""
+    float8: bool = False
+    """Whether matrices and kernels stored in fp8 stay so, and are cast layer by layer while they
+    compute; every other weight is cast at once."""
+    offload: bool = False
+    """Whether weights stay in main memory, and each layer's come to the device while it runs."""
+    float32: Collection[str] = ()
+    """Layers, by the last part of their names, that compute in float32."""
+    overflow: bool = False
+    """Whether values too large for `dtype` become infinite, and are no error."""
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """What a weight is cast to."""
+        layer = name.split(".")[-2:-1]
+        return torch.float32 if layer and layer[0] in self.float32 else self.dtype
+
+
+def build(
+    factory: Callable[[], Network],
+    tensors: Mapping[str, Tensor],
+    name: str,
+    placing: Placing,
+    *,
+    origin: Mapping[str, str] | None = None,
+    left_over: Iterable[str] = (),
+) -> Network:
+    """A network with these weights, ready to be evaluated.
+
+    Args:
+        factory: makes the network; called where tensors have no memory.
+        tensors: weights under the names that the network has for them.
+        name: what messages call the checkpoint.
+        placing: precision and device.
+        origin: what the file calls a tensor, for messages; where it differs.
+        left_over: names of tensors of the file that no name of the network belongs to.
+
+    Raises:
+        ModelError: tensors are missing, unexpected, of the wrong shape or kind, not finite, or too
+            large for the precision; or the factory finds no network of such sizes.
+    """
+    network = _on_meta(factory, name).eval().requires_grad_(False)
+    expected: Mapping[str, Tensor] = network.state_dict()
+    called = origin or {}
+    check_names(
+        {called.get(each, each) for each in expected.keys() - tensors.keys()},
+        {called.get(each, each) for each in tensors.keys() - expected.keys()} | {*left_over},
+        name,
+    )
+    _check_shapes(expected, tensors, name, called)
+    kept = _in_fp8(network, tensors) if placing.float8 else frozenset[str]()
+    weights = {each for each, _ in network.named_parameters()}
+    placed: dict[str, Tensor] = {}
+    for each, tensor in tensors.items():
+        number = expected[each].is_floating_point()
+        wanted = placing.dtype_of(each) if number else expected[each].dtype
+        title = f"{called.get(each, each)} of {name}"
+        _check_values(tensor, title, None if each in kept or placing.overflow else wanted)
+        place = "cpu" if placing.offload and each in weights else placing.device
+        placed[each] = tensor.to(device=place, dtype=tensor.dtype if each in kept else wanted)
+    network.load_state_dict(placed, assign=True)
+    if kept or placing.offload:
+        bring_when_used(
+            network, device=placing.device, dtype=placing.dtype, only_float8=not placing.offload
+        )
+    return network
+
+
+def build_renamed(
+    factory: Callable[[], Network],
+    tensors: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    name: str,
+    placing: Placing,
+) -> Network:
+    """As `build`, of tensors under the file's names.
+
+    Args:
+        names: the file's name of each of the network's own; the file may have tensors beyond them,
+            which are refused.
+    """
+    own = {ours: tensors[theirs] for ours, theirs in names.items()}
+    beyond = tensors.keys() - set(names.values())
+    return build(factory, own, name, placing, origin=names, left_over=beyond)
+
+
+def _on_meta(factory: Callable[[], Network], name: str) -> Network:
+    try:
+        with torch.device("meta"):
+            return factory()
+    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise ModelError(f"the sizes of the tensors of {name} make no network: {error}") from error
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names in words, and how many more there are."""
+    ordered = sorted(names)
+    shown = ", ".join(ordered[:SHOWN])
+    return f"{shown} and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else shown
+
+
+def check_names(missing: Collection[str], unexpected: Collection[str], name: str) -> None:
+    """Whether a checkpoint has exactly the tensors that its network needs.
+
+    Raises:
+        ModelError: some are missing or unexpected.
+    """
+    lacks = f"lacks {len(missing)} of the tensors that its network needs: {listed(missing)}"
+    has = f"has {len(unexpected)} tensors that its network has no place for: {listed(unexpected)}"
+    if missing:
+        raise ModelError(
+            f"{name} {lacks}{f'; and it {has}' if unexpected else ''}. The file is incomplete, or"
+            f" of another kind than its other tensors say"
+        )
+    if unexpected:
+        raise ModelError(f"{name} {has}. It is a variant that tileup does not support")
+
+
+def _check_shapes(
+    expected: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    name: str,
+    called: Mapping[str, str],
+) -> None:
+    wrong = [
+        f"{called.get(each, each)} has shape {tuple(tensor.shape)} where"
+        f" {tuple(expected[each].shape)} is needed"
+        for each, tensor in tensors.items()
+        if tensor.shape != expected[each].shape
+    ]
+    if wrong:
+        raise ModelError(f"{name} does not fit together: {listed(wrong)}")
+    for each, tensor in tensors.items():
+        if expected[each].is_floating_point() and not tensor.is_floating_point():
+            raise ModelError(
+                f"{name} stores {called.get(each, each)} as {_plain(tensor.dtype)}: quantised"
+                f" checkpoints are not supported; use one in fp16, bf16 or fp8"
+            )
+
+
+def _check_values(tensor: Tensor, title: str, dtype: torch.dtype | None) -> None:
+    """Whether a tensor's values are finite, and stay so in `dtype`."""
+    if not tensor.is_floating_point():
+        return
+    ends = _extremes(tensor)
+    if not ends.isfinite().all():
+        raise ModelError(f"{title} has values that are not finite: the file is damaged")
+    if dtype is not None and not ends.to(dtype).isfinite().all():
+        raise ModelError(
+            f"{title} has values that are too large for {_plain(dtype)}; use --dtype bfloat16 or"
+            f" float32"
+        )
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a tensor has neither infinities nor NaN, in one pass and without a copy of it."""
+    return bool(_extremes(tensor).isfinite().all())
+
+
+def _extremes(tensor: Tensor) -> Tensor:
+    """Lowest and highest value, NaN where there is one; of fp8 the largest, whatever its sign."""
+    if tensor.numel() == 0:
+        return torch.zeros(2)
+    if tensor.dtype in FLOAT8:
+        # Torch compares no fp8, but without their sign its bytes have the order of its values.
+        largest = (tensor.view(torch.uint8) & 0x7F).max()
+        return torch.stack([largest, largest]).view(tensor.dtype).float()
+    return torch.stack(torch.aminmax(tensor))
+
+
+def _in_fp8(network: nn.Module, tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """Names of the matrices and kernels that are stored in fp8."""
+    return frozenset(
+        f"{prefix}.weight"
+        for prefix, layer in network.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d) and tensors[f"{prefix}.weight"].dtype in FLOAT8
+    )
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

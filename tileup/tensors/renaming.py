@@ -1,0 +1,80 @@
+"""From the names of an original checkpoint to the names that a network has for its weights.
+
+A weight of the original is one of the network, or several that lie in it one below the other. So
+what comes out are views of what goes in: nothing is copied, and a memory-mapped file stays mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tileup.errors import ModelError
+from tileup.tensors.filling import check_names
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What becomes of one tensor of a file."""
+
+    source: str
+    """Its name in the file."""
+    targets: tuple[str, ...]
+    """Names of its parts in the network, from the first row down."""
+    rows: tuple[int, ...] = ()
+    """Rows of each part; empty: all parts are of one size."""
+    swapped: bool = False
+    """Its two halves change places. In the originals' last modulation shift lies above scale, in
+    diffusers' scale above shift."""
+
+    def parts(self, tensor: Tensor, name: str) -> Mapping[str, Tensor]:
+        """The parts by their names in the network; views, but for swapped halves.
+
+        Raises:
+            ModelError: it cannot be divided like this.
+        """
+        rows = tensor.shape[0] if tensor.ndim else 0
+        sizes = self.rows or (rows // len(self.targets),) * len(self.targets)
+        if sum(sizes) != rows or (self.swapped and rows % 2):
+            raise ModelError(
+                f"{name} does not fit together: {self.source} has shape {tuple(tensor.shape)},"
+                f" which cannot be divided into {', '.join(self.targets)}"
+            )
+        if self.swapped:
+            first, second = tensor.chunk(2)
+            tensor = torch.cat([second, first])
+        return dict(zip(self.targets, tensor.split(sizes), strict=True))
+
+
+def layer(
+    source: str, *targets: str, rows: tuple[int, ...] = (), swapped: bool = False
+) -> list[Rule]:
+    """The rules for the weight and the bias of a layer."""
+    return [
+        Rule(f"{source}.{each}", tuple(f"{target}.{each}" for target in targets), rows, swapped)
+        for each in ("weight", "bias")
+    ]
+
+
+def converted(
+    tensors: Mapping[str, Tensor], rules: Iterable[Rule], name: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file under the network's names.
+
+    Returns:
+        Tensors by the network's names, and the file's name of each.
+
+    Raises:
+        ModelError: a rule's tensor is missing or cannot be divided, or a tensor has no rule.
+    """
+    by_source = {rule.source: rule for rule in rules}
+    check_names(by_source.keys() - tensors.keys(), tensors.keys() - by_source.keys(), name)
+    state: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    for source, rule in by_source.items():
+        for target, part in rule.parts(tensors[source], name).items():
+            state[target], origin[target] = part, source
+    return state, origin
