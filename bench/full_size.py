@@ -75,7 +75,7 @@ def write_checkpoint(family: str, path: Path) -> None:
 
 def child(path: Path, family: str, dtype: str, rounds: int) -> dict[str, float]:
     """Load, then time the network in turns with diffusers' pipeline; runs in a process."""
-    from tileup.checkpoints.loading import load_model
+    from tileup.checkpoints.load import load_model
     from tileup.contracts import Box, Scene, Wish
     from tileup.settings.values import Settings
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tileup.checkpoints.loading import load_model
+from tileup.checkpoints.load import load_model
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.values import Request

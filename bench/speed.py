@@ -19,7 +19,7 @@ import tileup
 from bench.peers import x4plus
 from bench.quality import DOCUMENT, QUADTREE, Method, methods, truths
 from bench.tables import table, write
-from tileup.checkpoints.loading import load_model
+from tileup.checkpoints.load import load_model
 from tileup.settings.values import Settings
 
 NUMBER = 3  # of the held-out pictures: kodim05, 768x512

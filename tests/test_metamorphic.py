@@ -159,7 +159,7 @@ def test_cost_is_exact_for_every_way_to_lay_windows(mode: str, windows: str) -> 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_device_changes_nothing_beyond_rounding() -> None:
-    from tileup.checkpoints.loading import load_model
+    from tileup.checkpoints.load import load_model
 
     picture = open_picture(photograph(64, 96))
     one, other = (

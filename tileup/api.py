@@ -46,7 +46,7 @@ def upscale(
     Raises:
         TileupError: with a sentence that says what is wrong.
     """
-    from tileup.checkpoints.loading import load_model as load
+    from tileup.checkpoints.load import load_model as load
     from tileup.upscaling import upscale_picture
 
     complete, found = _resolved(model, settings)
@@ -85,7 +85,7 @@ def load_model(model: str | Path | None = None, device: str = "auto", **settings
         ModelError: it is missing, unreadable or of no known family.
         UsageError: the device is not there, or a setting is not known.
     """
-    from tileup.checkpoints.loading import load_model as load
+    from tileup.checkpoints.load import load_model as load
 
     complete, found = _resolved(model, {**settings, "device": device})
     return load(found, complete) if isinstance(found, Path) else found

@@ -29,7 +29,7 @@ from tileup.checkpoints.lora_names import normal, split_name, targets
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
 from tileup.families.flux import FluxNetwork, load_flux
-from tileup.families.unet import UNetNetwork, load_unet
+from tileup.families.unet_network import UNetNetwork, load_unet
 from tileup.plan.noise_levels import training_levels
 from tileup.torchvision_shield import shield_torchvision
 

@@ -21,7 +21,7 @@ from tests.checkpoints.layouts.unet import (
     tensors,
 )
 from tileup.contracts import Box, Encoded, Scene
-from tileup.families.unet import UNetNetwork, load_unet
+from tileup.families.unet_network import UNetNetwork, load_unet
 from tileup.plan.noise_levels import training_levels
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.sampling.kdiffusion import sample_function

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.cli.conftest import Command, save
-from tileup.checkpoints import loading
+from tileup.checkpoints import load
 from tileup.cli import upscaling
 from tileup.errors import ExitCode, MissingExtraError
 
@@ -131,7 +131,7 @@ def test_out_of_memory_is_5(smoke: Command, folder: Path, monkeypatch: pytest.Mo
     def load_model(path: Path, device: str) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(loading, "load_model", load_model)
+    monkeypatch.setattr(load, "load_model", load_model)
     ran = smoke("in.png")
     assert ran.code == ExitCode.OUT_OF_MEMORY
     assert "out of memory; try a smaller --batch" in ran.sentence

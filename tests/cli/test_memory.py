@@ -14,7 +14,7 @@ CHILD = """
 import resource, sys
 import imagecodecs, PIL.Image, rich, torch
 import tileup.upscaling, tileup.sampling.kdiffusion
-from tileup.checkpoints.loading import load_model
+from tileup.checkpoints.load import load_model
 from tileup.cli.main import main
 from tileup.settings.values import Settings
 

@@ -286,7 +286,7 @@ def test_memory_of_a_gpu_that_does_not_suffice(folder: Path) -> None:
     """A real network under a cap on the memory of a real device."""
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    from tileup.checkpoints.loading import load_model
+    from tileup.checkpoints.load import load_model
 
     save = (photograph(256, 256, seed=3) * 255).astype(np.uint8)
     Image.fromarray(save).save(folder / "large.png")

@@ -15,7 +15,7 @@ import tileup
 from tests.checkpoints.small import ARCHITECTURE, header_of, save_small, small_network
 from tests.doubles import scene_of
 from tileup.checkpoints.find import BUNDLED, find_model, identify
-from tileup.checkpoints.loading import load_model
+from tileup.checkpoints.load import load_model
 from tileup.contracts import Box
 from tileup.errors import ModelError
 from tileup.families.residual_unet import Architecture, ResidualUNet

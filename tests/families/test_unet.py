@@ -27,11 +27,11 @@ from tests.checkpoints.layouts.unet import (
     tensors,
     waves,
 )
-from tileup.checkpoints.diffusion import Part
+from tileup.checkpoints.model import Part
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
-from tileup.families.unet import UNetNetwork, load_unet, refiner_ids, size_ids
 from tileup.families.unet_layout import diffusers_names, unet_config
+from tileup.families.unet_network import UNetNetwork, load_unet, refiner_ids, size_ids
 from tileup.plan.noise_levels import training_levels
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.tiling.profiles import window_weight
@@ -495,7 +495,7 @@ MEMORY = """
 import re, sys, torch
 from pathlib import Path
 from safetensors import safe_open
-from tileup.families.unet import load_unet
+from tileup.families.unet_network import load_unet
 from tileup.plan.noise_levels import training_levels
 from tileup.torchvision_shield import shield_torchvision
 shield_torchvision()

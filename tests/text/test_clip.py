@@ -15,7 +15,7 @@ from tests.text import references
 from tests.text.references import convert_open_clip_checkpoint
 from tileup.errors import ModelError
 from tileup.text.clip import Clip, load_clip, renamed
-from tileup.text.encoding import load_text
+from tileup.text.encoder import load_text
 from tileup.text.tokens import CLIP_END, clip_chunks, clip_ids
 
 LAYERS = 2

@@ -17,8 +17,8 @@ from tests.text import references
 from tests.text.references import diffusers
 from tileup.contracts import Encoded
 from tileup.errors import ModelError
-from tileup.text import encoding
-from tileup.text.encoding import Part, TextEncoder, load_text
+from tileup.text import encoder as encoder_module
+from tileup.text.encoder import Part, TextEncoder, load_text
 from tileup.text.tokens import clip_ids
 
 PROMPT = "A photo of a cat, (sharp:1.2)"
@@ -284,14 +284,14 @@ def test_encoders_are_freed_after_encoding(
 ) -> None:
     networks: list[weakref.ref[Any]] = []
     for name in ("load_clip", "load_t5"):
-        load = getattr(encoding, name)
+        load = getattr(encoder_module, name)
 
         def watched(*args: Any, load: Any = load, **options: Any) -> Any:  # noqa: ANN401
             made = load(*args, **options)
             networks.append(weakref.ref(made.network))
             return made
 
-        monkeypatch.setattr(encoding, name, watched)
+        monkeypatch.setattr(encoder_module, name, watched)
     encoder = load_text("flux-dev", PARTS, tokenizer=tokenizer)
     encoder.encode("a cat")
     gc.collect()

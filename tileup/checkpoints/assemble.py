@@ -10,22 +10,22 @@ from typing import cast
 import torch
 from torch import nn
 
-from tileup.checkpoints.control import ControlNet, load_control, require_same_family
-from tileup.checkpoints.diffusion import DiffusionModel, Part, Reader, TurnCodec, Turns
 from tileup.checkpoints.find import Identified, find_model
 from tileup.checkpoints.lora import Lora, check_parts, merge_loras, read_lora
 from tileup.checkpoints.lora_names import NETWORK
+from tileup.checkpoints.model import DiffusionModel, Part, Reader, TurnCodec, Turns
 from tileup.checkpoints.parts import Parts, parts_of
 from tileup.codec.vae import TILE, load_vae
 from tileup.contracts import Encoded, Network
 from tileup.errors import ModelError, UsageError
 from tileup.families.flux import load_flux
 from tileup.families.sd3 import load_sd3
-from tileup.families.unet import load_unet
+from tileup.families.unet_control import ControlNet, load_control, require_same_family
+from tileup.families.unet_network import load_unet
 from tileup.settings.values import Settings, parse_weighted
 from tileup.tensors.checkpoint import open_checkpoint
 from tileup.text.embeds import read_embeds
-from tileup.text.encoding import load_text
+from tileup.text.encoder import load_text
 from tileup.text.recipes import RECIPES
 
 LATENTS = {

@@ -88,7 +88,7 @@ def _check_standard_output(jobs: Sequence[Job], json_lines: bool) -> None:
 
 def _load(found: Resolved, settings: Settings) -> Model:
     # Imported here because this is where torch comes in.
-    from tileup.checkpoints.loading import load_model
+    from tileup.checkpoints.load import load_model
 
     enlarger_of(settings)  # a file that is no upscaler ends the run, as one that is no model does
     return load_model(found.model, settings)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
-from tileup.families.patches import flow_time, padded, text_rows
+from tileup.families.transformer import flow_time, padded, text_rows
 from tileup.tensors.filling import Placing, build
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape

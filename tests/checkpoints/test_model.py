@@ -21,8 +21,8 @@ from tests.checkpoints.layouts.control import sd1_controlnet
 from tests.checkpoints.layouts.lora import changes, kohya_lora, layers_of
 from tests.doubles import photograph
 from tests.text.references import save_t5_tokenizer
-from tileup.checkpoints.diffusion import DiffusionModel, Part, Turns
-from tileup.checkpoints.loading import load_model
+from tileup.checkpoints.load import load_model
+from tileup.checkpoints.model import DiffusionModel, Part, Turns
 from tileup.contracts import Model
 from tileup.errors import ModelError, UsageError
 from tileup.images.reading import open_picture
