@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from tileup.contracts import ModelSpec
-from tileup.enlarge.lanczos import enlarge
-from tileup.errors import InputError, ModelError, UsageError
+from tileup.enlarge.enlargers import SHARED, Enlargers
+from tileup.errors import InputError, UsageError
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.sizes import output_size
 from tileup.plan.edits import Drawn, Grey
 from tileup.plan.planning import Planned, plan_picture
-from tileup.settings.values import LANCZOS, Settings
+from tileup.settings.values import Settings
 
 
 def prepare(picture: Picture, spec: ModelSpec, settings: Settings) -> Planned:
@@ -42,50 +41,21 @@ class Ready:
     """Seconds of each part of the work."""
 
 
-def make_ready(picture: Picture, spec: ModelSpec, settings: Settings) -> Ready:
+def make_ready(
+    picture: Picture, spec: ModelSpec, settings: Settings, enlargers: Enlargers = SHARED
+) -> Ready:
     """Plan and enlarge a picture: all that can be done ahead of sampling, without torch.
 
     Raises:
         UsageError: as `prepare`.
+        ModelError, MissingExtraError: as `Enlargers.of`.
     """
     clock = Clock()
     with clock("plan"):
         planned = prepare(picture, spec, settings)
     with clock("enlarge"):
-        enlarged = enlarger_of(settings)(picture, planned.plan.width, planned.plan.height)
+        enlarged = enlargers.of(settings)(picture, planned.plan.width, planned.plan.height)
     return Ready(planned, enlarged, clock.seconds)
-
-
-Enlarge = Callable[[Picture, int, int], Picture]
-"""Brings a picture to a width and a height; see `tileup.enlarge.lanczos.enlarge`."""
-
-
-def enlarger_of(settings: Settings) -> Enlarge:
-    """What enlarges before diffusion. An upscaler's file is loaded once for all pictures.
-
-    Raises:
-        ModelError, MissingExtraError: as `tileup.enlarge.esrgan.load_enlarger`.
-        UsageError: the device is not there.
-    """
-    if settings.upscaler == LANCZOS:
-        return enlarge
-    path = Path(settings.upscaler).expanduser()
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ModelError(
-            f"upscaler {path} cannot be read: {error.strerror}; give lanczos or a model's file"
-        ) from error
-    return _upscaler(path, settings.device, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=1)
-def _upscaler(path: Path, device: str, changed: int, size: int) -> Enlarge:
-    """The upscaler in a file that was last changed at a time and has a size."""
-    from tileup.devices import pick_device
-    from tileup.enlarge.esrgan import load_enlarger
-
-    return load_enlarger(path, pick_device(device))
 
 
 def read_drawn(settings: Settings) -> Drawn:

@@ -20,8 +20,9 @@ from tileup.engine.local import run
 from tileup.engine.outcomes import exit_code
 from tileup.engine.resume import counted
 from tileup.engine.values import Job, Request
+from tileup.enlarge.enlargers import SHARED
 from tileup.errors import UsageError
-from tileup.preparing import enlarger_of, read_drawn
+from tileup.preparing import read_drawn
 from tileup.resolving import Resolved
 from tileup.settings.values import Settings
 
@@ -90,5 +91,5 @@ def _load(found: Resolved, settings: Settings) -> Model:
     # Imported here because this is where torch comes in.
     from tileup.checkpoints.load import load_model
 
-    enlarger_of(settings)  # a file that is no upscaler ends the run, as one that is no model does
+    SHARED.of(settings)  # a file that is no upscaler ends the run, as one that is no model does
     return load_model(found.model, settings)
