@@ -18,11 +18,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import tileup
-from bench.measures import MEASURES, naturalness, niqe, trimmed
+from bench.measures.fidelity import ms_ssim, psnr, ssim, ssimulacra2
+from bench.measures.natural import naturalness, niqe
+from bench.measures.pixels import Pixels, trimmed
+from bench.measures.texture import sharpness
 from bench.peers import anime_video, x4plus
 from bench.tables import pictures, table, write
 from tileup.contracts import Model
 
+MEASURES: dict[str, tuple[Callable[[Pixels, Pixels], float], str]] = {
+    "PSNR": (psnr, "{:.2f}"),
+    "SSIM": (ssim, "{:.4f}"),
+    "MS-SSIM": (ms_ssim, "{:.4f}"),
+    "SSIMULACRA2": (ssimulacra2, "{:.1f}"),
+    "gradient energy": (sharpness, "{:.0%}"),
+}
+"""Each measure against the truth, and how a mean of it is written."""
 DOCUMENT = "docs/quality.md"
 MIDDLE = 216
 """Side of the middles that x4plus is compared on, pixels."""
