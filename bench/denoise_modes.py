@@ -33,12 +33,12 @@ from tileup.enlarge.lanczos import enlarge
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.plan.itinerary import Itinerary, Layout
-from tileup.plan.laying import LAYINGS
 from tileup.plan.modes import MODES, Canvas
 from tileup.plan.noise_levels import TableLevels
 from tileup.plan.planning import Planned
 from tileup.plan.samplers import SAMPLERS, Sampler
 from tileup.plan.schedules import SCHEDULERS, make_schedule
+from tileup.plan.windows import LAYINGS
 from tileup.preparing import prepare
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import CanvasDenoiser, sample

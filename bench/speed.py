@@ -16,8 +16,10 @@ import torch
 from PIL import Image
 
 import tileup
+from bench.compare import truths
+from bench.methods import QUADTREE, Method, methods
 from bench.peers import x4plus
-from bench.quality import DOCUMENT, QUADTREE, Method, methods, truths
+from bench.quality import DOCUMENT
 from bench.tables import table, write
 from tileup.checkpoints.load import load_model
 from tileup.settings.values import Settings

@@ -15,8 +15,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import tileup
-from bench.measures import naturalness, niqe, psnr, sharpness, ssim, ssimulacra2, trimmed
-from bench.quality import truths
+from bench.compare import truths
+from bench.measures.fidelity import psnr, ssim, ssimulacra2
+from bench.measures.natural import naturalness, niqe
+from bench.measures.pixels import trimmed
+from bench.measures.texture import sharpness
 from bench.tables import table, write
 from tileup.families.bundled import BundledModel
 from tileup.settings.values import resolve

@@ -7,10 +7,10 @@ import pytest
 from tileup.denoise.modes import RULES
 from tileup.images.color_fix import METHODS as COLOR_FIX_METHODS
 from tileup.images.metadata import SAMPLER_NAMES, SCHEDULER_NAMES
-from tileup.plan.laying import LAYINGS
 from tileup.plan.modes import MODES
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
+from tileup.plan.windows import LAYINGS
 from tileup.settings.values import COLOR_FIXES, DENOISE_MODES, WEIGHTS, WINDOWS
 from tileup.tiling.profiles import PROFILES
 

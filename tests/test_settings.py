@@ -110,6 +110,7 @@ def test_a_setting_given_twice_is_refused(config: Callable[[str], Path], text: s
         ({"weights": "feathers"}, "did you mean 'feather'"),
         ({"steps": 0}, "steps must be between 1 and 1000"),
         ({"seed": -1}, "seed must be between"),
+        ({"threads": 0}, "threads must be at least 1"),
         ({"quality": 101}, "quality must be between 1 and 100"),
         ({"max_input_pixels": 0}, "max-input-pixels must be at least 1"),
         ({"format": "jpge"}, "did you mean 'jpg'|did you mean 'jpeg'"),

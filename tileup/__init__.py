@@ -3,6 +3,7 @@
 Nothing is imported until it is used: `import tileup` costs no numpy and no torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from tileup.upscaling import Upscaled
 
 __version__ = "0.1.0"
+
+# OpenMP reads this once, when torch is loaded, and every way to torch leads through this file.
+# Threads that wait by spinning take the cores from whatever else is at work: beside one other busy
+# process that costs several times the time, and alone it gains nothing that can be measured.
+if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 
 __all__ = [
     "Settings",

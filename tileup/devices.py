@@ -10,6 +10,12 @@ FLOWS = frozenset({"sd3", "flux-dev", "flux-schnell"})
 """Families that were trained in bfloat16, and leave the range of float16."""
 
 
+def use_threads(threads: int | None) -> None:
+    """Compute with so many threads on a CPU, in this process, from now on; None changes nothing."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def pick_device(device: str) -> str:
     """The device meant by a setting: `auto` is the first GPU, else the CPU.
 

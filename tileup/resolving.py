@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tileup.checkpoints.find import find_model, identify
 from tileup.contracts import ModelSpec, RawSettings
-from tileup.plan.planning import known_scheduler, sampler_of, window_size
+from tileup.plan.itinerary import window_size
+from tileup.plan.modes import sampler_of
+from tileup.plan.schedules import known_scheduler
 from tileup.settings.values import Settings, resolve
 
 

@@ -19,9 +19,8 @@ from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix
 from tileup.images.picture import Picture
 from tileup.images.writing import to_image
-from tileup.plan.control import control_until
 from tileup.plan.cost import Cost
-from tileup.plan.itinerary import Phase, reflected
+from tileup.plan.itinerary import Phase, control_until, reflected
 from tileup.plan.planning import Planned
 from tileup.plan.tiles import TilePlan
 from tileup.preparing import Clock, Ready, make_ready

@@ -152,6 +152,7 @@ def test_other_settings_and_a_changed_input(folder: Path) -> None:
     [
         ({"batch": 1}, True),
         ({"device": "cpu"}, True),
+        ({"threads": 1}, True),
         ({"seed": 3}, True),  # it is in the picture's own seed
         ({"quality": 50}, False),
         ({"metadata": False}, False),

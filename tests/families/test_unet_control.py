@@ -36,7 +36,7 @@ from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
 from tileup.families.unet_control import ControlNet, load_control, require_same_family
 from tileup.families.unet_network import UNetNetwork, load_unet
-from tileup.plan.control import control_until
+from tileup.plan.itinerary import control_until
 from tileup.plan.noise_levels import training_levels
 from tileup.torchvision_shield import shield_torchvision
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from tests.doubles import photograph, spec
 from tileup.errors import UsageError
 from tileup.plan.edits import Drawn
+from tileup.plan.itinerary import window_size
+from tileup.plan.modes import sampler_of
 from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels
-from tileup.plan.planning import plan_picture, sampler_of, window_size
+from tileup.plan.planning import plan_picture
 from tileup.plan.samplers import SAMPLERS
 from tileup.settings.values import DENOISE_MODES, Settings
 

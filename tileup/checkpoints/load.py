@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tileup.checkpoints.find import find_model, identified
 from tileup.contracts import Model
-from tileup.devices import pick_device, pick_dtype
+from tileup.devices import pick_device, pick_dtype, use_threads
 from tileup.errors import ModelError
 from tileup.families.bundled import load_bundled
 from tileup.settings.values import Settings
@@ -27,6 +27,7 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     path = find_model(None if model is None else str(model))
     known = identified(path, settings.prediction)
     device = pick_device(settings.device)
+    use_threads(settings.threads)
     dtype = pick_dtype(settings.dtype, device, known.spec.family)
     if known.found is None:
         refuse_parts(settings, path)

@@ -422,6 +422,15 @@ Dtype = Annotated[
         "Precision of the network: auto, float32, bfloat16 or float16 (default: auto).",
     ),
 ]
+Threads = Annotated[
+    int | None,
+    _flag(
+        MODEL,
+        "--threads",
+        "N",
+        "Threads the network computes with on a CPU (default: one for each core).",
+    ),
+]
 LowMemory = Annotated[
     bool | None,
     _flag(

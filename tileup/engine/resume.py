@@ -20,7 +20,9 @@ from tileup.images.reading import MAX_PIXELS, opened
 from tileup.settings.values import Settings, parse_weighted
 from tileup.text.prompts import prompt_path
 
-_WITHOUT_EFFECT = frozenset({"device", "batch", "low_memory", "name", "suffix", "max_input_pixels"})
+_WITHOUT_EFFECT = frozenset(
+    {"device", "threads", "batch", "low_memory", "name", "suffix", "max_input_pixels"}
+)
 """Settings that change no picture beyond rounding, or only where it lies."""
 _FILES = frozenset(
     {

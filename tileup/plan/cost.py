@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from tileup.contracts import Box, ModelSpec
+from tileup.plan.itinerary import Itinerary
+from tileup.plan.modes import itinerary_of, strongest
+from tileup.plan.samplers import Sampler
+from tileup.plan.tiles import Tile, TilePlan
+from tileup.settings.values import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +47,31 @@ class Cost:
             "uniform_megapixel_steps": self.uniform_megapixel_steps,
             **guess,
         }
+
+
+def cost_of(
+    plan: TilePlan, itinerary: Itinerary, sampler: Sampler, spec: ModelSpec, settings: Settings
+) -> Cost:
+    """What an itinerary costs, beside one tile of the strongest strength."""
+    uniform = itinerary_of(
+        at_strength(plan, strongest(plan, settings)),
+        spec,
+        replace(settings, denoise_mode="schedule"),
+    )
+    area = (itinerary.layout.window * spec.stride) ** 2 / 1e6
+    calls = itinerary.model_calls(sampler)
+    return Cost(
+        tiles=len(plan.tiles),
+        windows=itinerary.windows,
+        model_calls=calls,
+        megapixel_steps=calls * area,
+        uniform_megapixel_steps=uniform.model_calls(sampler) * area,
+        exact=sampler.call != "tolerance",
+    )
+
+
+def at_strength(plan: TilePlan, denoise: float) -> TilePlan:
+    """The same canvas as one tile of one strength."""
+    whole = Box(0, 0, plan.rows, plan.columns)
+    detail = max(tile.detail for tile in plan.tiles)
+    return replace(plan, tiles=(Tile(whole, depth=0, detail=detail, denoise=denoise),))

@@ -7,14 +7,18 @@ which the set of working tiles does not change.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tileup.contracts import Box
+from tileup.contracts import Box, ModelSpec
+from tileup.errors import UsageError
 from tileup.plan.samplers import Sampler
 from tileup.plan.schedules import Schedule
+from tileup.plan.tiles import TilePlan
+from tileup.settings.values import Settings
 
 Windows = tuple[Box, ...]
 """Windows that one evaluation of the denoiser computes."""
@@ -137,3 +141,62 @@ def progress(sigma: float, sigmas: tuple[float, ...]) -> float:
     high, low = sigmas[index], sigmas[index + 1]
     part = math.log(high / sigma) / math.log(high / low) if low else (high - sigma) / high
     return (index + part) / steps
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSize:
+    """Side and margin of the windows in cells."""
+
+    side: int
+    margin: int
+
+
+def window_size(spec: ModelSpec, settings: Settings) -> WindowSize:
+    """Windows in cells: the side rounded up to what the network takes, the overlap to even cells.
+
+    Raises:
+        UsageError: the overlap leaves no core.
+    """
+    pixels = settings.window or spec.window
+    side = -(-pixels // spec.multiple) * spec.multiple // spec.stride
+    margin = -(-settings.overlap // (2 * spec.stride))
+    if 2 * margin >= side:
+        most = 2 * spec.stride * ((side - 1) // 2)
+        raise UsageError(
+            f"overlap must be at most {most} with windows of {side * spec.stride} pixels,"
+            f" got {settings.overlap}; a fifth of the window is usual"
+        )
+    return WindowSize(side, margin)
+
+
+def layout_of(plan: TilePlan, spec: ModelSpec, size: WindowSize) -> Layout:
+    """The padded canvas. A window larger than both the picture and the model's own is cut down."""
+    unit = spec.multiple // spec.stride
+    useful = max(plan.rows, plan.columns, spec.window // spec.stride)
+    side = min(size.side, -(-useful // unit) * unit)
+    margin = min(size.margin, (side - 1) // 2)
+    return Layout(max(plan.rows, side), max(plan.columns, side), side, margin)
+
+
+def control_until(sigmas: Sequence[float], end: float) -> float:
+    """The noise level down to which a control network acts.
+
+    It acts in the first floor(end * steps) steps, as in diffusers' `control_guidance_end`. The
+    level lies between two steps, nearer to the lower one, so that rounding cannot move it across
+    a step, and the evaluations that second-order samplers make halfway (in log sigma) belong to
+    the step that makes them.
+
+    Args:
+        sigmas: the schedule of the strongest tile, descending, the last one 0.
+        end: share of the steps, 0 to 1.
+
+    Returns:
+        0 where it acts in all steps, infinity where it acts in none.
+    """
+    steps = len(sigmas) - 1
+    acting = math.floor(end * steps + 1e-9)
+    if acting < 1:
+        return math.inf
+    if acting >= steps:
+        return 0.0
+    return sigmas[acting - 1] ** 0.25 * sigmas[acting] ** 0.75

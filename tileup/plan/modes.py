@@ -12,10 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tileup.contracts import NoiseLevels
-from tileup.plan.itinerary import Layout, Phase, Run
-from tileup.plan.laying import Laying
-from tileup.plan.schedules import Schedule
+from tileup.contracts import ModelSpec, NoiseLevels
+from tileup.errors import UsageError
+from tileup.plan.itinerary import Itinerary, Layout, Phase, Run, effective, layout_of, window_size
+from tileup.plan.samplers import SAMPLERS, Sampler
+from tileup.plan.schedules import Schedule, known_scheduler, make_schedule
+from tileup.plan.tiles import TilePlan
+from tileup.plan.windows import LAYINGS, Laying
+from tileup.settings.values import Settings, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +110,58 @@ MODES: Mapping[str, Mode] = {
     "scale": Mode(_together, own_starts=False, exact=False, cost_falls=False, any_sampler=True),
 }
 """By the name of `--denoise-mode`."""
+
+
+def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinerary:
+    """How a plan is run: schedule, phases and windows."""
+    mode = MODES[settings.denoise_mode]
+    top = strongest(plan, settings)
+    strengths = {top, *plan.strengths} if mode.own_starts else {top}
+    schedule = make_schedule(
+        spec.levels, known_scheduler(settings.scheduler), settings.steps, [*strengths - {0.0}]
+    )
+    size = window_size(spec, settings)
+    layout = layout_of(plan, spec, size)
+    canvas = Canvas(
+        strengths=effective(plan.denoise_map(), schedule),
+        schedule=schedule,
+        layout=layout,
+        laying=LAYINGS[settings.windows],
+        levels=spec.levels,
+        seed=settings.seed,
+    )
+    return Itinerary(layout, schedule, mode.runs(canvas), layout.padded(canvas.strengths))
+
+
+def strongest(plan: TilePlan, settings: Settings) -> float:
+    """Where the schedule starts: max denoise, whether or not a tile of this picture has it.
+
+    So a flat tile takes the same few steps in every picture. A map drawn by hand has a highest
+    strength of its own.
+    """
+    top = settings.max_denoise if settings.denoise_map is None else 0.0
+    return round(max(top, *plan.strengths, 0.0), 6)
+
+
+def sampler_of(settings: Settings) -> Sampler:
+    """The sampler, if it can do what is asked of it.
+
+    Raises:
+        UsageError: there is none of this name (says which is near); or it chooses its own steps,
+            by an error over the whole canvas, where tiles start at steps of their own.
+    """
+    name, mode = settings.sampler, settings.denoise_mode
+    if name not in SAMPLERS:
+        raise UsageError(f"sampler {name!r} is not known{did_you_mean(name, list(SAMPLERS))}")
+    uniform = settings.min_denoise == settings.max_denoise and settings.denoise_map is None
+    if SAMPLERS[name].call == "tolerance" and not (
+        MODES[mode].any_sampler or (mode == "schedule" and uniform)
+    ):
+        others = [each for each, sampler in SAMPLERS.items() if sampler.call != "tolerance"]
+        modes = [each for each, known in MODES.items() if known.any_sampler]
+        raise UsageError(
+            f"sampler {name} chooses its own steps, by an error over the whole canvas, so"
+            f" denoise-mode {mode} cannot give tiles strengths of their own with it;"
+            f" use {', '.join(others[:-1])} or {others[-1]}, or denoise-mode {' or '.join(modes)}"
+        )
+    return SAMPLERS[name]

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.contracts import NoiseLevels
+from tileup.errors import UsageError
+from tileup.settings.values import did_you_mean
 
 RESOLUTION = 1e-4
 """Strengths that differ by less are one."""
@@ -177,6 +179,17 @@ SCHEDULERS: Mapping[str, Scheduler] = {
     )
 }
 """By name. `sgm_uniform` and `normal` differ in the last point: `normal` spends it on sigma_min."""
+
+
+def known_scheduler(name: str) -> Scheduler:
+    """A scheduler by name.
+
+    Raises:
+        UsageError: there is none of this name; says which is near.
+    """
+    if name not in SCHEDULERS:
+        raise UsageError(f"scheduler {name!r} is not known{did_you_mean(name, list(SCHEDULERS))}")
+    return SCHEDULERS[name]
 
 
 def make_schedule(

@@ -179,6 +179,8 @@ class Settings:
     """auto, cpu, cuda, cuda:N or mps."""
     dtype: str = "auto"
     """Precision the network computes in: auto, float32, bfloat16 or float16."""
+    threads: int | None = None
+    """Threads the network computes with on a CPU; None: one for each core."""
     low_memory: bool = False
     """Whether text encoder, network and VAE are on the device in turn only."""
 
@@ -299,6 +301,7 @@ def _check_model(s: Settings) -> None:
     if s.prediction is not None:
         _one_of("prediction", s.prediction, PREDICTIONS)
     _one_of("dtype", s.dtype, DTYPES)
+    _require(s.threads is None or s.threads >= 1, "threads must be at least 1")
     _one_of("color-fix", s.color_fix, COLOR_FIXES)
     _within("control-scale", s.control_scale, 0, 2)
     _within("control-end", s.control_end, 0, 1)

@@ -1,35 +1,16 @@
-"""How near a picture is to the truth, and how natural it looks.
-
-All leave out a border of `BORDER` pixels, where enlargers differ in what they take to lie outside.
-"""
+"""How near a picture is to the truth."""
 
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.io import loadmat
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-BORDER = 8
-Pixels = NDArray[np.uint8]
-
-
-def trimmed(image: Image.Image) -> Pixels:
-    """The pixels that count, shape (H, W, 3)."""
-    return np.asarray(image.convert("RGB"))[BORDER:-BORDER, BORDER:-BORDER]
-
-
-def luma(pixels: Pixels) -> NDArray[np.float64]:
-    """BT.601 luma, 0 to 255."""
-    return pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+from bench.measures.pixels import Pixels, luma
 
 
 def psnr(truth: Pixels, result: Pixels) -> float:
@@ -94,54 +75,3 @@ def ssimulacra2(truth: Pixels, result: Pixels) -> float:
         Image.fromarray(np.ascontiguousarray(pixels)).save(file, "png", compress_level=1)
         file.seek(0)
     return float(compute_ssimulacra2(*files))
-
-
-def naturalness(result: Pixels) -> NDArray[np.float64]:
-    """What NIQE sees of each patch of 96 pixels, shape (patches, 36)."""
-    with _old_names():
-        from skvideo.measure.niqe import get_patches_test_features
-
-        return np.asarray(get_patches_test_features(luma(result), 96), dtype=np.float64)
-
-
-def niqe(patches: NDArray[np.float64]) -> float:
-    """Natural image quality (Mittal et al. 2013), by `absolutely-not-scikit-video`; less is better.
-
-    It sees no truth: it rises with blur and with artefacts alike. It compares means and covariances
-    of 36 features, for which one small picture has too few patches: give those of all together.
-    """
-    with _old_names():
-        import skvideo.measure
-
-    file = Path(skvideo.measure.__file__).parent / "data" / "niqe_image_params.mat"
-    natural = loadmat(file)
-    away = patches.mean(axis=0) - natural["pop_mu"].ravel()
-    spread = (natural["pop_cov"] + np.cov(patches.T)) / 2
-    return float(np.sqrt(away @ np.linalg.pinv(spread) @ away))
-
-
-@contextmanager
-def _old_names() -> Iterator[None]:
-    """scikit-video uses old names of SciPy and NumPy, which warn."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def sharpness(truth: Pixels, result: Pixels) -> float:
-    """Gradient energy against the truth's: mean squared difference of neighbours."""
-
-    def energy(grey: NDArray[np.float64]) -> float:
-        return float(sum(np.square(np.diff(grey, axis=axis)).mean() for axis in (0, 1)))
-
-    return energy(luma(result)) / energy(luma(truth))
-
-
-MEASURES: dict[str, tuple[Callable[[Pixels, Pixels], float], str]] = {
-    "PSNR": (psnr, "{:.2f}"),
-    "SSIM": (ssim, "{:.4f}"),
-    "MS-SSIM": (ms_ssim, "{:.4f}"),
-    "SSIMULACRA2": (ssimulacra2, "{:.1f}"),
-    "gradient energy": (sharpness, "{:.0%}"),
-}
-"""Each measure against the truth, and how a mean of it is written."""

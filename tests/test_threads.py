@@ -1,0 +1,97 @@
+"""Threads: how many compute, and that those without work leave the cores to others."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tileup
+from tileup.cli.main import main
+
+SPAWNED = (
+    "import multiprocessing, sys\n"
+    "from concurrent.futures import ProcessPoolExecutor\n"
+    "import tileup\n"
+    "if __name__ == '__main__':\n"
+    "    context = multiprocessing.get_context('spawn')\n"
+    "    with ProcessPoolExecutor(1, mp_context=context) as pool:\n"
+    "        from importlib import import_module\n"
+    "        pool.submit(import_module, 'torch.version').exception()\n"
+)
+WAYS = {
+    "command": ("-m", "tileup", "devices"),
+    "functions": ("-c", "from tileup import load_model; load_model(device='cpu')"),
+    "a module": ("-c", "import tileup.devices"),
+}
+
+GNU = pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP, which torch has there")
+
+
+def turns(*arguments: str, environment: Mapping[str, str] | None = None) -> list[int]:
+    """How often a waiting thread looks before it sleeps, in each process that loaded OpenMP.
+
+    In its own words: what it prints when asked. 0 with a passive policy.
+    """
+    ours = ("OMP_", "GOMP_", "KMP_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean | {"OMP_DISPLAY_ENV": "verbose"} | dict(environment or {}),
+    )
+    return [int(count) for count in re.findall(r"GOMP_SPINCOUNT\s*=\s*'(\d+)'", done.stderr)]
+
+
+@GNU
+@pytest.mark.parametrize("way", WAYS)
+def test_threads_without_work_wait_without_spinning(way: str) -> None:
+    assert turns(*WAYS[way]) == [0]
+
+
+@GNU
+def test_workers_that_are_spawned_wait_so_too(tmp_path: Path) -> None:
+    script = tmp_path / "spawned.py"
+    script.write_text(SPAWNED)
+    assert turns(str(script)) == [0], "the worker's; its parent has no torch"
+
+
+@GNU
+def test_without_tileup_they_would_spin() -> None:
+    assert turns("-c", "import torch")[0] > 0
+
+
+@GNU
+@pytest.mark.parametrize(
+    "theirs", [{"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "5"}, {"KMP_BLOCKTIME": "5"}]
+)
+def test_a_value_of_the_user_wins(theirs: dict[str, str]) -> None:
+    assert turns(*WAYS["a module"], environment=theirs)[0] > 0
+
+
+@pytest.fixture
+def restored() -> Generator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("restored")
+def test_as_many_threads_compute_as_were_asked_for(tmp_path: Path) -> None:
+    tileup.load_model(device="cpu", threads=3)
+    assert torch.get_num_threads() == 3
+    tileup.load_model(device="cpu")
+    assert torch.get_num_threads() == 3, "nothing was asked for"
+    Image.fromarray(np.full((24, 24, 3), 99, np.uint8)).save(tmp_path / "in.png")
+    code = main(["upscale", str(tmp_path / "in.png"), "--preset", "smoke", "--threads", "2"])
+    assert (code, torch.get_num_threads()) == (0, 2)
