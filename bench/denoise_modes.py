@@ -27,8 +27,9 @@ import tileup
 from bench.tables import ROOT, pictures, table, write
 from tileup.contracts import Box, Model
 from tileup.contracts import Scene as Seen
+from tileup.denoise.draft import Draft
 from tileup.denoise.modes import run
-from tileup.denoise.run import Job
+from tileup.denoise.run import sample_canvas
 from tileup.enlarge.lanczos import enlarge
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -45,7 +46,7 @@ from tileup.sampling.steps import CanvasDenoiser, sample
 from tileup.settings.values import Settings, resolve
 from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
-from tileup.upscaling import padded, sample_canvas
+from tileup.upscaling import padded
 
 DOCUMENT = "docs/per-tile-denoise.md"
 PHOTOGRAPH = "seeding_by_Clements_Engelhardt.jpg"
@@ -73,7 +74,7 @@ def tanh_denoiser(x: Tensor, sigma: Tensor, windows: Sequence[Box] = ()) -> Tens
     return (0.3**2 * x + level * torch.tanh(x / variance)) / variance
 
 
-def closed_form_job(mode: str, sampler: Sampler) -> Job:
+def closed_form_draft(mode: str, sampler: Sampler) -> Draft:
     """Four square tiles side by side, float64, strengths with hard edges."""
     levels = TableLevels((0.0, 1.0), (0.008, 5.0))
     cells = np.repeat(np.array([STRENGTHS]), SIDE, axis=1).repeat(SIDE, axis=0)
@@ -93,7 +94,7 @@ def closed_form_job(mode: str, sampler: Sampler) -> Job:
 
         return SteppedDenoiser(make, [phase.by_step for phase in phases], order)
 
-    return Job(
+    return Draft(
         itinerary,
         sampler,
         denoisers,
@@ -104,52 +105,52 @@ def closed_form_job(mode: str, sampler: Sampler) -> Job:
     )
 
 
-def true_runs(mode: str, job: Job, denoiser: CanvasDenoiser) -> dict[float, Tensor]:
-    """The plain run of each strength of a job."""
+def true_runs(mode: str, draft: Draft, denoiser: CanvasDenoiser) -> dict[float, Tensor]:
+    """The plain run of each strength of a draft."""
     if mode == "sigma":
         return {
-            way.phases[0].strengths[0]: contracted(job, denoiser, way.contraction)
-            for way in job.itinerary.runs
+            way.phases[0].strengths[0]: contracted(draft, denoiser, way.contraction)
+            for way in draft.itinerary.runs
         }
-    levels = sorted({each for p in job.itinerary.phases for each in p.strengths}, reverse=True)
-    starts = dict(job.itinerary.schedule.starts)
+    levels = sorted({each for p in draft.itinerary.phases for each in p.strengths}, reverse=True)
+    starts = dict(draft.itinerary.schedule.starts)
     if set(starts) != set(levels):  # an approximation: where the strengths would start on their own
-        sigmas = np.array(job.itinerary.sigmas[:-1])
-        starts = {d: int(np.argmin(abs(sigmas - start_sigma(job, d)))) for d in levels}
-    stop = job.itinerary.schedule.steps
+        sigmas = np.array(draft.itinerary.sigmas[:-1])
+        starts = {d: int(np.argmin(abs(sigmas - start_sigma(draft, d)))) for d in levels}
+    stop = draft.itinerary.schedule.steps
     return {
-        strength: job.sample(
-            denoiser, job.noised(job.itinerary.sigmas[starts[strength]]), starts[strength], stop
+        strength: draft.sample(
+            denoiser, draft.noised(draft.itinerary.sigmas[starts[strength]]), starts[strength], stop
         )
         for strength in levels
     }
 
 
-def start_sigma(job: Job, strength: float) -> float:
+def start_sigma(draft: Draft, strength: float) -> float:
     """Noise level of a strength on a schedule uniform in log sigma, which both models here have."""
-    top, steps = max(job.itinerary.schedule.starts), job.itinerary.schedule.steps
-    return job.itinerary.sigmas[min(round((1 - strength / top) * steps), steps - 1)]
+    top, steps = max(draft.itinerary.schedule.starts), draft.itinerary.schedule.steps
+    return draft.itinerary.sigmas[min(round((1 - strength / top) * steps), steps - 1)]
 
 
-def contracted(job: Job, denoiser: CanvasDenoiser, c: float) -> Tensor:
+def contracted(draft: Draft, denoiser: CanvasDenoiser, c: float) -> Tensor:
     """A plain run over c * sigmas."""
-    sigmas = [c * sigma for sigma in job.itinerary.sigmas]
-    inner = job.step_noise
-    keys = {float(np.float32(c * s)): s for s in job.itinerary.sigmas}
+    sigmas = [c * sigma for sigma in draft.itinerary.sigmas]
+    inner = draft.step_noise
+    keys = {float(np.float32(c * s)): s for s in draft.itinerary.sigmas}
 
     def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
         pair = [keys.get(float(np.float32(float(s))), float(s) / c) for s in (sigma, sigma_next)]
         assert inner is not None
-        return inner(*(torch.tensor(each, dtype=job.source.dtype) for each in pair))
+        return inner(*(torch.tensor(each, dtype=draft.source.dtype) for each in pair))
 
     return sample(
-        job.sampler,
+        draft.sampler,
         denoiser,
-        job.noised(sigmas[0]),
+        draft.noised(sigmas[0]),
         sigmas,
-        seed=job.seed,
+        seed=draft.seed,
         noise=noise if inner is not None else None,
-        options=job.options,
+        options=draft.options,
     )
 
 
@@ -162,9 +163,9 @@ def closed_form_errors() -> str:
             if refused(mode, sampler):
                 cells.append("refused")
                 continue
-            job = closed_form_job(mode, sampler)
-            result = run(mode, job)
-            truth = true_runs(mode, job, lambda x, sigma: tanh_denoiser(x, sigma))
+            draft = closed_form_draft(mode, sampler)
+            result = run(mode, draft)
+            truth = true_runs(mode, draft, lambda x, sigma: tanh_denoiser(x, sigma))
             worst = max(
                 float((result - truth[d])[..., i * SIDE : (i + 1) * SIDE].abs().max())
                 for i, d in enumerate(STRENGTHS)
@@ -235,7 +236,7 @@ class Scene:
         denoiser = TiledDenoiser(
             network, [windows], raw, height=layout.rows, width=layout.columns, batch=4
         )
-        job = Job(
+        draft = Draft(
             itinerary,
             sampler,
             lambda phases, order: denoiser,
@@ -248,7 +249,7 @@ class Scene:
                 sampler.noise, self.source, itinerary.sigmas, self.settings.seed
             ),
         )
-        return {d: self.pixels(x) for d, x in true_runs(mode, job, denoiser).items()}
+        return {d: self.pixels(x) for d, x in true_runs(mode, draft, denoiser).items()}
 
 
 def strength_pixels(planned: Planned) -> NDArray[np.float64]:

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.denoise.jobs import Windowed
+from tests.denoise.drafts import Windowed
 from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph, spec
 from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Denoiser
+from tileup.denoise.draft import Draft
 from tileup.denoise.modes import run
-from tileup.denoise.run import Job
 from tileup.enlarge.lanczos import enlarge
 from tileup.images.reading import open_picture
 from tileup.plan.planning import Planned
@@ -51,7 +51,7 @@ def latents_of(
     height, width = 2 * pixels.shape[0], 2 * pixels.shape[1]
     noise = canvas_noise(torch.zeros(1, 3, height, width).double(), height, width, settings.seed)
     plane = np.ascontiguousarray(turn(noise[0].movedim(0, -1).numpy()))
-    job = Job(
+    draft = Draft(
         planned.itinerary,
         planned.sampler,
         Windowed(denoiser, planned.itinerary.layout, side=32),
@@ -62,7 +62,7 @@ def latents_of(
             planned.sampler.noise, source, planned.itinerary.sigmas, settings.seed
         ),
     )
-    latents = run(settings.denoise_mode, job)
+    latents = run(settings.denoise_mode, draft)
     return planned, latents[0].movedim(0, -1).numpy()
 
 
@@ -102,11 +102,11 @@ def test_raising_only_max_denoise_leaves_kept_tiles_untouched() -> None:
 
 @pytest.mark.parametrize("name", ["euler", "heun", "dpmpp_2m", "dpmpp_sde"])
 def test_on_fixed_noise_levels_a_weak_tile_does_not_see_how_strong_others_are(name: str) -> None:
-    from tests.denoise.jobs import SIDE, itinerary_of, job_of
+    from tests.denoise.drafts import SIDE, draft_of, itinerary_of
 
     def result(strengths: list[float]) -> Tensor:
         itinerary = itinerary_of(strengths, strongest=0.8, scheduler="sgm_uniform")
-        return run("schedule", job_of(itinerary, SAMPLERS[name], mixture_denoiser))
+        return run("schedule", draft_of(itinerary, SAMPLERS[name], mixture_denoiser))
 
     one, other = result([0.2, 0.4, 0.8]), result([0.2, 0.8, 0.8])
     weak = slice(0, SIDE)

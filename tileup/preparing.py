@@ -14,7 +14,7 @@ from tileup.errors import InputError, UsageError
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.sizes import output_size
-from tileup.plan.edits import Drawn, Grey
+from tileup.plan.edits import Grey, HandDrawn
 from tileup.plan.planning import Planned, plan_picture
 from tileup.settings.values import Settings
 
@@ -58,14 +58,14 @@ def make_ready(
     return Ready(planned, enlarged, clock.seconds)
 
 
-def read_drawn(settings: Settings) -> Drawn:
+def read_drawn(settings: Settings) -> HandDrawn:
     """The mask and the denoise map that the settings name.
 
     Raises:
         UsageError: a file is missing or no picture.
     """
     limit = settings.max_input_pixels
-    return Drawn(
+    return HandDrawn(
         mask=_grey("mask", settings.mask, limit),
         denoise_map=_grey("denoise-map", settings.denoise_map, limit),
     )

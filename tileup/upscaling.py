@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,24 +11,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tileup.contracts import Box, Model, OnStep, Scene, Step, Wish
-from tileup.denoise.modes import run
-from tileup.denoise.run import Job, Ramp
+from tileup.contracts import Model, OnStep, Scene, Wish
+from tileup.denoise.run import sample_canvas
 from tileup.denoise.strength import finished_share
 from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix
 from tileup.images.picture import Picture
 from tileup.images.writing import to_image
 from tileup.plan.cost import Cost
-from tileup.plan.itinerary import Phase, control_until, reflected
+from tileup.plan.itinerary import control_until, reflected
 from tileup.plan.planning import Planned
 from tileup.plan.tiles import TilePlan
 from tileup.preparing import Clock, Ready, make_ready
-from tileup.sampling.noise import canvas_noise, noise_sampler
-from tileup.sampling.steps import Options
 from tileup.settings.values import Settings
-from tileup.tiling.profiles import window_weight
-from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,67 +118,6 @@ def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor
     return torch.from_numpy(pixels[np.ix_(rows, columns)]).movedim(-1, 0)[None]
 
 
-def sample_canvas(
-    planned: Planned, scene: Scene, model: Model, settings: Settings, on_step: OnStep | None
-) -> Tensor:
-    """Clean latents of the redrawn canvas, shape of the scene's source."""
-    source = scene.source
-    itinerary, sampler, plan = planned.itinerary, planned.sampler, planned.plan
-    latents = run(
-        settings.denoise_mode,
-        Job(
-            itinerary,
-            sampler,
-            WindowDenoisers(planned, model, scene, settings, on_step),
-            source,
-            noise=canvas_noise(source, plan.rows, plan.columns, settings.seed),
-            seed=settings.seed,
-            step_noise=noise_sampler(sampler.noise, source, itinerary.sigmas, settings.seed),
-            prediction=model.spec.prediction,
-            options=Options(settings.eta, settings.s_noise, settings.s_churn),
-            ramp=Ramp(settings.min_scale, settings.scale_range, settings.ramp),
-        ),
-    )
-    if not bool(latents.isfinite().all()):
-        raise NotFiniteError
-    return latents
-
-
-class WindowDenoisers:
-    """Gives denoisers of the canvas over the windows of phases, and counts what they evaluate."""
-
-    def __init__(
-        self,
-        planned: Planned,
-        model: Model,
-        scene: Scene,
-        settings: Settings,
-        on_step: OnStep | None,
-    ) -> None:
-        self.network = model.denoiser(scene)
-        self.layout = planned.itinerary.layout
-        self.batch = settings.batch
-        side, overlap = self.layout.window, 2 * self.layout.margin
-        # On the device of the canvas, so that no step has to move it there.
-        self.weight = window_weight(settings.weights, side, side, overlap).to(scene.source)
-        self.progress = Progress(planned, on_step)
-
-    def __call__(self, phases: Sequence[Phase], order: int) -> SteppedDenoiser:
-        self.progress.phase += len(phases)
-        return SteppedDenoiser(self._tiled, [phase.by_step for phase in phases], order)
-
-    def _tiled(self, canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
-        return TiledDenoiser(
-            self.network,
-            canvases,
-            self.weight,
-            height=self.layout.rows,
-            width=self.layout.columns,
-            batch=self.batch,
-            on_windows=self.progress.windows,
-        )
-
-
 def put_back(
     drawn: NDArray[np.float32], enlarged: NDArray[np.float32], planned: Planned
 ) -> NDArray[np.float32]:
@@ -199,19 +133,3 @@ def put_back(
     height, width = drawn.shape[:2]
     share = cells.repeat(plan.stride, axis=0).repeat(plan.stride, axis=1)[:height, :width, None]
     return (share * clipped + (1 - share) * enlarged).astype(np.float32)
-
-
-class Progress:
-    """Counts windows and tells the caller."""
-
-    def __init__(self, planned: Planned, on_step: OnStep | None) -> None:
-        self.phase = 0
-        self.calls = 0
-        self.phases = len(planned.itinerary.phases)
-        self.total = planned.cost.model_calls
-        self.on_step = on_step
-
-    def windows(self, count: int) -> None:
-        self.calls += count
-        if self.on_step is not None:
-            self.on_step(Step(self.phase, self.phases, self.calls, self.total))

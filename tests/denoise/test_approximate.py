@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.denoise.jobs import SIDE, itinerary_of, job_of
+from tests.denoise.drafts import SIDE, draft_of, itinerary_of
 from tests.doubles import MEAN, STD, gaussian_denoiser
 from tileup.denoise.approximate import factor, neutral
+from tileup.denoise.draft import Ramp
 from tileup.denoise.modes import run
-from tileup.denoise.run import Ramp
 from tileup.plan.samplers import SAMPLERS
 
 
@@ -50,11 +50,11 @@ def test_scaling_the_prediction_is_the_same_in_terms_of_x0(sigma: float, k: floa
         torch.testing.assert_close(ours, expected, atol=1e-12, rtol=1e-12)
 
 
-def published_run(job, strength: float) -> Tensor:  # noqa: ANN001
+def published_run(draft, strength: float) -> Tensor:  # noqa: ANN001
     """Euler over eps times k, in the plainest words."""
-    sigmas = job.itinerary.sigmas
+    sigmas = draft.itinerary.sigmas
     steps = len(sigmas) - 1
-    x = job.source + sigmas[0] * job.noise
+    x = draft.source + sigmas[0] * draft.noise
     for step in range(steps):
         level = torch.tensor([sigmas[step]], dtype=x.dtype)
         eps = (x - gaussian_denoiser(x, level)) / level
@@ -66,10 +66,10 @@ def published_run(job, strength: float) -> Tensor:  # noqa: ANN001
 
 def test_scale_is_the_published_run() -> None:
     strengths = [0.2, 0.8]
-    job = job_of(itinerary_of(strengths, mode="scale"), SAMPLERS["euler"], gaussian_denoiser)
-    result = run("scale", job)
+    draft = draft_of(itinerary_of(strengths, mode="scale"), SAMPLERS["euler"], gaussian_denoiser)
+    result = run("scale", draft)
     for number, strength in enumerate(strengths):
-        expected = published_run(job, strength)
+        expected = published_run(draft, strength)
         torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
 
 
@@ -81,10 +81,10 @@ def test_scale_leaves_noise_behind_and_does_not_keep_the_picture() -> None:
     strengths = [0.1, 0.9]
     found: dict[str, Tensor] = {}
     for mode in ("schedule", "scale"):
-        job = job_of(
+        draft = draft_of(
             itinerary_of(strengths, mode=mode, steps=20), SAMPLERS["euler"], gaussian_denoiser
         )
-        flat = replace(job, source=torch.full_like(job.source, MEAN))
+        flat = replace(draft, source=torch.full_like(draft.source, MEAN))
         found[mode] = tile(run(mode, flat), 0) - MEAN
     assert found["schedule"].std() < 0.1, "a weak tile keeps its flat source"
     assert found["scale"].std() > 3 * found["schedule"].std()
@@ -93,15 +93,15 @@ def test_scale_leaves_noise_behind_and_does_not_keep_the_picture() -> None:
 
 def test_blend_is_its_formula() -> None:
     strengths = [0.3, 0.8]
-    job = job_of(itinerary_of(strengths, mode="blend"), SAMPLERS["euler"], gaussian_denoiser)
-    result = run("blend", job)
-    sigmas = job.itinerary.sigmas
+    draft = draft_of(itinerary_of(strengths, mode="blend"), SAMPLERS["euler"], gaussian_denoiser)
+    result = run("blend", draft)
+    sigmas = draft.itinerary.sigmas
     for number, strength in enumerate(strengths):
-        x = job.source + sigmas[0] * job.noise
+        x = draft.source + sigmas[0] * draft.noise
         for step in range(8):
             share = strength + (1 - strength) * step / 8
             x0 = gaussian_denoiser(x, torch.tensor([sigmas[step]], dtype=x.dtype))
-            x0 = job.source + share * (x0 - job.source)
+            x0 = draft.source + share * (x0 - draft.source)
             x = x0 + sigmas[step + 1] / sigmas[step] * (x - x0)
         torch.testing.assert_close(tile(result, number), tile(x, number), atol=1e-10, rtol=0)
 
@@ -110,24 +110,24 @@ def test_blend_is_its_formula() -> None:
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_every_sampler_runs_and_kept_tiles_stay(mode: str, name: str) -> None:
     itinerary = itinerary_of([0.8, 0.0, 0.3], mode=mode, margin=3)
-    job = job_of(itinerary, SAMPLERS[name], gaussian_denoiser)
-    result = run(mode, job)
+    draft = draft_of(itinerary, SAMPLERS[name], gaussian_denoiser)
+    result = run(mode, draft)
     assert result.isfinite().all()
-    assert torch.equal(tile(result, 1), tile(job.source, 1))
-    assert (tile(result - job.source, 0)).abs().max() > 0.1
+    assert torch.equal(tile(result, 1), tile(draft.source, 1))
+    assert (tile(result - draft.source, 0)).abs().max() > 0.1
 
 
 def test_scale_weighs_the_noise_of_the_noise_sampler_too() -> None:
     """With a denoiser that answers x itself nothing moves but the sampler's own noise."""
     itinerary = itinerary_of([0.2, 0.8], mode="scale", steps=3)
-    job = job_of(itinerary, SAMPLERS["euler_ancestral"], lambda x, sigma, windows: x)
+    draft = draft_of(itinerary, SAMPLERS["euler_ancestral"], lambda x, sigma, windows: x)
     drawn: list[Tensor] = []
 
     def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        drawn.append(torch.ones_like(job.source))
+        drawn.append(torch.ones_like(draft.source))
         return drawn[-1]
 
-    result = run("scale", replace(job, step_noise=noise)) - job.noised(itinerary.sigmas[0])
+    result = run("scale", replace(draft, step_noise=noise)) - draft.noised(itinerary.sigmas[0])
     expected = []
     for strength in (0.2, 0.8):
         total = 0.0

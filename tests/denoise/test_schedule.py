@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.denoise.jobs import SIDE, itinerary_of, job_of, plain
+from tests.denoise.drafts import SIDE, draft_of, itinerary_of, plain
 from tests.doubles import gaussian_denoiser, mixture_denoiser
 from tests.sampling.test_prediction import flow_network, v_network
 from tileup.denoise.modes import run
@@ -55,9 +55,9 @@ def test_every_tile_equals_a_plain_run_of_its_own_strength(
     strengths: list[float],
     denoiser,  # noqa: ANN001
 ) -> None:
-    job = job_of(itinerary_of(strengths, scheduler), SAMPLERS[name], denoiser)
-    result = run("schedule", job)
-    runs = [plain(job, denoiser, each) for each in strengths]
+    draft = draft_of(itinerary_of(strengths, scheduler), SAMPLERS[name], denoiser)
+    result = run("schedule", draft)
+    runs = [plain(draft, denoiser, each) for each in strengths]
     for number, expected in enumerate(runs):
         torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
         others = [float((tile(other - expected, number)).abs().max()) for other in runs]
@@ -69,10 +69,10 @@ def test_tiles_are_exact_when_none_has_the_strength_that_the_schedule_starts_fro
     name: str,
 ) -> None:
     itinerary = itinerary_of([0.5, 0.2, 0.35], strongest=0.9)
-    job = job_of(itinerary, SAMPLERS[name], mixture_denoiser)
-    result = run("schedule", job)
+    draft = draft_of(itinerary, SAMPLERS[name], mixture_denoiser)
+    result = run("schedule", draft)
     for number, strength in enumerate([0.5, 0.2, 0.35]):
-        expected = plain(job, mixture_denoiser, strength)
+        expected = plain(draft, mixture_denoiser, strength)
         torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
 
 
@@ -83,10 +83,10 @@ def test_tiles_are_exact_for_other_predictions_too(name: str, denoiser) -> None:
     strengths = [0.9, 0.25, 0.6]
     itinerary = itinerary_of(strengths, levels=FlowLevels(3.0))
     assert itinerary.sigmas[0] > 20
-    job = job_of(itinerary, SAMPLERS[name], denoiser)
-    result = run("schedule", job)
+    draft = draft_of(itinerary, SAMPLERS[name], denoiser)
+    result = run("schedule", draft)
     for number, strength in enumerate(strengths):
-        expected = plain(job, gaussian_denoiser, strength)
+        expected = plain(draft, gaussian_denoiser, strength)
         torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-9, rtol=0)
 
 
@@ -104,11 +104,11 @@ def test_tiles_are_exact_for_other_predictions_too(name: str, denoiser) -> None:
 def test_tiles_are_exact_with_churn_and_less_noise(name: str, options: Options) -> None:
     """k-diffusion spreads s_churn over the steps of a call, so every phase gets its share."""
     itinerary = itinerary_of([0.8, 0.3, 0.5])
-    plain_job = job_of(itinerary, SAMPLERS[name], gaussian_denoiser)
-    job = replace(plain_job, options=options)
-    result = run("schedule", job)
+    plain_job = draft_of(itinerary, SAMPLERS[name], gaussian_denoiser)
+    draft = replace(plain_job, options=options)
+    result = run("schedule", draft)
     for number, strength in enumerate([0.8, 0.3, 0.5]):
-        expected = plain(job, gaussian_denoiser, strength)
+        expected = plain(draft, gaussian_denoiser, strength)
         torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
     assert (result - run("schedule", plain_job)).abs().max() > 1e-3, "the options do something"
 
@@ -116,12 +116,12 @@ def test_tiles_are_exact_with_churn_and_less_noise(name: str, options: Options) 
 @DENOISERS
 @pytest.mark.parametrize("name", ["lms", "dpm_fast"])
 def test_the_tile_that_starts_last_is_exact_with_every_sampler(name: str, denoiser) -> None:  # noqa: ANN001
-    job = job_of(itinerary_of([0.8, 0.3]), SAMPLERS[name], denoiser)
-    result = run("schedule", job)
-    expected = plain(job, denoiser, 0.3)
+    draft = draft_of(itinerary_of([0.8, 0.3]), SAMPLERS[name], denoiser)
+    result = run("schedule", draft)
+    expected = plain(draft, denoiser, 0.3)
     torch.testing.assert_close(tile(result, 1), tile(expected, 1), atol=1e-10, rtol=0)
     # The earlier tile loses its history at the second start: near, not equal.
-    early = plain(job, denoiser, 0.8)
+    early = plain(draft, denoiser, 0.8)
     distance = (tile(result, 0) - tile(early, 0)).abs().max()
     assert distance < 0.5
     assert distance > 1e-6 or denoiser is mixture_denoiser, "which ends on exactly 1 or -1"
@@ -130,50 +130,52 @@ def test_the_tile_that_starts_last_is_exact_with_every_sampler(name: str, denois
 @DENOISERS
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_a_uniform_strength_is_plain_img2img(name: str, denoiser) -> None:  # noqa: ANN001
-    job = job_of(itinerary_of([0.6, 0.6, 0.6]), SAMPLERS[name], denoiser)
-    torch.testing.assert_close(run("schedule", job), plain(job, denoiser, 0.6), atol=1e-12, rtol=0)
+    draft = draft_of(itinerary_of([0.6, 0.6, 0.6]), SAMPLERS[name], denoiser)
+    torch.testing.assert_close(
+        run("schedule", draft), plain(draft, denoiser, 0.6), atol=1e-12, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"dpm_adaptive"}))
 def test_a_tile_of_strength_zero_keeps_its_source_exactly(name: str) -> None:
-    job = job_of(itinerary_of([0.8, 0.0, 0.3], margin=3), SAMPLERS[name], mixture_denoiser)
-    result = run("schedule", job)
-    assert torch.equal(tile(result, 1), tile(job.source, 1))
-    assert (tile(result - job.source, 0)).abs().max() > 0.1
+    draft = draft_of(itinerary_of([0.8, 0.0, 0.3], margin=3), SAMPLERS[name], mixture_denoiser)
+    result = run("schedule", draft)
+    assert torch.equal(tile(result, 1), tile(draft.source, 1))
+    assert (tile(result - draft.source, 0)).abs().max() > 0.1
 
 
 def test_without_any_strength_nothing_is_evaluated() -> None:
     def never(x: Tensor, sigma: Tensor, windows: object) -> Tensor:
         raise AssertionError("a kept canvas needs no model")
 
-    job = job_of(itinerary_of([0.0, 0.0]), SAMPLERS["euler"], never)
-    assert torch.equal(run("schedule", job), job.source)
+    draft = draft_of(itinerary_of([0.0, 0.0]), SAMPLERS["euler"], never)
+    assert torch.equal(run("schedule", draft), draft.source)
 
 
 def test_a_held_tile_rides_on_its_noised_source() -> None:
     """The reason why it works: told x0 = source, the sampler keeps x at source + sigma * noise."""
-    job = job_of(itinerary_of([0.8, 0.2]), SAMPLERS["euler"], gaussian_denoiser)
+    draft = draft_of(itinerary_of([0.8, 0.2]), SAMPLERS["euler"], gaussian_denoiser)
     seen: list[float] = []
 
     def watched(phases, order: int):  # noqa: ANN001, ANN202
         def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
             if 0.2 not in phases[0].strengths:
-                held = tile(x - (job.source + sigma * job.noise), 1)
+                held = tile(x - (draft.source + sigma * draft.noise), 1)
                 seen.append(float(held.abs().max()))
             return gaussian_denoiser(x, sigma)
 
         return denoiser
 
-    run("schedule", replace(job, denoisers=watched))
+    run("schedule", replace(draft, denoisers=watched))
     assert len(seen) == 6
     assert max(seen) < 1e-12
 
 
 @pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "dpmpp_3m_sde"])
 def test_strengths_fade_between_tiles_and_stay_exact_far_from_the_border(name: str) -> None:
-    job = job_of(itinerary_of([0.8, 0.3], margin=4), SAMPLERS[name], mixture_denoiser)
-    result = run("schedule", job)
-    strong, weak = (plain(job, mixture_denoiser, strength) for strength in (0.8, 0.3))
+    draft = draft_of(itinerary_of([0.8, 0.3], margin=4), SAMPLERS[name], mixture_denoiser)
+    result = run("schedule", draft)
+    strong, weak = (plain(draft, mixture_denoiser, strength) for strength in (0.8, 0.3))
     torch.testing.assert_close(tile(result, 0), tile(strong, 0), atol=1e-10, rtol=0)
     torch.testing.assert_close(result[..., SIDE + 4 :], weak[..., SIDE + 4 :], atol=1e-10, rtol=0)
     between = (result - weak)[..., SIDE : SIDE + 4].abs().amax(dim=(0, 1, 2))
@@ -181,7 +183,7 @@ def test_strengths_fade_between_tiles_and_stay_exact_far_from_the_border(name: s
 
 
 def test_the_picture_does_not_depend_on_the_order_of_tiles() -> None:
-    forward = job_of(itinerary_of([0.8, 0.3]), SAMPLERS["euler"], mixture_denoiser)
+    forward = draft_of(itinerary_of([0.8, 0.3]), SAMPLERS["euler"], mixture_denoiser)
     backward = replace(
         forward,
         itinerary=itinerary_of([0.3, 0.8]),

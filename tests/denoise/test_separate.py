@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.denoise.jobs import SIDE, itinerary_of, job_of, plain
+from tests.denoise.drafts import SIDE, draft_of, itinerary_of, plain
 from tests.doubles import LEVELS, gaussian_denoiser, mixture_denoiser
 from tileup.contracts import Denoiser
+from tileup.denoise.draft import Draft
 from tileup.denoise.modes import run
-from tileup.denoise.run import Job
 from tileup.denoise.strength import memberships
 from tileup.plan.samplers import SAMPLERS
 from tileup.sampling.kdiffusion import NoiseSampler
@@ -25,10 +25,10 @@ def tile(x: Tensor, number: int) -> Tensor:
     return x[..., SIDE * number : SIDE * (number + 1)]
 
 
-def contracted_run(job: Job, denoiser: Denoiser, c: float) -> Tensor:
+def contracted_run(draft: Draft, denoiser: Denoiser, c: float) -> Tensor:
     """A plain, untiled run of the sampler over c * sigmas, with the same noise in each step."""
-    sigmas = [c * sigma for sigma in job.itinerary.sigmas]
-    inner = job.step_noise
+    sigmas = [c * sigma for sigma in draft.itinerary.sigmas]
+    inner = draft.step_noise
 
     def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
         assert inner is not None
@@ -38,61 +38,63 @@ def contracted_run(job: Job, denoiser: Denoiser, c: float) -> Tensor:
         return denoiser(x, sigma, ())
 
     given: NoiseSampler | None = noise if inner is not None else None
-    return sample(job.sampler, untiled, job.noised(sigmas[0]), sigmas, seed=job.seed, noise=given)
+    return sample(
+        draft.sampler, untiled, draft.noised(sigmas[0]), sigmas, seed=draft.seed, noise=given
+    )
 
 
 @DENOISERS
 @pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"dpm_adaptive"}))
 def test_sigma_is_a_plain_run_over_contracted_noise_levels(name: str, denoiser: Denoiser) -> None:
-    job = job_of(itinerary_of(STRENGTHS, mode="sigma"), SAMPLERS[name], denoiser)
-    if job.sampler.noise == "steps":  # its draws are keyed by the exact noise levels
-        job = _with_rounded_keys(job)
-    result = run("sigma", job)
+    draft = draft_of(itinerary_of(STRENGTHS, mode="sigma"), SAMPLERS[name], denoiser)
+    if draft.sampler.noise == "steps":  # its draws are keyed by the exact noise levels
+        draft = _with_rounded_keys(draft)
+    result = run("sigma", draft)
     top = LEVELS.sigma(np.array([0.9]))
     # k-diffusion's dpm_fast turns the two ends of the levels into float32.
-    tolerance = 1e-5 if job.sampler.call == "count" else 1e-9
+    tolerance = 1e-5 if draft.sampler.call == "count" else 1e-9
     for number, strength in enumerate(STRENGTHS):
         c = float((LEVELS.sigma(np.array([strength])) / top)[0])
-        expected = contracted_run(job, denoiser, c)
+        expected = contracted_run(draft, denoiser, c)
         torch.testing.assert_close(
             tile(result, number), tile(expected, number), atol=tolerance, rtol=0
         )
     assert (tile(result, 0) - tile(result, 1)).abs().max() > 1e-2
 
 
-def _with_rounded_keys(job: Job) -> Job:
+def _with_rounded_keys(draft: Draft) -> Draft:
     from dataclasses import replace
 
-    inner = job.step_noise
+    inner = draft.step_noise
 
     def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
         assert inner is not None
         keys = [torch.tensor(float(f"{float(each):.5g}")) for each in (sigma, sigma_next)]
         return inner(*keys)
 
-    return replace(job, step_noise=noise)
+    return replace(draft, step_noise=noise)
 
 
 @DENOISERS
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_every_tile_of_passes_is_a_plain_run(name: str, denoiser: Denoiser) -> None:
-    job = job_of(itinerary_of(STRENGTHS, mode="passes"), SAMPLERS[name], denoiser)
-    result = run("passes", job)
+    draft = draft_of(itinerary_of(STRENGTHS, mode="passes"), SAMPLERS[name], denoiser)
+    result = run("passes", draft)
     for number, strength in enumerate(STRENGTHS):
-        expected = plain(job, denoiser, strength)
+        expected = plain(draft, denoiser, strength)
         torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("mode", ["sigma", "passes"])
 def test_finished_canvases_are_feathered_together(mode: str) -> None:
     """A denoiser that answers with its canvas's strength shows the shares themselves."""
-    job = job_of(
+    draft = draft_of(
         itinerary_of([0.8, 0.4, 0.0, 0.8], mode=mode, margin=4), SAMPLERS["euler"], mixture_denoiser
     )
-    result = run(mode, job)
-    assert torch.equal(tile(result, 2), tile(job.source, 2)), "a kept tile stays"
+    result = run(mode, draft)
+    assert torch.equal(tile(result, 2), tile(draft.source, 2)), "a kept tile stays"
     alone = run(
-        mode, job_of(itinerary_of([0.8] * 4, mode=mode), SAMPLERS["euler"], mixture_denoiser)
+        mode, draft_of(itinerary_of([0.8] * 4, mode=mode), SAMPLERS["euler"], mixture_denoiser)
     )
     inside = result[..., : SIDE - 4]
     torch.testing.assert_close(inside, alone[..., : SIDE - 4], atol=1e-10, rtol=0)

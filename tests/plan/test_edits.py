@@ -14,7 +14,7 @@ from tileup.errors import UsageError
 from tileup.plan.detail import DetailMap
 from tileup.plan.edits import (
     MAX_LEVELS,
-    Drawn,
+    HandDrawn,
     by_rule,
     cut,
     edited,
@@ -206,7 +206,7 @@ def test_edits_come_in_order_rule_map_skips_mask() -> None:
     mask[0, 0] = 1
     grey = np.array([[0.9, 0.9], [0.9, 0.1]], dtype=np.float32)
     made = edited(
-        plan(192, 192), replace(SMALL, denoise_by="area", skip_below=0.5), Drawn(mask, grey)
+        plan(192, 192), replace(SMALL, denoise_by="area", skip_below=0.5), HandDrawn(mask, grey)
     )
     cells = made.denoise_map()
     assert cells[10, 10] == 0, "masked"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.doubles import photograph, spec
 from tileup.errors import UsageError
-from tileup.plan.edits import Drawn
+from tileup.plan.edits import HandDrawn
 from tileup.plan.itinerary import window_size
 from tileup.plan.modes import sampler_of
 from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels
@@ -181,7 +181,7 @@ def test_what_has_no_effect_is_said(change: dict[str, object], words: str) -> No
 )
 def test_what_has_an_effect_is_not_said_to_have_none(change: dict[str, object]) -> None:
     changed = replace(SMALL, **change)
-    grey = Drawn(denoise_map=np.full((6, 10), 0.5, dtype=np.float32))
+    grey = HandDrawn(denoise_map=np.full((6, 10), 0.5, dtype=np.float32))
     drawn = grey if changed.denoise_map else None
     planned = plan_picture(photograph(30, 50), 100, 60, spec(), changed, drawn)
     for words in ("no effect", "min-denoise equals"):
@@ -209,7 +209,7 @@ def test_flags_of_other_families_are_said_to_have_no_effect() -> None:
 def test_a_mask_or_map_of_another_shape_is_said_to_be_stretched(
     name: str, shape: tuple[int, int], stretched: int
 ) -> None:
-    drawn = Drawn(**{name: np.full(shape, 0.5, dtype=np.float32)})
+    drawn = HandDrawn(**{name: np.full(shape, 0.5, dtype=np.float32)})
     planned = plan_picture(photograph(30, 50), 100, 60, spec(), SMALL, drawn)
     said = [each for each in planned.warnings if "is stretched to the picture's 100x60" in each]
     assert len(said) == stretched

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tileup.denoise.run import Job, Ramp
+from tileup.denoise.draft import Draft, Ramp
 from tileup.denoise.strength import memberships
 from tileup.plan.itinerary import progress
 from tileup.sampling.kdiffusion import NoiseSampler
@@ -32,42 +32,42 @@ class Modulated:
         return self.rule(x, self.denoiser(x, sigma), float(sigma[0]))
 
 
-def run_blend(job: Job) -> Tensor:
+def run_blend(draft: Draft) -> Tensor:
     """`x0 := source + b * (D - source)`, `b = d + (1 - d) * progress`.
 
     What the quadtree lineage meant by its last version.
     """
-    strength = _strength_map(job)
+    strength = _strength_map(draft)
 
     def rule(x: Tensor, x0: Tensor, sigma: float) -> Tensor:
-        share = strength + (1 - strength) * progress(sigma, job.itinerary.sigmas)
-        return job.source + share * (x0 - job.source)
+        share = strength + (1 - strength) * progress(sigma, draft.itinerary.sigmas)
+        return draft.source + share * (x0 - draft.source)
 
-    return _run(job, rule, job.step_noise)
+    return _run(draft, rule, draft.step_noise)
 
 
-def run_scale(job: Job) -> Tensor:
+def run_scale(draft: Draft) -> Tensor:
     """The published approximation: the network's prediction times k; see `factor`.
 
     In terms of x0 that is `k * D + (1 - k) * q * x`. Noise of the noise sampler is weighted by k
     as well.
     """
-    strength = _strength_map(job)
+    strength = _strength_map(draft)
 
     def k_at(sigma: float) -> Tensor:
-        return factor(strength, progress(sigma, job.itinerary.sigmas), job.ramp)
+        return factor(strength, progress(sigma, draft.itinerary.sigmas), draft.ramp)
 
     def rule(x: Tensor, x0: Tensor, sigma: float) -> Tensor:
         k = k_at(sigma)
-        return k * x0 + (1 - k) * neutral(job.prediction, sigma) * x
+        return k * x0 + (1 - k) * neutral(draft.prediction, sigma) * x
 
-    inner = job.step_noise
+    inner = draft.step_noise
 
     def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
         assert inner is not None
         return k_at(float(sigma)) * inner(sigma, sigma_next)
 
-    return _run(job, rule, noise if inner is not None else None)
+    return _run(draft, rule, noise if inner is not None else None)
 
 
 def factor(strength: Tensor, done: float, ramp: Ramp) -> Tensor:
@@ -96,30 +96,30 @@ def neutral(prediction: str, sigma: float) -> float:
     return {"v": 1 / (sigma**2 + 1), "flow": 1 / (1 + sigma)}.get(prediction, 1.0)
 
 
-def _strength_map(job: Job) -> Tensor:
+def _strength_map(draft: Draft) -> Tensor:
     """Strength of each cell, feathered between tiles."""
-    (run,) = job.itinerary.runs
+    (run,) = draft.itinerary.runs
     strengths = run.phases[0].strengths
-    shares = memberships(job.itinerary.strengths, strengths, job.itinerary.layout.margin)
-    return job.tensor(np.tensordot(strengths, shares, axes=1))
+    shares = memberships(draft.itinerary.strengths, strengths, draft.itinerary.layout.margin)
+    return draft.tensor(np.tensordot(strengths, shares, axes=1))
 
 
 def _run(
-    job: Job, rule: Callable[[Tensor, Tensor, float], Tensor], noise: NoiseSampler | None
+    draft: Draft, rule: Callable[[Tensor, Tensor, float], Tensor], noise: NoiseSampler | None
 ) -> Tensor:
-    (run,) = job.itinerary.runs
+    (run,) = draft.itinerary.runs
     (phase,) = run.phases
-    working = job.tensor(job.itinerary.strengths) > 0
-    denoiser = job.denoisers([phase], job.sampler.order)
+    working = draft.tensor(draft.itinerary.strengths) > 0
+    denoiser = draft.denoisers([phase], draft.sampler.order)
 
     def gated(x: Tensor, x0: Tensor, sigma: float) -> Tensor:
-        return torch.where(working, rule(x, x0, sigma), job.source)
+        return torch.where(working, rule(x, x0, sigma), draft.source)
 
-    x = job.sample(
+    x = draft.sample(
         Modulated(denoiser, gated),
-        job.noised(job.itinerary.sigmas[phase.start]),
+        draft.noised(draft.itinerary.sigmas[phase.start]),
         phase.start,
         phase.stop,
         noise,
     )
-    return torch.where(working, x, job.source)
+    return torch.where(working, x, draft.source)

@@ -1,92 +1,96 @@
-"""What every denoise mode works with: the canvas, its plan, the network and the sampler."""
+"""A canvas from noise to clean latents: a mode's rule over a network that sees it in windows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tileup.plan.itinerary import Itinerary, Phase
-from tileup.plan.samplers import Sampler
-from tileup.sampling.kdiffusion import NoiseSampler
-from tileup.sampling.steps import CanvasDenoiser, Options, sample
+from tileup.contracts import Box, Model, OnStep, Scene, Step
+from tileup.denoise.draft import Draft, Ramp
+from tileup.denoise.modes import run
+from tileup.errors import NotFiniteError
+from tileup.plan.itinerary import Phase
+from tileup.plan.planning import Planned
+from tileup.sampling.noise import canvas_noise, noise_sampler
+from tileup.sampling.steps import Options
+from tileup.settings.values import Settings
+from tileup.tiling.profiles import window_weight
+from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
 
 
-class Denoisers(Protocol):
-    """Gives a denoiser of the canvas that evaluates the windows of given phases."""
+def sample_canvas(
+    planned: Planned, scene: Scene, model: Model, settings: Settings, on_step: OnStep | None
+) -> Tensor:
+    """Clean latents of the redrawn canvas, shape of the scene's source."""
+    source = scene.source
+    itinerary, sampler, plan = planned.itinerary, planned.sampler, planned.plan
+    latents = run(
+        settings.denoise_mode,
+        Draft(
+            itinerary,
+            sampler,
+            WindowDenoisers(planned, model, scene, settings, on_step),
+            source,
+            noise=canvas_noise(source, plan.rows, plan.columns, settings.seed),
+            seed=settings.seed,
+            step_noise=noise_sampler(sampler.noise, source, itinerary.sigmas, settings.seed),
+            prediction=model.spec.prediction,
+            options=Options(settings.eta, settings.s_noise, settings.s_churn),
+            ramp=Ramp(settings.min_scale, settings.scale_range, settings.ramp),
+        ),
+    )
+    if not bool(latents.isfinite().all()):
+        raise NotFiniteError
+    return latents
 
-    def __call__(self, phases: Sequence[Phase], order: int) -> CanvasDenoiser:
-        """A denoiser of as many canvases as there are phases.
 
-        Args:
-            phases: the windows of each canvas, step by step; all have the same steps.
-            order: evaluations in each step, the last of a run excepted.
-        """
-        ...
+class WindowDenoisers:
+    """Gives denoisers of the canvas over the windows of phases, and counts what they evaluate."""
 
-
-@dataclass(frozen=True, slots=True)
-class Ramp:
-    """Numbers of the mode `scale`."""
-
-    min_scale: float = 0.7
-    """Factor of the prediction at strength 0."""
-    scale_range: float = 0.25
-    """What strength 1 adds to it."""
-    ramp: float = 1.0
-    """Above 1, the factor grows sooner."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One canvas to be sampled."""
-
-    itinerary: Itinerary
-    sampler: Sampler
-    denoisers: Denoisers
-    source: Tensor
-    """Clean latents of the enlarged picture on the padded canvas, shape (1, C, H, W)."""
-    noise: Tensor
-    """Standard normal, shape of `source`."""
-    seed: int
-    """Of the picture; for noise that a sampler adds on its way."""
-    step_noise: NoiseSampler | None = None
-    """For samplers that take one; it must span all noise levels of the itinerary."""
-    prediction: str = "x0"
-    """What the network predicts: eps, v, x0 or flow."""
-    options: Options = field(default_factory=Options)
-    ramp: Ramp = field(default_factory=Ramp)
-
-    def tensor(self, values: NDArray[np.float64]) -> Tensor:
-        """A map of the canvas, (H, W), or other numbers, as a tensor like `source`."""
-        return torch.from_numpy(values).to(self.source)
-
-    def noised(self, sigma: float) -> Tensor:
-        """The source at a noise level."""
-        return self.source + sigma * self.noise
-
-    def sample(
+    def __init__(
         self,
-        denoiser: CanvasDenoiser,
-        x: Tensor,
-        start: int,
-        stop: int,
-        noise: NoiseSampler | None = None,
-    ) -> Tensor:
-        """Steps [start, stop) of the itinerary from `x`, any number of canvases."""
-        return sample(
-            self.sampler,
-            denoiser,
-            x,
-            self.itinerary.sigmas[start : stop + 1],
-            first=start,
-            of=self.itinerary.schedule.steps,
-            seed=self.seed,
-            noise=noise or self.step_noise,
-            options=self.options,
+        planned: Planned,
+        model: Model,
+        scene: Scene,
+        settings: Settings,
+        on_step: OnStep | None,
+    ) -> None:
+        self.network = model.denoiser(scene)
+        self.layout = planned.itinerary.layout
+        self.batch = settings.batch
+        side, overlap = self.layout.window, 2 * self.layout.margin
+        # On the device of the canvas, so that no step has to move it there.
+        self.weight = window_weight(settings.weights, side, side, overlap).to(scene.source)
+        self.progress = Progress(planned, on_step)
+
+    def __call__(self, phases: Sequence[Phase], order: int) -> SteppedDenoiser:
+        self.progress.phase += len(phases)
+        return SteppedDenoiser(self._tiled, [phase.by_step for phase in phases], order)
+
+    def _tiled(self, canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
+        return TiledDenoiser(
+            self.network,
+            canvases,
+            self.weight,
+            height=self.layout.rows,
+            width=self.layout.columns,
+            batch=self.batch,
+            on_windows=self.progress.windows,
         )
+
+
+class Progress:
+    """Counts windows and tells the caller."""
+
+    def __init__(self, planned: Planned, on_step: OnStep | None) -> None:
+        self.phase = 0
+        self.calls = 0
+        self.phases = len(planned.itinerary.phases)
+        self.total = planned.cost.model_calls
+        self.on_step = on_step
+
+    def windows(self, count: int) -> None:
+        self.calls += count
+        if self.on_step is not None:
+            self.on_step(Step(self.phase, self.phases, self.calls, self.total))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tileup.denoise.run import Job
+from tileup.denoise.draft import Draft
 from tileup.denoise.strength import working_weight
 from tileup.plan.itinerary import Phase
 from tileup.sampling.steps import CanvasDenoiser
@@ -38,43 +38,43 @@ class Gated:
         return torch.lerp(self.source, self.denoiser(x, sigma), self.weight)
 
 
-def run_schedule(job: Job) -> Tensor:
+def run_schedule(draft: Draft) -> Tensor:
     """Sample a canvas whose tiles have strengths of their own.
 
     Returns:
-        Clean latents, shape of `job.source`; the source itself where the strength is 0.
+        Clean latents, shape of `draft.source`; the source itself where the strength is 0.
     """
-    (run,) = job.itinerary.runs
-    if job.sampler.carries and len(run.phases) > 1:
-        return _in_one_call(job, run.phases)
-    return _in_phases(job, run.phases)
+    (run,) = draft.itinerary.runs
+    if draft.sampler.carries and len(run.phases) > 1:
+        return _in_one_call(draft, run.phases)
+    return _in_phases(draft, run.phases)
 
 
-def _in_phases(job: Job, phases: tuple[Phase, ...]) -> Tensor:
+def _in_phases(draft: Draft, phases: tuple[Phase, ...]) -> Tensor:
     """One call of the sampler for each phase."""
-    x = job.source
+    x = draft.source
     seen = torch.zeros(x.shape[-2:], dtype=torch.bool, device=x.device)
     for phase in phases:
-        weight = _weight(job, phase)
+        weight = _weight(draft, phase)
         # Cells that no phase has touched yet start here, whatever the sampler did to them.
-        x = torch.where(seen, x, job.noised(job.itinerary.sigmas[phase.start]))
+        x = torch.where(seen, x, draft.noised(draft.itinerary.sigmas[phase.start]))
         seen |= weight > 0
-        denoiser = job.denoisers([phase], job.sampler.order)
-        x = job.sample(Gated(denoiser, job.source, weight), x, phase.start, phase.stop)
-    return torch.where(seen, x, job.source)
+        denoiser = draft.denoisers([phase], draft.sampler.order)
+        x = draft.sample(Gated(denoiser, draft.source, weight), x, phase.start, phase.stop)
+    return torch.where(seen, x, draft.source)
 
 
-def _in_one_call(job: Job, phases: tuple[Phase, ...]) -> Tensor:
+def _in_one_call(draft: Draft, phases: tuple[Phase, ...]) -> Tensor:
     """One call of a multistep sampler, gated by step."""
     first, last = phases[0].start, phases[-1].stop
-    gate = Rewriting(job, phases, first)
-    x = job.sample(gate, job.noised(job.itinerary.sigmas[first]), first, last)
-    return torch.where(gate.seen, x, job.source)
+    gate = Rewriting(draft, phases, first)
+    x = draft.sample(gate, draft.noised(draft.itinerary.sigmas[first]), first, last)
+    return torch.where(gate.seen, x, draft.source)
 
 
-def _weight(job: Job, phase: Phase) -> Tensor:
-    itinerary = job.itinerary
-    return job.tensor(
+def _weight(draft: Draft, phase: Phase) -> Tensor:
+    itinerary = draft.itinerary
+    return draft.tensor(
         working_weight(itinerary.strengths, phase.strengths[-1], itinerary.layout.margin)
     )
 
@@ -90,7 +90,7 @@ class Rewriting:
     two newer ones in log sigma, that vanishes too, as it does in the second step of a plain run.
     """
 
-    job: Job
+    draft: Draft
     phases: tuple[Phase, ...]
     step: int
     """Index of the step within the whole run."""
@@ -103,7 +103,7 @@ class Rewriting:
     gate: Gated = field(init=False)
 
     def __post_init__(self) -> None:
-        source = self.job.source
+        source = self.draft.source
         self.seen = torch.zeros(source.shape[-2:], dtype=torch.bool, device=source.device)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -112,12 +112,12 @@ class Rewriting:
         if starting is not None:
             for earlier in self.returned:
                 earlier.copy_(torch.where(starting, x0, earlier))
-        if self.fresh is not None and self.job.sampler.carries > 1 and len(self.returned) > 1:
+        if self.fresh is not None and self.draft.sampler.carries > 1 and len(self.returned) > 1:
             newer, older = self.returned
             line = newer - self._ratio() * (x0 - newer)
             older.copy_(torch.where(self.fresh, line, older))
         self.fresh = starting
-        self.returned = [x0, *self.returned][: self.job.sampler.carries]
+        self.returned = [x0, *self.returned][: self.draft.sampler.carries]
         self.step += 1
         return x0
 
@@ -126,18 +126,18 @@ class Rewriting:
         phase = next((each for each in self.phases if each.start == self.step), None)
         if phase is None:
             return None
-        weight = _weight(self.job, phase)
-        denoiser = self.job.denoisers([phase], self.job.sampler.order)
-        self.gate = Gated(denoiser, self.job.source, weight)
+        weight = _weight(self.draft, phase)
+        denoiser = self.draft.denoisers([phase], self.draft.sampler.order)
+        self.gate = Gated(denoiser, self.draft.source, weight)
         starting = (weight > 0) & ~self.seen
         self.seen |= starting
-        noised = self.job.noised(self.job.itinerary.sigmas[self.step])
+        noised = self.draft.noised(self.draft.itinerary.sigmas[self.step])
         x.copy_(torch.where(starting, noised, x))
         return starting if self.returned else None
 
     def _ratio(self) -> float:
         """Length of the step before last over the last one, in log sigma."""
         oldest, older, newer = (
-            math.log(sigma) for sigma in self.job.itinerary.sigmas[self.step - 2 : self.step + 1]
+            math.log(sigma) for sigma in self.draft.itinerary.sigmas[self.step - 2 : self.step + 1]
         )
         return (oldest - older) / (older - newer)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tileup.denoise.run import Job
+from tileup.denoise.draft import Draft
 from tileup.denoise.strength import memberships
 from tileup.sampling.steps import CanvasDenoiser
 
@@ -39,40 +39,40 @@ class Contracted:
         return self.source + self.factors * (x - self.source)
 
 
-def run_sigma(job: Job) -> Tensor:
+def run_sigma(draft: Draft) -> Tensor:
     """Every tile works in all steps, each strength at noise levels of its own.
 
     One canvas per strength on the batch axis; windows lie over the tiles of that strength only.
     """
-    runs, steps = job.itinerary.runs, job.itinerary.schedule.steps
+    runs, steps = draft.itinerary.runs, draft.itinerary.schedule.steps
     contractions = np.array([run.contraction for run in runs])
-    factors = job.tensor(contractions)[:, None, None, None]
+    factors = draft.tensor(contractions)[:, None, None, None]
     denoiser = Contracted(
-        job.denoisers([run.phases[0] for run in runs], job.sampler.order), job.source, factors
+        draft.denoisers([run.phases[0] for run in runs], draft.sampler.order), draft.source, factors
     )
-    x = job.noised(job.itinerary.sigmas[0]).expand(len(runs), -1, -1, -1).clone()
-    finished = denoiser.finished(job.sample(denoiser, x, 0, steps))
+    x = draft.noised(draft.itinerary.sigmas[0]).expand(len(runs), -1, -1, -1).clone()
+    finished = denoiser.finished(draft.sample(denoiser, x, 0, steps))
     strengths = [run.phases[0].strengths[0] for run in runs]
-    return _together(job, strengths, list(finished.split(1)))
+    return _together(draft, strengths, list(finished.split(1)))
 
 
-def run_passes(job: Job) -> Tensor:
+def run_passes(draft: Draft) -> Tensor:
     """A complete run of the whole canvas for each strength: the obvious reference."""
     finished: list[Tensor] = []
-    for run in job.itinerary.runs:
+    for run in draft.itinerary.runs:
         (phase,) = run.phases
-        denoiser = job.denoisers([phase], job.sampler.order)
-        x = job.noised(job.itinerary.sigmas[phase.start])
-        finished.append(job.sample(denoiser, x, phase.start, phase.stop))
-    strengths = [run.phases[0].strengths[0] for run in job.itinerary.runs]
-    return _together(job, strengths, finished)
+        denoiser = draft.denoisers([phase], draft.sampler.order)
+        x = draft.noised(draft.itinerary.sigmas[phase.start])
+        finished.append(draft.sample(denoiser, x, phase.start, phase.stop))
+    strengths = [run.phases[0].strengths[0] for run in draft.itinerary.runs]
+    return _together(draft, strengths, finished)
 
 
-def _together(job: Job, strengths: Sequence[float], canvases: Sequence[Tensor]) -> Tensor:
+def _together(draft: Draft, strengths: Sequence[float], canvases: Sequence[Tensor]) -> Tensor:
     """Finished canvases feathered together; the source where a tile is kept."""
-    shares = memberships(job.itinerary.strengths, strengths, job.itinerary.layout.margin)
-    result = torch.zeros_like(job.source)
+    shares = memberships(draft.itinerary.strengths, strengths, draft.itinerary.layout.margin)
+    result = torch.zeros_like(draft.source)
     for share, canvas in zip(shares, canvases, strict=True):
-        weight = job.tensor(share)
+        weight = draft.tensor(share)
         result = result + torch.where(weight > 0, weight * canvas, 0)
-    return torch.where(job.tensor(job.itinerary.strengths) > 0, result, job.source)
+    return torch.where(draft.tensor(draft.itinerary.strengths) > 0, result, draft.source)

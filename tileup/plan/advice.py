@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tileup.contracts import ModelSpec
-from tileup.plan.edits import Drawn
+from tileup.plan.edits import HandDrawn
 from tileup.plan.itinerary import Itinerary
 from tileup.plan.modes import MODES
 from tileup.plan.samplers import Sampler
@@ -99,7 +99,7 @@ STRETCH = 1.1
 """Ratio of aspect ratios from which a mask or map was hardly meant for the picture."""
 
 
-def stretched(width: int, height: int, drawn: Drawn) -> Iterator[str]:
+def stretched(width: int, height: int, drawn: HandDrawn) -> Iterator[str]:
     for name, grey in (("mask", drawn.mask), ("denoise-map", drawn.denoise_map)):
         if grey is None:
             continue

@@ -27,7 +27,7 @@ Grey = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class HandDrawn:
     """Pictures that edit a plan by hand."""
 
     mask: Grey | None = None
@@ -36,7 +36,7 @@ class Drawn:
     """Grey is the strength."""
 
 
-def edited(plan: TilePlan, settings: Settings, drawn: Drawn) -> TilePlan:
+def edited(plan: TilePlan, settings: Settings, drawn: HandDrawn) -> TilePlan:
     """All edits that the settings ask for, in this order: rule, map, skips, mask."""
     plan = by_rule(plan, settings)
     if drawn.denoise_map is not None:

@@ -12,7 +12,7 @@ from tileup.contracts import ModelSpec
 from tileup.plan.advice import stretched, warnings_of
 from tileup.plan.cost import Cost, cost_of
 from tileup.plan.detail import DetailMap
-from tileup.plan.edits import Drawn, edited
+from tileup.plan.edits import HandDrawn, edited
 from tileup.plan.itinerary import Itinerary, window_size
 from tileup.plan.modes import MODES, itinerary_of, sampler_of
 from tileup.plan.noise_levels import fitted
@@ -44,7 +44,7 @@ class Planner:
     spec: ModelSpec
     settings: Settings
     sampler: Sampler
-    drawn: Drawn
+    drawn: HandDrawn
 
     def tiles(self, threshold: float | str) -> TilePlan:
         """The edited plan at a detail threshold."""
@@ -118,7 +118,7 @@ def plan_picture(
     height: int,
     spec: ModelSpec,
     settings: Settings,
-    drawn: Drawn | None = None,
+    drawn: HandDrawn | None = None,
 ) -> Planned:
     """Plan one picture.
 
@@ -140,7 +140,7 @@ def plan_picture(
         spec,
         settings,
         sampler_of(settings),
-        drawn or Drawn(),
+        drawn or HandDrawn(),
     )
     if settings.budget is not None:
         return planner.within(settings.budget)

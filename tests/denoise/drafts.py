@@ -1,4 +1,4 @@
-"""Jobs on small canvases, and the plain img2img runs to hold them against."""
+"""Drafts on small canvases, and the plain img2img runs to hold them against."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.plan.test_itinerary import itinerary, stripes
 from tileup.contracts import Box, Denoiser
-from tileup.denoise.run import Job
+from tileup.denoise.draft import Draft
 from tileup.plan.itinerary import Itinerary, Layout, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.noise import canvas_noise, noise_sampler
@@ -50,12 +50,12 @@ def itinerary_of(
     return itinerary(stripes(strengths, SIDE), scheduler=scheduler, **options)
 
 
-def job_of(itinerary: Itinerary, sampler: Sampler, denoiser: Denoiser, seed: int = 7) -> Job:
+def draft_of(itinerary: Itinerary, sampler: Sampler, denoiser: Denoiser, seed: int = 7) -> Draft:
     """Random source and noise in float64."""
     generator = torch.Generator().manual_seed(1)
     layout = itinerary.layout
     source = torch.rand(1, 2, layout.rows, layout.columns, generator=generator).double()
-    return Job(
+    return Draft(
         itinerary,
         sampler,
         Windowed(denoiser, layout),
@@ -66,22 +66,22 @@ def job_of(itinerary: Itinerary, sampler: Sampler, denoiser: Denoiser, seed: int
     )
 
 
-def plain(job: Job, denoiser: Denoiser, strength: float) -> Tensor:
+def plain(draft: Draft, denoiser: Denoiser, strength: float) -> Tensor:
     """An untiled img2img run of one strength on the same noise levels: what everybody does."""
-    first = job.itinerary.schedule.starts[strength]
-    sigmas = job.itinerary.sigmas[first:]
+    first = draft.itinerary.schedule.starts[strength]
+    sigmas = draft.itinerary.sigmas[first:]
 
     def untiled(x: Tensor, sigma: Tensor) -> Tensor:
         return denoiser(x, sigma, ())
 
     return sample(
-        job.sampler,
+        draft.sampler,
         untiled,
-        job.noised(sigmas[0]),
+        draft.noised(sigmas[0]),
         sigmas,
         first=first,
-        of=job.itinerary.schedule.steps,
-        seed=job.seed,
-        noise=job.step_noise,
-        options=job.options,
+        of=draft.itinerary.schedule.steps,
+        seed=draft.seed,
+        noise=draft.step_noise,
+        options=draft.options,
     )
