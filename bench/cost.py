@@ -20,7 +20,7 @@ import tileup
 from bench.tables import pictures, table, write
 from tileup.checkpoints.find import find_model, identify
 from tileup.contracts import Model
-from tileup.plan.planning import Planned, plan_picture
+from tileup.plan.planning import Planned, plan_pixels
 from tileup.plan.tiles import TilePlan
 from tileup.settings.values import resolve
 
@@ -48,7 +48,7 @@ def planned(small: Image.Image, flags: dict[str, object]) -> Planned:
     spec = identify(find_model(None))
     settings = resolve(family=spec.family, flags=flags)
     pixels = np.asarray(small, dtype=np.float32) / 255
-    return plan_picture(pixels, 2 * small.width, 2 * small.height, spec, settings)
+    return plan_pixels(pixels, 2 * small.width, 2 * small.height, spec, settings)
 
 
 def busiest(plan: TilePlan) -> tuple[float, NDArray[np.bool_]]:

@@ -36,11 +36,10 @@ from tileup.images.reading import open_picture
 from tileup.plan.itinerary import Itinerary, Layout
 from tileup.plan.modes import MODES, Canvas
 from tileup.plan.noise_levels import TableLevels
-from tileup.plan.planning import Planned
+from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.samplers import SAMPLERS, Sampler
 from tileup.plan.schedules import SCHEDULERS, make_schedule
 from tileup.plan.windows import LAYINGS
-from tileup.preparing import prepare
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import CanvasDenoiser, sample
 from tileup.settings.values import Settings, resolve
@@ -197,14 +196,14 @@ class Scene:
         left, top = small.width * 30 // 100, small.height * 35 // 100
         picture = open_picture(small.crop((left, top, left + size // 2, top + size // 2)))
         settings = resolve(family=model.spec.family, flags={"steps": STEPS})
-        planned = prepare(picture, model.spec, settings)
+        planned = plan_picture(picture, model.spec, settings)
         enlarged = enlarge(picture, size, size).pixels
         source = model.codec.encode(padded(enlarged, planned, model.spec.stride))
         return cls(picture, model, settings, planned, enlarged, source)
 
     def with_settings(self, **changes: object) -> Scene:
         settings = replace(self.settings, **changes)
-        planned = prepare(self.picture, self.model.spec, settings)
+        planned = plan_picture(self.picture, self.model.spec, settings)
         return replace(self, settings=settings, planned=planned)
 
     @property

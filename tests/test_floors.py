@@ -21,16 +21,16 @@ FLOORS = {
     "images": 1,
     "tensors": 1,
     "enlarge": 2,
-    "plan": 1,
-    "sampling": 2,
+    "plan": 2,
+    "sampling": 3,
     "tiling": 2,
     "codec": 2,
     "text": 2,
-    "denoise": 3,
+    "denoise": 4,
     "families": 3,
     "checkpoints": 4,
-    "preparing": 3,
-    "upscaling": 4,
+    "ready": 3,
+    "upscaling": 5,
     "resolving": 5,
     "api": 6,
     "engine": 6,
@@ -41,7 +41,7 @@ FLOORS = {
 """Floor of each part: a package, or a module at the root."""
 GROUND = {"errors", "contracts", "resources", "settings"}
 """Parts of floor 0 build on one another; the loop test sees that this stays free of loops."""
-NO_TORCH = {"cli", "engine", "plan", "images", "api", "resolving", "preparing", *GROUND}
+NO_TORCH = {"cli", "engine", "plan", "images", "api", "resolving", "ready", *GROUND}
 """Parts that import torch in functions at most."""
 
 

@@ -19,9 +19,8 @@ from tileup.denoise.draft import Draft
 from tileup.denoise.modes import run
 from tileup.enlarge.lanczos import enlarge
 from tileup.images.reading import open_picture
-from tileup.plan.planning import Planned
+from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.samplers import SAMPLERS
-from tileup.preparing import prepare
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.settings.values import DENOISE_MODES, Settings
 from tileup.upscaling import padded, upscale_picture
@@ -44,7 +43,7 @@ def latents_of(
 
     It is turned after enlarging, which rounds to float32 along one axis and then the other.
     """
-    planned = prepare(open_picture(np.ascontiguousarray(turn(pixels))), STRIDE_1, settings)
+    planned = plan_picture(open_picture(np.ascontiguousarray(turn(pixels))), STRIDE_1, settings)
     straight = enlarge(open_picture(pixels), 2 * pixels.shape[1], 2 * pixels.shape[0])
     enlarged = np.ascontiguousarray(turn(straight.pixels))
     source = PixelCodec(1).encode(padded(enlarged, planned, 1)).double()

@@ -17,8 +17,8 @@ from tileup.contracts import Box, Step
 from tileup.enlarge.lanczos import enlarge
 from tileup.errors import TileupError
 from tileup.images.reading import open_picture
+from tileup.plan.planning import plan_picture
 from tileup.plan.samplers import SAMPLERS
-from tileup.preparing import prepare
 from tileup.settings.values import Settings
 from tileup.upscaling import put_back, upscale_picture
 
@@ -87,7 +87,7 @@ def test_tiles_of_strength_zero_are_the_enlarged_pixels() -> None:
 
 def test_what_is_put_back_is_clipped_and_faded() -> None:
     picture = open_picture(photograph(48, 80))
-    planned = prepare(picture, spec(), replace(SMALL, min_denoise=0.0))
+    planned = plan_picture(picture, spec(), replace(SMALL, min_denoise=0.0))
     drawn = np.full((96, 160, 3), 2.0, dtype=np.float32)
     drawn[:, :40] = -1.0
     pixels = put_back(drawn, np.full_like(drawn, 0.5), planned)

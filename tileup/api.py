@@ -66,10 +66,10 @@ def make_plan(
     Raises:
         TileupError: with a sentence that says what is wrong.
     """
-    from tileup.preparing import prepare
+    from tileup.plan.planning import plan_picture
 
     complete, found = _resolved(model, settings)
-    return prepare(_picture(image, complete), _spec(found, complete), complete).plan
+    return plan_picture(_picture(image, complete), _spec(found, complete), complete).plan
 
 
 def load_model(model: str | Path | None = None, device: str = "auto", **settings: object) -> Model:

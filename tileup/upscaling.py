@@ -22,7 +22,7 @@ from tileup.plan.cost import Cost
 from tileup.plan.itinerary import control_until, reflected
 from tileup.plan.planning import Planned
 from tileup.plan.tiles import TilePlan
-from tileup.preparing import Clock, Ready, make_ready
+from tileup.ready import Clock, Ready, make_ready
 from tileup.settings.values import Settings
 
 

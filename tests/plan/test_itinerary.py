@@ -19,7 +19,7 @@ from tileup.plan.itinerary import (
     reflected,
 )
 from tileup.plan.modes import MODES, Canvas
-from tileup.plan.planning import plan_picture
+from tileup.plan.planning import plan_pixels
 from tileup.plan.schedules import SCHEDULERS, make_schedule
 from tileup.plan.tiles import Tile, TilePlan
 from tileup.plan.windows import LAYINGS
@@ -104,7 +104,7 @@ def test_reflection_mirrors_as_often_as_it_takes(length: int, total: int) -> Non
 )
 def test_the_canvas_holds_the_picture_and_one_window(width: int, height: int) -> None:
     pixels = photograph(max(height // 2, 1), max(width // 2, 1))
-    planned = plan_picture(pixels, width, height, spec(), Settings(tile=32, min_tile=8, overlap=8))
+    planned = plan_pixels(pixels, width, height, spec(), Settings(tile=32, min_tile=8, overlap=8))
     layout = planned.itinerary.layout
     assert layout.rows == max(-(-height // 2), 16)
     assert layout.columns == max(-(-width // 2), 16)

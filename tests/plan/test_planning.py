@@ -13,7 +13,7 @@ from tileup.plan.edits import HandDrawn
 from tileup.plan.itinerary import window_size
 from tileup.plan.modes import sampler_of
 from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels
-from tileup.plan.planning import plan_picture
+from tileup.plan.planning import plan_pixels
 from tileup.plan.samplers import SAMPLERS
 from tileup.settings.values import DENOISE_MODES, Settings
 
@@ -22,8 +22,8 @@ SMALL = Settings(tile=64, min_tile=8, overlap=8)
 
 def test_uniform_strength_costs_what_uniform_is_said_to_cost() -> None:
     pixels = photograph(60, 90)
-    uniform = plan_picture(pixels, 180, 120, spec(), replace(SMALL, min_denoise=0.8)).cost
-    varied = plan_picture(pixels, 180, 120, spec(), SMALL).cost
+    uniform = plan_pixels(pixels, 180, 120, spec(), replace(SMALL, min_denoise=0.8)).cost
+    varied = plan_pixels(pixels, 180, 120, spec(), SMALL).cost
     assert uniform.megapixel_steps == uniform.uniform_megapixel_steps
     assert uniform.saving == 0
     assert varied.uniform_megapixel_steps == uniform.megapixel_steps
@@ -63,7 +63,7 @@ def test_the_cost_never_exceeds_uniform_by_more_than_the_cover_allows(
         overlap=overlap,
     )
     pixels = photograph(max(height // 2, 1), max(width // 2, 1))
-    planned = plan_picture(pixels, width, height, spec(), chosen)
+    planned = plan_pixels(pixels, width, height, spec(), chosen)
     cost = planned.cost
     assert (cost.model_calls == 0) == (planned.plan.strengths == ())
     # A cover of part of the canvas may take a window more in places than the regular one.
@@ -72,11 +72,11 @@ def test_the_cost_never_exceeds_uniform_by_more_than_the_cover_allows(
 
 def test_equal_strengths_and_too_few_steps_are_said() -> None:
     pixels = photograph(60, 90)
-    same = plan_picture(pixels, 180, 120, spec(), replace(SMALL, min_denoise=0.8))
+    same = plan_pixels(pixels, 180, 120, spec(), replace(SMALL, min_denoise=0.8))
     assert "min-denoise equals max-denoise" in same.warnings[0]
-    few = plan_picture(pixels, 180, 120, spec(), replace(SMALL, steps=2))
+    few = plan_pixels(pixels, 180, 120, spec(), replace(SMALL, steps=2))
     assert "more strengths than 2 steps" in few.warnings[0]
-    assert plan_picture(pixels, 180, 120, spec(), SMALL).warnings == ()
+    assert plan_pixels(pixels, 180, 120, spec(), SMALL).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_equal_strengths_and_too_few_steps_are_said() -> None:
 )
 def test_what_cannot_be_is_refused(name: str, value: object, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        plan_picture(photograph(20, 20), 40, 40, spec(), replace(SMALL, **{name: value}))
+        plan_pixels(photograph(20, 20), 40, 40, spec(), replace(SMALL, **{name: value}))
 
 
 @pytest.mark.parametrize("window", [8, 9, 12, 13, 64, 72, 73, None])
@@ -116,12 +116,12 @@ def test_a_window_is_rounded_up_to_what_the_network_takes(
 @pytest.mark.parametrize("budget", [0.35, 0.5, 0.7, 0.9])
 def test_a_budget_is_kept_and_used(budget: float) -> None:
     pixels = photograph(90, 160, seed=3)
-    planned = plan_picture(pixels, 320, 180, spec(), replace(SMALL, budget=budget))
+    planned = plan_pixels(pixels, 320, 180, spec(), replace(SMALL, budget=budget))
     share = 1 - planned.cost.saving
     assert share <= budget
     assert planned.warnings == ()
     dearer = [
-        plan_picture(pixels, 320, 180, spec(), replace(SMALL, detail_threshold=threshold)).cost
+        plan_pixels(pixels, 320, 180, spec(), replace(SMALL, detail_threshold=threshold)).cost
         for threshold in planned.plan.threshold * np.array([0.9, 0.8, 0.6, 0.4])
     ]
     assert any(1 - each.saving > budget for each in dearer) or share > 0.9 * budget
@@ -129,7 +129,7 @@ def test_a_budget_is_kept_and_used(budget: float) -> None:
 
 def test_a_budget_that_cannot_be_reached_says_what_can() -> None:
     pixels = photograph(90, 160)
-    planned = plan_picture(pixels, 320, 180, spec(), replace(SMALL, budget=0.05))
+    planned = plan_pixels(pixels, 320, 180, spec(), replace(SMALL, budget=0.05))
     cheapest = 1 - planned.cost.saving
     assert f"costs {cheapest:.0%}" in planned.warnings[-1]
     assert set(planned.plan.strengths) == {0.2}
@@ -138,15 +138,15 @@ def test_a_budget_that_cannot_be_reached_says_what_can() -> None:
 def test_advice_on_a_budget_fits_the_mode() -> None:
     pixels = photograph(90, 160)
     blend = replace(SMALL, budget=0.5, denoise_mode="blend")
-    assert "Only kept tiles" in plan_picture(pixels, 320, 180, spec(), blend).warnings[-1]
+    assert "Only kept tiles" in plan_pixels(pixels, 320, 180, spec(), blend).warnings[-1]
     weaker = replace(SMALL, budget=0.05)
-    assert "A lower --min-denoise" in plan_picture(pixels, 320, 180, spec(), weaker).warnings[-1]
+    assert "A lower --min-denoise" in plan_pixels(pixels, 320, 180, spec(), weaker).warnings[-1]
 
 
 @pytest.mark.parametrize("window", [200, 10_000, 1_000_000])
 def test_a_window_larger_than_the_picture_is_cut_down(window: int) -> None:
     chosen = replace(SMALL, window=window)
-    layout = plan_picture(photograph(30, 50), 100, 60, spec(), chosen).itinerary.layout
+    layout = plan_pixels(photograph(30, 50), 100, 60, spec(), chosen).itinerary.layout
     assert (layout.rows, layout.columns, layout.window) == (50, 50, 50)
 
 
@@ -166,7 +166,7 @@ def test_a_window_larger_than_the_picture_is_cut_down(window: int) -> None:
     ids=str,
 )
 def test_what_has_no_effect_is_said(change: dict[str, object], words: str) -> None:
-    planned = plan_picture(photograph(30, 50), 100, 60, spec(), replace(SMALL, **change))
+    planned = plan_pixels(photograph(30, 50), 100, 60, spec(), replace(SMALL, **change))
     assert words in planned.warnings[-1]
 
 
@@ -183,7 +183,7 @@ def test_what_has_an_effect_is_not_said_to_have_none(change: dict[str, object]) 
     changed = replace(SMALL, **change)
     grey = HandDrawn(denoise_map=np.full((6, 10), 0.5, dtype=np.float32))
     drawn = grey if changed.denoise_map else None
-    planned = plan_picture(photograph(30, 50), 100, 60, spec(), changed, drawn)
+    planned = plan_pixels(photograph(30, 50), 100, 60, spec(), changed, drawn)
     for words in ("no effect", "min-denoise equals"):
         assert not [each for each in planned.warnings if words in each]
 
@@ -191,7 +191,7 @@ def test_what_has_an_effect_is_not_said_to_have_none(change: dict[str, object]) 
 def test_flags_of_other_families_are_said_to_have_no_effect() -> None:
     asked = replace(SMALL, guidance=3.0, vae_tile=64)
     said = {
-        family: plan_picture(
+        family: plan_pixels(
             photograph(30, 50), 100, 60, replace(spec(), family=family), asked
         ).warnings
         for family in ("bundled", "sd1", "flux-schnell", "flux-dev")
@@ -210,7 +210,7 @@ def test_a_mask_or_map_of_another_shape_is_said_to_be_stretched(
     name: str, shape: tuple[int, int], stretched: int
 ) -> None:
     drawn = HandDrawn(**{name: np.full(shape, 0.5, dtype=np.float32)})
-    planned = plan_picture(photograph(30, 50), 100, 60, spec(), SMALL, drawn)
+    planned = plan_pixels(photograph(30, 50), 100, 60, spec(), SMALL, drawn)
     said = [each for each in planned.warnings if "is stretched to the picture's 100x60" in each]
     assert len(said) == stretched
 
@@ -248,7 +248,7 @@ def test_every_other_pair_of_mode_and_sampler_is_planned() -> None:
             if name == "dpm_adaptive" and mode in {"schedule", "sigma"}:
                 continue
             chosen = replace(SMALL, sampler=name, denoise_mode=mode)
-            planned = plan_picture(pixels, 180, 120, spec(), chosen)
+            planned = plan_pixels(pixels, 180, 120, spec(), chosen)
             assert planned.cost.model_calls > 0
             assert planned.cost.exact == (name != "dpm_adaptive")
 
@@ -256,7 +256,7 @@ def test_every_other_pair_of_mode_and_sampler_is_planned() -> None:
 def test_modes_cost_what_they_are_said_to_cost() -> None:
     pixels = photograph(60, 90)
     cost = {
-        mode: plan_picture(pixels, 180, 120, spec(), replace(SMALL, denoise_mode=mode)).cost
+        mode: plan_pixels(pixels, 180, 120, spec(), replace(SMALL, denoise_mode=mode)).cost
         for mode in DENOISE_MODES
     }
     uniform = cost["schedule"].uniform_megapixel_steps
@@ -264,7 +264,7 @@ def test_modes_cost_what_they_are_said_to_cost() -> None:
     assert cost["blend"].megapixel_steps == cost["scale"].megapixel_steps == uniform
     assert cost["sigma"].megapixel_steps >= uniform
     # every strength takes its share of the steps, over the whole canvas
-    strengths = plan_picture(pixels, 180, 120, spec(), SMALL).plan.strengths
+    strengths = plan_pixels(pixels, 180, 120, spec(), SMALL).plan.strengths
     assert cost["passes"].megapixel_steps == pytest.approx(uniform * sum(strengths) / 0.8)
 
 
@@ -272,7 +272,7 @@ def test_warnings_say_what_a_mode_or_schedule_does() -> None:
     pixels = photograph(60, 90)
 
     def warned(**change: object) -> str:
-        return " ".join(plan_picture(pixels, 180, 120, spec(), replace(SMALL, **change)).warnings)
+        return " ".join(plan_pixels(pixels, 180, 120, spec(), replace(SMALL, **change)).warnings)
 
     assert "approximation" in warned(denoise_mode="scale")
     assert "approximation" in warned(denoise_mode="blend")
@@ -282,7 +282,7 @@ def test_warnings_say_what_a_mode_or_schedule_does() -> None:
     assert "hard edge" not in warned(weights="gaussian", window=128, overlap=32)
     assert "hard edge" not in warned(weights="feather", window=32, overlap=8)
     high = replace(spec(), levels=FlowLevels(3.0))
-    huge = plan_picture(pixels, 180, 120, high, replace(SMALL, max_denoise=1.0, scheduler="karras"))
+    huge = plan_pixels(pixels, 180, 120, high, replace(SMALL, max_denoise=1.0, scheduler="karras"))
     assert "leaves few steps" in huge.warnings[-1]
 
 
@@ -290,7 +290,7 @@ def test_a_plan_for_flux_dev_starts_from_the_noise_that_its_window_asks_for() ->
     pixels = photograph(90, 60)
     model = replace(spec(), window=64, multiple=16, levels=WindowFlowLevels.of(1024))
     chosen = replace(SMALL, window=64, overlap=8)
-    planned = plan_picture(pixels, 180, 120, model, chosen)
+    planned = plan_pixels(pixels, 180, 120, model, chosen)
     expected = WindowFlowLevels.of(64).sigma(np.array([0.8]))[0]
     assert planned.itinerary.schedule.sigmas[0] == pytest.approx(expected)
     assert expected < 0.6 * model.levels.sigma(np.array([0.8]))[0]

@@ -21,8 +21,7 @@ from tileup.engine.naming import HEATMAP
 from tileup.engine.values import AUTO, STREAM, Job
 from tileup.errors import InputError, NoInputError, UsageError
 from tileup.images.reading import open_picture
-from tileup.plan.planning import Planned
-from tileup.preparing import prepare
+from tileup.plan.planning import Planned, plan_picture
 
 if TYPE_CHECKING:
     from tileup.images.picture import Picture
@@ -43,7 +42,7 @@ def plan_command(given: Given) -> None:
         raise UsageError("no input given; name a picture, or - for standard input")
     job = _job(source, given, found.settings)
     picture = _opened(job, found.settings.max_input_pixels)
-    planned = prepare(picture, found.spec, found.settings)
+    planned = plan_picture(picture, found.spec, found.settings)
     if job.heatmap is not None:
         save_heatmap(job.heatmap, picture, planned.plan, found.settings, job.overwrite)
     for warning in planned.warnings:

@@ -22,7 +22,7 @@ from tileup.engine.resume import counted
 from tileup.engine.values import Job, Request
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import UsageError
-from tileup.preparing import read_drawn
+from tileup.plan.edits import read_drawn
 from tileup.resolving import Resolved
 from tileup.settings.values import Settings
 

@@ -26,7 +26,7 @@ from tileup.images.reading import open_picture
 from tileup.images.sizes import check_format_limit, output_size
 from tileup.images.writing import resolve_format, save_picture
 from tileup.plan.itinerary import window_size
-from tileup.preparing import Ready, make_ready
+from tileup.ready import Ready, make_ready
 from tileup.settings.values import Settings
 from tileup.text.prompts import prompt_of
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from tileup.contracts import Box
+from tileup.errors import InputError, UsageError
+from tileup.images.reading import open_picture
 from tileup.plan.tiles import Tile, TilePlan
 from tileup.settings.values import Settings, parse_extent
 
@@ -34,6 +37,28 @@ class HandDrawn:
     """White parts are kept."""
     denoise_map: Grey | None = None
     """Grey is the strength."""
+
+
+def read_drawn(settings: Settings) -> HandDrawn:
+    """The mask and the denoise map that the settings name.
+
+    Raises:
+        UsageError: a file is missing or no picture.
+    """
+    limit = settings.max_input_pixels
+    return HandDrawn(
+        mask=_grey("mask", settings.mask, limit),
+        denoise_map=_grey("denoise-map", settings.denoise_map, limit),
+    )
+
+
+def _grey(name: str, path: str | None, max_pixels: int) -> Grey | None:
+    if path is None:
+        return None
+    try:
+        return open_picture(Path(path), max_pixels).pixels.mean(axis=2)
+    except InputError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def edited(plan: TilePlan, settings: Settings, drawn: HandDrawn) -> TilePlan:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.contracts import ModelSpec
+from tileup.images.picture import Picture
+from tileup.images.sizes import output_size
 from tileup.plan.advice import stretched, warnings_of
 from tileup.plan.cost import Cost, cost_of
 from tileup.plan.detail import DetailMap
-from tileup.plan.edits import HandDrawn, edited
+from tileup.plan.edits import HandDrawn, edited, read_drawn
 from tileup.plan.itinerary import Itinerary, window_size
 from tileup.plan.modes import MODES, itinerary_of, sampler_of
 from tileup.plan.noise_levels import fitted
@@ -112,7 +114,7 @@ def _share(planned: Planned) -> float:
     return 1 - planned.cost.saving
 
 
-def plan_picture(
+def plan_pixels(
     pixels: NDArray[np.float32],
     width: int,
     height: int,
@@ -120,7 +122,7 @@ def plan_picture(
     settings: Settings,
     drawn: HandDrawn | None = None,
 ) -> Planned:
-    """Plan one picture.
+    """Plan one picture from its pixels.
 
     Args:
         pixels: the input before enlarging, RGB in [0, 1], shape (H, W, 3).
@@ -145,3 +147,13 @@ def plan_picture(
     if settings.budget is not None:
         return planner.within(settings.budget)
     return planner.planned(planner.tiles(settings.detail_threshold))
+
+
+def plan_picture(picture: Picture, spec: ModelSpec, settings: Settings) -> Planned:
+    """Everything that will be done to a picture, without a model and without torch.
+
+    Raises:
+        UsageError: the settings do not go together, or a mask or map cannot be read.
+    """
+    width, height = output_size(picture.width, picture.height, settings)
+    return plan_pixels(picture.pixels, width, height, spec, settings, read_drawn(settings))
