@@ -17,7 +17,7 @@ from tileup.denoise.strength import finished_share
 from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix
 from tileup.images.picture import Picture
-from tileup.images.writing import to_image
+from tileup.images.planes import to_image
 from tileup.plan.cost import Cost
 from tileup.plan.itinerary import control_until, reflected
 from tileup.plan.planning import Planned

@@ -8,15 +8,14 @@ import imagecodecs
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.images.pictures import SIZES, smooth, some_metadata, srgb_profile
 from tileup.images.boxes import box, boxes, inside
-from tileup.images.deep import turned
 from tileup.images.formats.avif import with_extras
 from tileup.images.metadata import read_metadata
 from tileup.images.picture import Picture
-from tileup.images.reading import _UPRIGHT, open_picture
+from tileup.images.reading import _TURNS, open_picture
 from tileup.images.writing import save_picture
 
 DECODE = {
@@ -89,8 +88,9 @@ def test_profile_exif_and_settings_are_carried(format: str, tmp_path: object) ->
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turning_is_that_of_pillow(orientation: int) -> None:
     image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
-    expected = image.transpose(_UPRIGHT[orientation]) if orientation > 1 else image
-    found = turned(np.asarray(image).astype(np.uint16), orientation)
+    found = _TURNS[orientation](np.asarray(image).astype(np.uint16))
+    image.getexif()[0x0112] = orientation
+    expected = ImageOps.exif_transpose(image)
     assert_array_equal(found, np.asarray(expected))
 
 

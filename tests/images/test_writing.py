@@ -27,8 +27,9 @@ from tests.images.pictures import (
 from tileup.errors import OutputError, OutputExistsError, UsageError
 from tileup.images.metadata import read_metadata
 from tileup.images.picture import Picture
+from tileup.images.planes import to_image
 from tileup.images.reading import open_picture
-from tileup.images.writing import resolve_format, save_picture, to_image
+from tileup.images.writing import resolve_format, save_picture
 
 LOSSLESS = ("png", "tif", "jp2")
 

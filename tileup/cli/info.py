@@ -6,12 +6,12 @@ import json
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
-
 from tileup.checkpoints.describe import PartInfo, describe
 from tileup.checkpoints.find import EXTENSIONS, find_model
 from tileup.cli.tables import print_text
 from tileup.errors import InputError, ModelError, NoInputError
+from tileup.images.formats import format_of
+from tileup.images.formats.format import Opened
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import opened
 from tileup.tensors.checkpoint import is_index
@@ -79,22 +79,22 @@ def _short(value: object) -> str:
 
 def _picture(path: Path) -> Facts:
     try:
-        with opened(path) as (image, _):
-            facts = _of_image(path, image)
+        with opened(path) as (found, _):
+            facts = _of_file(path, found)
         facts += list(read_metadata(path).items())
     except InputError as error:
         raise NoInputError(str(error)) from error
     return facts
 
 
-def _of_image(path: Path, image: Image.Image) -> Facts:
-    profile = image.info.get("icc_profile")
+def _of_file(path: Path, found: Opened) -> Facts:
+    head = found.head
     return [
         ("file", str(path)),
-        ("format", str(image.format)),
-        ("size", f"{image.width}x{image.height} pixels, {path.stat().st_size / 1e6:.2f} MB"),
-        ("mode", image.mode),
-        ("profile", _profile_name(profile) if profile else "none (sRGB is assumed)"),
+        ("format", format_of(found.format).pillow[0]),
+        ("size", f"{head.width}x{head.height} pixels, {path.stat().st_size / 1e6:.2f} MB"),
+        ("mode", head.mode),
+        ("profile", _profile_name(head.icc) if head.icc else "none (sRGB is assumed)"),
     ]
 
 

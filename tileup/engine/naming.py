@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 
 from tileup.errors import UsageError
-from tileup.settings.values import FORMATS, Settings, did_you_mean
+from tileup.images.formats import WRITTEN
+from tileup.settings.values import Settings, did_you_mean
 
 FIELDS = ("stem", "scale", "ext", "seed", "width", "height", "parent")
 """What may stand in braces."""
@@ -90,7 +91,7 @@ def _before_suffix(file: Path) -> Iterable[str]:
     """The outputs whose companion this file could be."""
     for suffix in (HEATMAP, PLAN):
         if file.name.endswith(suffix):
-            yield from (f"{file.name.removesuffix(suffix)}.{ext}" for ext in FORMATS)
+            yield from (f"{file.name.removesuffix(suffix)}.{ext}" for ext in WRITTEN)
 
 
 def _backwards(template: str) -> re.Pattern[str]:

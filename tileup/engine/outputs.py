@@ -8,11 +8,11 @@ from pathlib import Path
 from tileup.engine import naming
 from tileup.engine.values import AUTO, STREAM, Found, Job, Request
 from tileup.errors import InputError, UsageError
-from tileup.images.exif import read_exif
+from tileup.images.formats import WRITTEN
 from tileup.images.reading import check_size, opened
 from tileup.images.sizes import output_size, scale_label
 from tileup.images.writing import resolve_format
-from tileup.settings.values import FORMATS, Settings
+from tileup.settings.values import Settings
 
 
 def make_job(each: Found, request: Request, settings: Settings, many: bool) -> Job:
@@ -95,7 +95,7 @@ def _named(source: Path, settings: Settings, seed: int) -> str:
 def _extension(source: Path) -> str:
     """The input's own extension where tileup can write such a file, else png."""
     extension = source.suffix[1:]
-    return extension if extension.lower() in FORMATS else "png"
+    return extension if extension.lower() in WRITTEN else "png"
 
 
 def _sizes(source: Path, settings: Settings, fields: frozenset[str]) -> dict[str, str]:
@@ -126,9 +126,8 @@ def output_pixels(job: Job, settings: Settings) -> int | None:
 def _size(source: Path, max_pixels: int) -> tuple[int, int] | None:
     """Upright width and height by the file's header; None where it cannot be read."""
     try:
-        with opened(source, max_pixels) as (image, where):
-            check_size(image, where, max_pixels)
-            turned = read_exif(image).orientation >= 5
-            return (image.height, image.width) if turned else (image.width, image.height)
+        with opened(source, max_pixels) as (found, where):
+            check_size(found.head, where, max_pixels)
+            return found.head.upright
     except InputError:
         return None

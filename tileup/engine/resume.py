@@ -16,6 +16,7 @@ from tileup.engine.journal import Journal, Mark, Record, mark_of
 from tileup.engine.values import Job, Request, Standing
 from tileup.errors import ExitCode, InputError, RecordedFailureError
 from tileup.images.exif import BROKEN
+from tileup.images.formats.format import UnreadableError
 from tileup.images.reading import MAX_PIXELS, opened
 from tileup.settings.values import Settings, parse_weighted
 from tileup.text.prompts import prompt_path
@@ -179,9 +180,9 @@ def _is_same(mark: Mark | None, path: Path | None) -> bool:
 def _is_whole(path: Path) -> bool:
     """Whether a file that no journal knows can be decoded to its end."""
     try:
-        with opened(path, MAX_PIXELS) as (image, _):
-            image.load()
-    except (InputError, *BROKEN):
+        with opened(path, MAX_PIXELS) as (found, _):
+            found.decode()
+    except (InputError, UnreadableError, *BROKEN):
         return False
     return True
 

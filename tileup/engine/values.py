@@ -10,12 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tileup.engine.journal import Journal
 
-_EXTENSIONS = (
-    *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "avif", "bmp", "dib"),
-    *("gif", "jp2", "j2k", "jpc", "jpf", "jpx"),
-)
-SUFFIXES = frozenset(f".{each}" for each in _EXTENSIONS)
-"""Files of a folder that are taken for pictures; case does not matter."""
 STREAM = "-"
 """Standard input or output."""
 AUTO = "auto"

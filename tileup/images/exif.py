@@ -74,6 +74,18 @@ def read_exif(image: Image.Image) -> Exif:
         return Exif()
 
 
+def read_block(block: bytes | None) -> Exif:
+    """EXIF of its bytes; broken EXIF counts as none."""
+    if block is None:
+        return Exif()
+    try:
+        exif = Image.Exif()
+        exif.load(block)
+        return _read(exif)
+    except BROKEN:
+        return Exif()
+
+
 def _read(exif: Image.Exif) -> Exif:
     orientation = exif.get(_ORIENTATION, 1)
     parameters = a1111_text(exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT))

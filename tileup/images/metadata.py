@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tileup import __version__
 from tileup.images import xmp
-from tileup.images.exif import Exif, read_exif
 from tileup.images.reading import opened
 
 SAMPLER_NAMES = {
@@ -140,14 +139,13 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         InputError: the file is missing, no picture, or broken.
     """
-    with opened(path) as (image, _):
-        # Looking for EXIF in a PNG would decode all of it.
-        exif = Exif() if image.format == "PNG" else read_exif(image)
-        packet = xmp.packet_of(image.info)
-        texts = {
-            "parameters": image.info.get("parameters")
-            or exif.parameters
-            or xmp.found(packet, "parameters"),
-            "tileup": image.info.get("tileup") or xmp.found(packet, "settings"),
-        }
-    return {name: str(text) for name, text in texts.items() if text}
+    with opened(path) as (found, _):
+        head = found.head
+    packet = head.xmp or ""
+    texts = {
+        "parameters": head.text.get("parameters")
+        or head.exif.parameters
+        or xmp.found(packet, "parameters"),
+        "tileup": head.text.get("tileup") or xmp.found(packet, "settings"),
+    }
+    return {name: text for name, text in texts.items() if text}

@@ -7,29 +7,21 @@ import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from tileup.errors import InputError
 from tileup.images import xmp
-from tileup.images.colour import cmyk_to_rgb
-from tileup.images.deep import bits_of, file_of, is_deep, png_cicp, read_deep, turned
-from tileup.images.exif import BROKEN, read_exif
-from tileup.images.formats import avif
-from tileup.images.formats import jpeg2000 as jp2
+from tileup.images.exif import BROKEN
+from tileup.images.formats import FORMATS, format_of
+from tileup.images.formats.format import Head, Opened, Raster, UnreadableError
+from tileup.images.formats.pillow import head_of, raster_of, raster_of_words, unit
 from tileup.images.picture import Picture
 from tileup.images.signatures import recognised
 
@@ -39,37 +31,6 @@ Source = Path | str | BinaryIO | bytes | Image.Image | NDArray[Any]
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused unless the caller says otherwise."""
 
-_READERS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
-    "png": PngImageFile,
-    "jpg": JpegImageFile,
-    "webp": WebPImageFile,
-    "tif": TiffImageFile,
-    "avif": AvifImageFile,
-    "bmp": BmpImageFile,
-    "gif": GifImageFile,
-    "jp2": Jpeg2KImageFile,
-}
-_FORMATS = {
-    "PNG": "png",
-    "JPEG": "jpg",
-    "MPO": "jpg",
-    "WEBP": "webp",
-    "TIFF": "tif",
-    "AVIF": "avif",
-    "BMP": "bmp",
-    "GIF": "gif",
-    "JPEG2000": "jp2",
-}
-_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK"})
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _KEPT_TEXT = ("parameters", "prompt", "workflow")
 _ROUNDING = 1e-3
 """How far float arrays may leave [0, 1]: what resampling and half precision add."""
@@ -94,35 +55,43 @@ def open_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
         with _pillow(max_pixels):
-            return _picture(source, "the image", max_pixels)
-    with opened(source, max_pixels) as (image, where):
-        return _picture(image, where, max_pixels)
+            return _picture(_of_image(source), "the image", max_pixels)
+    with opened(source, max_pixels) as (found, where):
+        return _picture(found, where, max_pixels)
 
 
 @contextmanager
 def opened(
     source: Path | str | BinaryIO | bytes, max_pixels: int = MAX_PIXELS
-) -> Generator[tuple[Image.Image, str], None, None]:
-    """A Pillow image whose header is read and whose pixels are not, and what to call it.
+) -> Generator[tuple[Opened, str], None, None]:
+    """A picture whose header is read and whose pixels are not, and what to call it.
 
     Raises:
         InputError: see `open_picture`.
     """
     with _stream(source) as (stream, where), _pillow(max_pixels):
-        reader = _READERS[recognised(stream, where)]
+        format = format_of(recognised(stream, where))
         with _explained(where):
-            image: Image.Image = reader(stream)
-            _complete(image)
-        with image:
-            yield image, where
+            found = format.open(stream)
+        yield found, where
 
 
-def _complete(image: Image.Image) -> None:
-    """Add what Pillow passes over in JPEG 2000."""
-    if isinstance(image, Jpeg2KImageFile):
-        header = jp2.read_header(file_of(image))
-        found = {"icc_profile": header.icc, "exif": header.exif, "xmp": header.xmp}
-        image.info.update({name: value for name, value in found.items() if value})
+def _of_image(image: Image.Image) -> Opened:
+    """An image that Pillow holds: by its file where nothing of it is decoded yet."""
+    name = next((each.name for each in FORMATS if image.format in each.pillow), "")
+    stream: IO[bytes] | None = getattr(image, "fp", None)
+    waiting = stream is not None and not stream.closed and getattr(image, "tile", None)
+    if name and stream is not None and waiting and image.tell() == 0:
+        stream.seek(0)
+        return format_of(name).open(BytesIO(stream.read()))
+    decode = partial(_grey_words if image.mode.startswith("I;16") else raster_of, image)
+    texts = {key: each for key, each in image.info.items() if isinstance(each, str)}
+    text = texts if image.format == "PNG" else {}
+    return Opened(name, head_of(image, text=text), decode)
+
+
+def _grey_words(image: Image.Image) -> Raster:
+    return raster_of_words(np.asarray(image).astype(np.uint16), image.size, 16)
 
 
 @contextmanager
@@ -191,107 +160,70 @@ def _explained(where: str) -> Generator[None, None, None]:
         yield
     except Image.DecompressionBombError as error:
         raise InputError(_too_large(where, "more pixels than it should")) from error
+    except UnreadableError as error:
+        raise InputError(f"{where} {error}") from error
     except BROKEN as error:
-        raise InputError(_broken(where, error)) from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{where} is broken or cut short ({reason}); copy or export it again"
+        ) from error
 
 
-def _broken(where: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    if "MAX_TEXT" in reason:
-        return (
-            f"{where} holds text chunks that unpack to more than a picture needs; "
-            f"save it again without metadata"
-        )
-    return f"{where} is broken or cut short ({reason}); copy or export it again"
-
-
-def _picture(image: Image.Image, where: str, max_pixels: int) -> Picture:
+def _picture(found: Opened, where: str, max_pixels: int) -> Picture:
+    head = found.head
+    check_size(head, where, max_pixels)
     with _explained(where):
-        check_size(image, where, max_pixels)
-        warnings = _warnings(image, where)
-        icc: bytes | None = image.info.get("icc_profile") or None
-        cicp = _cicp(image)
-        deep = read_deep(image) if is_deep(image) else None
-        if deep is None:
-            _check_depth(image, where)
-        image.load()
-        exif = read_exif(image)
-        format = _FORMATS.get(str(image.format))
-        shown = image
-        if image.mode == "CMYK":
-            shown, icc, told = cmyk_to_rgb(image)
-            warnings = (*warnings, f"{where}: {told}")
-        if deep is not None:
-            grey = deep.shape[2] < 3
-            pixels, alpha = _split(turned(deep, exif.orientation), grey)
-        else:
-            turn = _UPRIGHT.get(exif.orientation)
-            pixels, alpha, grey = _channels(shown if turn is None else shown.transpose(turn))
+        raster = found.decode()
+    told, icc = _warnings(head), head.icc
+    if raster.recoloured is not None:
+        icc, sentence = raster.recoloured
+        told = (*told, f": {sentence}")
+    grey = raster.values.shape[2] < 3
+    pixels, alpha = _split(_TURNS[head.exif.orientation](raster.values), grey)
     return Picture(
         pixels=pixels,
         alpha=alpha,
         grey=grey,
-        deep=deep is not None,
+        deep=raster.deep,
         icc=icc,
-        cicp=cicp,
-        exif=exif.block,
-        xmp=xmp.packet_of(image.info) or None,
-        dpi=_dpi(image),
-        format=format,
-        text=_kept_text(image, exif.parameters),
-        warnings=warnings,
+        cicp=head.cicp,
+        exif=head.exif.block,
+        xmp=head.xmp,
+        dpi=head.dpi,
+        format=found.format or None,
+        text=_kept_text(head),
+        warnings=tuple(f"{where}{sentence}" for sentence in told),
     )
 
 
-def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Pixels per inch, where a file gives numbers that make sense."""
-    given = image.info.get("dpi")
-    try:
-        across, down = (float(value) for value in cast("tuple[float, float]", given))
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (across, down) if 1 <= across <= 30_000 and 1 <= down <= 30_000 else None
+_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+"""What makes an array upright, by the orientation that EXIF gives it."""
 
 
-def check_size(image: Image.Image, where: str, max_pixels: int) -> None:
+def check_size(head: Head, where: str, max_pixels: int) -> None:
     """Refuses a picture that its header tells to be too large.
-
-    To be called before anything is asked of an image that is not decoded: even for its EXIF Pillow
-    may decode it.
 
     Raises:
         InputError: it has more pixels.
     """
-    if image.width * image.height > max_pixels:
-        raise InputError(_too_large(where, f"{image.width}x{image.height} pixels"))
+    if head.width * head.height > max_pixels:
+        raise InputError(_too_large(where, f"{head.width}x{head.height} pixels"))
 
 
-def _warnings(image: Image.Image, where: str) -> tuple[str, ...]:
-    """What the user should know of a picture, by its header."""
-    frames = int(getattr(image, "n_frames", 1))
-    if frames > 1 and image.format != "MPO":
-        return (f"{where} holds {frames} pictures; the first one is taken",)
+def _warnings(head: Head) -> tuple[str, ...]:
+    """What the user should know of a picture, by its header: sentences without their subject."""
+    if head.frames > 1:
+        return (f" holds {head.frames} pictures; the first one is taken",)
     return ()
-
-
-def _check_depth(image: Image.Image, where: str) -> None:
-    """Refuses pictures whose channels would be lost or misread."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16") or bits_of(image) > 8:
-        raise InputError(
-            f"{where} has channels of more than 8 bits that are not 16-bit grey or RGB; "
-            f"convert it to one of these first"
-        )
-    if image.mode not in _MODES:
-        raise InputError(f"{where} is a {image.mode} picture; convert it to RGB first")
-
-
-def _cicp(image: Image.Image) -> tuple[int, int] | None:
-    """Primaries and transfer by number, where there are some, and no profile says more."""
-    if "icc_profile" in image.info:
-        return None
-    if isinstance(image, AvifImageFile):
-        return avif.read_header(file_of(image)).cicp
-    return png_cicp(file_of(image)) if isinstance(image, PngImageFile) else None
 
 
 def _too_large(where: str, size: str) -> str:
@@ -299,17 +231,6 @@ def _too_large(where: str, size: str) -> str:
         f"{where} has {size}, above the limit; "
         f"raise --max-input-pixels if it is meant to be this large"
     )
-
-
-def _channels(
-    image: Image.Image,
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, bool]:
-    """RGB (H, W, 3) and alpha (H, W) in [0, 1] of a decoded image, and whether it is grey."""
-    grey = image.mode in ("1", "L", "LA")
-    colour, clear = ("L", "LA") if grey else ("RGB", "RGBA")
-    # Palettes and colour keys turn transparent on the way to a mode with alpha.
-    data = _unit(np.asarray(image.convert(clear if image.has_transparency_data else colour)))
-    return *_split(data, grey), grey
 
 
 def _split(
@@ -323,10 +244,6 @@ def _split(
     if alpha is None or bool((alpha == 1).all()):
         return np.ascontiguousarray(pixels), None
     return np.ascontiguousarray(pixels), np.ascontiguousarray(alpha)
-
-
-def _unit(data: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return data.astype(np.float32) / np.float32(255)
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> Picture:
@@ -346,7 +263,7 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Picture:
 
 def _in_range(array: NDArray[Any]) -> NDArray[np.float32]:
     if array.dtype == np.uint8:
-        return _unit(array)
+        return unit(array, 255)
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(
             f"an array must be uint8, or float in [0, 1], got {array.dtype}; convert it first"
@@ -360,12 +277,8 @@ def _in_range(array: NDArray[Any]) -> NDArray[np.float32]:
     return np.clip(array, 0, 1).astype(np.float32)
 
 
-def _kept_text(image: Image.Image, comment: str | None) -> dict[str, str]:
+def _kept_text(head: Head) -> dict[str, str]:
     """Text of generators: from PNG chunks, from the user comment or from our own XMP."""
-    kept = {
-        name: str(value)
-        for name in _KEPT_TEXT
-        if isinstance(value := image.info.get(name), str) and image.format == "PNG"
-    }
-    parameters = comment or xmp.found(xmp.packet_of(image.info), "parameters")
+    kept = {name: head.text[name] for name in _KEPT_TEXT if name in head.text}
+    parameters = head.exif.parameters or xmp.found(head.xmp or "", "parameters")
     return {"parameters": parameters} | kept if parameters else kept

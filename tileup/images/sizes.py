@@ -6,16 +6,11 @@ from fractions import Fraction
 from math import floor, isqrt
 
 from tileup.errors import OutputError, UsageError
+from tileup.images.formats import format_of
 from tileup.settings.values import Settings, parse_size
 
 MOST = 16
 """Largest enlargement of a side."""
-
-_LIMITS = {"jpg": 65500, "webp": 16383, "avif": 32768}
-"""Longest side in pixels. JPEG's own is 65535, but libjpeg, which writes it, stops earlier; AVIF's
-is what programs with libavif open unless told otherwise."""
-_MOST_PIXELS = {"avif": 16384**2, "bmp": 2**30}
-"""Most pixels: for AVIF as above; a BMP has at most 4 GiB."""
 
 
 def output_size(width: int, height: int, settings: Settings) -> tuple[int, int]:
@@ -92,17 +87,16 @@ def check_format_limit(width: int, height: int, format: str) -> None:
     Raises:
         OutputError: a side is too long for `format`, or there are too many pixels.
     """
-    limit = _LIMITS.get(format)
-    if limit is not None and max(width, height) > limit:
+    limits = format_of(format)
+    if limits.longest is not None and max(width, height) > limits.longest:
         raise OutputError(
-            f"{width}x{height} pixels do not fit into {format}, whose sides hold at most {limit}; "
-            f"write png or tif"
+            f"{width}x{height} pixels do not fit into {format}, whose sides hold at most "
+            f"{limits.longest}; write png or tif"
         )
-    most = _MOST_PIXELS.get(format)
-    if most is not None and width * height > most:
+    if limits.most_pixels is not None and width * height > limits.most_pixels:
         raise OutputError(
-            f"{width}x{height} pixels do not fit into {format}, which holds at most {most:,}; "
-            f"write png or tif"
+            f"{width}x{height} pixels do not fit into {format}, which holds at most "
+            f"{limits.most_pixels:,}; write png or tif"
         )
 
 

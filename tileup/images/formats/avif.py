@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.AvifImagePlugin import AvifImageFile
 
 from tileup.images.boxes import box, boxes, inside
+from tileup.images.extras import exif_choices, xmp_choices
+from tileup.images.formats.format import Format, Opened, Raster, Way
+from tileup.images.formats.pillow import head_of, raster_of, raster_of_words
+from tileup.images.picture import Picture
+from tileup.images.planes import to_whole
 
 BITS = 10
 """Bits per channel that are written for a deep picture: what programs that show AVIF can read."""
@@ -32,18 +39,18 @@ _ESSENTIAL = 0x80
 """Marks a property that must be understood, as turns must be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What Pillow does not tell of an AVIF file."""
+def _open(stream: IO[bytes]) -> Opened:
+    data = stream.read()
+    stream.seek(0)
+    image = AvifImageFile(stream)
+    bits, cicp = bits_and_cicp(data)
+    head = head_of(image, cicp=None if "icc_profile" in image.info else cicp)
+    decode = partial(_words, data, image.size, bits) if bits > 8 else partial(raster_of, image)
+    return Opened("avif", head, decode)
 
-    bits: int = 8
-    """Bits per channel."""
-    cicp: tuple[int, int] | None = None
-    """Primaries and transfer by number, where they are given and are not those of sRGB."""
 
-
-def read_header(data: bytes) -> Header:
-    """Bits and colour numbers of a file; those of plain pictures where nothing is said.
+def bits_and_cicp(data: bytes) -> tuple[int, tuple[int, int] | None]:
+    """Bits per channel, and primaries and transfer where they are given and not those of sRGB.
 
     Args:
         data: the file, or as much of its head as holds the `meta` box.
@@ -58,19 +65,26 @@ def read_header(data: bytes) -> Header:
             primaries, transfer = struct.unpack_from(">HH", content, 4)
             if 2 not in (primaries, transfer) and (primaries, transfer) != SRGB:
                 cicp = (primaries, transfer)
-    return Header(bits, cicp)
+    return bits, cicp
 
 
-def read_words(data: bytes) -> NDArray[np.uint16]:
-    """Channels of a deep file at its own number of bits, shape (H, W) or (H, W, 2 to 4).
-
-    Raises:
-        RuntimeError: it cannot be decoded.
-    """
+def _words(data: bytes, size: tuple[int, int], bits: int) -> Raster:
     # Imported here because few pictures need it.
     import imagecodecs
 
-    return np.asarray(imagecodecs.avif_decode(data, index=0, numthreads=_THREADS))
+    words = np.asarray(imagecodecs.avif_decode(data, index=0, numthreads=_THREADS))
+    return raster_of_words(words, size, bits)
+
+
+def _write(picture: Picture, way: Way) -> bytes:
+    return encode(
+        to_whole(picture, BITS),
+        way.quality,
+        icc=picture.icc,
+        exif=next(exif_choices(picture, way.said)),
+        xmp=next(xmp_choices(picture, way.said)),
+        cicp=picture.cicp,
+    )
 
 
 def encode(
@@ -202,3 +216,18 @@ def _more_properties(iprp: bytes, properties: Sequence[bytes], primary: int) -> 
         at += 3 + known
     changed = ipma[:8] + entries
     return box(b"ipco", ipco + b"".join(properties)) + box(b"ipma", changed)
+
+
+AVIF = Format(
+    "avif",
+    "AVIF",
+    ("avif",),
+    ("AVIF",),
+    ((4, b"ftypavi"),),
+    _open,
+    _write,
+    bits=BITS,
+    longest=32768,  # what programs with libavif open unless told otherwise
+    most_pixels=16384**2,
+    holds=frozenset({"cicp", "exif", "xmp"}),
+)

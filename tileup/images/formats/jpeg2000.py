@@ -8,17 +8,57 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import partial
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from tileup.images.boxes import box, boxes, inside
+from tileup.images.exif import read_block
+from tileup.images.extras import exif_choices, xmp_choices
+from tileup.images.formats.format import Format, Opened, Raster, Way
+from tileup.images.formats.pillow import head_of, raster_of, raster_of_words, too_deep
+from tileup.images.picture import Picture
+from tileup.images.planes import to_whole
 
 _EXIF = b"JpgTiffExif->JP2"
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _EXIF_PREFIX = b"Exif\0\0"
 _SRGB, _GREY = 16, 17
 """Colour spaces by number."""
+
+
+def _open(stream: IO[bytes]) -> Opened:
+    data = stream.read()
+    stream.seek(0)
+    image = Jpeg2KImageFile(stream)
+    found = read_header(data)
+    packet = None if found.xmp is None else found.xmp.decode("utf-8", "replace")
+    head = head_of(image, icc=found.icc, exif=read_block(found.exif), xmp=packet)
+    deep = found.bits == 0 or found.bits > 8
+    decode = partial(_words, data, image.size, found) if deep else partial(raster_of, image)
+    return Opened("jp2", head, decode)
+
+
+def _words(data: bytes, size: tuple[int, int], header: Header) -> Raster:
+    if not (8 < header.bits <= 16 and header.plain):
+        raise too_deep()
+    # Imported here because few pictures need it.
+    import imagecodecs
+
+    return raster_of_words(np.asarray(imagecodecs.jpeg2k_decode(data)), size, header.bits)
+
+
+def _write(picture: Picture, way: Way) -> bytes:
+    return encode(
+        to_whole(picture),
+        icc=picture.icc,
+        exif=next(exif_choices(picture, way.said)),
+        xmp=next(xmp_choices(picture, way.said)),
+        dpi=picture.dpi,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +111,6 @@ def _bits(stream: bytes) -> int:
     (count,) = struct.unpack_from(">H", stream, 40)
     each = set(stream[42 : 42 + 3 * count : 3])
     return min(each) + 1 if len(each) == 1 and min(each) < 0x80 else 0
-
-
-def read_words(data: bytes) -> NDArray[np.uint16]:
-    """Channels of a deep file at its own number of bits, shape (H, W) or (H, W, 2 to 4).
-
-    Raises:
-        RuntimeError: it cannot be decoded.
-    """
-    # Imported here because few pictures need it.
-    import imagecodecs
-
-    return np.asarray(imagecodecs.jpeg2k_decode(data))
 
 
 def encode(
@@ -164,3 +192,17 @@ def _res(dpi: tuple[float, float]) -> bytes:
     scale, exponent = (100, 2) if fine else (1, 4)
     across, down = (round(value * scale) for value in dpi)
     return box(b"res ", box(b"resc", struct.pack(">4H2b", down, 254, across, 254, *[exponent] * 2)))
+
+
+JPEG2000 = Format(
+    "jp2",
+    "JPEG 2000",
+    ("jp2",),
+    ("JPEG2000",),
+    ((4, b"jP  "), (0, b"\xff\x4f\xff\x51")),
+    _open,
+    _write,
+    also=("j2k", "jpc", "jpf", "jpx"),
+    bits=16,
+    holds=frozenset({"exif", "xmp"}),
+)

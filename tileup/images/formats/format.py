@@ -1,0 +1,121 @@
+"""What a picture format is: how its files are told, read and written, and what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tileup.images.exif import Exif
+from tileup.images.picture import Picture
+
+
+class UnreadableError(Exception):
+    """A picture that is whole, but of a kind that is not read: a sentence without its subject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a file says of its picture before the pixels are decoded."""
+
+    width: int
+    """Of the picture as it is stored, pixels."""
+    height: int
+    exif: Exif = field(default_factory=Exif)
+    """Its orientation is that of the pixels as `Opened.decode` gives them."""
+    frames: int = 1
+    """Pictures in the file."""
+    mode: str = ""
+    """How the pixels are stored, as `tileup info` names it."""
+    icc: bytes | None = None
+    cicp: tuple[int, int] | None = None
+    """Primaries and transfer by number, where no profile says more; None for those of sRGB."""
+    xmp: str | None = None
+    """Packet, as it stands in the file."""
+    dpi: tuple[float, float] | None = None
+    """Pixels per inch, across and down."""
+    text: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Text by PNG's keywords."""
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height as the picture is seen."""
+        turned = self.exif.orientation >= 5
+        return (self.height, self.width) if turned else (self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """Decoded pixels."""
+
+    values: NDArray[np.float32]
+    """Shape (H, W, 1 to 4), in [0, 1]: grey or RGB, and then alpha where there is one."""
+    deep: bool = False
+    """Whether the file has more than 8 bits per channel."""
+    recoloured: tuple[bytes | None, str] | None = None
+    """Where colours had to be converted: the profile they have now, and a sentence about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A picture file whose header is read and whose pixels are not."""
+
+    format: str
+    """Name of its format."""
+    head: Head
+    decode: Callable[[], Raster]
+    """Reads the pixels, as they are stored; raises `UnreadableError`, or what is in
+    `tileup.images.exif.BROKEN`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an output says about how it was made."""
+
+    parameters: str
+    """The text that A1111 calls so."""
+    settings: str
+    """All settings as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a picture is written."""
+
+    quality: int = 92
+    """1 to 100, of formats that lose something."""
+    said: Said | None = None
+    """None: nothing is said of how it was made, not even what the input said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of picture file."""
+
+    name: str
+    """Also the extension of outputs that get one: png."""
+    title: str
+    """In words: JPEG 2000."""
+    extensions: tuple[str, ...]
+    """Extensions by which it is asked for, lower case, without dot."""
+    pillow: tuple[str, ...]
+    """What Pillow calls it."""
+    signatures: tuple[tuple[int, bytes], ...]
+    """Where its first bytes stand, and which they are; one of them tells it."""
+    open: Callable[[IO[bytes]], Opened]
+    """Reads the header; raises `UnreadableError`, or what is in `tileup.images.exif.BROKEN`."""
+    write: Callable[[Picture, Way], bytes] | None = None
+    """Encodes a picture: the same one in the same way gives the same bytes. None: only read."""
+    also: tuple[str, ...] = ()
+    """Further extensions of files that are read."""
+    bits: int = 8
+    """Most bits per channel that are written."""
+    longest: int | None = None
+    """Longest side that is written, pixels."""
+    most_pixels: int | None = None
+    """Most pixels that are written."""
+    holds: frozenset[str] = frozenset()
+    """What it carries of a picture besides its pixels: cicp, exif, xmp."""

@@ -1,0 +1,17 @@
+"""GIF, which is only read: its pictures have 256 colours at most."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from PIL.GifImagePlugin import GifImageFile
+
+from tileup.images.formats.format import Format, Opened
+from tileup.images.formats.pillow import opened_by_pillow
+
+
+def _open(stream: IO[bytes]) -> Opened:
+    return opened_by_pillow("gif", GifImageFile(stream))
+
+
+GIF = Format("gif", "GIF", (), ("GIF",), ((0, b"GIF8"),), _open, also=("gif",))

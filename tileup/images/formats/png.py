@@ -1,0 +1,248 @@
+"""PNG, of eight and of sixteen bits.
+
+What stands beside the pixels is read from the chunks themselves: some of it may follow the
+pixels, where Pillow would decode them to get there.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from tileup.images.exif import read_block, stamped
+from tileup.images.extras import given, merged
+from tileup.images.formats.format import Format, Head, Opened, Raster, UnreadableError, Way
+from tileup.images.formats.pillow import plausible_dpi, raster_of, raster_of_words
+from tileup.images.picture import Picture
+from tileup.images.planes import to_image, to_words
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SRGB = (1, 13)
+"""Primaries and transfer of sRGB, as ITU-T H.273 numbers them."""
+_XMP = "XML:com.adobe.xmp"
+_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_MOST_TEXT = 2**20
+"""Bytes to which one compressed text may unpack."""
+_MOST_PROFILE = 2**26
+"""Bytes to which a profile may unpack."""
+_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
+
+
+@dataclass(slots=True)
+class _Chunks:
+    """What was found while going through a file."""
+
+    header: tuple[int, int, int, int] = (0, 0, 8, 0)
+    """Width, height, bits per channel and type of colours."""
+    frames: int = 1
+    still: bool = True
+    """Whether the pixels come before any frame: then they are no frame themselves."""
+    icc: bytes | None = None
+    cicp: tuple[int, int] | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    text: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def _open(stream: IO[bytes]) -> Opened:
+    found = _Chunks()
+    for name, content in _chunks(stream):
+        _take(found, name, content)
+    width, height, bits, colours = found.header
+    if not width or not height:
+        raise SyntaxError("no header")
+    xmp = found.text.pop(_XMP, None)
+    head = Head(
+        width,
+        height,
+        exif=read_block(found.exif),
+        frames=found.frames,
+        mode=_MODES.get(colours, "") + (";16" if bits == 16 else ""),
+        icc=found.icc,
+        cicp=None if found.icc else found.cicp,
+        xmp=xmp,
+        dpi=plausible_dpi({"dpi": found.dpi}),
+        text=found.text,
+    )
+    decode = partial(_words, stream, (width, height)) if bits == 16 else partial(_bytes, stream)
+    return Opened("png", head, decode)
+
+
+def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Name and content of each chunk up to the end; of the pixels, which are left, no content."""
+    stream.seek(len(SIGNATURE))
+    while len(head := stream.read(8)) == 8:
+        length, name = struct.unpack(">L4s", head)
+        if name == b"IDAT":
+            stream.seek(length + 4, 1)
+            yield name, b""
+            continue
+        content = stream.read(length)
+        if stream.read(4) != struct.pack(">L", zlib.crc32(name + content)):
+            raise OSError(f"chunk {name!r} is damaged")
+        yield name, content
+        if name == b"IEND":
+            return
+
+
+def _take(found: _Chunks, name: bytes, content: bytes) -> None:
+    if name == b"IHDR":
+        found.header = struct.unpack_from(">LLBB", content)
+    elif name in _TEXTS:
+        found.text |= _text(name, content)
+    elif name == b"iCCP":
+        found.icc = _profile(content)
+    elif name == b"cICP" and len(content) == 4 and (content[0], content[1]) != _SRGB:
+        found.cicp = content[0], content[1]
+    elif name == b"eXIf":
+        found.exif = b"Exif\0\0" + content
+    elif name == b"pHYs" and len(content) == 9:
+        across, down, metres = struct.unpack(">LLB", content)
+        found.dpi = (across * 0.0254, down * 0.0254) if metres == 1 else None
+    else:
+        _count(found, name, content)
+
+
+def _count(found: _Chunks, name: bytes, content: bytes) -> None:
+    """Pictures of an animation, and the one outside of it where there is one."""
+    if name == b"acTL" and len(content) == 8:
+        found.frames = struct.unpack_from(">L", content)[0] or 1
+    elif name == b"fcTL":
+        found.still = False
+    elif name == b"IDAT" and found.still and found.frames > 1:
+        found.frames, found.still = found.frames + 1, False
+
+
+def _text(name: bytes, content: bytes) -> dict[str, str]:
+    """Keyword and text of a chunk; nothing where it does not keep to its form."""
+    key, _, rest = content.partition(b"\0")
+    keyword = key.decode("latin-1")
+    if name == b"tEXt":
+        return {keyword: rest.decode("latin-1")}
+    if name == b"zTXt":
+        return {keyword: _unpacked(rest[1:], _MOST_TEXT).decode("latin-1")}
+    packed, body = rest[:1], rest[2:].split(b"\0", 2)[-1]
+    data = _unpacked(body, _MOST_TEXT) if packed == b"\1" else body
+    return {keyword: data.decode("utf-8", "replace")}
+
+
+def _profile(content: bytes) -> bytes | None:
+    try:
+        return _unpacked(content.partition(b"\0")[2][1:], _MOST_PROFILE) or None
+    except UnreadableError:
+        return None
+
+
+def _unpacked(data: bytes, most: int) -> bytes:
+    """Inflated, as far as it goes; refused beyond a size."""
+    unpacking = zlib.decompressobj()
+    try:
+        result = unpacking.decompress(data, most)
+    except zlib.error:
+        return b""
+    if unpacking.unconsumed_tail:
+        raise UnreadableError(
+            "holds text chunks that unpack to more than a picture needs; "
+            "save it again without metadata"
+        )
+    return result
+
+
+def _bare(stream: IO[bytes]) -> bytes:
+    """The file with the chunks of its pixels alone."""
+    stream.seek(0)
+    data = stream.read()
+    return SIGNATURE + b"".join(chunk for name, chunk in _whole_chunks(data) if name in _PIXELS)
+
+
+def _bytes(stream: IO[bytes]) -> Raster:
+    with PngImageFile(BytesIO(_bare(stream))) as image:
+        return raster_of(image)
+
+
+def _words(stream: IO[bytes], size: tuple[int, int]) -> Raster:
+    # Imported here because few pictures need it.
+    import imagecodecs
+
+    return raster_of_words(np.asarray(imagecodecs.png_decode(_bare(stream))), size, 16)
+
+
+def _write(picture: Picture, way: Way) -> bytes:
+    chunks = PngInfo()
+    if way.said is not None:
+        for name in ("prompt", "workflow"):
+            if name in picture.text:
+                chunks.add_text(name, picture.text[name])
+        chunks.add_text("parameters", way.said.parameters)
+        chunks.add_text("tileup", way.said.settings)
+    packet = merged(picture, None if way.said is None else {})
+    if packet is not None:
+        chunks.add_itxt(_XMP, packet)
+    if picture.cicp is not None:
+        # RGB as it is (matrix 0), all of the range.
+        chunks.add(b"cICP", bytes([*picture.cicp, 0, 1]))
+    options = {
+        "pnginfo": chunks,
+        "icc_profile": picture.icc,
+        "exif": stamped(picture.exif, picture.width, picture.height),
+        **given(dpi=picture.dpi),
+    }
+    stream = BytesIO()
+    if not picture.deep:
+        to_image(picture).save(stream, "PNG", **options)
+        return stream.getvalue()
+    Image.new("L", (1, 1)).save(stream, "PNG", **options)
+    return _of_words(to_words(picture), stream.getvalue())
+
+
+def _of_words(words: NDArray[np.uint16], example: bytes) -> bytes:
+    """A PNG of 16 bits.
+
+    Args:
+        words: shape (H, W) or (H, W, 2 to 4).
+        example: a PNG with the other chunks that the result shall have: profile, EXIF, texts.
+    """
+    import imagecodecs
+
+    made = bytes(imagecodecs.png_encode(np.ascontiguousarray(words), level=6))
+    # The signature and the first chunk, which is the header; then what is not pixels.
+    head = made[:33]
+    pixels = [chunk for name, chunk in _whole_chunks(made) if name in (b"IDAT", b"IEND")]
+    others = [
+        chunk for name, chunk in _whole_chunks(example) if name not in (b"IHDR", b"IDAT", b"IEND")
+    ]
+    return b"".join([head, *others, *pixels])
+
+
+def _whole_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and whole bytes of each chunk."""
+    at = len(SIGNATURE)
+    while at + 12 <= len(png):
+        (length,) = struct.unpack_from(">L", png, at)
+        yield png[at + 4 : at + 8], png[at : at + 12 + length]
+        at += 12 + length
+
+
+PNG = Format(
+    "png",
+    "PNG",
+    ("png",),
+    ("PNG",),
+    ((0, SIGNATURE),),
+    _open,
+    _write,
+    also=("apng",),
+    bits=16,
+    holds=frozenset({"cicp", "exif", "xmp"}),
+)
