@@ -197,6 +197,11 @@ def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text_node)
 
 
+def as_text(block: Block) -> str:
+    """A block as the record shows it."""
+    return yaml.dump(block, Dumper=_Dumper, allow_unicode=True, width=10_000)
+
+
 @cache
 def read_group(group: str) -> Mapping[str, Block]:
     """The blocks of one file of the record by the names of their runs."""
@@ -212,10 +217,7 @@ def write_block(group: str, name: str, block: Block) -> None:
 
 def write_group(group: str, blocks: Mapping[str, Block]) -> None:
     """Write a file of the record: a blank line between two blocks."""
-    texts = [
-        yaml.dump({name: blocks[name]}, Dumper=_Dumper, allow_unicode=True, width=10_000)
-        for name in sorted(blocks)
-    ]
+    texts = [as_text({name: blocks[name]}) for name in sorted(blocks)]
     RECORDED.mkdir(exist_ok=True)
     (RECORDED / f"{group}.yaml").write_text("\n".join(texts), encoding="utf-8")
     read_group.cache_clear()
