@@ -224,15 +224,16 @@ def _check_size(s: Settings) -> None:
     _require(len(given) < 2, f"only one of {' and '.join(given)} can be given")
     for name in ("long_edge", "short_edge", "max_pixels"):
         value = getattr(s, name)
-        _require(value is None or value >= 1, f"{name.replace('_', '-')} must be at least 1")
+        _require(
+            value is None or value >= 1, f"{name.replace('_', '-')} must be at least 1, got {value}"
+        )
     if s.size is not None:
         parse_size(s.size)
 
 
 def _check_denoise(s: Settings) -> None:
     for name in ("min_denoise", "max_denoise"):
-        value = getattr(s, name)
-        _require(0 <= value <= 1, f"{name.replace('_', '-')} must be in [0, 1], got {value:g}")
+        _within(name.replace("_", "-"), getattr(s, name), 0, 1)
     _require(
         s.min_denoise <= s.max_denoise,
         f"min-denoise ({s.min_denoise:g}) is above max-denoise ({s.max_denoise:g})",
@@ -275,9 +276,9 @@ def _check_plan(s: Settings) -> None:
 
 
 def _check_windows(s: Settings) -> None:
-    _require(s.window is None or s.window >= 8, "window must be at least 8")
-    _require(s.overlap >= 0, "overlap must not be negative")
-    _require(s.batch >= 1, "batch must be at least 1")
+    _require(s.window is None or s.window >= 8, f"window must be at least 8, got {s.window}")
+    _require(s.overlap >= 0, f"overlap must be at least 0, got {s.overlap}")
+    _require(s.batch >= 1, f"batch must be at least 1, got {s.batch}")
     _one_of("weights", s.weights, WEIGHTS)
     _one_of("windows", s.windows, WINDOWS)
 
@@ -305,14 +306,17 @@ def _check_model(s: Settings) -> None:
     _one_of("color-fix", s.color_fix, COLOR_FIXES)
     _within("control-scale", s.control_scale, 0, 2)
     _within("control-end", s.control_end, 0, 1)
-    _require(s.vae_tile is None or s.vae_tile >= 64, "vae-tile must be at least 64")
+    _require(
+        s.vae_tile is None or s.vae_tile >= 64, f"vae-tile must be at least 64, got {s.vae_tile}"
+    )
     for each in s.lora:
         parse_weighted(each)
 
 
 def _check_output(s: Settings) -> None:
     _require(1 <= s.quality <= 100, f"quality must be between 1 and 100, got {s.quality}")
-    _require(s.max_input_pixels >= 1, "max-input-pixels must be at least 1")
+    least = f"max-input-pixels must be at least 1, got {s.max_input_pixels}"
+    _require(s.max_input_pixels >= 1, least)
     _require(s.suffix is None or s.name == NAME, "only one of name and suffix can be given")
     if s.format is not None:
         _one_of("format", s.format, [*FORMATS])
