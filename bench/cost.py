@@ -22,7 +22,7 @@ from tileup.checkpoints.find import find_model, identify
 from tileup.contracts import Model
 from tileup.plan.planning import Planned, plan_pixels
 from tileup.plan.tiles import TilePlan
-from tileup.settings.values import resolve
+from tileup.settings.layers import resolve
 
 SETS = (("large", "*.jpg", 4), ("eval/truth", "*.png", 2))
 """Folder, pattern, and how much a picture is shrunk to make the input."""

@@ -42,7 +42,8 @@ from tileup.plan.schedules import SCHEDULERS, make_schedule
 from tileup.plan.windows import LAYINGS
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import CanvasDenoiser, sample
-from tileup.settings.values import Settings, resolve
+from tileup.settings.layers import resolve
+from tileup.settings.values import Settings
 from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
 from tileup.upscaling import padded

@@ -22,7 +22,7 @@ from bench.measures.pixels import trimmed
 from bench.measures.texture import sharpness
 from bench.tables import table, write
 from tileup.families.bundled import BundledModel
-from tileup.settings.values import resolve
+from tileup.settings.layers import resolve
 
 STEPS = (2, 3, 4, 5, 6, 8, 12)
 WINDOWS = ((144, 32), (160, 32), (272, 16), (288, 32))

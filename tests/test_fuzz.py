@@ -24,7 +24,7 @@ from tileup.images.formats import avif
 from tileup.images.formats import jpeg2000 as jp2
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import open_picture
-from tileup.settings.values import read_config, resolve
+from tileup.settings.layers import read_config, resolve
 
 often = settings(
     max_examples=int(os.environ.get("FUZZ", "40")),

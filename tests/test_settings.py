@@ -13,21 +13,19 @@ import yaml
 
 from tileup.errors import UsageError
 from tileup.resources import resource
+from tileup.settings import layers as settings_layers
 from tileup.settings import values as settings
-from tileup.settings.values import (
-    Settings,
+from tileup.settings.layers import (
     checked,
-    did_you_mean,
     from_environment,
     merged,
-    parse_size,
-    parse_weighted,
     preset_names,
     read_config,
     read_family,
     read_preset,
     resolve,
 )
+from tileup.settings.values import Settings, did_you_mean, parse_size, parse_weighted
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def test_each_layer_wins_over_the_ones_below_it(
     for folder, name, tile in (("families", "toy", 101), ("presets", "toy", 102)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.yaml").write_text(f"tile: {tile}\n")
-    monkeypatch.setattr(settings, "resource", lambda name: tmp_path)
+    monkeypatch.setattr(settings_layers, "resource", lambda name: tmp_path)
     layers: dict[str, object] = {
         "family": "toy",
         "preset": "toy",

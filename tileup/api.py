@@ -96,7 +96,7 @@ def _resolved(
 ) -> tuple[Settings, Path | Model]:
     """Complete settings, and the model's file or the loaded model."""
     from tileup.resolving import check_together, resolve_with_model
-    from tileup.settings.values import resolve
+    from tileup.settings.layers import resolve
 
     preset = settings.pop("preset", None)
     if preset is not None and not isinstance(preset, str):

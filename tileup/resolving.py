@@ -11,7 +11,8 @@ from tileup.contracts import ModelSpec, RawSettings
 from tileup.plan.itinerary import window_size
 from tileup.plan.modes import sampler_of
 from tileup.plan.schedules import known_scheduler
-from tileup.settings.values import Settings, resolve
+from tileup.settings.layers import resolve
+from tileup.settings.values import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def resolve_with_model(
     No torch and no tensors: the model is named by its header.
 
     Raises:
-        UsageError: as `tileup.settings.values.resolve`, or a sampler or scheduler is unknown.
+        UsageError: as `tileup.settings.layers.resolve`, or a sampler or scheduler is unknown.
         ModelError: the model is missing, unreadable or of no known family.
     """
     named = resolve(None, preset, config, environment, flags)
