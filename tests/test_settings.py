@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tileup.cli.options import PlanOptions, UpscaleOptions
 from tileup.errors import UsageError
 from tileup.resources import resource
-from tileup.settings import layers as settings_layers
-from tileup.settings import values as settings
+from tileup.settings import layers
 from tileup.settings.layers import (
     checked,
     from_environment,
@@ -25,7 +25,15 @@ from tileup.settings.layers import (
     read_preset,
     resolve,
 )
-from tileup.settings.values import Settings, did_you_mean, parse_size, parse_weighted
+from tileup.settings.setting import TOP, Flag, Named, Panel, flags_of, in_order
+from tileup.settings.values import (
+    ALIASES,
+    FLAGS,
+    Settings,
+    did_you_mean,
+    parse_size,
+    parse_weighted,
+)
 
 
 @pytest.fixture
@@ -46,8 +54,8 @@ def test_each_layer_wins_over_the_ones_below_it(
     for folder, name, tile in (("families", "toy", 101), ("presets", "toy", 102)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.yaml").write_text(f"tile: {tile}\n")
-    monkeypatch.setattr(settings_layers, "resource", lambda name: tmp_path)
-    layers: dict[str, object] = {
+    monkeypatch.setattr(layers, "resource", lambda name: tmp_path)
+    sources: dict[str, object] = {
         "family": "toy",
         "preset": "toy",
         "config": config("tile: 103"),
@@ -55,8 +63,8 @@ def test_each_layer_wins_over_the_ones_below_it(
         "flags": {"tile": 105},
     }
     seen = [Settings().tile]
-    for count in range(1, len(layers) + 1):
-        seen.append(resolve(**dict(list(layers.items())[:count])).tile)  # type: ignore[arg-type]
+    for count in range(1, len(sources) + 1):
+        seen.append(resolve(**dict(list(sources.items())[:count])).tile)  # type: ignore[arg-type]
     assert seen == [256, 101, 102, 103, 104, 105]
 
 
@@ -119,10 +127,54 @@ def test_what_cannot_be_right_is_refused_in_words(values: dict[str, object], mes
         resolve(flags=values)
 
 
-def test_every_setting_has_a_line_that_explains_it() -> None:
-    source = Path(settings.__file__).read_text()
-    for field in dataclasses.fields(Settings):
-        assert re.search(rf'^    {field.name}: .*\n    """', source, re.MULTILINE), field.name
+def test_every_setting_is_a_flag_that_explains_itself() -> None:
+    assert [each.name for each in FLAGS] == [field.name for field in dataclasses.fields(Settings)]
+    for each in FLAGS:
+        assert each.help.endswith("."), each.name
+        assert "{default}" not in each.help
+
+
+def test_defaults_in_the_help_are_those_of_the_settings() -> None:
+    told = {each.name: each.help for each in FLAGS}
+    assert told["scale"].endswith("(default: 2).")
+    assert told["scale_range"].endswith("(default: 0.25).")
+    assert told["name"].endswith("(default: {stem}_{scale}x.{ext}).")
+    assert told["max_input_pixels"].endswith("(default: 200000000).")
+
+
+def test_no_two_flags_are_spelt_alike() -> None:
+    flags = (*flags_of(UpscaleOptions), *FLAGS)
+    names = [name for each in flags for spelt in each.names for name in spelt.split("/")]
+    names += [name for each in ALIASES.values() for name in each.flag.names.split()]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize(
+    ("options", "without"), [(UpscaleOptions, None), (PlanOptions, Panel.OUTPUT)]
+)
+def test_the_help_lists_each_flag_once_and_panel_by_panel(
+    options: type, without: Panel | None
+) -> None:
+    settings = [each for each in FLAGS if each.flag.panel is not without]
+    flags = (*flags_of(options), *settings)
+    ordered = in_order(flags)
+    assert sorted(each.name for each in ordered) == sorted(each.name for each in flags)
+    panels = [each.flag.panel for each in ordered]
+    assert [panel for panel, _ in itertools.groupby(panels)] == [None, *Panel]
+
+
+def test_a_flag_follows_the_one_it_names_or_was_written_after() -> None:
+    def named(name: str, behind: str = "") -> Named:
+        return Named(name, str, "", Flag(Panel.SIZE, "", "", behind=behind))
+
+    def order(*flags: Named) -> list[str]:
+        return [each.name for each in in_order(flags)]
+
+    a, b, c = named("a"), named("b"), named("c")
+    assert order(a, b, c) == ["a", "b", "c"]
+    assert order(a, b, c, named("d", "a"), named("e")) == ["a", "d", "e", "b", "c"]
+    assert order(a, b, named("c", "absent")) == ["a", "b", "c"]
+    assert order(named("d", "b"), named("a", TOP), b) == ["a", "b", "d"]
 
 
 # --- words ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.cli.conftest import Command, save
 from tileup.checkpoints import load
-from tileup.cli import upscaling
+from tileup.cli import upscale_command
 from tileup.errors import ExitCode, MissingExtraError
 
 UPSCALE_ONLY = [
@@ -177,7 +177,7 @@ def test_a_missing_extra_is_7(smoke: Command, monkeypatch: pytest.MonkeyPatch) -
     def run(*arguments: object, **options: object) -> None:
         raise MissingExtraError("this needs ray: pip install 'tileup[ray]'")
 
-    monkeypatch.setattr(upscaling, "run", run)
+    monkeypatch.setattr(upscale_command, "run", run)
     ran = smoke("in.png")
     assert ran.code == ExitCode.MISSING_EXTRA
     assert ran.sentence == "tileup: this needs ray: pip install 'tileup[ray]'"
@@ -189,7 +189,7 @@ def test_a_surprise_is_1_and_a_sentence_with_vv_a_traceback(
     def find_jobs(*arguments: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(upscaling, "find_jobs", find_jobs)
+    monkeypatch.setattr(upscale_command, "find_jobs", find_jobs)
     ran = tileup("upscale", "in.png")
     assert ran.code == ExitCode.SOME_FAILED
     assert "unexpected ZeroDivisionError: division by zero" in ran.sentence

@@ -19,7 +19,9 @@ import yaml
 from tileup.contracts import RawSettings
 from tileup.errors import UsageError
 from tileup.resources import resource
-from tileup.settings.values import ALIASES, Settings, did_you_mean
+from tileup.settings.checks import did_you_mean, parse_extent
+from tileup.settings.setting import dashed
+from tileup.settings.values import ALIASES, FLAGS, Settings
 
 ENVIRONMENT = "TILEUP_"
 NOT_SETTINGS = frozenset({"TILEUP_MODELS"})
@@ -29,8 +31,9 @@ _KINDS: dict[str, tuple[type, ...]] = {
     name: typing.get_args(hint)
     if isinstance(hint, types.UnionType)
     else (typing.get_origin(hint) or hint,)
-    for name, hint in typing.get_type_hints(Settings).items()
+    for name, hint in ((each.name, each.hint) for each in FLAGS)
 }
+_EXTENTS = {each.name for each in FLAGS if each.flag.check is parse_extent}
 
 
 def checked(raw: RawSettings, origin: str) -> dict[str, object]:
@@ -47,7 +50,7 @@ def checked(raw: RawSettings, origin: str) -> dict[str, object]:
     exact: set[str] = set()
     for given, value in raw.items():
         name = str(given).replace("-", "_")
-        targets = ALIASES.get(name, (name,))
+        targets = _targets(name)
         if targets[0] not in _KINDS:
             known = [*_KINDS, *ALIASES]
             raise UsageError(f"{origin}: unknown setting {given!r}{did_you_mean(name, known)}")
@@ -57,6 +60,11 @@ def checked(raw: RawSettings, origin: str) -> dict[str, object]:
         for target in targets:
             result[target] = _typed(target, value, origin)
     return result
+
+
+def _targets(name: str) -> tuple[str, ...]:
+    """The settings that a name sets."""
+    return ALIASES[name].targets if name in ALIASES else (name,)
 
 
 def _typed(name: str, value: object, origin: str) -> object:
@@ -75,10 +83,10 @@ def _typed(name: str, value: object, origin: str) -> object:
         return float(value)
     elif isinstance(value, kinds):
         return value
-    elif isinstance(value, int) and name in {"skip_smaller", "skip_larger"}:
+    elif isinstance(value, int) and name in _EXTENTS:
         return str(value)  # YAML reads pixels as a number
     wanted = " or ".join(_WORDS[kind] for kind in kinds if kind is not types.NoneType)
-    raise UsageError(f"{origin}: {name.replace('_', '-')} must be {wanted}, got {value!r}")
+    raise UsageError(f"{origin}: {dashed(name)} must be {wanted}, got {value!r}")
 
 
 _WORDS = {
@@ -101,8 +109,8 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, object]:
 
 
 def _parsed(name: str, text: str) -> object:
-    """Text of a variable as the type that its setting has; left as text where that fails."""
-    kinds = _KINDS.get(ALIASES.get(name, (name,))[0], ())
+    """Text as the type that its setting has; left as text where that fails."""
+    kinds = _KINDS.get(_targets(name)[0], ())
     if bool in kinds:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
             text.strip().lower(), text
@@ -116,6 +124,16 @@ def _parsed(name: str, text: str) -> object:
             except ValueError:
                 continue
     return text
+
+
+def from_flags(given: Mapping[str, object]) -> dict[str, object]:
+    """Settings that were given as flags; aliases first, so that exact names win."""
+    names = sorted(given, key=lambda name: name not in ALIASES)
+    values = {name: given[name] for name in names}
+    return {
+        name: _parsed(name, value) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 def read_config(path: Path) -> dict[str, object]:
@@ -241,3 +259,8 @@ def resolve(
             checked(flags or {}, "settings"),
         )
     )
+
+
+def to_yaml(settings: Settings) -> str:
+    """All settings as YAML that `read_config` takes."""
+    return yaml.safe_dump(settings.to_dict(), sort_keys=False, allow_unicode=True)

@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import typer
 
-from tileup.cli.flags import Given, config_text, resolved
+from tileup.cli.flags import config_text, resolved
+from tileup.cli.options import PlanOptions
+from tileup.cli.signatures import Given
 from tileup.cli.tables import print_table, print_text
 from tileup.engine.checks import check_absent, check_clashes, check_writable
 from tileup.engine.companions import plan_to_dict, save_heatmap
 from tileup.engine.naming import HEATMAP
 from tileup.engine.values import AUTO, STREAM, Job
-from tileup.errors import InputError, NoInputError, UsageError
+from tileup.errors import ExitCode, InputError, NoInputError, UsageError
 from tileup.images.reading import open_picture
 from tileup.plan.planning import Planned, plan_picture
 
@@ -31,33 +33,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def plan_command(given: Given) -> None:
-    """Show a plan as the flags say."""
-    found = resolved(given)
-    if given["print_config"]:
+def plan_command(options: PlanOptions, given: Given) -> int:
+    """Show a plan as the flags say; returns the exit code."""
+    found = resolved(options, given)
+    if options.print_config:
         typer.echo(config_text(found), nl=False)
-        return
-    source = cast("str | None", given["input"])
-    if source is None:
+        return ExitCode.OK
+    if options.input is None:
         raise UsageError("no input given; name a picture, or - for standard input")
-    job = _job(source, given, found.settings)
+    job = _job(options.input, options, found.settings)
     picture = _opened(job, found.settings.max_input_pixels)
     planned = plan_picture(picture, found.spec, found.settings)
     if job.heatmap is not None:
         save_heatmap(job.heatmap, picture, planned.plan, found.settings, job.overwrite)
     for warning in planned.warnings:
         log.warning("%s", warning)
-    if given["json"]:
+    if options.json:
         typer.echo(json.dumps(plan_to_dict(planned.plan, planned.cost)))
-    elif not given["quiet"]:
+    elif not options.quiet:
         _show(job, picture, planned, found)
+    return ExitCode.OK
 
 
-def _job(source: str, given: Given, settings: Settings) -> Job:
+def _job(source: str, options: PlanOptions, settings: Settings) -> Job:
     """What there is to read and write, with the checks that every job gets."""
     path = None if source == STREAM else Path(source)
-    heatmap = _heatmap_path(path, cast("str | None", given["heatmap"]))
-    job = Job(path, None, None, settings.seed, heatmap, overwrite=bool(given["overwrite"]))
+    heatmap = _heatmap_path(path, options.heatmap)
+    job = Job(path, None, None, settings.seed, heatmap, overwrite=options.overwrite)
     check_clashes([job], settings)
     if not job.overwrite:
         check_absent(job.targets)

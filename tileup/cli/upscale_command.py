@@ -6,22 +6,23 @@ import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
 
 import typer
 
 from tileup.cli.console import NOTICE
-from tileup.cli.flags import Given, config_text, resolved
-from tileup.cli.intentions import show_intentions
+from tileup.cli.dry_run import show_intentions
+from tileup.cli.flags import config_text, resolved
+from tileup.cli.options import UpscaleOptions
 from tileup.cli.progress import Reporter
+from tileup.cli.signatures import Given
 from tileup.contracts import Model
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
-from tileup.engine.outcomes import exit_code
+from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.resume import counted
 from tileup.engine.values import Job, Request
 from tileup.enlarge.enlargers import SHARED
-from tileup.errors import UsageError
+from tileup.errors import ExitCode, UsageError
 from tileup.plan.edits import read_drawn
 from tileup.resolving import Resolved
 from tileup.settings.values import Settings
@@ -29,52 +30,47 @@ from tileup.settings.values import Settings
 log = logging.getLogger(__name__)
 
 
-def upscale_command(given: Given) -> int:
+def upscale_command(options: UpscaleOptions, given: Given) -> int:
     """Enlarge pictures as the flags say; returns the exit code."""
-    found = resolved(given)
-    if given["overwrite"] and given["skip_existing"]:
+    found = resolved(options, given)
+    if options.overwrite and options.skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; leave one away")
-    if given["print_config"]:
+    if options.print_config:
         typer.echo(config_text(found), nl=False)
-        return 0
-    jobs = find_jobs(_request(given), found.settings, found.model)
+        return ExitCode.OK
+    jobs = find_jobs(_request(options), found.settings, found.model)
     read_drawn(found.settings)  # refused now, not when the model is loaded
-    if given["dry_run"]:
-        return show_intentions(jobs, bool(given["json"]))
-    _check_standard_output(jobs, bool(given["json"]))
-    reporter = Reporter(
-        jobs,
-        found.settings,
-        json_lines=bool(given["json"]),
-        bar=not (given["quiet"] or given["no_progress"] or given["json"]),
-    )
-    standing = counted(jobs)
-    if standing:
+    if options.dry_run:
+        return show_intentions(jobs, options.json)
+    _check_standard_output(jobs, options.json)
+    return exit_code(_run(jobs, found, options))
+
+
+def _run(jobs: Sequence[Job], found: Resolved, options: UpscaleOptions) -> Sequence[Outcome]:
+    """Make the pictures, and tell the user about it."""
+    silent = options.quiet or options.no_progress or options.json
+    reporter = Reporter(jobs, found.settings, json_lines=options.json, bar=not silent)
+    if standing := counted(jobs):
         log.log(NOTICE, "%d pictures: %s", len(jobs), standing)
+    load = partial(_load, found)
     with reporter:
         outcomes = list(
-            run(
-                jobs,
-                found.settings,
-                partial(_load, found),
-                reporter.event,
-                fail_fast=bool(given["fail_fast"]),
-            )
+            run(jobs, found.settings, load, reporter.event, fail_fast=options.fail_fast)
         )
     reporter.close_with(outcomes)
-    return exit_code(outcomes)
+    return outcomes
 
 
-def _request(given: Given) -> Request:
+def _request(options: UpscaleOptions) -> Request:
     return Request(
-        inputs=tuple(cast("Sequence[str] | None", given["inputs"]) or ()),
-        output=cast("str | None", given["output"]),
-        recursive=bool(given["recursive"]),
-        heatmap=cast("str | None", given["heatmap"]),
-        plan_json=cast("str | None", given["plan_json"]),
-        overwrite=bool(given["overwrite"]),
-        skip_existing=bool(given["skip_existing"]),
-        retry_failed=bool(given["retry_failed"]),
+        inputs=options.inputs,
+        output=options.output,
+        recursive=options.recursive,
+        heatmap=options.heatmap,
+        plan_json=options.plan_json,
+        overwrite=options.overwrite,
+        skip_existing=options.skip_existing,
+        retry_failed=options.retry_failed,
     )
 
 

@@ -1,0 +1,111 @@
+"""The checkpoint, what is added to it, and where it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tileup.settings import checks
+from tileup.settings.checks import at_least, either, one_of, within
+from tileup.settings.setting import Panel, setting
+
+PREDICTIONS = ("eps", "v", "x0", "flow")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+LANCZOS = "lanczos"
+"""The upscaler that needs no file."""
+COLOR_FIXES = ("wavelet", "adain", "none")
+
+
+@dataclass(frozen=True, init=False, repr=False, eq=False)
+class ModelSettings:
+    """The checkpoint, what is added to it, and where it runs."""
+
+    __slots__ = ()
+
+    model: str | None = setting(
+        None,
+        Panel.MODEL,
+        "FILE|NAME",
+        "A checkpoint (.safetensors, .ckpt, a diffusers folder), or the name of one in the folders "
+        "of TILEUP_MODELS (default: the one that ships with tileup).",
+        names="--model -m",
+    )
+    prediction: str | None = setting(
+        None,
+        Panel.MODEL,
+        "KIND",
+        f"What the network predicts where its file does not say: {either(PREDICTIONS)}.",
+        one_of(PREDICTIONS),
+    )
+    vae: str | None = setting(None, Panel.PARTS, "FILE", "The VAE, in place of the file's own.")
+    clip_l: str | None = setting(None, Panel.PARTS, "FILE", "The CLIP-L text encoder.")
+    clip_g: str | None = setting(None, Panel.PARTS, "FILE", "The CLIP-G text encoder.")
+    t5: str | None = setting(None, Panel.PARTS, "FILE", "The T5-XXL text encoder.")
+    tokenizer: str | None = setting(
+        None, Panel.PARTS, "PATH", "T5's: tokenizer.json, spiece.model or their folder."
+    )
+    control: str | None = setting(
+        None, Panel.PARTS, "FILE", "A tile ControlNet for SD 1.5 or SDXL: keeps the structure."
+    )
+    control_scale: float = setting(
+        1.0, Panel.PARTS, "0..2", "How much it counts (default: {default}).", within(0, 2)
+    )
+    control_end: float = setting(
+        1.0,
+        Panel.PARTS,
+        "0..1",
+        "Share of the steps in which it acts (default: {default}).",
+        within(0, 1),
+    )
+    lora: tuple[str, ...] = setting(
+        (), Panel.PARTS, "FILE[:WEIGHT]", "A LoRA; can be given several times.", checks.weighted
+    )
+    upscaler: str = setting(
+        LANCZOS,
+        Panel.PARTS,
+        "lanczos|FILE",
+        "What enlarges before diffusion: lanczos, or an ESRGAN-like model (default: {default}).",
+    )
+    color_fix: str = setting(
+        "none",
+        Panel.PARTS,
+        "HOW",
+        f"Keep the tones of the source: {either(COLOR_FIXES)} (default: the family's own).",
+        one_of(COLOR_FIXES),
+    )
+    vae_tile: int | None = setting(
+        None,
+        Panel.MODEL,
+        "PX",
+        "Larger pictures go through the VAE in tiles of this side.",
+        at_least(64),
+        behind="low_memory",
+    )
+    device: str = setting(
+        "auto",
+        Panel.MODEL,
+        "NAME",
+        "auto, cpu, cuda, cuda:1, mps (default: {default}).",
+        names="--device -d",
+        behind="prediction",
+    )
+    dtype: str = setting(
+        "auto",
+        Panel.MODEL,
+        "NAME",
+        f"Precision of the network: {either(DTYPES)} (default: {{default}}).",
+        one_of(DTYPES),
+    )
+    threads: int | None = setting(
+        None,
+        Panel.MODEL,
+        "N",
+        "Threads the network computes with on a CPU (default: one for each core).",
+        at_least(1),
+    )
+    low_memory: bool = setting(
+        False,
+        Panel.MODEL,
+        "",
+        "Text encoder, network and VAE are on the device in turn.",
+        names="--low-memory/--high-memory",
+    )

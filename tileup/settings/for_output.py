@@ -1,0 +1,88 @@
+"""The file that is written, and its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tileup.settings.checks import at_least, one_of, require, within
+from tileup.settings.setting import Panel, setting
+
+FORMATS = {
+    "png": "png",
+    "jpg": "jpg",
+    "jpeg": "jpg",
+    "webp": "webp",
+    "tif": "tif",
+    "tiff": "tif",
+    "avif": "avif",
+    "bmp": "bmp",
+    "jp2": "jp2",
+}
+"""Formats that are written, by each extension that stands for them."""
+NAME = "{stem}_{scale}x.{ext}"
+"""Template of output names unless another is given."""
+
+
+@dataclass(frozen=True, init=False, repr=False, eq=False)
+class OutputSettings:
+    """The file that is written, and its name."""
+
+    __slots__ = ()
+
+    format: str | None = setting(
+        None,
+        Panel.OUTPUT,
+        "EXT",
+        f"{', '.join(dict.fromkeys(FORMATS.values()))} "
+        "(default: the output's extension, else the input's).",
+        one_of([*FORMATS]),
+        names="--format -f",
+        behind="suffix",
+    )
+    quality: int = setting(
+        92, Panel.OUTPUT, "1..100", "Of JPEG, WebP and AVIF (default: {default}).", within(1, 100)
+    )
+    name: str = setting(
+        NAME,
+        Panel.OUTPUT,
+        "TEMPLATE",
+        "Names of outputs, from {stem} {scale} {ext} {seed} {width} {height} {parent} "
+        "(default: {default}).",
+        behind="recursive",
+    )
+    suffix: str | None = setting(
+        None,
+        Panel.OUTPUT,
+        "TEXT",
+        "Names of outputs are the input's with this behind it; in place of --name.",
+    )
+    metadata: bool = setting(
+        True,
+        Panel.OUTPUT,
+        "",
+        "Whether the picture says how it was made (default: metadata).",
+        names="--metadata/--no-metadata",
+        behind="dry_run",
+    )
+    strip_exif: bool = setting(
+        False,
+        Panel.OUTPUT,
+        "",
+        "Leave away date, place, camera and author of the input (default: keep).",
+        names="--strip-exif/--keep-exif",
+    )
+    max_input_pixels: int = setting(
+        200_000_000,
+        Panel.SETTINGS,
+        "N",
+        "Refuse larger inputs before they are decoded (default: {default}).",
+        at_least(1),
+    )
+
+
+def _one_name(s: OutputSettings) -> None:
+    require(s.suffix is None or s.name == NAME, "only one of name and suffix can be given")
+
+
+RULES = (_one_name,)
+"""What these settings must be together."""

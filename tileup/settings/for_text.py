@@ -1,0 +1,53 @@
+"""What the picture shall show, and the seed of its noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tileup.settings import checks
+from tileup.settings.checks import within
+from tileup.settings.setting import Panel, setting
+
+
+@dataclass(frozen=True, init=False, repr=False, eq=False)
+class TextSettings:
+    """What the picture shall show, and the seed of its noise."""
+
+    __slots__ = ()
+
+    prompt: str = setting(
+        "",
+        Panel.TEXT,
+        "TEXT",
+        "What the picture shows (default: the family's own).",
+        names="--prompt -p",
+    )
+    negative: str = setting("", Panel.TEXT, "TEXT", "What it shall not look like.")
+    cfg: float = setting(
+        1.0,
+        Panel.TEXT,
+        "0..30",
+        "Classifier-free guidance; 1 leaves it out, at half the cost.",
+        within(0, 30),
+    )
+    guidance: float | None = setting(
+        None, Panel.TEXT, "0..30", "What FLUX dev is told (default: 3.5).", within(0, 30)
+    )
+    prompt_file: bool = setting(
+        False,
+        Panel.TEXT,
+        "",
+        "A text file beside a picture, a.txt for a.png, is its prompt.",
+        names="--prompt-file/--no-prompt-file",
+    )
+    prompt_embeds: str | None = setting(
+        None, Panel.TEXT, "FILE", "Encoded prompts, so that no text encoder is loaded."
+    )
+    seed: int = setting(
+        0,
+        Panel.SAMPLING,
+        "N",
+        "Same seed, settings and picture: same result (default: {default}).",
+        checks.seed,
+        behind="scheduler",
+    )
