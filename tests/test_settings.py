@@ -251,6 +251,8 @@ def test_text_stays_text_where_a_setting_takes_both() -> None:
         ("size: null", {"size": None}),
         ("metadata: off", {"metadata": False}),
         ("size: 1920x1080", {"size": "1920x1080"}),
+        ("\ufeffscale: 3", {"scale": 3.0}),
+        ("\ufeff", {}),
     ],
 )
 def test_config_files_are_read(
@@ -284,8 +286,10 @@ def test_yaml_that_means_something_else_is_refused(
 
 def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"name: \xe9\n")
+    (tmp_path / "torn.yaml").write_bytes(b"\xef")
+    (tmp_path / "wide.yaml").write_bytes("scale: 3\n".encode("utf-16"))
     (tmp_path / "huge.yaml").write_text("# filler\n" * 200_000)
-    for name in ("absent.yaml", "", "latin.yaml", "huge.yaml"):
+    for name in ("absent.yaml", "", "latin.yaml", "torn.yaml", "wide.yaml", "huge.yaml"):
         with pytest.raises(UsageError, match="config"):
             read_config(tmp_path / name)
 

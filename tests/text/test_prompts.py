@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tileup.errors import InputError
@@ -48,6 +48,8 @@ def test_only_the_last_extension_is_replaced(tmp_path: Path, picture: str, text:
         (b"", ""),
         (b" \r\n\t ", ""),
         (b"\xef\xbb\xbfa cat", "a cat"),
+        (b"\xef\xbb\xbf", ""),
+        (b"\xef\xbb\xbf" + b"x" * LONGEST, "x" * LONGEST),
         ("Katze, grün 😀\n".encode(), "Katze, grün 😀"),
         (b"a (cat:1.2) [dog]\r\nb", "a (cat:1.2) [dog]\nb"),
         (b"x" * LONGEST + b"y" * 100_000, "x" * LONGEST),
@@ -60,7 +62,17 @@ def test_odd_files(tmp_path: Path, content: bytes, prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x89PNG\r\n\x1a\n\0\0", b"a\0b", "a cat".encode("utf-16"), b"gr\xfcn"]
+    "content",
+    [
+        b"\x89PNG\r\n\x1a\n\0\0",
+        b"a\0b",
+        "a cat".encode("utf-16"),
+        b"gr\xfcn",
+        b"\xef",
+        b"\xef\xbb",
+        b"\xef\xbb\xbf\xef",
+        b"a cat\xef\xbb",
+    ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(content)
@@ -80,6 +92,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@example(content=b"\xef")  # the beginning of a mark, once read as an empty prompt
 @given(content=st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode()))
 def test_any_content_is_a_prompt_or_an_input_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(content)

@@ -9,6 +9,8 @@ from tileup.settings.values import Settings
 
 LONGEST = 10_000
 """Characters of a prompt file that count."""
+MARK = "\ufeff"
+"""What some editors put before a text to say that it is UTF-8."""
 
 
 def prompt_path(picture: Path | None) -> Path | None:
@@ -38,8 +40,9 @@ def _read(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"prompt {path} is no file")
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(LONGEST)
+        # Not utf-8-sig: opened as such, a file that ends within its mark reads as empty.
+        with path.open(encoding="utf-8") as file:
+            text = file.read(1 + LONGEST).removeprefix(MARK)[:LONGEST]
     except OSError as error:
         raise InputError(f"prompt {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
