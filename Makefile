@@ -41,10 +41,10 @@ demo: $(INSTALLED) ## enlarge a photograph with the shipped model, into demo-out
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest -n 2
 
-fuzz: $(INSTALLED) ## damaged pictures and settings, for five minutes; FUZZ=examples a round, MINUTES=n
+fuzz: $(INSTALLED) ## new examples for every property, for five minutes; FUZZ=examples a round, MINUTES=n
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); \
 	while [ $$(date +%s) -lt $$end ]; do \
-	  FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py -n 2 --hypothesis-seed=$$(date +%s) || exit 1; \
+	  FUZZ=$(FUZZ) $(BIN)/python -m pytest -m hypothesis -n 2 --hypothesis-seed=$$(date +%s) || exit 1; \
 	done
 
 check: $(INSTALLED) ## lint, format and types, changing nothing

@@ -1,10 +1,20 @@
-"""One thread of computation for each worker of pytest-xdist."""
+"""One thread of computation for each worker, and examples that are the same in every run."""
 
 from __future__ import annotations
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 # Before torch is imported, which reads it once. Workers that each use every core wait for each
 # other's threads within every small operation: some tests took fifty times as long.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A run that fails by chance tells nothing about the change at hand: `make test` and CI draw the
+# same examples each time (hypothesis' own profile `ci`), and `make fuzz` new ones. What it finds
+# is kept as an @example.
+settings.register_profile(
+    "new", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("new" if "FUZZ" in os.environ else "ci")

@@ -1,6 +1,7 @@
 """Readers fed with damaged real files: a picture, or a sentence; never anything else.
 
-`make fuzz` runs this with many more examples (FUZZ=number). What it finds is kept as a seed.
+`make fuzz` runs this with many more examples (FUZZ=number) that are new each time. What it finds
+is kept as an @example.
 """
 
 from __future__ import annotations
