@@ -11,6 +11,17 @@ MINUTES ?= 5
 # 3.11 first: the default build of torch for it is the smallest.
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3 python)
 
+# pip is silent for minutes where a download is slow: say every 20 seconds that it is at work.
+PIP = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt
+define install
+@seconds=0; while sleep 1 && kill -0 $$$$ 2>/dev/null; do \
+	  seconds=$$((seconds + 1)); \
+	  [ $$((seconds % 20)) -ne 0 ] || echo "  pip downloads and unpacks: $$seconds s, $$(du -sm .venv | cut -f 1) MB in .venv"; \
+	done & told=$$!; \
+	$(PIP) -e '.[$(1)]'; code=$$?; \
+	kill $$told; exit $$code
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints pictures \
 	bench-steps bench-speed bench-crops train curves clean
@@ -28,9 +39,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  echo "tileup needs Python 3.11 or 3.12 with venv (tried: $(CANDIDATES)); give one with make PYTHON=/path/to/python" >&2; \
 	  exit 1; \
 	fi; \
-	echo "Setting up .venv with $$found: once, and it takes some minutes."; \
+	echo "Setting up .venv with $$found, once: 2 GB with the CPU build of torch (7 GB with CUDA's), 2 to 10 minutes."; \
 	"$$found" -m venv .venv
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(call install,dev)
 	@touch $@
 
 install: $(INSTALLED) ## set up .venv
@@ -65,7 +76,8 @@ bench-modes: $(INSTALLED) ## denoise modes and samplers against the true runs
 	$(BIN)/python -m bench.denoise_modes --data $(DATA) $(ARGS)
 
 $(MEASURING): $(INSTALLED)
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@echo "Adding what the benches compare with, once."
+	$(call install,bench)
 	@touch $@
 
 bench-quality: $(MEASURING) ## fidelity on held-out pictures, beside other enlargers
