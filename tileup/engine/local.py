@@ -16,6 +16,7 @@ from io import BytesIO
 from typing import TypeVar
 
 from tileup.contracts import Step
+from tileup.engine import memory
 from tileup.engine import picture as making
 from tileup.engine.checks import check_absent
 from tileup.engine.locks import OutputLock
@@ -117,7 +118,7 @@ class _Line:
         self.models.of(self.settings)
         if following is not None and self.overlap:
             self.start_reading(following)
-        drawn = _attempt(partial(making.draw, given, self.models, self.on_step))
+        drawn = _attempt(partial(memory.draw, given, self.models, self.on_step))
         if isinstance(drawn, Exception):
             yield from self.settled()
             yield self.tell(self.dropped(given.job, given.lock, drawn))

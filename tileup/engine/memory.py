@@ -1,0 +1,110 @@
+"""Drawing a picture with the memory there is: what is tried when it does not suffice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tileup.contracts import ModelSpec, OnStep
+from tileup.engine.failures import is_out_of_memory
+from tileup.engine.models import Models, free_memory
+from tileup.engine.picture import Drawn, Read, metadata_of
+from tileup.errors import NotFiniteError, OutOfMemoryError
+from tileup.plan.itinerary import window_size
+from tileup.ready import make_ready
+from tileup.settings.values import Settings
+
+log = logging.getLogger(__name__)
+
+_SMALLEST_WINDOW = 64
+"""Windows smaller than this, output pixels, show a network too little to draw from."""
+
+
+def draw(given: Read, models: Models, on_step: OnStep) -> Drawn:
+    """Draw a picture; with less at once where memory does not suffice, and once more in float32
+    where half precision gives values that are no numbers.
+
+    Raises:
+        OutOfMemoryError: memory did not suffice on any try.
+        NotFiniteError: the model gave no picture.
+    """
+    try:
+        return _with_less_memory(given, given.settings, models, on_step)
+    except NotFiniteError:
+        used = models.precision
+        if "float32" in (used, given.settings.dtype):
+            raise
+        log.debug("values that are no numbers in %s", used, exc_info=True)
+    # Outside the handler: its error holds on to the memory that the next try needs.
+    settings = replace(given.settings, dtype="float32")
+    drawn = _with_less_memory(given, settings, models, on_step)
+    note = (
+        f"the model gave values that are no numbers in {used or 'half precision'}: "
+        f"went on in float32"
+    )
+    upscaled = replace(drawn.upscaled, notes=(note, *drawn.upscaled.notes))
+    return replace(drawn, upscaled=upscaled)
+
+
+def _with_less_memory(given: Read, settings: Settings, models: Models, on_step: OnStep) -> Drawn:
+    # Imported here because this is where torch comes in.
+    from tileup.upscaling import draw
+
+    notes: tuple[str, ...] = ()
+    ready = given.ready
+    for chosen, note in _smaller(settings, models.of(settings).spec):
+        notes = (*notes, note) if note else notes
+        try:
+            model = models.of(chosen)
+            if ready is None or chosen.window != given.settings.window:
+                ready = make_ready(given.picture, model.spec, chosen)
+            upscaled = draw(ready, model, chosen, on_step)
+            upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
+            metadata = metadata_of(upscaled, given.picture, model, chosen)
+            return Drawn(upscaled, chosen, metadata if chosen.metadata else None)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.debug("out of memory with batch %d", chosen.batch, exc_info=error)
+        # Outside the handler: its error holds on to the memory that the next try needs.
+        ready = model = None
+        free_memory()
+    raise OutOfMemoryError(
+        "out of memory on every try, the last with one small window at once and everything else "
+        "out of the way; try a smaller --scale or --max-pixels"
+    )
+
+
+def _smaller(settings: Settings, spec: ModelSpec) -> Iterator[tuple[Settings, str]]:
+    """The settings, then ones that need less memory, each with what is said about it."""
+    yield settings, ""
+    if settings.batch > 1:
+        settings = replace(settings, batch=1)
+        yield settings, "memory did not suffice for several windows at once: went on one by one"
+    sides = list(_window_sides(settings, spec))
+    for side in sides:
+        yield replace(settings, window=side), _ABOUT_WINDOWS.format(side=side)
+    if not settings.low_memory:
+        settings = replace(settings, low_memory=True)
+        yield (
+            settings,
+            "memory did not suffice: went on with only the part of the model that is at work on "
+            "the device, which is slow; --low-memory does so from the start",
+        )
+        for side in sides[-1:]:
+            yield replace(settings, window=side), _ABOUT_WINDOWS.format(side=side)
+
+
+_ABOUT_WINDOWS = (
+    "memory did not suffice: went on with windows of {side} pixels, "
+    "so the picture differs from one made with enough memory"
+)
+
+
+def _window_sides(settings: Settings, spec: ModelSpec) -> Iterator[int]:
+    """Smaller and smaller windows, output pixels."""
+    side = window_size(spec, settings).side * spec.stride
+    while side // 2 >= max(_SMALLEST_WINDOW, settings.overlap + spec.multiple):
+        side = side // 2 // spec.multiple * spec.multiple
+        yield side
