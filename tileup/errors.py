@@ -69,11 +69,15 @@ class InputError(TileupError):
 class NotFiniteError(TileupError):
     """The model gave values that are no finite numbers, so there is no picture."""
 
-    def __init__(self) -> None:
-        super().__init__(
+    def __init__(
+        self,
+        message: str = (
             "the model gave values that are not finite numbers, so there is no picture; "
             "try --dtype float32, another sampler, fewer or more steps, or another model"
-        )
+        ),
+    ) -> None:
+        # With its message as argument, so that it survives pickle as other errors do.
+        super().__init__(message)
 
 
 class RecordedFailureError(TileupError):

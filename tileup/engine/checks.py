@@ -9,13 +9,12 @@ from pathlib import Path
 
 from tileup.engine.inputs import real
 from tileup.engine.outputs import ends_as_folder
-from tileup.engine.values import AUTO, STREAM, Found, Job, Request
+from tileup.engine.values import AUTO, STREAM, SUFFIXES, Input, Job, Request
 from tileup.errors import OutputError, OutputExistsError, UsageError
-from tileup.images.formats import SUFFIXES
 from tileup.settings.values import Settings
 
 
-def check_shape(request: Request, found: Sequence[Found], many: bool) -> None:
+def check_shape(request: Request, found: Sequence[Input], many: bool) -> None:
     """Refuse one file, or one stream, for several pictures."""
     if not many:
         return

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tileup.engine import journal, naming
-from tileup.engine.values import AUTO, STREAM, Found, Request
+from tileup.engine.values import AUTO, STREAM, SUFFIXES, Input, Request
 from tileup.errors import NoInputError, UsageError
-from tileup.images.formats import READ_IN_WORDS, SUFFIXES
+from tileup.images.signatures import KNOWN
 
 log = logging.getLogger(__name__)
 
 
-def find_inputs(request: Request, template: str) -> list[Found]:
+def find_inputs(request: Request, template: str) -> list[Input]:
     """The pictures of a request, each once; those of a folder in natural order.
 
     Args:
@@ -29,7 +29,7 @@ def find_inputs(request: Request, template: str) -> list[Found]:
     """
     if not request.inputs:
         raise UsageError("no input given; name a picture or a folder, or - for standard input")
-    found: dict[Path | None, Found] = {}
+    found: dict[Path | None, Input] = {}
     for text in request.inputs:
         for each in _expanded(text, request, template):
             found.setdefault(each.path and real(each.path), each)
@@ -41,16 +41,16 @@ def find_inputs(request: Request, template: str) -> list[Found]:
     return result
 
 
-def _expanded(text: str, request: Request, template: str) -> Iterable[Found]:
+def _expanded(text: str, request: Request, template: str) -> Iterable[Input]:
     """The inputs that one word of the command line stands for."""
     if text == STREAM:
-        return [Found(None)]
+        return [Input(None)]
     path = Path(text)
     if _is(path.is_dir):
-        return [Found(file, path) for file in _pictures(path, request, template)]
+        return [Input(file, path) for file in _pictures(path, request, template)]
     if glob.has_magic(text) and not _is(path.exists):
         return _matching(text)
-    return [Found(path)]
+    return [Input(path)]
 
 
 def _is(question: Callable[[], bool]) -> bool:
@@ -61,12 +61,12 @@ def _is(question: Callable[[], bool]) -> bool:
         return False
 
 
-def _matching(pattern: str) -> list[Found]:
+def _matching(pattern: str) -> list[Input]:
     names = (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
     files = sorted((name for name in names if name.is_file()), key=naming.natural)
     if not files:
         raise NoInputError(f"no file matches {pattern!r}")
-    return [Found(file) for file in files]
+    return [Input(file) for file in files]
 
 
 def _pictures(folder: Path, request: Request, template: str) -> list[Path]:
@@ -84,7 +84,7 @@ def _pictures(folder: Path, request: Request, template: str) -> list[Path]:
     files += closed
     if not files:
         deeper = "" if request.recursive else " (folders below it need --recursive)"
-        raise NoInputError(f"no picture ({READ_IN_WORDS}) in {folder}{deeper}")
+        raise NoInputError(f"no picture ({KNOWN}) in {folder}{deeper}")
     return sorted(files, key=naming.natural)
 
 

@@ -11,7 +11,7 @@ from tileup.engine.inputs import find_inputs
 from tileup.engine.locks import remove_stale
 from tileup.engine.outputs import make_job
 from tileup.engine.resume import marked
-from tileup.engine.values import Found, Job, Request, Standing
+from tileup.engine.values import Input, Job, Request, Standing
 from tileup.settings.values import Settings
 
 
@@ -41,7 +41,7 @@ def find_jobs(request: Request, settings: Settings, model: Path | None = None) -
         homes = [
             replace(job, home=_home(each, request)) for each, job in zip(found, jobs, strict=True)
         ]
-        jobs = marked(homes, request, settings, model)
+        jobs = marked(homes, request.policy, settings, model)
     elif request.skip_existing and jobs[0].output is not None and jobs[0].output.is_file():
         jobs = [replace(jobs[0], standing=Standing.PRESENT)]
     elif not request.overwrite:
@@ -53,7 +53,7 @@ def find_jobs(request: Request, settings: Settings, model: Path | None = None) -
     return jobs
 
 
-def _home(each: Found, request: Request) -> Path | None:
+def _home(each: Input, request: Request) -> Path | None:
     """The folder whose journal a picture belongs to."""
     if request.output is not None:
         return Path(request.output)

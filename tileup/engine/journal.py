@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tileup.engine.values import Job
 from tileup.errors import OutputError
 
 NAME = ".tileup-journal.jsonl"
@@ -171,6 +172,19 @@ class Journal:
                     f"{self.path} cannot be written ({error.strerror}); "
                     f"check the folder, its permissions and the free space"
                 ) from error
+
+
+class Journals:
+    """The journals of a run, each read once. It holds what was read, so it is no value."""
+
+    def __init__(self) -> None:
+        self._found: dict[Path, Journal] = {}
+
+    def of(self, job: Job) -> Journal | None:
+        """The journal that knows a job's output; None for a picture alone."""
+        if job.home is None or job.output is None:
+            return None
+        return self._found.setdefault(job.home, Journal(job.home))
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -6,31 +6,23 @@ a thread each. There is never more than one picture in each of the three places.
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from io import BytesIO
-from typing import TypeVar
+from typing import Protocol
 
 from tileup.contracts import Step
 from tileup.engine import memory
-from tileup.engine import picture as making
-from tileup.engine.checks import check_absent
-from tileup.engine.locks import OutputLock
+from tileup.engine.desk import Busy, Desk, Look, Settled, attempt, known
 from tileup.engine.models import Load, Models
 from tileup.engine.outcomes import Begun, Finished, Loading, OnEvent, Outcome
-from tileup.engine.picture import Drawn, Read, settings_of
-from tileup.engine.resume import failure_of, with_standing
-from tileup.engine.values import Job, Standing
-from tileup.errors import OutOfMemoryError, OutputError
+from tileup.engine.picture import Opened
+from tileup.engine.values import Job
+from tileup.errors import OutOfMemoryError
 from tileup.settings.values import Settings
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 _POLL = 0.1
 """Seconds between looks at a lock that another process has."""
 
@@ -60,181 +52,183 @@ def run(
     Raises:
         ModelError: the model cannot be loaded. A picture that fails raises nothing.
     """
-    line = _Line(settings, load, on_event, overlap and not fail_fast)
+    line = Line(settings, load, on_event, overlap and not fail_fast)
     try:
-        for outcome in line.outcomes(jobs):
+        for outcome in line.outcomes(InOrder(jobs)):
             yield outcome
-            if fail_fast and outcome.outcome == "failed" and not outcome.job.past_error:
+            if fail_fast and outcome.is_new_failure:
                 return
     finally:
         line.close()
 
 
-class _Line:
-    """The pictures of a run that are being read, drawn and written."""
+class Turns(Protocol):
+    """Where a line gets its pictures from."""
+
+    def take(self) -> Begun | None:
+        """The next one, once there is one; None at the end."""
+        ...
+
+    def following(self) -> Job | None:
+        """The next one that is to be made, where it is known already."""
+        ...
+
+
+class InOrder:
+    """The jobs of a list."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._left = deque(Begun(job, number, len(jobs)) for number, job in enumerate(jobs, 1))
+
+    def take(self) -> Begun | None:
+        return self._left.popleft() if self._left else None
+
+    def following(self) -> Job | None:
+        return next((turn.job for turn in self._left if not turn.job.finished), None)
+
+
+class Line:
+    """Draws one picture while the next is read and the last is written."""
 
     def __init__(self, settings: Settings, load: Load, on_event: OnEvent, overlap: bool) -> None:
-        self.settings = settings
-        self.models = Models(load, lambda: on_event(Loading()))
-        self.on_event = on_event
-        self.overlap = overlap
-        self.reader = ThreadPoolExecutor(1, "tileup-read")
-        self.writer = ThreadPoolExecutor(1, "tileup-write")
-        self.reading: tuple[Job, Future[Read | Outcome | None]] | None = None
-        self.writing: Future[Outcome] | None = None
-        self.told: Outcome | None = None
-        self.locks: set[OutputLock] = set()
+        """Args: see `run`."""
+        self._settings = settings
+        self._on_event = on_event
+        self._desk = Desk(settings)
+        self._models = Models(load, lambda: on_event(Loading()))
+        self._overlap = overlap
+        self._reading = ReadAhead(self._look)
+        self._writing = WriteBehind(on_event)
 
-    def outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """All outcomes, in order; jobs that another process is at come last."""
-        busy: list[tuple[int, Job]] = []
-        for number, job in enumerate(jobs, 1):
-            if job.finished:
-                yield from self.settled()
-                yield self.tell(_known(job))
-                continue
-            self.on_event(Begun(job, number, len(jobs)))
-            given = self.read_now(job)
-            following = next((each for each in jobs[number:] if not each.finished), None)
-            if given is None:  # another process is at it
-                busy.append((number, job))
-                continue
-            yield from self.go_on(given, following)
-        yield from self.settled()
-        for number, job in busy:
-            self.on_event(Begun(job, number, len(jobs)))
-            while (given := self.read_now(job)) is None:
-                time.sleep(_POLL)
-            yield from self.go_on(given, None)
-            yield from self.settled()
+    def outcomes(self, turns: Turns) -> Iterator[Outcome]:
+        """All outcomes, in order; pictures that another process is at come last."""
+        busy: list[Begun] = []
+        while (turn := turns.take()) is not None:
+            look = self._looked_at(turn)
+            if isinstance(look, Busy):
+                busy.append(turn)
+            else:
+                yield from self._go_on(look, turns.following() if self._overlap else None)
+        for turn in busy:
+            yield from self._writing.settled()
+            yield from self._go_on(self._waited_for(turn), None)
+        yield from self._writing.settled()
 
-    def go_on(self, given: Read | Outcome, following: Job | None) -> Iterator[Outcome]:
-        """Draw a picture that was read, and hand it to the writer."""
-        if isinstance(given, Outcome):
-            yield from self.settled()
-            yield self.tell(given)
+    def _looked_at(self, turn: Begun) -> Look:
+        if turn.job.finished:
+            return Settled(known(turn.job))
+        self._on_event(turn)
+        return self._reading.result(turn.job)
+
+    def _waited_for(self, turn: Begun) -> Opened | Settled:
+        """The same once the other process is through with it."""
+        self._on_event(turn)
+        while isinstance(look := self._look(turn.job), Busy):
+            time.sleep(_POLL)
+        return look
+
+    def _look(self, job: Job) -> Look:
+        return self._desk.look(job, self._models.spec)
+
+    def _go_on(self, look: Opened | Settled, following: Job | None) -> Iterator[Outcome]:
+        """Draw a picture that can be drawn, and hand it on to be written."""
+        if isinstance(look, Settled):
+            yield from self._writing.settled()
+            yield self._told(look.outcome)
             return
         # Loading is no picture's fault, so it is not tried as part of one.
-        self.models.of(self.settings)
-        if following is not None and self.overlap:
-            self.start_reading(following)
-        drawn = _attempt(partial(memory.draw, given, self.models, self.on_step))
-        if isinstance(drawn, Exception):
-            yield from self.settled()
-            yield self.tell(self.dropped(given.job, given.lock, drawn))
+        self._models.of(self._settings)
+        self._reading.start(following)
+        made = attempt(partial(memory.draw, look, self._models, self._on_step))
+        yield from self._writing.settled()
+        if isinstance(made, Exception):
+            yield self._told(self._desk.failed(look.job, made))
             return
-        yield from self.settled()
-        self.writing = self.writer.submit(self.write, given, drawn)
-        del given, drawn
-        if not self.overlap:
-            yield from self.settled()
+        self._writing.start(partial(self._desk.write, look, made))
+        del look, made
+        if following is None:  # nothing is to be drawn meanwhile
+            yield from self._writing.settled()
 
-    def on_step(self, step: Step) -> None:
-        """Told while a picture is drawn: the one before it may have been written meanwhile."""
-        if self.writing is not None and self.writing.done() and self.told is None:
-            self.told = self.tell(self.writing.result())
-        self.on_event(step)
+    def _on_step(self, step: Step) -> None:
+        self._writing.look()
+        self._on_event(step)
 
-    def settled(self) -> Iterator[Outcome]:
-        """The outcome of the picture being written, once it is known."""
-        if self.writing is not None:
-            outcome = self.writing.result()
-            known, self.writing, self.told = self.told, None, None
-            yield known or self.tell(outcome)
-
-    def tell(self, outcome: Outcome) -> Outcome:
-        self.on_event(Finished(outcome))
+    def _told(self, outcome: Outcome) -> Outcome:
+        self._on_event(Finished(outcome))
         return outcome
-
-    # --- reading ------------------------------------------------------------------------
-
-    def start_reading(self, job: Job) -> None:
-        """Read a picture ahead, unless that is being done."""
-        if job.input is not None and self.reading is None:
-            self.reading = (job, self.reader.submit(self.read, job))
-
-    def read_now(self, job: Job) -> Read | Outcome | None:
-        """What was read ahead, or else is read now; None while another process is at it."""
-        if self.reading is not None and self.reading[0] is job:
-            future, self.reading = self.reading[1], None
-            given = future.result()
-            ahead = isinstance(given, Outcome) and isinstance(given.error, OutOfMemoryError)
-            if not ahead:
-                return given
-            # There was no room beside another picture; there may be now.
-        return self.read(job)
-
-    def read(self, job: Job) -> Read | Outcome | None:
-        """Lock the output, look once more whether it is done, and read the input."""
-        lock = None if job.output is None else OutputLock(job.output)
-        given = _attempt(partial(self.read_locked, job, lock))
-        return self.dropped(job, lock, given) if isinstance(given, Exception) else given
-
-    def read_locked(self, job: Job, lock: OutputLock | None) -> Read | Outcome | None:
-        if lock is not None:
-            if not lock.acquire():
-                return self.is_busy(job)
-            self.locks.add(lock)
-            job = with_standing(job)
-            if job.finished:
-                self.release(lock)
-                return _known(job)
-            if job.home is None and not job.overwrite:
-                check_absent(job.targets)
-        source = job.input or BytesIO(sys.stdin.buffer.read())
-        return making.read(job, settings_of(job, self.settings), source, lock, self.models.spec)
-
-    def is_busy(self, job: Job) -> Outcome | None:
-        """A picture of a batch is put off; one alone has nothing to wait for."""
-        if job.home is not None:
-            return None
-        error = OutputError(f"{job.shown_output} is being made by another tileup process")
-        return Outcome(job, "failed", error=error)
-
-    # --- writing ------------------------------------------------------------------------
-
-    def write(self, given: Read, drawn: Drawn) -> Outcome:
-        outcome = _attempt(partial(making.write, given, drawn))
-        if isinstance(outcome, Exception):
-            return self.dropped(given.job, given.lock, outcome)
-        self.release(given.lock)
-        return outcome
-
-    def dropped(self, job: Job, lock: OutputLock | None, error: Exception) -> Outcome:
-        """A picture that failed: its lock is given back when the failure is on record."""
-        outcome = making.failed(job, error)
-        self.release(lock)
-        return outcome
-
-    def release(self, lock: OutputLock | None) -> None:
-        if lock is not None:
-            lock.release()
-            self.locks.discard(lock)
 
     def close(self) -> None:
         """Let the picture being written be finished, drop the others, and give back all locks."""
-        self.reader.shutdown(wait=True, cancel_futures=True)
-        self.writer.shutdown(wait=True)
-        if self.writing is not None and self.told is None:
-            self.told = self.tell(self.writing.result())
-        held = list(self.locks)
-        for lock in held:
-            lock.release()
-        for lock in held:  # the first was not alone in a folder made for it
-            lock.remove_folders()
+        self._reading.close()
+        self._writing.close()
+        self._desk.close()
 
 
-def _attempt(work: Callable[[], T]) -> T | Exception:
-    """What the work gives, or why it failed."""
-    try:
-        return work()
-    except Exception as error:  # One bad picture must never stop the rest.
-        log.debug("a picture failed", exc_info=error)
-        return error
+class ReadAhead:
+    """Reads a picture while the one before it is drawn."""
+
+    def __init__(self, look: Callable[[Job], Look]) -> None:
+        """Args:
+        look: reads a picture.
+        """
+        self._look = look
+        self._thread = ThreadPoolExecutor(1, "tileup-read")
+        self._ahead: tuple[Job, Future[Look]] | None = None
+
+    def start(self, job: Job | None) -> None:
+        """Read a picture ahead, unless that is being done."""
+        # Standard input is not read ahead: what is to be drawn first may come from there too.
+        if job is not None and job.input is not None and self._ahead is None:
+            self._ahead = (job, self._thread.submit(self._look, job))
+
+    def result(self, job: Job) -> Look:
+        """What was read ahead, or else is read now."""
+        if self._ahead is not None and self._ahead[0] is job:
+            future, self._ahead = self._ahead[1], None
+            if not _lacked_memory(look := future.result()):
+                return look
+            # There was no room beside another picture; there may be now.
+        return self._look(job)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
 
-def _known(job: Job) -> Outcome:
-    """The outcome of a picture that is left alone."""
-    if job.standing is Standing.FAILED:
-        return Outcome(job, "failed", error=failure_of(job))
-    return Outcome(job, "skipped")
+def _lacked_memory(look: Look) -> bool:
+    return isinstance(look, Settled) and isinstance(look.outcome.error, OutOfMemoryError)
+
+
+class WriteBehind:
+    """Writes a picture while the one after it is drawn."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        """Args:
+        on_event: told of each outcome, once, in the caller's thread.
+        """
+        self._on_event = on_event
+        self._thread = ThreadPoolExecutor(1, "tileup-write")
+        self._at: Future[Outcome] | None = None
+        self._told = False
+
+    def start(self, write: Callable[[], Outcome]) -> None:
+        """Write a picture; the one before it is settled."""
+        self._at, self._told = self._thread.submit(write), False
+
+    def look(self) -> None:
+        """Tell the outcome where it is known by now."""
+        if self._at is not None and self._at.done() and not self._told:
+            self._told = True
+            self._on_event(Finished(self._at.result()))
+
+    def settled(self) -> Iterator[Outcome]:
+        """The outcome of the picture being written, once it is known and told."""
+        if self._at is not None:
+            outcome = self._at.result()
+            self.look()
+            self._at = None
+            yield outcome
+
+    def close(self) -> None:
+        """Wait for what is being written, and tell its outcome."""
+        self._thread.shutdown(wait=True)
+        self.look()

@@ -116,6 +116,40 @@ class OutputLock:
                 folder.rmdir()
 
 
+class Locks:
+    """All locks that a run holds; its threads share them."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, OutputLock] = {}
+
+    def take(self, output: Path | None) -> bool:
+        """Lock an output; False while another process has it. Standard output needs no lock.
+
+        Raises:
+            OutputError: there is no writing in the folder.
+        """
+        if output is None:
+            return True
+        lock = OutputLock(output)
+        taken = lock.acquire()
+        if taken:
+            self._held[output] = lock
+        return taken
+
+    def give_back(self, output: Path | None) -> None:
+        """Let others have an output, where it was locked."""
+        if output in self._held:
+            self._held.pop(output).release()
+
+    def close(self) -> None:
+        """Give back all of them."""
+        held = list(self._held.values())
+        for lock in held:
+            lock.release()
+        for lock in held:  # the first was not alone in a folder made for it
+            lock.remove_folders()
+
+
 def remove_stale(output: Path) -> None:
     """Take away the lock that a killed process left beside a finished output."""
     lock = OutputLock(output)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from tileup.contracts import ModelSpec, OnStep
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.models import Models, free_memory
-from tileup.engine.picture import Drawn, Read, metadata_of
+from tileup.engine.picture import Made, Opened, metadata_of
 from tileup.errors import NotFiniteError, OutOfMemoryError
 from tileup.plan.itinerary import window_size
 from tileup.ready import make_ready
@@ -21,7 +21,7 @@ _SMALLEST_WINDOW = 64
 """Windows smaller than this, output pixels, show a network too little to draw from."""
 
 
-def draw(given: Read, models: Models, on_step: OnStep) -> Drawn:
+def draw(given: Opened, models: Models, on_step: OnStep) -> Made:
     """Draw a picture; with less at once where memory does not suffice, and once more in float32
     where half precision gives values that are no numbers.
 
@@ -47,7 +47,7 @@ def draw(given: Read, models: Models, on_step: OnStep) -> Drawn:
     return replace(drawn, upscaled=upscaled)
 
 
-def _with_less_memory(given: Read, settings: Settings, models: Models, on_step: OnStep) -> Drawn:
+def _with_less_memory(given: Opened, settings: Settings, models: Models, on_step: OnStep) -> Made:
     # Imported here because this is where torch comes in.
     from tileup.upscaling import draw
 
@@ -62,7 +62,7 @@ def _with_less_memory(given: Read, settings: Settings, models: Models, on_step: 
             upscaled = draw(ready, model, chosen, on_step)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
             metadata = metadata_of(upscaled, given.picture, model, chosen)
-            return Drawn(upscaled, chosen, metadata if chosen.metadata else None)
+            return Made(upscaled, chosen, metadata if chosen.metadata else None)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

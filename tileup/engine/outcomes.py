@@ -45,6 +45,11 @@ class Outcome:
     error: TileupError | None = None
     """Why it failed."""
 
+    @property
+    def is_new_failure(self) -> bool:
+        """Whether it failed in this run."""
+        return self.outcome == "failed" and not self.job.past_error
+
     def to_dict(self) -> dict[str, object]:
         """As `--json` prints it."""
         return {

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tileup.engine import naming
-from tileup.engine.values import AUTO, STREAM, Found, Job, Request
+from tileup.engine.values import AUTO, STREAM, Input, Job, Request
 from tileup.errors import InputError, UsageError
 from tileup.images.formats import WRITTEN
 from tileup.images.reading import check_size, opened
@@ -15,7 +15,7 @@ from tileup.images.writing import resolve_format
 from tileup.settings.values import Settings
 
 
-def make_job(each: Found, request: Request, settings: Settings, many: bool) -> Job:
+def make_job(each: Input, request: Request, settings: Settings, many: bool) -> Job:
     """The job of one input: where its files go, and with which seed it is made.
 
     Args:
@@ -42,7 +42,7 @@ def make_job(each: Found, request: Request, settings: Settings, many: bool) -> J
 
 
 def _output(
-    each: Found, request: Request, settings: Settings, seed: int, many: bool
+    each: Input, request: Request, settings: Settings, seed: int, many: bool
 ) -> Path | None:
     if request.output == STREAM:
         return None
@@ -55,7 +55,7 @@ def _output(
 
 
 def _companion(
-    wanted: str | None, suffix: str, each: Found, output: Path | None, many: bool
+    wanted: str | None, suffix: str, each: Input, output: Path | None, many: bool
 ) -> Path | None:
     """Where a heatmap or a plan goes."""
     if wanted is None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from tileup.contracts import Model, ModelSpec
 from tileup.engine.companions import save_companions
 from tileup.engine.failures import as_tileup_error
-from tileup.engine.journal import Mark, Record, key_of, mark_of
-from tileup.engine.locks import OutputLock
+from tileup.engine.journal import Journal, Mark, Record, key_of, mark_of
 from tileup.engine.outcomes import Outcome
 from tileup.engine.values import Job
 from tileup.errors import TileupError
@@ -43,8 +42,8 @@ def settings_of(job: Job, settings: Settings) -> Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """A picture that can be drawn, and the lock on its output."""
+class Opened:
+    """A picture that can be drawn."""
 
     job: Job
     settings: Settings
@@ -54,35 +53,28 @@ class Read:
     """File format of the output."""
     mark: Mark | None
     """Of the input, where a journal will hold it."""
-    lock: OutputLock | None
     ready: Ready | None
     """Planned and enlarged; None where that is still to do."""
 
 
-def read(
-    job: Job,
-    settings: Settings,
-    source: Path | BinaryIO,
-    lock: OutputLock | None,
-    spec: ModelSpec | None,
-) -> Read:
+def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec | None) -> Opened:
     """Open a picture, and prepare it where the model is known.
 
     Raises:
         TileupError: it cannot be made.
     """
-    mark = None if job.input is None or job.journal is None else mark_of(job.input)
+    mark = None if job.input is None or job.home is None else mark_of(job.input)
     picture = open_picture(source, settings.max_input_pixels)
     if settings.strip_exif:
         picture = replace(picture, exif=None, xmp=None)
     format = resolve_format(job.output, settings.format, picture.format)
     check_format_limit(*output_size(picture.width, picture.height, settings), format)
     ready = None if spec is None else make_ready(picture, spec, settings)
-    return Read(job, settings, picture, format, mark, lock, ready)
+    return Opened(job, settings, picture, format, mark, ready)
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Made:
     """A picture that can be written. It holds no model."""
 
     upscaled: Upscaled
@@ -92,7 +84,7 @@ class Drawn:
     """What the file will say about that."""
 
 
-def write(given: Read, drawn: Drawn) -> Outcome:
+def write(given: Opened, drawn: Made, journal: Journal | None) -> Outcome:
     """Write a picture and what goes with it, on record before it appears.
 
     Raises:
@@ -110,7 +102,7 @@ def write(given: Read, drawn: Drawn) -> Outcome:
         quality=settings.quality,
         metadata=drawn.metadata,
         overwrite=job.overwrite,
-        on_written=partial(_record_done, given, before),
+        on_written=partial(_record_done, given, journal, before),
     )
     return Outcome(
         job,
@@ -122,37 +114,36 @@ def write(given: Read, drawn: Drawn) -> Outcome:
     )
 
 
-def _record_done(given: Read, seconds: float, written: Path) -> None:
+def _record_done(given: Opened, journal: Journal | None, seconds: float, written: Path) -> None:
     """Put an output on record that is about to take its name.
 
     In this order a kill in between leaves a record without an output, which is made again, and
     never an output of unknown origin.
     """
     job = given.job
-    if job.journal is None or job.output is None:
+    if journal is None or job.output is None:
         return
-    folder = job.journal.folder
-    job.journal.append(
+    journal.append(
         Record(
-            output=key_of(job.output, folder),
+            output=key_of(job.output, journal.folder),
             input=job.shown_input,
             outcome="done",
             settings=job.fingerprint,
             source=given.mark,
             result=mark_of(written),
-            also=tuple(key_of(path, folder) for path in job.targets[1:]),
+            also=tuple(key_of(path, journal.folder) for path in job.targets[1:]),
             seconds=round(seconds, 3),
         )
     )
 
 
-def failed(job: Job, error: Exception) -> Outcome:
+def failed(job: Job, error: Exception, journal: Journal | None) -> Outcome:
     """The outcome of a picture that failed, put on record."""
     told = as_tileup_error(error)
     _forget_frames(told)
-    if job.journal is not None and job.output is not None:
+    if journal is not None and job.output is not None:
         record = Record(
-            output=key_of(job.output, job.journal.folder),
+            output=key_of(job.output, journal.folder),
             input=job.shown_input,
             outcome="failed",
             settings=job.fingerprint,
@@ -161,7 +152,7 @@ def failed(job: Job, error: Exception) -> Outcome:
             code=int(told.exit_code),
         )
         try:
-            job.journal.append(record)
+            journal.append(record)
         except TileupError as unwritten:
             log.warning("%s", unwritten)
     return Outcome(job, "failed", error=told)

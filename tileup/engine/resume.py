@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tileup.engine.journal import Journal, Mark, Record, mark_of
-from tileup.engine.values import Job, Request, Standing
+from tileup.engine.journal import Journals, Mark, Record, mark_of
+from tileup.engine.values import Job, Policy, Standing
 from tileup.errors import ExitCode, InputError, RecordedFailureError
 from tileup.images.exif import BROKEN
 from tileup.images.formats.format import UnreadableError
@@ -82,29 +82,24 @@ def _sampled(path: Path) -> str:
 
 
 def marked(
-    jobs: Sequence[Job], request: Request, settings: Settings, model: Path | None
+    jobs: Sequence[Job], policy: Policy, settings: Settings, model: Path | None
 ) -> list[Job]:
     """The jobs of a batch with what is known of each.
 
     Args:
         jobs: of one request.
-        request: what the user wants with outputs that are there.
+        policy: what the user wants with outputs that are there.
         settings: of the run.
         model: the checkpoint's file.
     """
-    run = run_hash(settings, model)
-    journals: dict[Path, Journal] = {}
-    result: list[Job] = []
-    for job in jobs:
-        if job.output is not None and job.home is not None:
-            journal = journals.setdefault(job.home, Journal(job.home))
-            prompt = _prompt_mark(job.input) if settings.prompt_file else ""
-            mine = _hash(f"{run} {job.seed}{prompt}")
-            known = replace(job, journal=journal, fingerprint=mine, wanted=request)
-            result.append(with_standing(known))
-        else:
-            result.append(job)
-    return result
+    run, journals = run_hash(settings, model), Journals()
+    return [with_standing(_identified(job, policy, run, settings), journals) for job in jobs]
+
+
+def _identified(job: Job, policy: Policy, run: str, settings: Settings) -> Job:
+    """A job with the hash of all that decides what it becomes."""
+    prompt = _prompt_mark(job.input) if settings.prompt_file else ""
+    return replace(job, fingerprint=_hash(f"{run} {job.seed}{prompt}"), policy=policy)
 
 
 def _prompt_mark(picture: Path | None) -> str:
@@ -114,18 +109,19 @@ def _prompt_mark(picture: Path | None) -> str:
     return "" if mark is None else f" {mark.digest}"
 
 
-def with_standing(job: Job) -> Job:
+def with_standing(job: Job, journals: Journals) -> Job:
     """The job as it stands now, by the journal and by what lies on the disk."""
-    request = job.wanted
-    if request is None:
+    journal = journals.of(job)
+    if journal is None or job.output is None:
         return job
-    standing, record = _standing(job, request)
-    error = record.error if record is not None and standing is Standing.FAILED else None
+    record = journal.latest(job.output)
+    standing = _standing(job, job.output, record)
+    failed = standing is Standing.FAILED and record is not None
     return replace(
         job,
         standing=standing,
-        past_error=error,
-        overwrite=request.overwrite or standing in _REPLACED,
+        past_error=record.error if failed else None,
+        overwrite=job.policy.overwrite or standing in _REPLACED,
     )
 
 
@@ -141,29 +137,26 @@ _REPLACED = frozenset(
 """Standings whose output is ours to replace."""
 
 
-def _standing(job: Job, request: Request) -> tuple[Standing, Record | None]:
-    assert job.output is not None
-    assert job.journal is not None
-    if request.overwrite:
-        return Standing.NEW, None
-    there = job.output.exists()
-    if request.skip_existing and there:
-        return Standing.PRESENT, None
-    record = job.journal.latest(job.output)
-    if record is None:
-        if not there:
-            return Standing.NEW, None
-        return (Standing.PRESENT if _is_whole(job.output) else Standing.DAMAGED), None
-    return _by_record(job, job.output, record, request), record
+def _standing(job: Job, output: Path, record: Record | None) -> Standing:
+    if job.policy.overwrite:
+        return Standing.NEW
+    there = output.exists()
+    if job.policy.skip_existing and there:
+        return Standing.PRESENT
+    if record is not None:
+        return _by_record(job, output, record)
+    if not there:
+        return Standing.NEW
+    return Standing.PRESENT if _is_whole(output) else Standing.DAMAGED
 
 
-def _by_record(job: Job, output: Path, record: Record, request: Request) -> Standing:
+def _by_record(job: Job, output: Path, record: Record) -> Standing:
     if record.settings != job.fingerprint:
         return Standing.OTHER_SETTINGS
     if not _is_same(record.source, job.input):
         return Standing.CHANGED
     if record.outcome == "failed":
-        again = request.retry_failed or record.code in _PASSING
+        again = job.policy.retry_failed or record.code in _PASSING
         return Standing.RETRIED if again else Standing.FAILED
     if not all(path.exists() for path in job.targets):
         return Standing.MISSING

@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tileup.engine.journal import Journal
 
 STREAM = "-"
 """Standard input or output."""
@@ -40,6 +36,18 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """What the user wants with outputs that are there."""
+
+    overwrite: bool = False
+    """Whether they may be replaced."""
+    skip_existing: bool = False
+    """Whether they are left alone, whatever the journal says of them."""
+    retry_failed: bool = False
+    """Whether pictures that are on record as failed are tried again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What the user asked for, as it was said."""
 
@@ -60,9 +68,13 @@ class Request:
     retry_failed: bool = False
     """Whether pictures that are on record as failed are tried again."""
 
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.overwrite, self.skip_existing, self.retry_failed)
+
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Input:
     """One input, and where it was found."""
 
     path: Path | None
@@ -103,13 +115,11 @@ class Job:
     """Whether files that are there already may be replaced."""
     home: Path | None = None
     """Folder of the journal that this output belongs to; None for a picture alone."""
-    journal: Journal | None = None
-    """That journal."""
     fingerprint: str = ""
     """Hash of all that decides what the picture becomes, besides the input."""
     standing: Standing = Standing.NEW
     """What is known of a picture of a batch."""
-    wanted: Request | None = None
+    policy: Policy = Policy()
     """What the user wants with outputs that are there; of a batch."""
     past_error: str | None = None
     """Why it failed, where that is on record."""
