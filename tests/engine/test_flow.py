@@ -26,9 +26,12 @@ from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.models import Load
 from tileup.engine.outcomes import Finished, Outcome
-from tileup.engine.values import Request
+from tileup.engine.values import Job, Request
+from tileup.enlarge import enlargers
+from tileup.enlarge.lanczos import enlarge
 from tileup.errors import InputError, NotFiniteError, OutOfMemoryError
 from tileup.images.metadata import read_metadata
+from tileup.images.picture import Picture
 from tileup.settings.values import Settings
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=3)
@@ -226,6 +229,76 @@ def test_offloading_with_the_smallest_windows_comes_at_the_very_end(folder: Path
     assert isinstance(refused.error, OutOfMemoryError)
 
 
+@dataclass(eq=False)
+class Heavy:
+    """A model that enlarges, in whose presence nothing else has room."""
+
+    calls: list[int] = field(default_factory=list)
+
+    def __call__(self, picture: Picture, width: int, height: int) -> Picture:
+        self.calls.append(width)
+        return enlarge(picture, width, height)
+
+
+def test_the_upscaler_is_dropped_before_anything_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "esrgan.pth").write_bytes(b"weights")
+    calls: list[int] = []
+    present = weakref.WeakSet[Heavy]()
+
+    def loaded(path: Path, device: str) -> Heavy:
+        heavy = Heavy(calls)
+        present.add(heavy)
+        return heavy
+
+    def cramped(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        if present:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return gaussian_denoiser(x, sigma)
+
+    monkeypatch.setattr(enlargers, "_loaded", loaded)
+    settings = replace(SETTINGS, upscaler="esrgan.pth")
+    outcome = made("a.png", model=DoubleModel(cramped), settings=settings)[0]
+    assert outcome.outcome == "done"
+    assert outcome.warnings == (), "nothing was done in another way"
+    assert calls == [80], "the picture is enlarged once, however often it is drawn"
+
+
+def test_smaller_windows_are_planned_anew_and_enlarged_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "esrgan.pth").write_bytes(b"weights")
+    calls: list[int] = []
+    monkeypatch.setattr(enlargers, "_loaded", lambda path, device: Heavy(calls))
+    settings = replace(SETTINGS, window=128, scale=4, upscaler="esrgan.pth")
+    outcome = made("b.jpg", model=DoubleModel(Tight(32 * 32)), settings=settings)[0]
+    assert any("windows of 64 pixels" in warning for warning in outcome.warnings)
+    assert calls == [160]
+
+
+def test_what_found_no_room_beside_another_picture_is_read_once_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading ahead runs out of memory; when the picture has its turn there is room."""
+    inner = making.read
+    tries: list[str] = []
+
+    def reading(job: Job, *rest: object) -> object:
+        assert job.input is not None
+        tries.append(job.input.name)
+        if tries.count("b.jpg") == 1 and job.input.name == "b.jpg":
+            raise MemoryError
+        return inner(job, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(making, "read", reading)
+    assert [each.outcome for each in made("a.png", "b.jpg")] == ["done", "done"]
+    assert tries == ["a.png", "b.jpg", "b.jpg"]
+    (folder / "out/b_2x.jpg").unlink()
+    tries.clear()
+    assert [each.outcome for each in made("b.jpg", "a.png")] == ["failed", "skipped"], "read once"
+
+
 def decoded(path: Path) -> bytes:
     with Image.open(path) as image:
         return image.tobytes()
@@ -322,7 +395,9 @@ from pathlib import Path
 from tests.doubles import Counting, DoubleModel, gaussian_denoiser
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
-from tileup.engine.values import Request
+from tileup.engine.values import Job, Request
+from tileup.enlarge import enlargers
+from tileup.enlarge.lanczos import enlarge
 from tileup.settings.values import Settings
 settings = Settings(tile=64, min_tile=32, overlap=8, steps=2, min_denoise=0)
 jobs = find_jobs(Request(("many",), output="out"), settings)

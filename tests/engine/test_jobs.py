@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.images.pictures import png
+from tileup.engine import checks
 from tileup.engine.jobs import find_jobs
 from tileup.engine.naming import seed_of
 from tileup.engine.values import Job, Request
@@ -290,6 +291,22 @@ def test_two_inputs_never_share_an_output(add: Add) -> None:
     with pytest.raises(UsageError, match=r"in/a.png and other/a.png would both"):
         jobs("in/a.png", "other/a.png", output="out")
     assert len(jobs("in")) == 2
+
+
+def test_names_that_differ_in_case_only_are_one_file_on_some_disks(
+    add: Add, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("in/a.png", "in/A.png", "in/e\u0301.png", "in/\u00e9.png")
+    (folder / "probe").touch()
+    here = (folder / "PROBE").exists()
+    assert checks._ignores_case(folder) is here, "as the disk of this test does"
+    monkeypatch.setattr(checks, "_ignores_case", lambda folder: False)
+    assert len(jobs("in", output="out")) == 4
+    monkeypatch.setattr(checks, "_ignores_case", lambda folder: True)
+    with pytest.raises(UsageError, match=r"in/a.png and in/A.png would both"):
+        jobs("in/a.png", "in/A.png", output="out")
+    with pytest.raises(UsageError, match=r"would both"):
+        jobs("in/e\u0301.png", "in/\u00e9.png", output="out")
 
 
 @pytest.mark.parametrize(

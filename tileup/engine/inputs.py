@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tileup.engine import journal, naming
-from tileup.engine.values import AUTO, STREAM, SUFFIXES, Input, Request
+from tileup.engine.values import AUTO, STREAM, Input, Request
 from tileup.errors import NoInputError, UsageError
-from tileup.images.signatures import KNOWN
+from tileup.images.formats import READ_IN_WORDS, SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def _pictures(folder: Path, request: Request, template: str) -> list[Path]:
     files += closed
     if not files:
         deeper = "" if request.recursive else " (folders below it need --recursive)"
-        raise NoInputError(f"no picture ({KNOWN}) in {folder}{deeper}")
+        raise NoInputError(f"no picture ({READ_IN_WORDS}) in {folder}{deeper}")
     return sorted(files, key=naming.natural)
 
 

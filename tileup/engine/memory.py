@@ -10,10 +10,12 @@ from tileup.contracts import ModelSpec, OnStep
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.models import Models, free_memory
 from tileup.engine.picture import Made, Opened, metadata_of
+from tileup.enlarge.enlargers import SHARED
 from tileup.errors import NotFiniteError, OutOfMemoryError
 from tileup.plan.itinerary import window_size
+from tileup.plan.planning import plan_picture
 from tileup.ready import make_ready
-from tileup.settings.values import Settings
+from tileup.settings.values import LANCZOS, Settings
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +54,16 @@ def _with_less_memory(given: Opened, settings: Settings, models: Models, on_step
     from tileup.upscaling import draw
 
     notes: tuple[str, ...] = ()
-    ready = given.ready
+    ready, planned_for = given.ready, given.settings.window
     for chosen, note in _smaller(settings, models.of(settings).spec):
         notes = (*notes, note) if note else notes
         try:
             model = models.of(chosen)
-            if ready is None or chosen.window != given.settings.window:
+            if ready is None:
                 ready = make_ready(given.picture, model.spec, chosen)
+            elif chosen.window != planned_for:
+                ready = replace(ready, planned=plan_picture(given.picture, model.spec, chosen))
+            planned_for = chosen.window
             upscaled = draw(ready, model, chosen, on_step)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
             metadata = metadata_of(upscaled, given.picture, model, chosen)
@@ -68,7 +73,8 @@ def _with_less_memory(given: Opened, settings: Settings, models: Models, on_step
                 raise
             log.debug("out of memory with batch %d", chosen.batch, exc_info=error)
         # Outside the handler: its error holds on to the memory that the next try needs.
-        ready = model = None
+        model = None
+        SHARED.drop()
         free_memory()
     raise OutOfMemoryError(
         "out of memory on every try, the last with one small window at once and everything else "
@@ -79,6 +85,8 @@ def _with_less_memory(given: Opened, settings: Settings, models: Models, on_step
 def _smaller(settings: Settings, spec: ModelSpec) -> Iterator[tuple[Settings, str]]:
     """The settings, then ones that need less memory, each with what is said about it."""
     yield settings, ""
+    if settings.upscaler != LANCZOS:  # which is dropped by now
+        yield settings, ""
     if settings.batch > 1:
         settings = replace(settings, batch=1)
         yield settings, "memory did not suffice for several windows at once: went on one by one"
