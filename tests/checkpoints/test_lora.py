@@ -462,12 +462,17 @@ def test_flux_is_changed_as_by_diffusers_conversion(layout: str) -> None:
 
 
 def test_flux_in_diffusers_own_names_needs_no_translation() -> None:
-    layers = {name: shape for name, shape in layers_of(flux()).items() if "0.attn.to_" in name}
-    for prefix in ("transformer.", "lora_transformer_", "base_model.model.transformer."):
-        made = changes(layers)
-        dotted = prefix.endswith(".")
-        tensors = dotted_lora(made, prefix) if dotted else kohya_lora(made, prefix)
-        merge_loras(flux(), [(read_lora("x", tensors), 1.0)])
+    module = load_flux(flux_transformer(), dtype=torch.float32, device="cpu").transformer
+    before = state(module)
+    made = changes({name: each for name, each in layers_of(module).items() if ".attn." in name})
+    wanted = added(before, made)
+    assert_all_layers_changed(wanted, before, made)
+    for tensors in (
+        dotted_lora(made, "transformer."),
+        kohya_lora(made, "lora_transformer_"),
+        dotted_lora(made, "base_model.model.transformer."),
+    ):
+        assert_same(merged(module, (read_lora("x", tensors), 1.0)), wanted)
 
 
 def sd3_layers(depth: int, width: int) -> dict[str, tuple[int, ...]]:

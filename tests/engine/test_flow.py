@@ -114,6 +114,26 @@ def test_reading_and_writing_go_on_while_a_picture_is_drawn(
     assert all(calls)
 
 
+def test_what_did_not_fit_beside_another_picture_is_read_again_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, threads = making.read, list[str]()
+
+    def reading(job: object, *rest: object) -> object:
+        if job.input.name == "b.jpg":  # type: ignore[attr-defined]
+            threads.append(threading.current_thread().name)
+            if len(threads) == 1:
+                raise MemoryError
+        return inner(job, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(making, "read", reading)
+    outcomes = made("a.png", "b.jpg")
+    assert len(threads) == 2
+    assert threads[0] != threading.main_thread().name == threads[1]
+    assert [each.outcome for each in outcomes] == ["done", "done"]
+    assert not list((folder / "out").glob(".*.lock"))
+
+
 def test_every_outcome_is_told_once_and_in_order(folder: Path) -> None:
     (folder / "bad.png").write_text("no picture")
     told: list[Outcome] = []

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tileup.contracts import Box
@@ -56,6 +56,19 @@ def test_every_needed_cell_lies_in_a_core(
     windows = cover(needed, (8, 8), margin)
     assert_covered(needed, windows, 8, margin)
     assert (len(windows) == 0) == (not needed.any())
+
+
+@settings(max_examples=150)
+@given(seed=st.integers(0, 10_000), share=st.floats(0.02, 0.3), margin=st.integers(0, 2))
+@example(seed=0, share=0.1, margin=1)
+def test_no_window_is_superfluous(seed: int, share: float, margin: int) -> None:
+    """Without any one of them some needed cell lies in no core."""
+    needed = np.random.default_rng(seed).random((24, 24)) < share
+    cores = [core(box, 24, 24, margin) for box in cover(needed, (8, 8), margin)]
+    times = np.zeros(needed.shape, dtype=int)
+    for place in cores:
+        times[place] += 1
+    assert all((times[place][needed[place]] == 1).any() for place in cores)
 
 
 @pytest.mark.parametrize(
