@@ -66,6 +66,7 @@ def spec(stride: int = 2, window: int = 32, multiple: int = 2) -> ModelSpec:
         window=window,
         multiple=multiple,
         levels=LEVELS,
+        text=False,
     )
 
 

@@ -17,15 +17,15 @@ def test_devices_that_are_not_there_are_refused(device: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "device", "family", "picked"),
+    ("setting", "device", "usual", "picked"),
     [
-        ("float16", "cpu", "sd1", torch.float16),
-        ("float32", "cuda:0", "flux-dev", torch.float32),
-        ("auto", "cuda:0", "sd1", torch.float16),
-        ("auto", "cuda:1", "sd3", torch.bfloat16),
-        ("auto", "mps", "bundled", torch.float32),
-        ("auto", "cpu", "bundled", torch.bfloat16 if native_bfloat16() else torch.float32),
+        ("float16", "cpu", "float32", torch.float16),
+        ("float32", "cuda:0", "bfloat16", torch.float32),
+        ("auto", "cuda:0", "float16", torch.float16),
+        ("auto", "cuda:1", "bfloat16", torch.bfloat16),
+        ("auto", "mps", "float32", torch.float32),
+        ("auto", "cpu", "float32", torch.bfloat16 if native_bfloat16() else torch.float32),
     ],
 )
-def test_precisions(setting: str, device: str, family: str, picked: torch.dtype) -> None:
-    assert pick_dtype(setting, device, family) is picked
+def test_precisions(setting: str, device: str, usual: str, picked: torch.dtype) -> None:
+    assert pick_dtype(setting, device, usual) is picked

@@ -97,6 +97,13 @@ class ModelSpec:
     """A window's side must be a multiple of this, output pixels; itself one of stride."""
     levels: NoiseLevels
     """Strength to noise level."""
+    text: bool = True
+    """Whether it takes text; then it also has a VAE."""
+    guided: bool = False
+    """Whether it was distilled with guidance, and is told how much."""
+    precision: str = "float16"
+    """What it computes in on a GPU, unless something else is asked for: float16, bfloat16 or
+    float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,7 @@ class Wish:
     cfg: float = 1.0
     """Classifier-free guidance: 1 evaluates the prompt alone, more moves away from `negative`."""
     guidance: float | None = None
-    """What a guidance-distilled network (FLUX dev) is told; None: its family's own."""
+    """What a guidance-distilled network is told; None: its family's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,11 @@ import torch
 
 from tileup.errors import UsageError
 
-FLOWS = frozenset({"sd3", "flux-dev", "flux-schnell"})
-"""Families that were trained in bfloat16, and leave the range of float16."""
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 def use_threads(threads: int | None) -> None:
@@ -35,22 +38,23 @@ def pick_device(device: str) -> str:
     return f"cuda:{number or 0}" if kind == "cuda" else kind
 
 
-def pick_dtype(dtype: str, device: str, family: str) -> torch.dtype:
+def pick_dtype(dtype: str, device: str, usual: str) -> torch.dtype:
     """The precision meant by a setting.
 
-    `auto` is float16 on a GPU (bfloat16 for flow models, float32 for the bundled one, which is
-    small), bfloat16 on a CPU that has instructions for it, where it takes half the time or less,
-    and float32 on other CPUs, where half precision is slower.
+    `auto` is on a GPU the one that is usual for the model, bfloat16 on a CPU that has instructions
+    for it, where it takes half the time or less, and float32 on other CPUs, where half precision is
+    slower.
+
+    Args:
+        dtype: the setting: auto, float32, bfloat16 or float16.
+        device: where the model runs.
+        usual: the model's own, as `ModelSpec.precision`.
     """
     if dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
-            dtype
-        ]
+        return PRECISIONS[dtype]
     if device == "cpu":
         return torch.bfloat16 if native_bfloat16() else torch.float32
-    if family == "bundled":
-        return torch.float32
-    return torch.bfloat16 if family in FLOWS else torch.float16
+    return PRECISIONS[usual]
 
 
 def native_bfloat16() -> bool:

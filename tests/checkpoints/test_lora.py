@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -24,19 +24,41 @@ from tests.checkpoints.layouts.lora import (
     product,
 )
 from tests.checkpoints.layouts.unet import LdmUNet, Shape, sd1, sd1_unet, sdxl, sdxl_unet
+from tests.families.building import built_unet, how, transformer_of
 from tileup.checkpoints.lora import Lora, check_parts, merge_loras, read_lora
 from tileup.checkpoints.lora_names import normal, split_name, targets
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
-from tileup.families.flux import FluxNetwork, load_flux
-from tileup.families.unet_network import UNetNetwork, load_unet
-from tileup.plan.noise_levels import training_levels
+from tileup.families.flux import build_flux
+from tileup.families.flux import layer_rules as flux_rules
+from tileup.families.sd3 import layer_rules as sd3_rules
+from tileup.families.transformer import TransformerNetwork
+from tileup.families.unet_layout import layer_rules as unet_rules
+from tileup.families.unet_network import UNetNetwork
+from tileup.tensors.renaming import Rule
 from tileup.torchvision_shield import shield_torchvision
 
 
 def loaded(weights: Mapping[str, Tensor]) -> UNetNetwork:
-    levels = training_levels()
-    return load_unet(weights, levels=levels, dtype=torch.float32, device="cpu")
+    return built_unet(weights)
+
+
+def rules_of(layers: Collection[str]) -> Callable[[Collection[str]], Iterable[Rule]]:
+    """The rules of the network that has these layers."""
+    if any(name.startswith("down_blocks.") for name in layers):
+        return unet_rules
+    return flux_rules if any(name.startswith("single_") for name in layers) else sd3_rules
+
+
+def merge(
+    module: nn.Module,
+    loras: Sequence[tuple[Lora, float]],
+    part: str = "network",
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """`merge_loras` with the rules of the module."""
+    rules = rules_of([name for name, _ in module.named_modules()])
+    merge_loras(module, loras, part, dtype=dtype, rules=rules)
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
@@ -48,7 +70,7 @@ def merged(
 ) -> dict[str, Tensor]:
     """The weights with these changes; the module is put back."""
     before = state(module)
-    merge_loras(module, loras, part)
+    merge(module, loras, part)
     after = state(module)
     module.load_state_dict(before)
     return after
@@ -90,7 +112,7 @@ def test_the_change_is_alpha_by_rank_times_the_product() -> None:
         "lora_unet_0.lora_up.weight": torch.tensor([[1.0, 0.0], [10.0, 100.0]]),
         "lora_unet_0.alpha": torch.tensor(4.0),
     }
-    merge_loras(layer, [(read_lora("x", tensors), 0.5)])
+    merge(layer, [(read_lora("x", tensors), 0.5)])
     # weight 0.5 * alpha 4 / rank 2 = 1
     assert layer[0].weight.tolist() == [[1.0, 2.0, 3.0], [10.0, 120.0, 30.0]]
 
@@ -187,9 +209,9 @@ def test_the_picture_changes(unet: nn.Module) -> None:
     before = network(x, sigma, [Box(0, 0, 8, 8)], text, scene)
     keys = {name: shape for name, shape in layers_of(network.module).items() if "attn" in name}
     lora = read_lora("x", kohya_lora(changes(keys)))
-    merge_loras(network.module, [(lora, 0.0)])
+    merge(network.module, [(lora, 0.0)])
     assert torch.equal(network(x, sigma, [Box(0, 0, 8, 8)], text, scene), before)
-    merge_loras(network.module, [(lora, 1.0)])
+    merge(network.module, [(lora, 1.0)])
     after = network(x, sigma, [Box(0, 0, 8, 8)], text, scene)
     assert (after - before).std() > 0.05 * before.std()
 
@@ -213,7 +235,7 @@ def test_a_convolution_in_the_middle_is_the_chain_of_three(kernel: int) -> None:
         "lora_unet_0.lora_up.weight": up,
         "lora_unet_0.alpha": torch.tensor(6.0),
     }
-    merge_loras(conv, [(read_lora("x", tensors), 1.0)])
+    merge(conv, [(read_lora("x", tensors), 1.0)])
     chain = functional.conv2d(
         functional.conv2d(functional.conv2d(x, down), middle, padding=kernel // 2), up
     )
@@ -264,7 +286,7 @@ def test_weights_of_8_bits_become_wider_where_they_change() -> None:
     for each in layers.values():
         each.weight.data = each.weight.data.to(torch.float8_e4m3fn)
     before = layers["a"].weight.float()
-    merge_loras(layers, [(read_lora("x", kohya_lora(made)), 0.01)])
+    merge(layers, [(read_lora("x", kohya_lora(made)), 0.01)])
     assert layers["b"].weight.dtype == torch.float8_e4m3fn
     found = layers["a"].weight
     assert found.dtype == torch.bfloat16
@@ -281,24 +303,24 @@ def test_a_flux_network_of_8_bits_keeps_its_change_from_evaluation_to_evaluation
     )
     plain = {name: tensor.float() for name, tensor in weights.items()}
 
-    def network(tensors: dict[str, Tensor]) -> FluxNetwork:
-        return load_flux(tensors, dtype=torch.float32, device="cpu")
+    def network(tensors: dict[str, Tensor]) -> TransformerNetwork:
+        return transformer_of(build_flux(tensors, how()))
 
     eight, changed, wanted = network(weights), network(weights), network(added(plain, made, 0.1))
     lora = read_lora("x", kohya_lora(made))
-    merge_loras(changed.transformer, [(lora, 0.1)], dtype=torch.float32)
+    merge(changed.module, [(lora, 0.1)], dtype=torch.float32)
     text = Encoded(torch.ones(1, 5, 32), torch.ones(1, 24))
     scene = Scene(torch.zeros(1, 16, 8, 8), torch.zeros(1, 3, 64, 64), (64, 64))
     x = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(4))
 
-    def evaluated(network: FluxNetwork) -> Tensor:
+    def evaluated(network: TransformerNetwork) -> Tensor:
         return network(x, torch.tensor([1.0]), [Box(0, 0, 8, 8)], text, scene)
 
     exact = evaluated(wanted)
     for _ in range(3):
         torch.testing.assert_close(evaluated(changed), exact, rtol=0, atol=1e-4)
     assert (evaluated(eight) - exact).abs().max() > 1e-2
-    dtypes = {name: each.dtype for name, each in changed.transformer.named_parameters()}
+    dtypes = {name: each.dtype for name, each in changed.module.named_parameters()}
     assert dtypes["transformer_blocks.0.attn.to_q.weight"] == torch.float32
     assert dtypes["transformer_blocks.0.attn.add_q_proj.weight"] == torch.float8_e4m3fn
 
@@ -439,8 +461,8 @@ def test_flux_is_changed_as_by_diffusers_conversion(layout: str) -> None:
         tensors = dotted_lora(changes(names), "", "down.weight", "up.weight", alpha=2)
         wanted = conversion._convert_xlabs_flux_lora_to_diffusers(dict(tensors))
     lora = read_lora("x", tensors)
-    merge_loras(module, [(lora, 1.0)])  # on the meta device: every name and shape fits
-    known, seen = targets(layers), set[str]()
+    merge(module, [(lora, 1.0)])  # on the meta device: every name and shape fits
+    known, seen = targets(layers, rules_of(layers)), set[str]()
     for name, change in lora.parts["network"].items():
         target = known[name]
         heights = [layers[each][0] for each in target.modules]
@@ -462,7 +484,7 @@ def test_flux_is_changed_as_by_diffusers_conversion(layout: str) -> None:
 
 
 def test_flux_in_diffusers_own_names_needs_no_translation() -> None:
-    module = load_flux(flux_transformer(), dtype=torch.float32, device="cpu").transformer
+    module = build_flux(flux_transformer(), how()).module
     before = state(module)
     made = changes({name: each for name, each in layers_of(module).items() if ".attn." in name})
     wanted = added(before, made)
@@ -548,7 +570,7 @@ def test_sd3_is_changed_as_its_tensors_are_converted() -> None:
 def test_no_two_layers_share_a_name(kind: str, unet: nn.Module) -> None:
     layers = layers_of(flux() if kind == "flux" else unet)
     assert len({normal(layer) for layer in layers}) == len(layers)
-    known = targets(layers)
+    known = targets(layers, rules_of(layers))
     reached = {target.modules for target in known.values() if len(target.modules) == 1}
     assert reached == {(layer,) for layer in layers}
     assert len(known) > 1.5 * len(layers)
@@ -662,7 +684,7 @@ def test_a_lora_of_another_family_is_refused_and_changes_nothing(
     ]
     for each, family, words in strange:
         with pytest.raises(ModelError, match=words) as caught:
-            merge_loras(unet, [(fitting, 1.0), (read_lora("strange", kohya_lora(each)), 0.0)])
+            merge(unet, [(fitting, 1.0), (read_lora("strange", kohya_lora(each)), 0.0)])
         assert f"strange does not fit this model (it was made for {family})" in str(caught.value)
     attention = {
         name: (outputs, 1024 if "attn2.to_k" in name else inputs)
@@ -670,7 +692,7 @@ def test_a_lora_of_another_family_is_refused_and_changes_nothing(
         if "attn2" in name
     }
     with pytest.raises(ModelError, match=r"made for SD 2.x\): its change to .* has the shape"):
-        merge_loras(unet, [(fitting, 1.0), (read_lora("x", kohya_lora(changes(attention))), 1.0)])
+        merge(unet, [(fitting, 1.0), (read_lora("x", kohya_lora(changes(attention))), 1.0)])
     after = state(unet)
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 

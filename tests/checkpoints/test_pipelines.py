@@ -20,9 +20,9 @@ from tests.checkpoints.layouts.unet import (
     sdxl_refiner,
     tensors,
 )
+from tests.families.building import built_unet
 from tileup.contracts import Box, Encoded, Scene
-from tileup.families.unet_network import UNetNetwork, load_unet
-from tileup.plan.noise_levels import training_levels
+from tileup.families.unet_network import UNetNetwork
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.sampling.kdiffusion import sample_function
 from tileup.tiling.profiles import window_weight
@@ -156,9 +156,7 @@ def ours(case: Case, network: UNetNetwork, source: Tensor, cfg: float, sigmas: T
 @pytest.mark.parametrize("name", CASES)
 def test_one_window_under_euler_is_diffusers_img2img(name: str, cfg: float) -> None:
     case = CASES[name]
-    network = load_unet(
-        tensors(ldm_unet(case.shape)), levels=training_levels(), dtype=torch.float32, device="cpu"
-    )
+    network = built_unet(tensors(ldm_unet(case.shape)))
     source = torch.randn(1, 4, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(3))
     wanted, sigmas = theirs(case, network.module, source, cfg)
     assert len(sigmas) == int(STEPS * STRENGTH) + 1
@@ -173,7 +171,7 @@ def test_diffusers_own_reading_of_the_file_gives_the_same_weights() -> None:
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
     weights = tensors(ldm_unet(sdxl()))
-    network = load_unet(weights, levels=training_levels(), dtype=torch.float32, device="cpu")
+    network = built_unet(weights)
     converted = convert_ldm_unet_checkpoint(
         {f"{PREFIX}{name}": tensor for name, tensor in weights.items()},
         {"layers_per_block": 2, "addition_embed_type": "text_time"},

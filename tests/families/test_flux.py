@@ -25,9 +25,12 @@ from tests.checkpoints.flow import (
     whole,
 )
 from tests.checkpoints.layouts.flux import CHANNELS, FULL_WIDTH, HEAD, flux_transformer
+from tests.families.building import how, transformer_of
 from tileup.contracts import Box, Encoded
 from tileup.errors import ModelError
-from tileup.families.flux import FluxNetwork, load_flux, packed, positions, unpacked
+from tileup.families.flux import build_flux
+from tileup.families.transformer import TransformerNetwork as Network
+from tileup.families.transformer import packed, positions, unpacked
 from tileup.plan.noise_levels import FlowLevels
 from tileup.torchvision_shield import shield_torchvision
 
@@ -42,12 +45,12 @@ def _text(rows: int = 1) -> Encoded:
     return text_of(rows, FEATURES, POOLED)
 
 
-def load(tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> FluxNetwork:
-    return load_flux(tensors, dtype=dtype, device="cpu", name="small")
+def load(tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> Network:
+    return transformer_of(build_flux(tensors, how(dtype=dtype)))
 
 
 @pytest.fixture(scope="module")
-def network() -> FluxNetwork:
+def network() -> Network:
     return load(flux_transformer(2, 2))
 
 
@@ -146,7 +149,7 @@ def by_pipeline(
 
 
 def by_tileup(
-    network: FluxNetwork, text: Encoded, guidance: float, cfg: float, times: Tensor
+    network: Network, text: Encoded, guidance: float, cfg: float, times: Tensor
 ) -> Tensor:
     scene = scene_of_latents(SCENE.source, guidance)
     noise = latents(*SCENE.source.shape, seed=5)
@@ -195,7 +198,9 @@ def test_the_velocity_equals_that_of_a_separate_implementation(dev: bool) -> Non
     assert not originals.idle(expected, tensors)
 
 
-def test_several_windows_are_the_weighted_sum_of_their_predictions(network: FluxNetwork) -> None:
+def test_several_windows_are_the_weighted_sum_of_their_predictions(
+    network: Network,
+) -> None:
     """Each is shown to diffusers' network as a picture of its own, from (0, 0)."""
     scene = scene_of_latents(latents(1, CHANNELS, 14, 20, seed=2), guidance=2.0)
     text = _text()
@@ -223,7 +228,7 @@ def test_several_windows_are_the_weighted_sum_of_their_predictions(network: Flux
         assert relative(denoiser(x, torch.tensor([2.0])), expected) < 1e-5
 
 
-def test_each_row_has_its_own_noise_level_and_text(network: FluxNetwork) -> None:
+def test_each_row_has_its_own_noise_level_and_text(network: Network) -> None:
     x, sigma = latents(3, CHANNELS, 8, 8), torch.tensor([0.02, 1.0, 50.0])
     text = _text(3)
     windows = [Box(0, 0, 8, 8)] * 3
@@ -236,7 +241,7 @@ def test_each_row_has_its_own_noise_level_and_text(network: FluxNetwork) -> None
     assert relative(other[:1], together[:1]) > 0.01
 
 
-def test_a_window_looks_the_same_wherever_it_lies(network: FluxNetwork) -> None:
+def test_a_window_looks_the_same_wherever_it_lies(network: Network) -> None:
     x, text = latents(1, CHANNELS, 8, 8), _text()
     corner, inside = (
         network(x, torch.ones(1), [box], text, SCENE) for box in (Box(0, 0, 8, 8), Box(0, 4, 8, 12))
@@ -244,11 +249,13 @@ def test_a_window_looks_the_same_wherever_it_lies(network: FluxNetwork) -> None:
     assert torch.equal(corner, inside)
 
 
-def test_only_dev_is_told_the_guidance_and_3_5_where_nothing_is_said(network: FluxNetwork) -> None:
+def test_only_dev_is_told_the_guidance_and_3_5_where_nothing_is_said(
+    network: Network,
+) -> None:
     x, text = latents(1, CHANNELS, 8, 8), _text()
     schnell = load(flux_transformer(1, 1, guidance=False))
 
-    def told(network: FluxNetwork, guidance: float | None) -> Tensor:
+    def told(network: Network, guidance: float | None) -> Tensor:
         scene = scene_of_latents(SCENE.source, guidance)
         return network(x, torch.ones(1), [Box(0, 0, 8, 8)], text, scene)
 
@@ -259,7 +266,7 @@ def test_only_dev_is_told_the_guidance_and_3_5_where_nothing_is_said(network: Fl
 
 @pytest.mark.parametrize(("height", "width"), [(7, 9), (1, 1), (1, 24), (8, 23)])
 def test_odd_sides_are_continued_and_cut_off_again(
-    network: FluxNetwork, height: int, width: int
+    network: Network, height: int, width: int
 ) -> None:
     x, text = latents(2, CHANNELS, height, width), _text()
     edges = ((0, 0), (0, 0), (0, height % 2), (0, width % 2))
@@ -281,7 +288,7 @@ def test_packing_and_positions_are_those_of_diffusers() -> None:
     assert torch.equal(positions(3, 5), expected)
 
 
-def test_diffusers_own_layout_gives_the_same_network(network: FluxNetwork) -> None:
+def test_diffusers_own_layout_gives_the_same_network(network: Network) -> None:
     reference = by_diffusers(flux_transformer(2, 2), num_layers=2, num_single_layers=2)
     x, text = latents(1, CHANNELS, 8, 8), _text()
     call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
@@ -310,8 +317,8 @@ def test_fp8_is_kept_and_computes_as_its_values() -> None:
     assert _bytes(small) < 0.3 * _bytes(plain)
 
 
-def _bytes(network: FluxNetwork) -> int:
-    return sum(each.nbytes for each in network.transformer.state_dict().values())
+def _bytes(network: Network) -> int:
+    return sum(each.nbytes for each in network.module.state_dict().values())
 
 
 def test_a_part_that_is_missing_or_does_not_fit_is_named() -> None:

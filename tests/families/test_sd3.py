@@ -24,9 +24,11 @@ from tests.checkpoints.flow import (
     whole,
 )
 from tests.checkpoints.layouts.sd3 import CHANNELS, FEATURES, POOLED, sd3_transformer
+from tests.families.building import how, transformer_of
 from tileup.contracts import Box, Encoded
 from tileup.errors import ModelError, UsageError
-from tileup.families.sd3 import SD3Network, load_sd3
+from tileup.families.sd3 import build_sd3
+from tileup.families.transformer import TransformerNetwork as Network
 from tileup.plan.noise_levels import FlowLevels
 from tileup.torchvision_shield import shield_torchvision
 
@@ -46,12 +48,12 @@ def _text(rows: int = 1) -> Encoded:
     return text_of(rows, FEATURES, POOLED)
 
 
-def load(tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> SD3Network:
-    return load_sd3(tensors, dtype=dtype, device="cpu", name="small")
+def load(tensors: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> Network:
+    return transformer_of(build_sd3(tensors, how(dtype=dtype)))
 
 
 @pytest.fixture(scope="module")
-def network() -> SD3Network:
+def network() -> Network:
     return load(sd3_transformer(qk_norm=True, dual=1))
 
 
@@ -147,7 +149,9 @@ def test_the_velocity_equals_that_of_a_separate_implementation(variant: dict[str
     assert originals.idle(expected, tensors) == norm
 
 
-def test_several_windows_are_the_weighted_sum_of_their_predictions(network: SD3Network) -> None:
+def test_several_windows_are_the_weighted_sum_of_their_predictions(
+    network: Network,
+) -> None:
     scene = scene_of_latents(latents(1, CHANNELS, 14, 20, seed=2))
     text = _text()
     windows = [Box(top, left, top + 8, left + 12) for top in (0, 6) for left in (0, 8)]
@@ -164,7 +168,7 @@ def test_several_windows_are_the_weighted_sum_of_their_predictions(network: SD3N
         assert relative(denoiser(x, torch.tensor([2.0])), expected) < 1e-5
 
 
-def test_each_row_has_its_own_noise_level_and_text(network: SD3Network) -> None:
+def test_each_row_has_its_own_noise_level_and_text(network: Network) -> None:
     x, sigma = latents(3, CHANNELS, 8, 8), torch.tensor([0.02, 1.0, 50.0])
     text = _text(3)
     windows = [Box(0, 0, 8, 8)] * 3
@@ -177,7 +181,7 @@ def test_each_row_has_its_own_noise_level_and_text(network: SD3Network) -> None:
     assert relative(other[:1], together[:1]) > 0.01
 
 
-def test_a_window_looks_the_same_wherever_it_lies(network: SD3Network) -> None:
+def test_a_window_looks_the_same_wherever_it_lies(network: Network) -> None:
     x, text = latents(1, CHANNELS, 8, 8), _text()
     corner, inside = (
         network(x, torch.ones(1), [box], text, SCENE) for box in (Box(0, 0, 8, 8), Box(0, 4, 8, 12))
@@ -189,7 +193,7 @@ def test_a_window_looks_the_same_wherever_it_lies(network: SD3Network) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(7, 9), (1, 1), (1, 24), (8, 23)])
 def test_odd_sides_are_continued_and_cut_off_again(
-    network: SD3Network, height: int, width: int
+    network: Network, height: int, width: int
 ) -> None:
     x, text = latents(2, CHANNELS, height, width), _text()
     edges = ((0, 0), (0, 0), (0, height % 2), (0, width % 2))
@@ -200,7 +204,7 @@ def test_odd_sides_are_continued_and_cut_off_again(
     assert torch.equal(found, expected[..., :height, :width])
 
 
-def test_a_window_beyond_the_table_of_positions_is_refused(network: SD3Network) -> None:
+def test_a_window_beyond_the_table_of_positions_is_refused(network: Network) -> None:
     x, text = latents(1, CHANNELS, 4, 25), _text()
     with pytest.raises(UsageError, match=r"24 latent cells at most.*4 x 25.*--window"):
         network(x, torch.ones(1), [Box(0, 0, 4, 25)], text, SCENE)
@@ -218,7 +222,7 @@ def test_diffusers_own_layout_gives_the_same_network(variant: dict[str, int]) ->
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float16, 0.02), (torch.bfloat16, 0.1)], ids=str
 )
-def test_half_precision_is_near(network: SD3Network, dtype: torch.dtype, tolerance: float) -> None:
+def test_half_precision_is_near(network: Network, dtype: torch.dtype, tolerance: float) -> None:
     x, text = latents(1, CHANNELS, 8, 8), _text()
     call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
     half = load(sd3_transformer(qk_norm=True, dual=1), dtype)
@@ -227,7 +231,7 @@ def test_half_precision_is_near(network: SD3Network, dtype: torch.dtype, toleran
     assert 0 < relative(found, expected) < tolerance
 
 
-def test_fp8_is_kept_and_computes_as_its_values(network: SD3Network) -> None:
+def test_fp8_is_kept_and_computes_as_its_values(network: Network) -> None:
     stored = sd3_transformer(qk_norm=True, dual=1, dtype=torch.float8_e4m3fn)
     small, plain = load(stored), load({name: each.float() for name, each in stored.items()})
     x, text = latents(1, CHANNELS, 8, 8), _text()
@@ -236,8 +240,8 @@ def test_fp8_is_kept_and_computes_as_its_values(network: SD3Network) -> None:
     assert _bytes(small) < 0.4 * _bytes(plain)
 
 
-def _bytes(network: SD3Network) -> int:
-    return sum(each.nbytes for each in network.transformer.state_dict().values())
+def _bytes(network: Network) -> int:
+    return sum(each.nbytes for each in network.module.state_dict().values())
 
 
 def test_a_part_that_is_missing_or_does_not_fit_is_named() -> None:

@@ -27,11 +27,12 @@ from tests.checkpoints.layouts.unet import (
     tensors,
     waves,
 )
+from tests.families.building import built_unet
 from tileup.checkpoints.model import Part
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
 from tileup.families.unet_layout import diffusers_names, unet_config
-from tileup.families.unet_network import UNetNetwork, load_unet, refiner_ids, size_ids
+from tileup.families.unet_network import UNetNetwork, refiner_ids, size_ids
 from tileup.plan.noise_levels import training_levels
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.tiling.profiles import window_weight
@@ -54,7 +55,7 @@ def original_of(family: str) -> LdmUNet:
 def loaded(
     weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float32, *, offload: bool = False
 ) -> UNetNetwork:
-    return load_unet(weights, levels=LEVELS, dtype=dtype, device="cpu", offload=offload)
+    return built_unet(weights, dtype=dtype, offload=offload)
 
 
 @pytest.fixture(scope="module")
@@ -477,9 +478,7 @@ def test_a_device_computes_what_the_cpu_does(offload: bool) -> None:
     weights = tensors(original_of("sdxl"))
     given = noisy(9, 13), torch.tensor([0.3, 7.0]), windows_of(9, 13), prompt(sdxl()), SCENE
     wanted = loaded(weights)(*given)
-    network = load_unet(
-        weights, levels=LEVELS, dtype=torch.float32, device="cuda:0", offload=offload
-    )
+    network = built_unet(weights, device="cuda:0", offload=offload)
     places = {each.device.type for each in network.module.parameters()}
     assert places == {"cpu" if offload else "cuda"}
     found = network(*given)
@@ -495,7 +494,7 @@ MEMORY = """
 import re, sys, torch
 from pathlib import Path
 from safetensors import safe_open
-from tileup.families.unet_network import load_unet
+from tests.families.building import built_unet
 from tileup.plan.noise_levels import training_levels
 from tileup.torchvision_shield import shield_torchvision
 shield_torchvision()
@@ -506,7 +505,7 @@ def peak():
 before = peak()
 with safe_open(sys.argv[1], framework="pt") as file:
     tensors = {name: file.get_tensor(name) for name in file.keys()}
-network = load_unet(tensors, levels=training_levels(), dtype=torch.float16, device="cpu")
+network = built_unet(tensors, dtype=torch.float16)
 size = sum(each.numel() * each.element_size() for each in network.module.parameters())
 print(size, peak() - before)
 """

@@ -32,10 +32,12 @@ from tests.checkpoints.layouts.unet import (
     tensors,
     waves,
 )
+from tests.families.building import built_unet, how
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
+from tileup.families.family import ControlFile
 from tileup.families.unet_control import ControlNet, load_control, require_same_family
-from tileup.families.unet_network import UNetNetwork, load_unet
+from tileup.families.unet_network import UNetNetwork
 from tileup.plan.itinerary import control_until
 from tileup.plan.noise_levels import training_levels
 from tileup.torchvision_shield import shield_torchvision
@@ -48,11 +50,11 @@ POOLED = 1280
 def loaded(
     weights: Mapping[str, Tensor], scale: float = 1.0, dtype: torch.dtype = torch.float32
 ) -> ControlNet:
-    return load_control(weights, name="tile.safetensors", scale=scale, dtype=dtype, device="cpu")
+    return load_control(ControlFile("tile.safetensors", weights, scale), how(dtype=dtype))
 
 
 def with_control(control: ControlNet | None, weights: Mapping[str, Tensor]) -> UNetNetwork:
-    return load_unet(weights, levels=LEVELS, dtype=torch.float32, device="cpu", control=control)
+    return replace(built_unet(weights, levels=LEVELS), control=control)
 
 
 def scene_of(hint: Tensor, until: float = 0.0) -> Scene:

@@ -14,6 +14,7 @@ from tests.checkpoints.layouts.text import clip_l, open_clip
 from tests.text import references
 from tests.text.references import convert_open_clip_checkpoint
 from tileup.errors import ModelError
+from tileup.families.unet import SD1
 from tileup.text.clip import Clip, load_clip, renamed
 from tileup.text.encoder import load_text
 from tileup.text.tokens import CLIP_END, clip_chunks, clip_ids
@@ -155,7 +156,7 @@ def test_values_that_are_not_finite_are_named(value: float) -> None:
     name = "text_model.encoder.layers.1.mlp.fc2.weight"
     broken[name][3, 5] = value
     with pytest.raises(ModelError, match=f"^{name} of CLIP-L has values that are not finite"):
-        load_text("sd1", {"clip_l": lambda: broken}).encode("a cat")
+        load_text(SD1.text, {"clip_l": lambda: broken}).encode("a cat")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +170,6 @@ def test_overflow_says_what_to_try(factor: float, message: str) -> None:
     large = clip_l(64, LAYERS)
     large["text_model.encoder.layers.0.mlp.fc2.weight"] *= factor
     parts = {"clip_l": lambda: large}
-    assert load_text("sd1", parts).encode("a cat")[0].tokens.isfinite().all()
+    assert load_text(SD1.text, parts).encode("a cat")[0].tokens.isfinite().all()
     with pytest.raises(ModelError, match=f"{message}.*(try|use) --dtype .*float32"):
-        load_text("sd1", parts, dtype=torch.float16).encode("a cat")
+        load_text(SD1.text, parts, dtype=torch.float16).encode("a cat")

@@ -17,6 +17,7 @@ from tests.text import references
 from tests.text.references import diffusers
 from tileup.contracts import Encoded
 from tileup.errors import ModelError
+from tileup.families.table import FAMILIES
 from tileup.text import encoder as encoder_module
 from tileup.text.encoder import Part, TextEncoder, load_text
 from tileup.text.tokens import clip_ids
@@ -24,6 +25,7 @@ from tileup.text.tokens import clip_ids
 PROMPT = "A photo of a cat, (sharp:1.2)"
 NEGATIVE = "blurry dog"
 LAYERS = 3
+RECIPES = {family.name: family.text for family in FAMILIES}
 CLIP_L = clip_l(64, LAYERS)
 CLIP_G = open_clip(128, LAYERS)
 T5 = t5(width=256, layers=2, heads=2)
@@ -67,7 +69,7 @@ def test_sd1() -> None:
     pipe = sd_pipeline(references.clip_l_model(CLIP_L, LAYERS), "<|endoftext|>")
     with torch.no_grad():
         theirs = pipe.encode_prompt(PROMPT, "cpu", 1, True, NEGATIVE)
-    prompt, negative = load_text("sd1", PARTS).encode(PROMPT, NEGATIVE)
+    prompt, negative = load_text(RECIPES["sd1"], PARTS).encode(PROMPT, NEGATIVE)
     assert negative is not None
     close(prompt.tokens, theirs[0])
     close(negative.tokens, theirs[1])
@@ -79,7 +81,9 @@ def test_sd2() -> None:
     pipe = sd_pipeline(references.sd2_model(original, LAYERS), "!")
     with torch.no_grad():
         theirs = pipe.encode_prompt(PROMPT, "cpu", 1, True, NEGATIVE)
-    prompt, negative = load_text("sd2", {"clip_h": give(original)}).encode(PROMPT, NEGATIVE)
+    prompt, negative = load_text(RECIPES["sd2"], {"clip_h": give(original)}).encode(
+        PROMPT, NEGATIVE
+    )
     assert negative is not None
     close(prompt.tokens, theirs[0])
     close(negative.tokens, theirs[1])
@@ -90,7 +94,7 @@ def test_sd2_from_a_folder_lacks_the_last_layer_already() -> None:
     original = open_clip(128, LAYERS, seed=5)
     folder = references.sd2_model(original, LAYERS).state_dict()
     parts = {"clip_h": give(original)}, {"clip_h": give(folder)}
-    first, second = (load_text("sd2", each).encode(PROMPT)[0] for each in parts)
+    first, second = (load_text(RECIPES["sd2"], each).encode(PROMPT)[0] for each in parts)
     assert (first.tokens - second.tokens).abs().max() < 1e-5
 
 
@@ -109,7 +113,7 @@ def test_sdxl(refiner: bool) -> None:
     with torch.no_grad():
         theirs = pipe.encode_prompt(PROMPT, **arguments)
     family = "sdxl-refiner" if refiner else "sdxl"
-    prompt, negative = load_text(family, PARTS).encode(PROMPT, NEGATIVE)
+    prompt, negative = load_text(RECIPES[family], PARTS).encode(PROMPT, NEGATIVE)
     assert negative is not None
     close(prompt.tokens, theirs[0])
     close(negative.tokens, theirs[1])
@@ -141,7 +145,9 @@ def test_sd3(tokenizer: Path, with_t5: bool, projection: int | None) -> None:
     parts = PARTS | {"clip_l": give(small)}
     if not with_t5:
         del parts["t5"]
-    encoder = load_text("sd3", parts, tokenizer=tokenizer if with_t5 else None, features=256)
+    encoder = load_text(
+        RECIPES["sd3"], parts, tokenizer=tokenizer if with_t5 else None, features=256
+    )
     prompt, negative = encoder.encode(PROMPT, NEGATIVE)
     assert negative is not None
     close(prompt.tokens, theirs[0])
@@ -167,7 +173,7 @@ def test_flux(tokenizer: Path, family: str, length: int) -> None:
         tokens, pooled, _ = pipe.encode_prompt(
             PROMPT, None, device="cpu", max_sequence_length=length
         )
-    prompt, negative = load_text(family, PARTS, tokenizer=tokenizer).encode(PROMPT)
+    prompt, negative = load_text(RECIPES[family], PARTS, tokenizer=tokenizer).encode(PROMPT)
     assert negative is None
     close(prompt.tokens, tokens)
     close(prompt.pooled, pooled)
@@ -175,7 +181,7 @@ def test_flux(tokenizer: Path, family: str, length: int) -> None:
 
 
 def sd1(**options: Any) -> TextEncoder:  # noqa: ANN401
-    return load_text("sd1", PARTS, **options)
+    return load_text(RECIPES["sd1"], PARTS, **options)
 
 
 def words(count: int, word: str = "cat") -> str:
@@ -203,7 +209,7 @@ def test_prompt_and_negative_are_of_one_length(prompt: int, negative: int, rows:
 
 
 def test_pooled_is_that_of_the_first_piece() -> None:
-    encoder = load_text("sdxl", PARTS)
+    encoder = load_text(RECIPES["sdxl"], PARTS)
     long, short = encoder.encode(words(80))[0], encoder.encode(words(75))[0]
     assert long.tokens.shape == (1, 154, 192)
     assert long.pooled is not None
@@ -216,7 +222,7 @@ def test_pooled_is_that_of_the_first_piece() -> None:
 def test_what_does_not_fit_is_cut_and_said_once(
     tokenizer: Path, caplog: pytest.LogCaptureFixture, family: str
 ) -> None:
-    encoder = load_text(family, PARTS, tokenizer=tokenizer)
+    encoder = load_text(RECIPES[family], PARTS, tokenizer=tokenizer)
     encoder.encode(words(60))
     assert caplog.messages == []
     long = encoder.encode(words(1000), words(999, "dog"))
@@ -257,14 +263,14 @@ def equal(first: Encoded | None, second: Encoded | None) -> bool:
 
 def test_each_encoder_is_read_once_for_many_texts(tokenizer: Path) -> None:
     counted = Counted(PARTS)
-    encoder = load_text("sd3", counted.parts, tokenizer=tokenizer)
+    encoder = load_text(RECIPES["sd3"], counted.parts, tokenizer=tokenizer)
     assert counted.read == []
     pairs = [("a cat", "bad"), ("a dog", "bad"), ("a cat", None), ("a cat", "bad")]
     results = encoder.encode_all(pairs)
     assert counted.read == ["clip_l", "clip_g", "t5"]
     again = [encoder.encode(*pair) for pair in pairs]
     assert counted.read == ["clip_l", "clip_g", "t5"]
-    alone = [load_text("sd3", PARTS, tokenizer=tokenizer).encode(*pair) for pair in pairs]
+    alone = [load_text(RECIPES["sd3"], PARTS, tokenizer=tokenizer).encode(*pair) for pair in pairs]
     for first, second, third in zip(results, again, alone, strict=True):
         assert all(map(equal, first, second))
         assert all(map(equal, first, third))
@@ -275,7 +281,7 @@ def test_each_encoder_is_read_once_for_many_texts(tokenizer: Path) -> None:
 
 def test_no_texts_read_nothing() -> None:
     counted = Counted(PARTS)
-    assert load_text("sd1", counted.parts).encode_all([]) == []
+    assert load_text(RECIPES["sd1"], counted.parts).encode_all([]) == []
     assert counted.read == []
 
 
@@ -292,7 +298,7 @@ def test_encoders_are_freed_after_encoding(
             return made
 
         monkeypatch.setattr(encoder_module, name, watched)
-    encoder = load_text("flux-dev", PARTS, tokenizer=tokenizer)
+    encoder = load_text(RECIPES["flux-dev"], PARTS, tokenizer=tokenizer)
     encoder.encode("a cat")
     gc.collect()
     assert len(networks) == 2
@@ -316,7 +322,7 @@ def test_what_is_missing_is_named_before_anything_is_read(
 ) -> None:
     counted = Counted({name: give({}) for name in parts.split()})
     with pytest.raises(ModelError, match=message):
-        load_text(family, counted.parts)
+        load_text(RECIPES[family], counted.parts)
     assert counted.read == []
 
 
@@ -325,13 +331,13 @@ def test_encoders_of_another_model_are_refused(tokenizer: Path) -> None:
         sd1(features=768).encode("a cat")
     wide = PARTS | {"clip_g": give(open_clip(256, 1))}
     with pytest.raises(ModelError, match="320 wide, more than the 256 of T5's"):
-        load_text("sd3", wide, tokenizer=tokenizer).encode("a cat")
+        load_text(RECIPES["sd3"], wide, tokenizer=tokenizer).encode("a cat")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_lower_precision_is_near(tokenizer: Path, dtype: torch.dtype) -> None:
-    exact, _ = load_text("sd3", PARTS, tokenizer=tokenizer).encode(PROMPT)
-    rounded, _ = load_text("sd3", PARTS, tokenizer=tokenizer, dtype=dtype).encode(PROMPT)
+    exact, _ = load_text(RECIPES["sd3"], PARTS, tokenizer=tokenizer).encode(PROMPT)
+    rounded, _ = load_text(RECIPES["sd3"], PARTS, tokenizer=tokenizer, dtype=dtype).encode(PROMPT)
     assert rounded.tokens.dtype == torch.float32
     difference = (rounded.tokens - exact.tokens).norm() / exact.tokens.norm()
     assert 0 < difference < 16 * torch.finfo(dtype).eps

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import nn
 
 from tileup.checkpoints.find import Identified, find_model
 from tileup.checkpoints.lora import Lora, check_parts, merge_loras, read_lora
@@ -16,45 +14,14 @@ from tileup.checkpoints.lora_names import NETWORK
 from tileup.checkpoints.model import DiffusionModel, Part, Reader, TurnCodec, Turns
 from tileup.checkpoints.parts import Parts, parts_of
 from tileup.codec.vae import TILE, load_vae
-from tileup.contracts import Encoded, Network
+from tileup.contracts import Encoded
 from tileup.errors import ModelError, UsageError
-from tileup.families.flux import load_flux
-from tileup.families.sd3 import load_sd3
-from tileup.families.unet_control import ControlNet, load_control, require_same_family
-from tileup.families.unet_network import load_unet
+from tileup.families.family import Building, Built, ControlFile, Family
+from tileup.families.table import FAMILIES, named
 from tileup.settings.values import Settings, parse_weighted
 from tileup.tensors.checkpoint import open_checkpoint
 from tileup.text.embeds import read_embeds
 from tileup.text.encoder import load_text
-from tileup.text.recipes import RECIPES
-
-LATENTS = {
-    "sd1": (0.18215, 0.0),
-    "sd2": (0.18215, 0.0),
-    "sdxl": (0.13025, 0.0),
-    "sdxl-refiner": (0.13025, 0.0),
-    "sd3": (1.5305, 0.0609),
-    "flux-dev": (0.3611, 0.1159),
-    "flux-schnell": (0.3611, 0.1159),
-}
-"""Scale and shift of each family's latents, (z - shift) * scale: the published configurations."""
-UNETS = frozenset({"sd1", "sd2", "sdxl", "sdxl-refiner"})
-CONTROLLED = frozenset({"sd1", "sd2", "sdxl"})
-"""Families with tile ControlNets."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A family's network, and what of it has weights."""
-
-    network: Network
-    module: nn.Module
-    control: ControlNet | None = None
-
-    def part(self, device: str, offloaded: bool) -> Part:
-        """What leaves the device together; nothing where each layer comes and goes by itself."""
-        modules = [self.module, *([self.control.module] if self.control else [])]
-        return Part(lambda: () if offloaded else modules, device)
 
 
 def assemble(
@@ -75,25 +42,38 @@ def assemble(
         UsageError: guidance needs a negative prompt that the encoded prompts lack.
     """
     parts = parts_of(known, settings)
+    family = _family(known)
     loras = [_lora(*parse_weighted(each)) for each in settings.lora]
     for lora, _ in loras:
-        check_parts(lora, (NETWORK, *RECIPES[known.spec.family].parts))
-    loaded = _network(known, parts, settings, device, dtype)
-    merge_loras(loaded.module, loras, dtype=dtype)
+        check_parts(lora, (NETWORK, *family.text.parts))
+    built = _network(known, parts, settings, device, dtype)
+    merge_loras(built.module, loras, dtype=dtype, rules=family.rules)
     offloaded = _offloaded(settings, device)
-    part = loaded.part(device, offloaded)
+    part = _part(built, device, offloaded)
     turns = Turns(offloaded, part)
     return DiffusionModel(
         known.spec,
         device,
         dtype,
-        loaded.network,
+        built.network,
         part,
         _codec(known, parts, settings, device, dtype, turns),
-        _reader(known, parts, settings, loaded.module, loras, device, dtype),
+        _reader(known, parts, settings, built, loras, device, dtype),
         turns,
         known.checkpoint.digest,
     )
+
+
+def _family(known: Identified) -> Family:
+    if known.found is None:
+        raise ValueError("a checkpoint of our own is whole")
+    return known.found.family
+
+
+def _part(built: Built, device: str, offloaded: bool) -> Part:
+    """What leaves the device together; nothing where each layer comes and goes by itself."""
+    modules = [each for each in (built.module, built.control) if each is not None]
+    return Part(lambda: () if offloaded else modules, device)
 
 
 def _offloaded(settings: Settings, device: str) -> bool:
@@ -103,44 +83,28 @@ def _offloaded(settings: Settings, device: str) -> bool:
 
 def _network(
     known: Identified, parts: Parts, settings: Settings, device: str, dtype: torch.dtype
-) -> Loaded:
-    family, name = known.spec.family, parts.network.shown
-    controlled = settings.control is not None and min(settings.control_scale, settings.control_end)
-    if settings.control is not None and family not in CONTROLLED:
-        raise ModelError(
-            f"--control works with SD 1.x, SD 2.x and SDXL; {name} is of the family {family}"
-        )
-    tensors = parts.network.state_dict()
-    offload = _offloaded(settings, device)
-    if family not in UNETS:
-        load = load_sd3 if family == "sd3" else load_flux
-        transformer = load(tensors, dtype=dtype, device=device, offload=offload, name=name)
-        return Loaded(transformer, transformer.transformer)
-    control = None
-    if controlled:
-        path = find_model(settings.control)
-        control = load_control(
-            open_checkpoint(path).state_dict(),
-            name=str(path),
-            scale=settings.control_scale,
-            dtype=dtype,
-            device=device,
-            offload=offload,
-        )
-    try:
-        unet = load_unet(
-            tensors,
-            levels=known.spec.levels,
-            dtype=dtype,
-            device=device,
-            control=control,
-            offload=offload,
-        )
-    except ModelError as error:
-        raise ModelError(f"{name}: {error}") from error
-    if control is not None:
-        require_same_family(control, unet.module, str(settings.control))
-    return Loaded(unet, unet.module, control)
+) -> Built:
+    family, name = _family(known), parts.network.shown
+    if settings.control is not None and not family.controlled:
+        able = named((each for each in FAMILIES if each.controlled), last="and")
+        raise ModelError(f"--control works with {able}; {name} is of the family {family.name}")
+    how = Building(
+        name,
+        known.spec.levels,
+        dtype,
+        device,
+        offload=_offloaded(settings, device),
+        control=_control(settings),
+    )
+    return family.build(parts.network.state_dict(), how)
+
+
+def _control(settings: Settings) -> ControlFile | None:
+    """The control network that is asked for, unless it has no effect."""
+    if settings.control is None or not min(settings.control_scale, settings.control_end):
+        return None
+    path = find_model(settings.control)
+    return ControlFile(str(path), open_checkpoint(path).state_dict(), settings.control_scale)
 
 
 def _codec(
@@ -151,11 +115,11 @@ def _codec(
     dtype: torch.dtype,
     turns: Turns,
 ) -> TurnCodec:
-    scale, shift = LATENTS[known.spec.family]
+    latents = _family(known).latents
     vae = load_vae(
         parts.vae.state_dict(),
-        scale=scale,
-        shift=shift,
+        scale=latents.scale,
+        shift=latents.shift,
         dtype=torch.float32 if device == "cpu" else dtype,
         device=device,
         tile=settings.vae_tile or TILE,
@@ -174,17 +138,18 @@ def _reader(
     known: Identified,
     parts: Parts,
     settings: Settings,
-    network: nn.Module,
+    built: Built,
     loras: Sequence[tuple[Lora, float]],
     device: str,
     dtype: torch.dtype,
 ) -> Reader:
-    features, pooled = text_widths(network, known.spec.family)
+    features = built.features
     if settings.prompt_embeds is not None:
         path = Path(settings.prompt_embeds)
-        return Embedded(*read_embeds(path, cfg=settings.cfg, features=features, pooled=pooled))
+        embeds = read_embeds(path, cfg=settings.cfg, features=features, pooled=built.pooled)
+        return Embedded(*embeds)
     return load_text(
-        known.spec.family,
+        _family(known).text,
         {name: source.state_dict for name, source in parts.text.items()},
         tokenizer=parts.tokenizer,
         dtype=dtype,
@@ -210,23 +175,6 @@ class Embedded:
         if negative is not None and self.negative is None:
             raise UsageError("cfg needs a negative prompt, and the model was loaded with cfg 1")
         return self.prompt, self.negative
-
-
-def text_widths(network: nn.Module, family: str) -> tuple[int, int | None]:
-    """Features of a token and of the whole text that a network of diffusers takes.
-
-    None for the whole text where it takes none.
-    """
-    config = cast(Mapping[str, object], network.config)
-    if "joint_attention_dim" in config:
-        tokens, pooled = config["joint_attention_dim"], config["pooled_projection_dim"]
-        return cast(int, tokens), cast(int, pooled)
-    tokens = cast(int, config["cross_attention_dim"])
-    added = cast("int | None", config.get("projection_class_embeddings_input_dim"))
-    if added is None:
-        return tokens, None
-    sizes = 5 if family == "sdxl-refiner" else 6
-    return tokens, added - sizes * cast(int, config["addition_time_embed_dim"])
 
 
 def _lora(name: str, weight: float) -> tuple[Lora, float]:

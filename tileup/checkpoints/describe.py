@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tileup.checkpoints.find import Identified
-from tileup.checkpoints.parts import KINDS, inside
+from tileup.checkpoints.parts import COMPANIONS, inside
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError
-from tileup.families.detection import Found, NoNetworkError, detect
-from tileup.families.family import bundled_spec, is_bundled, published_spec
-from tileup.families.predictions import Prediction, prediction_of
+from tileup.families.bundled_header import bundled_spec, is_bundled
+from tileup.families.detection import NoNetworkError, detect
+from tileup.families.family import Found, Prediction
+from tileup.families.predictions import prediction_of, published_spec
 from tileup.tensors.checkpoint import Checkpoint, open_checkpoint
 from tileup.tensors.scaled import is_helper
-from tileup.text.recipes import RECIPES
 
 UNTOLD = Prediction("", "neither its tensors nor its metadata tell; give --prediction")
 
@@ -157,9 +157,9 @@ def _parts(known: Identified, found: Found) -> Iterator[PartInfo]:
         if name.startswith(found.prefix) and (found.prefix or not name.startswith(others))
     ]
     yield PartInfo("network", _amount(checkpoint, network))
-    recipe = RECIPES[known.spec.family]
+    recipe = found.family.text
     for name in ("vae", *recipe.parts):
-        kind = KINDS[name]
+        kind = COMPANIONS[name]
         title = kind.title.removeprefix("the ").removeprefix("text encoder ")
         if name in there:
             yield PartInfo(title, _behind(checkpoint, there[name].prefix))

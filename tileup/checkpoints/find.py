@@ -13,9 +13,10 @@ from pathlib import Path
 
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UsageError
-from tileup.families.detection import Found, detect
-from tileup.families.family import bundled_spec, is_bundled, published_spec
-from tileup.families.predictions import Prediction, prediction_of
+from tileup.families.bundled_header import bundled_spec, is_bundled
+from tileup.families.detection import detect
+from tileup.families.family import Found, Prediction
+from tileup.families.predictions import prediction_of, published_spec
 from tileup.resources import resource
 from tileup.settings.values import did_you_mean
 from tileup.tensors.checkpoint import (

@@ -28,7 +28,7 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     known = identified(path, settings.prediction)
     device = pick_device(settings.device)
     use_threads(settings.threads)
-    dtype = pick_dtype(settings.dtype, device, known.spec.family)
+    dtype = pick_dtype(settings.dtype, device, known.spec.precision)
     if known.found is None:
         refuse_parts(settings, path)
         return load_bundled(path, known.spec, device, dtype)

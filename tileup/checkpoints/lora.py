@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from tileup.checkpoints.lora_names import CLIP_L, NETWORK, Target, split_name, targets
+from tileup.checkpoints.lora_names import CLIP_L, NETWORK, split_name, targets
 from tileup.errors import ModelError
+from tileup.families.family import no_rules
+from tileup.families.table import FAMILIES, named, of_context
+from tileup.tensors.renaming import Rule, Target
 from tileup.tensors.residency import FLOAT8
 
 Layer = nn.Linear | nn.Conv2d
@@ -215,6 +218,7 @@ def merge_loras(
     part: str = NETWORK,
     *,
     dtype: torch.dtype = torch.bfloat16,
+    rules: Callable[[Collection[str]], Iterable[Rule]] = no_rules,
 ) -> None:
     """Add the changes of LoRA files to a network's weights, in place.
 
@@ -228,12 +232,13 @@ def merge_loras(
             nothing for it are passed over.
         dtype: what changed weights of 8 bits become. Most changes are smaller than their steps,
             and would be lost.
+        rules: of the network's family, for files in the words of its first release.
 
     Raises:
         ModelError: a change finds no layer, or one of another shape.
     """
     layers = {name: each for name, each in module.named_modules() if isinstance(each, Layer)}
-    known = targets(layers)
+    known = targets(layers, rules)
     changes: dict[str, list[tuple[LowRank, Tensor, float]]] = {}
     for lora, weight in loras:
         placed = _placed(lora, part, known, layers)
@@ -286,19 +291,8 @@ def _add(
     for change, rows, factor in changes:
         total += factor * change.rows(rows, weight.device).reshape(weight.shape)
     merged = total.add_(weight.detach().float())
-    if weight.dtype in FLOAT8:
-        _widen(layer, dtype)
-    merged = merged.to(layer.weight.dtype)
+    merged = merged.to(dtype if weight.dtype in FLOAT8 else weight.dtype)
     layer.weight = nn.Parameter(merged, requires_grad=weight.requires_grad)
-
-
-def _widen(layer: Layer, dtype: torch.dtype) -> None:
-    """Keep a layer in `dtype` from now on, also where a hook of diffusers would cast it back."""
-    layer.to(dtype)
-    if registry := getattr(layer, "_diffusers_hook", None):
-        casting = registry.get_hook("layerwise_casting")
-        if casting is not None:
-            casting.storage_dtype = dtype
 
 
 _PLACES = {"clip_h": CLIP_L}
@@ -334,25 +328,14 @@ def _made_for(lora: Lora) -> str:
     return f" (it was made for {lora.family})" if lora.family else ""
 
 
-_CONTEXTS = {768: "SD 1.x", 1024: "SD 2.x", 1280: "the SDXL refiner", 2048: "SDXL"}
-"""Families by the width of the text that their attention takes."""
-
-
 def _family(changes: Mapping[str, LowRank]) -> str:
-    for start, family in _BLOCKS.items():
-        if any(name.startswith(start) for name in changes):
-            return family
+    if by_blocks := [
+        family for family in FAMILIES if any(name.startswith(family.blocks) for name in changes)
+    ]:
+        return named(by_blocks)
     texts = [each.shape[1] for name, each in changes.items() if name.endswith("attn2_to_k")]
-    return _CONTEXTS.get(texts[0], "") if texts else ""
-
-
-_BLOCKS = {
-    "double_blocks_": "FLUX",
-    "single_": "FLUX",
-    "joint_blocks_": "SD 3",
-    "transformer_blocks_": "SD 3 or FLUX",
-}
-"""Families by the names of their blocks."""
+    family = of_context(texts[0]) if texts else None
+    return family.short if family else ""
 
 
 def _some(names: Sequence[str]) -> str:

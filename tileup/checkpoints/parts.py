@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from tileup.checkpoints.find import Identified, find_model
 from tileup.errors import ModelError
+from tileup.families.family import Family
 from tileup.families.foreign import kind_of
+from tileup.families.table import FAMILIES
 from tileup.settings.values import Settings
 from tileup.tensors.checkpoint import Checkpoint, open_checkpoint
-from tileup.text.recipes import RECIPES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,72 +56,54 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of part."""
+class Companion:
+    """One kind of part beside the network."""
 
     title: str
     flag: str
     """Setting that names a file with it."""
     signs: tuple[str, ...]
     """A file has the part where it has one of these tensors behind a prefix."""
-    prefixes: Mapping[str, tuple[str, ...]]
-    """Where it is in a whole checkpoint, by family; `` for every family."""
     bare: tuple[str, ...] = ("",)
-    """Further prefixes in files that hold little else."""
+    """Prefixes in files that hold little else; those of whole checkpoints are looked for too."""
 
 
 _CLIP = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
 _OPEN_CLIP = ("token_embedding.weight",)
-_EMBEDDER = "conditioner.embedders."
-KINDS = {
-    "vae": Kind(
-        "the VAE", "vae", ("decoder.conv_in.weight",), {"": ("first_stage_model.", "vae.")}
-    ),
-    "clip_l": Kind(
+COMPANIONS = {
+    "vae": Companion("the VAE", "vae", ("decoder.conv_in.weight",)),
+    "clip_l": Companion(
         "the text encoder CLIP-L",
         "clip_l",
         _CLIP,
-        {
-            "sd1": ("cond_stage_model.transformer.", "text_encoder."),
-            "sdxl": (f"{_EMBEDDER}0.transformer.", "text_encoder."),
-            "sd3": ("text_encoders.clip_l.transformer.", "text_encoder."),
-            "flux-dev": ("text_encoders.clip_l.transformer.", "text_encoder."),
-            "flux-schnell": ("text_encoders.clip_l.transformer.", "text_encoder."),
-        },
         ("", "transformer.", "clip_l.", "text_encoders.clip_l."),
     ),
-    "clip_h": Kind(
+    "clip_h": Companion(
         "the text encoder of SD 2 (OpenCLIP-H)",
         "clip_l",
         (*_OPEN_CLIP, *_CLIP),
-        {"sd2": ("cond_stage_model.model.", f"{_EMBEDDER}0.model.", "text_encoder.")},
     ),
-    "clip_g": Kind(
+    "clip_g": Companion(
         "the text encoder CLIP-G",
         "clip_g",
         (*_OPEN_CLIP, *_CLIP),
-        {
-            "sdxl": (f"{_EMBEDDER}1.model.", "text_encoder_2."),
-            "sdxl-refiner": (f"{_EMBEDDER}0.model.", "text_encoder_2."),
-            "sd3": ("text_encoders.clip_g.transformer.", "text_encoder_2."),
-        },
         ("", "transformer.", "model.", "clip_g.", "text_encoders.clip_g."),
     ),
-    "t5": Kind(
+    "t5": Companion(
         "the text encoder T5-XXL",
         "t5",
         ("shared.weight", "encoder.embed_tokens.weight"),
-        {
-            "sd3": ("text_encoders.t5xxl.transformer.", "text_encoder_3."),
-            "flux-dev": ("text_encoders.t5xxl.transformer.", "text_encoder_2."),
-            "flux-schnell": ("text_encoders.t5xxl.transformer.", "text_encoder_2."),
-        },
         ("", "transformer.", "t5xxl.", "text_encoders.t5xxl."),
     ),
 }
 """By name. The signs tell OpenCLIP's names from those of transformers, which both occur."""
-TOKENIZERS = {"sd3": "tokenizer_3", "flux-dev": "tokenizer_2", "flux-schnell": "tokenizer_2"}
-"""T5's tokenizer in a diffusers folder."""
+VAE_INSIDE = ("first_stage_model.", "vae.")
+"""Where the VAE is in a whole checkpoint."""
+
+
+def prefixes_of(name: str, family: Family) -> tuple[str, ...]:
+    """What the names of a part's tensors may begin with in a family's whole checkpoints."""
+    return VAE_INSIDE if name == "vae" else family.inside.get(name, ())
 
 
 def parts_of(known: Identified, settings: Settings) -> Parts:
@@ -136,11 +119,10 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
     """
     if known.found is None:
         raise ValueError("a checkpoint of our own is whole")
-    family = known.spec.family
+    recipe = known.found.family.text
     vae = _found("vae", known, settings)
     text = {} if settings.prompt_embeds else dict(_text(known, settings))
     tokenizer = _tokenizer(known, settings)
-    recipe = RECIPES[family]
     for flag in _unused(recipe.parts, settings):
         log.warning("%s has no effect: this model has no such part", flag)
     missing: list[str] = []
@@ -166,7 +148,9 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
 
 def _unused(encoders: Collection[str], settings: Settings) -> Iterator[str]:
     """Flags that name parts which a family does not have."""
-    flags = {KINDS[name].flag for name in encoders} | ({"tokenizer"} if "t5" in encoders else set())
+    flags = {COMPANIONS[name].flag for name in encoders} | (
+        {"tokenizer"} if "t5" in encoders else set()
+    )
     for name in ("clip_l", "clip_g", "t5", "tokenizer"):
         if getattr(settings, name) is not None and name not in flags:
             yield "--" + name.replace("_", "-")
@@ -174,32 +158,34 @@ def _unused(encoders: Collection[str], settings: Settings) -> Iterator[str]:
 
 def inside(known: Identified) -> dict[str, Source]:
     """The parts, besides the network, that a checkpoint has itself, by name."""
-    family = known.spec.family
-    found = ((name, _in_checkpoint(kind, known)) for name, kind in KINDS.items())
-    wanted = {"vae", *RECIPES[family].parts}
-    return {name: source for name, source in found if source is not None and name in wanted}
+    if known.found is None:
+        return {}
+    names = ("vae", *known.found.family.text.parts)
+    found = ((name, _in_checkpoint(name, known)) for name in names)
+    return {name: source for name, source in found if source is not None}
 
 
 def _text(known: Identified, settings: Settings) -> Iterator[tuple[str, Source]]:
-    for name in RECIPES[known.spec.family].parts:
+    parts = known.found.family.text.parts if known.found else ()
+    for name in parts:
         if (source := _found(name, known, settings)) is not None:
             yield name, source
 
 
 def _found(name: str, known: Identified, settings: Settings) -> Source | None:
-    kind = KINDS[name]
-    path: str | None = getattr(settings, kind.flag)
-    return _in_checkpoint(kind, known) if path is None else _in_file(kind, path)
+    path: str | None = getattr(settings, COMPANIONS[name].flag)
+    return _in_checkpoint(name, known) if path is None else _in_file(name, path)
 
 
-def _in_checkpoint(kind: Kind, known: Identified) -> Source | None:
-    prefixes = kind.prefixes.get(known.spec.family, ()) + kind.prefixes.get("", ())
-    return _behind(kind, known.checkpoint, prefixes)
+def _in_checkpoint(name: str, known: Identified) -> Source | None:
+    prefixes = prefixes_of(name, known.found.family) if known.found else ()
+    return _behind(COMPANIONS[name], known.checkpoint, prefixes)
 
 
-def _in_file(kind: Kind, path: str) -> Source:
+def _in_file(name: str, path: str) -> Source:
+    kind = COMPANIONS[name]
     checkpoint = open_checkpoint(find_model(path))
-    every = [each for prefixes in kind.prefixes.values() for each in prefixes]
+    every = dict.fromkeys(each for family in FAMILIES for each in prefixes_of(name, family))
     source = _behind(kind, checkpoint, (*kind.bare, *every))
     if source is None:
         flag = "--" + kind.flag.replace("_", "-")
@@ -209,7 +195,7 @@ def _in_file(kind: Kind, path: str) -> Source:
     return source
 
 
-def _behind(kind: Kind, checkpoint: Checkpoint, prefixes: tuple[str, ...]) -> Source | None:
+def _behind(kind: Companion, checkpoint: Checkpoint, prefixes: tuple[str, ...]) -> Source | None:
     for prefix in prefixes:
         if any(prefix + sign in checkpoint.tensors for sign in kind.signs):
             return Source(checkpoint, prefix)
@@ -222,12 +208,13 @@ def _tokenizer(known: Identified, settings: Settings) -> Path | None:
         if not path.exists():
             raise ModelError(f"--tokenizer {path} is not there")
         return path
-    folder = known.checkpoint.path / TOKENIZERS.get(known.spec.family, "tokenizer")
-    return folder if known.spec.family in TOKENIZERS and folder.is_dir() else None
+    folder = known.found.family.tokenizer if known.found else ""
+    path = known.checkpoint.path / folder
+    return path if folder and path.is_dir() else None
 
 
 def _lacking(known: Identified, missing: list[str], tokenizer: bool) -> str:
-    flags = [(KINDS[name].title, KINDS[name].flag) for name in missing]
+    flags = [(COMPANIONS[name].title, COMPANIONS[name].flag) for name in missing]
     if tokenizer:
         flags.append(("T5's tokenizer", "tokenizer"))
     wanted = ", ".join(f"{title} (--{flag.replace('_', '-')})" for title, flag in flags)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tileup.codec.vae_layout import PARTS, VaeLayout
-from tileup.tensors.filling import Placing, build, check_names
+from tileup.tensors.filling import Placing, build
+from tileup.tensors.names import check_names
 from tileup.torchvision_shield import shield_torchvision
 
 if TYPE_CHECKING:

@@ -1,24 +1,40 @@
-"""The transformer of FLUX.1 dev and schnell."""
+"""FLUX.1 dev and schnell: how their files are told, and their transformer.
+
+Positions are counted from (0, 0) in every window: each is shown as a picture of its own, wherever
+it lies on the canvas. In training every picture began at (0, 0), where the text's tokens are too,
+and none was larger than about two megapixels. Rotary positions only tell distances, so shifting a
+window by its place would leave distances within the picture as they are, but put the text far away
+from it, at distances that the network has never seen.
+
+In half precision flow time and guidance are rounded to it before they are multiplied by a thousand,
+as in the program of the network's authors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from tileup.contracts import Box, Encoded, Scene
-from tileup.errors import ModelError
-from tileup.families.transformer import flow_time, padded, text_rows
-from tileup.tensors.filling import Placing, build
+from tileup.errors import ModelError, UnknownCheckpointError
+from tileup.families.family import (
+    Building,
+    Built,
+    Family,
+    Found,
+    Latents,
+    flow_levels,
+    window_levels,
+)
+from tileup.families.view import View
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
-from tileup.torchvision_shield import shield_torchvision
+from tileup.text.recipes import Recipe, clip_l
 
 if TYPE_CHECKING:
-    from diffusers import FluxTransformer2DModel
+    from torch import Tensor, nn
+
+    from tileup.families.transformer import Seen
 
 PATCH = 2
 """Cells that a token is wide and high."""
@@ -28,120 +44,78 @@ ROTATED = (16, 56, 56)
 """Features of a head that turn with the picture's number (always 0), the row and the column."""
 MLP = 4
 """Width of the perceptrons in units of the network's."""
+INPUTS = {
+    384: "FLUX.1 Fill, which needs a mask and a masked picture",
+    128: "FLUX.1 Canny or Depth, which needs a second picture",
+}
+"""FLUX networks by features of their input, where those are not the 64 of a patch."""
 
 
-@dataclass(frozen=True, slots=True)
-class FluxNetwork:
-    """Predicts the velocity, noise - x0.
-
-    Positions are counted from (0, 0) in every window: each is shown as a picture of its own,
-    wherever it lies on the canvas. In training every picture began at (0, 0), where the text's
-    tokens are too, and none was larger than about two megapixels. Rotary positions only tell
-    distances, so shifting a window by its place would leave distances within the picture as they
-    are, but put the text far away from it, at distances that the network has never seen.
-
-    In half precision flow time and guidance are rounded to it before they are multiplied by a
-    thousand, as in the program of the network's authors.
-    """
-
-    transformer: FluxTransformer2DModel
-    dtype: torch.dtype
-    """What it computes in."""
-    device: str
-    guided: bool
-    """Whether it is told a guidance (dev) or not (schnell)."""
-
-    def __call__(
-        self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded, scene: Scene
-    ) -> Tensor:
-        """The velocity of each row, shape and dtype of `x`, which is `(1 - s) x0 + s noise`.
-
-        Odd sides are continued by one cell, which is cut off again.
-        """
-        height, width = x.shape[-2:]
-        cells = padded(x, PATCH).to(self.device, self.dtype)
-        rows, columns = cells.shape[-2] // PATCH, cells.shape[-1] // PATCH
-        tokens, pooled = text_rows(text, len(x), self.dtype, self.device)
-        with torch.no_grad():
-            velocity: Tensor = self.transformer(
-                hidden_states=packed(cells),
-                timestep=flow_time(sigma, self.device),
-                guidance=self._guidance(scene, len(x)),
-                encoder_hidden_states=tokens,
-                pooled_projections=pooled,
-                img_ids=positions(rows, columns).to(self.device),
-                txt_ids=torch.zeros(tokens.shape[1], 3, device=self.device),
-                return_dict=False,
-            )[0]
-        return unpacked(velocity, rows, columns)[..., :height, :width].to(x)
-
-    def _guidance(self, scene: Scene, rows: int) -> Tensor | None:
-        if not self.guided:
-            return None
-        told = scene.wish.guidance
-        return torch.full((rows,), GUIDANCE if told is None else told, device=self.device)
+def _original(view: View) -> Found | None:
+    return _found(view, "original", "img_in.weight", "txt_in.weight", "guidance_in.in_layer.weight")
 
 
-def packed(cells: Tensor) -> Tensor:
-    """Tokens, shape (B, h / 2 * w / 2, 4 C), of latents, shape (B, C, h, w)."""
-    batch, channels, height, width = cells.shape
-    split = cells.view(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
-    return split.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * PATCH**2)
+def _diffusers(view: View) -> Found | None:
+    if not any(view.names("single_transformer_blocks.")):
+        return None
+    guidance = "time_text_embed.guidance_embedder.linear_1.weight"
+    return _found(view, "diffusers", "x_embedder.weight", "context_embedder.weight", guidance)
 
 
-def unpacked(tokens: Tensor, rows: int, columns: int) -> Tensor:
-    """Latents, shape (B, C, 2 rows, 2 columns), of tokens: the inverse of `packed`."""
-    split = tokens.view(len(tokens), rows, columns, -1, PATCH, PATCH)
-    return split.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * PATCH, columns * PATCH)
+def _found(view: View, layout: str, image: str, text: str, guidance: str) -> Found:
+    features = view.shape(image, 2)[1]
+    if features != 64:
+        what = INPUTS.get(features, f"a FLUX whose patches have {features} features, not 64")
+        raise UnknownCheckpointError(
+            f"{view.checkpoint.path} is {what}: tileup cannot load it; give FLUX.1 dev or schnell"
+        )
+    family = DEV if guidance in view else SCHNELL
+    context = view.shape(text, 2)[1]
+    return Found(family, family.title, view.prefix, layout, features // 4, context, PATCH)
 
 
-def positions(rows: int, columns: int) -> Tensor:
-    """(0, row, column) of each token, counted from (0, 0), shape (rows * columns, 3)."""
-    row, column = torch.arange(rows), torch.arange(columns)
-    grid = torch.cartesian_prod(row, column)
-    return torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
-
-
-def load_flux(
-    tensors: Mapping[str, Tensor],
-    *,
-    dtype: torch.dtype,
-    device: str,
-    offload: bool = False,
-    name: str = "the FLUX transformer",
-) -> FluxNetwork:
-    """The network with these weights; its sizes are read from them.
-
-    Args:
-        tensors: in the original layout (`double_blocks.…`) or in diffusers'
-            (`transformer_blocks.…`), without a common prefix. Matrices stored in fp8 stay
-            so and are cast whenever they are used; the rest is cast now.
-        dtype: precision to compute in.
-        device: where it runs.
-        offload: keep the weights in main memory, and bring each layer's to the device only while
-            it runs: slow, for devices with little memory.
-        name: what messages call the checkpoint.
+def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:
+    """The transformer, as `Build`.
 
     Raises:
-        ModelError: tensors are missing, unexpected, of the wrong shape, or not finite; or the
-            network is one that takes a second picture (Fill, Canny, Depth).
+        ModelError: also where the network is one that takes a second picture (Fill, Canny, Depth).
     """
+    from tileup.families.transformer import TransformerNetwork, transformer_of
+
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("double_blocks.") for each in tensors):
-        width, _ = shape(tensors, "img_in.weight", 2, name)
-        state, origin = converted(tensors, flux_rules(tensors, width), name)
-    config = flux_config(state, name)
-    shield_torchvision()
-    from diffusers import FluxTransformer2DModel
+        width, _ = shape(tensors, "img_in.weight", 2, how.name)
+        state, origin = converted(tensors, flux_rules(tensors, width), how.name)
+    config = flux_config(state, how.name)
+    module = transformer_of("FluxTransformer2DModel", config, state, how, origin)
+    network = TransformerNetwork(module, how.dtype, how.device, PATCH, velocity)
+    return Built(network, module, config["joint_attention_dim"], config["pooled_projection_dim"])
 
-    transformer = build(
-        lambda: FluxTransformer2DModel(**config),
-        state,
-        name,
-        Placing(dtype, device, float8=True, offload=offload),
-        origin=origin,
-    )
-    return FluxNetwork(transformer, dtype, device, config["guidance_embeds"])
+
+def velocity(module: nn.Module, seen: Seen) -> Tensor:
+    """What the transformer says of a batch of windows."""
+    from tileup.families.transformer import packed, positions, unpacked, whole_text
+
+    rows, columns = (side // PATCH for side in seen.cells.shape[-2:])
+    tokens: Tensor = module(
+        hidden_states=packed(seen.cells),
+        timestep=seen.time,
+        guidance=_guidance(module, seen),
+        encoder_hidden_states=seen.tokens,
+        pooled_projections=whole_text(seen),
+        img_ids=positions(rows, columns).to(seen.time),
+        txt_ids=seen.time.new_zeros(seen.tokens.shape[1], 3),
+        return_dict=False,
+    )[0]
+    return unpacked(tokens, rows, columns)
+
+
+def _guidance(module: nn.Module, seen: Seen) -> Tensor | None:
+    """What the network is told, where it takes a guidance at all (dev) and not (schnell)."""
+    if not module.config["guidance_embeds"]:  # pyright: ignore[reportIndexIssue, reportArgumentType]
+        return None
+    told = GUIDANCE if seen.guidance is None else seen.guidance
+    return seen.time.new_full((len(seen.time),), told)
 
 
 def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
@@ -153,17 +127,7 @@ def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
             f"{name} takes {inputs} numbers for each token and gives {outputs}: it is a variant for"
             f" inpainting or control, which tileup does not support"
         )
-    stack = (
-        "transformer_blocks"
-        if block_count(state, "transformer_blocks")
-        else "single_transformer_blocks"
-    )
-    (head,) = shape(state, f"{stack}.0.attn.norm_q.weight", 1, name)
-    if head != sum(ROTATED) or width % head:
-        raise ModelError(
-            f"{name}: attention heads of {head} features in a width of {width}, where FLUX has"
-            f" heads of {sum(ROTATED)}"
-        )
+    head = _head(state, width, name)
     return {
         "patch_size": 1,  # diffusers packs the patches before it calls the network
         "in_channels": inputs,
@@ -181,29 +145,92 @@ def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     }
 
 
-def flux_rules(names: Mapping[str, Tensor], width: int) -> Iterator[Rule]:
-    """Original names to diffusers', for a transformer with the blocks that the names tell of."""
+def _head(state: Mapping[str, Tensor], width: int, name: str) -> int:
+    """Features of an attention head."""
+    doubles = block_count(state, "transformer_blocks")
+    stack = "transformer_blocks" if doubles else "single_transformer_blocks"
+    (head,) = shape(state, f"{stack}.0.attn.norm_q.weight", 1, name)
+    if head != sum(ROTATED) or width % head:
+        raise ModelError(
+            f"{name}: attention heads of {head} features in a width of {width}, where FLUX has"
+            f" heads of {sum(ROTATED)}"
+        )
+    return head
+
+
+def flux_rules(names: Collection[str], width: int) -> Iterator[Rule]:
+    """Original names to diffusers', for a transformer with the blocks that the names tell of.
+
+    Args:
+        names: of tensors, in the original's words.
+        width: of the network.
+    """
+    guided = any(each.startswith("guidance_in.") for each in names)
+    yield from _ends(guided)
+    yield from block_rules(
+        block_count(names, "double_blocks"), block_count(names, "single_blocks"), width
+    )
+
+
+def layer_rules(layers: Collection[str]) -> Iterator[Rule]:
+    """The same from diffusers' names, with the words of XLabs' trainer besides the original's."""
+    doubles = block_count(layers, "transformer_blocks")
+    singles = block_count(layers, "single_transformer_blocks")
+    yield from _ends(guided=True)
+    yield from block_rules(doubles, singles)
+    for block, ours in _numbered(*DOUBLE, doubles):
+        yield from layer(f"{block}.qkv_lora1", *(f"{ours}.{each}" for each in QKV))
+        yield from layer(f"{block}.proj_lora1", f"{ours}.attn.to_out.0")
+        yield from layer(f"{block}.qkv_lora2", *(f"{ours}.{each}" for each in TEXT_QKV))
+        yield from layer(f"{block}.proj_lora2", f"{ours}.attn.to_add_out")
+    for block, ours in _numbered(*SINGLE, singles):
+        yield from layer(f"{block}.qkv_lora", *(f"{ours}.{each}" for each in QKV))
+        yield from layer(f"{block}.proj_lora", f"{ours}.proj_out")
+
+
+DOUBLE = ("double_blocks", "transformer_blocks")
+SINGLE = ("single_blocks", "single_transformer_blocks")
+"""Stacks of blocks in the original's words and in diffusers'."""
+QKV = ("attn.to_q", "attn.to_k", "attn.to_v")
+TEXT_QKV = ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
+
+
+def _numbered(original: str, ours: str, count: int) -> Iterator[tuple[str, str]]:
+    return ((f"{original}.{index}", f"{ours}.{index}") for index in range(count))
+
+
+def _ends(guided: bool) -> Iterator[Rule]:
+    """What comes before the blocks and after them."""
     yield from layer("img_in", "x_embedder")
     yield from layer("txt_in", "context_embedder")
     embedders = {"time_in": "timestep_embedder", "vector_in": "text_embedder"}
-    if any(each.startswith("guidance_in.") for each in names):
+    if guided:
         embedders["guidance_in"] = "guidance_embedder"
     for original, ours in embedders.items():
         yield from layer(f"{original}.in_layer", f"time_text_embed.{ours}.linear_1")
         yield from layer(f"{original}.out_layer", f"time_text_embed.{ours}.linear_2")
     yield from layer("final_layer.linear", "proj_out")
     yield from layer("final_layer.adaLN_modulation.1", "norm_out.linear", swapped=True)
-    for index in range(block_count(names, "double_blocks")):
-        yield from _double(f"double_blocks.{index}", f"transformer_blocks.{index}")
-    for index in range(block_count(names, "single_blocks")):
-        yield from _single(f"single_blocks.{index}", f"single_transformer_blocks.{index}", width)
+
+
+def block_rules(doubles: int, singles: int, width: int = 0) -> Iterator[Rule]:
+    """The blocks.
+
+    Args:
+        doubles, singles: how many there are.
+        width: of the network; only needed to divide tensors.
+    """
+    for block, ours in _numbered(*DOUBLE, doubles):
+        yield from _double(block, ours)
+    for block, ours in _numbered(*SINGLE, singles):
+        yield from _single(block, ours, width)
 
 
 def _double(block: str, ours: str) -> Iterator[Rule]:
     """A block with weights of its own for picture and text."""
-    parts = [f"{ours}.attn.{each}" for each in ("to_q", "to_k", "to_v")]
+    parts = [f"{ours}.{each}" for each in QKV]
     yield from _stream(f"{block}.img", ours, "", parts, f"{ours}.attn.to_out.0")
-    parts = [f"{ours}.attn.add_{each}_proj" for each in ("q", "k", "v")]
+    parts = [f"{ours}.{each}" for each in TEXT_QKV]
     yield from _stream(f"{block}.txt", ours, "_context", parts, f"{ours}.attn.to_add_out")
     for stream, added in (("img", ""), ("txt", "added_")):
         yield from _norms(f"{block}.{stream}_attn.norm", f"{ours}.attn.norm_{added}")
@@ -219,7 +246,7 @@ def _stream(stream: str, ours: str, suffix: str, parts: Sequence[str], out: str)
 
 def _single(block: str, ours: str, width: int) -> Iterator[Rule]:
     """A block for picture and text in one row, attention and perceptron side by side."""
-    parts = [f"{ours}.{each}" for each in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")]
+    parts = [f"{ours}.{each}" for each in (*QKV, "proj_mlp")]
     yield from layer(f"{block}.modulation.lin", f"{ours}.norm.linear")
     yield from layer(f"{block}.linear1", *parts, rows=(width, width, width, MLP * width))
     yield from layer(f"{block}.linear2", f"{ours}.proj_out")
@@ -229,3 +256,46 @@ def _single(block: str, ours: str, width: int) -> Iterator[Rule]:
 def _norms(norm: str, ours: str) -> Iterator[Rule]:
     yield Rule(f"{norm}.query_norm.scale", (f"{ours}q.weight",))
     yield Rule(f"{norm}.key_norm.scale", (f"{ours}k.weight",))
+
+
+def _text(length: int) -> Recipe:
+    """T5's tokens, and CLIP-L for the whole text."""
+    return Recipe(
+        (clip_l(skip=0, normed=True, pooled="plain"),),
+        clip_tokens=False,
+        chunked=False,
+        t5_length=length,
+        t5_required=True,
+    )
+
+
+DEV = Family(
+    name="flux-dev",
+    title="FLUX.1 dev",
+    short="FLUX",
+    signs={
+        "double_blocks.0.img_attn.norm.key_norm.scale": _original,
+        "x_embedder.weight": _diffusers,
+    },
+    latents=Latents(0.3611, 0.1159),
+    window=1024,
+    levels=window_levels,
+    text=_text(512),
+    inside={
+        "clip_l": ("text_encoders.clip_l.transformer.", "text_encoder."),
+        "t5": ("text_encoders.t5xxl.transformer.", "text_encoder_2."),
+    },
+    tokenizer="tokenizer_2",
+    build=build_flux,
+    guided=True,
+    rules=layer_rules,
+    blocks=("double_blocks_", "single_", "transformer_blocks_"),
+)
+SCHNELL = replace(
+    DEV,
+    name="flux-schnell",
+    title="FLUX.1 schnell",
+    levels=flow_levels(1.0),
+    text=_text(256),
+    guided=False,
+)

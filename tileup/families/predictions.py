@@ -1,13 +1,13 @@
-"""What a network predicts, and where that is written."""
+"""What a network predicts, and where that is written; and what planning needs to know of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError, UsageError
-from tileup.families.detection import FAMILY_TITLES, Found
+from tileup.families.family import STRIDE, Found, Prediction
+from tileup.families.table import FAMILIES
 from tileup.tensors.checkpoint import Checkpoint
 
 WORDS = {
@@ -27,23 +27,6 @@ V_ABOVE = 0.09
 """SD 2: the standard deviation of one bias is above this where the network was trained for v."""
 TRAINED = (0.01, 0.5)
 """Between these, that bias is one of a trained network."""
-TELLING = {
-    "original": "output_blocks.11.1.transformer_blocks.0.norm1.bias",
-    "diffusers": "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
-}
-"""The bias that tells, by layout."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a network predicts."""
-
-    name: str
-    """eps, v, x0 or flow."""
-    told_by: str
-    """Where that is known from, in words."""
-    zero_snr: bool = False
-    """Whether it was trained up to pure noise, where nothing of the picture is left."""
 
 
 def prediction_of(checkpoint: Checkpoint, found: Found, asked: str | None) -> Prediction:
@@ -59,7 +42,7 @@ def prediction_of(checkpoint: Checkpoint, found: Found, asked: str | None) -> Pr
         UsageError: the setting cannot be right.
         UnknownCheckpointError: the file says that it was trained in a way tileup does not know.
     """
-    if found.family in ("sd3", "flux-dev", "flux-schnell"):
+    if found.family.flows:
         if asked not in (None, "flow"):
             raise UsageError(
                 f"prediction {asked} cannot be right: {checkpoint.path} is a {found.variant},"
@@ -78,7 +61,8 @@ def prediction_of(checkpoint: Checkpoint, found: Found, asked: str | None) -> Pr
         _from_scheduler(checkpoint)
         or _from_markers(checkpoint)
         or _from_metadata(checkpoint)
-        or (_from_weights(checkpoint, found) if found.family == "sd2" else ("eps", "its family"))
+        or _from_family(found)
+        or _from_weights(checkpoint, found)
     )
     return Prediction(*told, zero)
 
@@ -99,7 +83,7 @@ def _from_scheduler(checkpoint: Checkpoint) -> tuple[str, str] | None:
     if str(config.get("_class_name", "")).startswith("EDM"):
         raise UnknownCheckpointError(
             f"{checkpoint.path} was trained with EDM's noise (Playground 2.5 or alike), which"
-            f" tileup does not know; it loads {', '.join(FAMILY_TITLES.values())}"
+            f" tileup does not know; it loads {', '.join(family.title for family in FAMILIES)}"
         )
     if "prediction_type" not in config:
         return None
@@ -127,8 +111,13 @@ def _from_metadata(checkpoint: Checkpoint) -> tuple[str, str] | None:
     return None
 
 
+def _from_family(found: Found) -> tuple[str, str] | None:
+    predicts = found.family.predicts
+    return (predicts, "its family") if predicts else None
+
+
 def _from_weights(checkpoint: Checkpoint, found: Found) -> tuple[str, str]:
-    name = found.prefix + TELLING[found.layout]
+    name = found.prefix + found.family.telling[found.layout]
     values = checkpoint.values(name)
     deviation = float(values.std(dtype=np.float64)) if values is not None and values.size else 0.0
     low, high = TRAINED
@@ -145,3 +134,31 @@ def _from_weights(checkpoint: Checkpoint, found: Found) -> tuple[str, str]:
         )
     prediction = "v" if deviation > V_ABOVE else "eps"
     return prediction, f"the spread of one bias ({deviation:.3f}, v above {V_ABOVE})"
+
+
+def published_spec(checkpoint: Checkpoint, found: Found, prediction: Prediction) -> ModelSpec:
+    """What planning needs to know of a checkpoint of a published family.
+
+    Raises:
+        ModelError: its scheduler's configuration has impossible numbers.
+    """
+    family, window = found.family, found.family.window_of(prediction)
+    try:
+        levels = family.levels(_scheduler(checkpoint), prediction, window)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"{checkpoint.path}: the configuration of its scheduler is not one that tileup can"
+            f" follow ({error})"
+        ) from error
+    return ModelSpec(
+        name=checkpoint.name,
+        family=family.name,
+        prediction=prediction.name,
+        stride=STRIDE,
+        channels=found.channels,
+        window=window,
+        multiple=STRIDE * found.multiple,
+        levels=levels,
+        guided=family.guided,
+        precision=family.precision,
+    )

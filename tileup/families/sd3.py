@@ -1,25 +1,29 @@
-"""The transformer of SD 3 and SD 3.5: Esser et al. (2024), arXiv 2403.03206."""
+"""SD 3 and SD 3.5: how their files are told, and their transformer.
+
+Esser et al. (2024), arXiv 2403.03206. Positions come from a table of the network, cut out around
+its centre: that is how it was trained for pictures of any shape. Every window is shown as a picture
+of its own, because the network learned whole pictures: it takes its middle for the middle of the
+motif. Windows placed where they lie on the canvas would leave the trained part of the table, and on
+large canvases the table itself.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from tileup.contracts import Box, Encoded, Scene
-from tileup.errors import ModelError, UsageError
-from tileup.families.transformer import flow_time, padded, text_rows
-from tileup.tensors.filling import Placing, build
+from tileup.errors import ModelError
+from tileup.families.family import Building, Built, Family, Found, Latents, flow_levels
+from tileup.families.view import RelativeError, View
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, blocks_with, shape
-from tileup.torchvision_shield import shield_torchvision
+from tileup.text.recipes import CLIP_G, Recipe, clip_l
 
 if TYPE_CHECKING:
-    from diffusers import SD3Transformer2DModel
+    from torch import Tensor, nn
+
+    from tileup.families.transformer import Seen
 
 HEAD = 64
 """Features of an attention head in SD 3, whose file does not tell."""
@@ -27,94 +31,67 @@ TRAINING_STEPS = 1000
 """The network is told the flow time in thousandths."""
 
 
-@dataclass(frozen=True, slots=True)
-class SD3Network:
-    """Predicts the velocity, noise - x0.
-
-    Positions come from a table of the network, cut out around its centre: that is how it was
-    trained for pictures of any shape. Every window is shown as a picture of its own, because
-    the network learned whole pictures: it takes its middle for the middle of the motif. Windows
-    placed where they lie on the canvas would leave the trained part of the table, and on large
-    canvases the table itself.
-    """
-
-    transformer: SD3Transformer2DModel
-    dtype: torch.dtype
-    """What it computes in."""
-    device: str
-    patch: int
-    """Cells that a token is wide and high."""
-    table: int
-    """Tokens that a window may be wide or high."""
-
-    def __call__(
-        self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded, scene: Scene
-    ) -> Tensor:
-        """The velocity of each row, shape and dtype of `x`, which is `(1 - s) x0 + s noise`.
-
-        Sides that are no multiple of the patch are continued to the next one, and cut off again.
-
-        Raises:
-            UsageError: a window is larger than the table of positions.
-        """
-        height, width = x.shape[-2:]
-        if max(height, width) > self.patch * self.table:
-            raise UsageError(
-                f"this network has positions for windows of {self.patch * self.table} latent cells"
-                f" at most, and was given one of {height} x {width}; choose a smaller --window"
-            )
-        tokens, pooled = text_rows(text, len(x), self.dtype, self.device)
-        with torch.no_grad():
-            velocity: Tensor = self.transformer(
-                hidden_states=padded(x, self.patch).to(self.device, self.dtype),
-                timestep=flow_time(sigma, self.device) * TRAINING_STEPS,
-                encoder_hidden_states=tokens,
-                pooled_projections=pooled,
-                return_dict=False,
-            )[0]
-        return velocity[..., :height, :width].to(x)
+def _original(view: View) -> Found | None:
+    patch = view.shape("x_embedder.proj.weight", 4)
+    context = view.shape("context_embedder.weight", 2)[1]
+    blocks = view.count(r"joint_blocks\.(\d+)\.")
+    dual = any(".x_block.attn2." in name for name in view.names("joint_blocks."))
+    normed = any(".attn.ln_q." in name for name in view.names("joint_blocks."))
+    return _found(view, "original", patch, context, _variant(blocks, dual, normed))
 
 
-def load_sd3(
-    tensors: Mapping[str, Tensor],
-    *,
-    dtype: torch.dtype,
-    device: str,
-    offload: bool = False,
-    name: str = "the SD 3 transformer",
-) -> SD3Network:
-    """The network with these weights; its sizes are read from them.
+def _diffusers(view: View) -> Found | None:
+    if "transformer_blocks.0.attn.add_k_proj.weight" not in view:
+        return None
+    patch = view.shape("pos_embed.proj.weight", 4)
+    context = view.shape("context_embedder.weight", 2)[1]
+    blocks = view.count(r"transformer_blocks\.(\d+)\.")
+    dual = any(".attn2." in name for name in view.names("transformer_blocks."))
+    normed = any(".attn.norm_q." in name for name in view.names("transformer_blocks."))
+    return _found(view, "diffusers", patch, context, _variant(blocks, dual, normed))
 
-    Args:
-        tensors: in the original layout (`joint_blocks.…`) or in diffusers'
-            (`transformer_blocks.…`), without a common prefix. Matrices stored in fp8 stay
-            so and are cast whenever they are used; the rest is cast now.
-        dtype: precision to compute in.
-        device: where it runs.
-        offload: keep the weights in main memory, and bring each layer's to the device only while
-            it runs: slow, for devices with little memory.
-        name: what messages call the checkpoint.
 
-    Raises:
-        ModelError: tensors are missing, unexpected, of the wrong shape, or not finite.
-    """
+def _variant(blocks: int, dual: bool, normed: bool) -> str:
+    if dual:
+        return "Stable Diffusion 3.5 medium"
+    if normed:
+        return f"Stable Diffusion 3.5{' large' if blocks == 38 else ''}"
+    return f"Stable Diffusion 3{' medium' if blocks == 24 else ''}"
+
+
+def _found(view: View, layout: str, patch: tuple[int, ...], context: int, variant: str) -> Found:
+    if patch[1] != 16 or patch[2:] != (2, 2):
+        raise RelativeError(
+            f"like SD 3 but with {patch[1]} channels in patches of {patch[2]}x{patch[3]}"
+        )
+    return Found(SD3, variant, view.prefix, layout, patch[1], context, 2)
+
+
+def build_sd3(tensors: Mapping[str, Tensor], how: Building) -> Built:
+    """The transformer, as `Build`."""
+    from tileup.families.transformer import TransformerNetwork, transformer_of
+
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("joint_blocks.") for each in tensors):
-        state, origin = converted(tensors, sd3_rules(tensors), name)
-    config = sd3_config(state, name)
-    shield_torchvision()
-    from diffusers import SD3Transformer2DModel
+        state, origin = converted(tensors, sd3_rules(tensors), how.name)
+    config = sd3_config(state, how.name)
+    module = transformer_of("SD3Transformer2DModel", config, state, how, origin)
+    patch, table = config["patch_size"], config["pos_embed_max_size"]
+    network = TransformerNetwork(module, how.dtype, how.device, patch, velocity, table)
+    return Built(network, module, config["joint_attention_dim"], config["pooled_projection_dim"])
 
-    transformer = build(
-        lambda: SD3Transformer2DModel(**config),
-        state,
-        name,
-        Placing(dtype, device, float8=True, offload=offload),
-        origin=origin,
-    )
-    return SD3Network(
-        transformer, dtype, device, config["patch_size"], config["pos_embed_max_size"]
-    )
+
+def velocity(module: nn.Module, seen: Seen) -> Tensor:
+    """What the transformer says of a batch of windows."""
+    from tileup.families.transformer import whole_text
+
+    return module(
+        hidden_states=seen.cells,
+        timestep=seen.time * TRAINING_STEPS,
+        encoder_hidden_states=seen.tokens,
+        pooled_projections=whole_text(seen),
+        return_dict=False,
+    )[0]
 
 
 def sd3_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
@@ -152,11 +129,24 @@ def sd3_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     }
 
 
-def sd3_rules(names: Mapping[str, Tensor]) -> Iterator[Rule]:
-    """Original names to diffusers', for a transformer with the blocks that the names tell of."""
-    depth = block_count(names, "joint_blocks")
+def sd3_rules(names: Collection[str]) -> Iterator[Rule]:
+    """Original names to diffusers', for a transformer with the blocks that the names tell of.
+
+    Args:
+        names: of tensors, in the original's words.
+    """
     normed = any(".ln_q." in each for each in names)
     dual = blocks_with(names, "joint_blocks", "attn2")
+    return _rules(block_count(names, "joint_blocks"), normed, dual)
+
+
+def layer_rules(layers: Collection[str]) -> Iterator[Rule]:
+    """The same from diffusers' names."""
+    dual = blocks_with(layers, "transformer_blocks", "attn2")
+    return _rules(block_count(layers, "transformer_blocks"), False, dual)
+
+
+def _rules(depth: int, normed: bool, dual: Collection[int]) -> Iterator[Rule]:
     embed = "time_text_embed"
     yield Rule("pos_embed", ("pos_embed.pos_embed",))
     yield from layer("x_embedder.proj", "pos_embed.proj")
@@ -197,3 +187,32 @@ def _text_side(block: str, ours: str, normed: bool, last: bool) -> Iterator[Rule
         yield from layer(f"{block}.attn.proj", f"{ours}.attn.to_add_out")
         yield from layer(f"{block}.mlp.fc1", f"{ours}.ff_context.net.0.proj")
         yield from layer(f"{block}.mlp.fc2", f"{ours}.ff_context.net.2")
+
+
+SD3 = Family(
+    name="sd3",
+    title="Stable Diffusion 3",
+    short="SD 3",
+    signs={
+        "joint_blocks.0.context_block.attn.qkv.weight": _original,
+        "pos_embed.proj.weight": _diffusers,
+    },
+    latents=Latents(1.5305, 0.0609),
+    window=1024,
+    levels=flow_levels(3.0, configured=True),
+    text=Recipe(
+        (clip_l(skip=1, normed=False, pooled="projected"), CLIP_G),
+        clip_tokens=True,
+        chunked=False,
+        t5_length=256,
+    ),
+    inside={
+        "clip_l": ("text_encoders.clip_l.transformer.", "text_encoder."),
+        "clip_g": ("text_encoders.clip_g.transformer.", "text_encoder_2."),
+        "t5": ("text_encoders.t5xxl.transformer.", "text_encoder_3."),
+    },
+    tokenizer="tokenizer_3",
+    build=build_sd3,
+    rules=layer_rules,
+    blocks=("joint_blocks_", "transformer_blocks_"),
+)

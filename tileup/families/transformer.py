@@ -1,12 +1,117 @@
-"""What the transformers of SD 3 and FLUX share: latents of any size, and text for each row."""
+"""Transformers of rectified flows as networks: latents of any size, and text for each row."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from tileup.contracts import Encoded
+from tileup.contracts import Box, Encoded, Scene
+from tileup.errors import UsageError
+from tileup.families.family import Building
+from tileup.tensors.filling import Placing, build
+from tileup.torchvision_shield import shield_torchvision
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a transformer is shown of a batch of windows, on its device and in its precision."""
+
+    cells: Tensor
+    """`(1 - s) x0 + s noise`, shape (B, C, h, w); sides are multiples of the patch."""
+    time: Tensor
+    """Flow time s of each row, shape (B,), float32."""
+    tokens: Tensor
+    """Features of the text's tokens, shape (B, length, features)."""
+    whole: Tensor | None
+    """Features of the whole text, shape (B, features), where the family takes them."""
+    guidance: float | None
+    """What a guidance-distilled network is told; None: its family's own."""
+
+
+Velocity = Callable[[nn.Module, Seen], Tensor]
+"""Calls a transformer of diffusers in its own words; noise - x0, the shape of `cells`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransformerNetwork:
+    """A transformer that satisfies `Network`: it predicts the velocity, noise - x0.
+
+    Every window is shown as a picture of its own, wherever it lies on the canvas.
+    """
+
+    module: nn.Module
+    dtype: torch.dtype
+    """What it computes in."""
+    device: str
+    patch: int
+    """Cells that a token is wide and high."""
+    velocity: Velocity
+    table: int | None = None
+    """Tokens that a window may be wide or high; None: any number."""
+
+    def __call__(
+        self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded, scene: Scene
+    ) -> Tensor:
+        """The velocity of each row, shape and dtype of `x`, which is `(1 - s) x0 + s noise`.
+
+        Sides that are no multiple of the patch are continued to the next one, and cut off again.
+
+        Raises:
+            UsageError: a window is larger than the table of positions.
+        """
+        height, width = x.shape[-2:]
+        self._check(height, width)
+        tokens, whole = text_rows(text, len(x), self.dtype, self.device)
+        with torch.no_grad():
+            velocity = self.velocity(
+                self.module,
+                Seen(
+                    padded(x, self.patch).to(self.device, self.dtype),
+                    flow_time(sigma, self.device),
+                    tokens,
+                    whole,
+                    scene.wish.guidance,
+                ),
+            )
+        return velocity[..., :height, :width].to(x)
+
+    def _check(self, height: int, width: int) -> None:
+        if self.table is not None and max(height, width) > self.patch * self.table:
+            raise UsageError(
+                f"this network has positions for windows of {self.patch * self.table} latent cells"
+                f" at most, and was given one of {height} x {width}; choose a smaller --window"
+            )
+
+
+def transformer_of(
+    class_name: str,
+    config: Mapping[str, object],
+    state: Mapping[str, Tensor],
+    how: Building,
+    origin: Mapping[str, str],
+) -> nn.Module:
+    """A transformer of diffusers with these weights.
+
+    Args:
+        class_name: in diffusers.
+        config: its settings.
+        state: weights by diffusers' names.
+        how: precision and place.
+        origin: what the file calls a tensor, where it differs.
+
+    Raises:
+        ModelError: tensors are missing, unexpected, of the wrong shape, or not finite.
+    """
+    shield_torchvision()
+    import diffusers
+
+    make: Callable[..., nn.Module] = getattr(diffusers, class_name)
+    placing = Placing(how.dtype, how.device, float8=True, offload=how.offload)
+    return build(lambda: make(**config), state, how.name, placing, origin=origin)
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
@@ -24,17 +129,50 @@ def flow_time(sigma: Tensor, device: str) -> Tensor:
     return (sigma / (1 + sigma)).to(device, torch.float32)
 
 
-def text_rows(text: Encoded, rows: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
-    """Tokens and pooled features for each row of a batch.
+def text_rows(
+    text: Encoded, rows: int, dtype: torch.dtype, device: str
+) -> tuple[Tensor, Tensor | None]:
+    """Tokens and features of the whole text, if any, for each row of a batch.
 
     Raises:
-        ValueError: the prompt was encoded for another family, or for another number of rows.
+        ValueError: the prompt was encoded for another number of rows.
     """
-    if text.pooled is None:
-        raise ValueError("SD 3 and FLUX need the features of the whole text besides its tokens")
-    tokens, pooled = (each.to(device, dtype) for each in (text.tokens, text.pooled))
-    if len(tokens) not in (1, rows) or len(pooled) != len(tokens):
-        raise ValueError(
-            f"{len(tokens)} rows of tokens and {len(pooled)} pooled ones for {rows} rows"
-        )
-    return tokens.expand(rows, -1, -1), pooled.expand(rows, -1)
+    tokens = text.tokens.to(device, dtype)
+    whole = None if text.pooled is None else text.pooled.to(device, dtype)
+    if len(tokens) not in (1, rows) or (whole is not None and len(whole) != len(tokens)):
+        count = 0 if whole is None else len(whole)
+        raise ValueError(f"{len(tokens)} rows of tokens and {count} pooled ones for {rows} rows")
+    if whole is not None:
+        whole = whole.expand(rows, -1)
+    return tokens.expand(rows, -1, -1), whole
+
+
+def packed(cells: Tensor, patch: int = 2) -> Tensor:
+    """Tokens, shape (B, h / p * w / p, C p p), of latents, shape (B, C, h, w)."""
+    batch, channels, height, width = cells.shape
+    split = cells.view(batch, channels, height // patch, patch, width // patch, patch)
+    return split.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch**2)
+
+
+def unpacked(tokens: Tensor, rows: int, columns: int, patch: int = 2) -> Tensor:
+    """Latents, shape (B, C, p rows, p columns), of tokens: the inverse of `packed`."""
+    split = tokens.view(len(tokens), rows, columns, -1, patch, patch)
+    return split.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * patch, columns * patch)
+
+
+def positions(rows: int, columns: int) -> Tensor:
+    """(0, row, column) of each token, counted from (0, 0), shape (rows * columns, 3)."""
+    row, column = torch.arange(rows), torch.arange(columns)
+    grid = torch.cartesian_prod(row, column)
+    return torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
+
+
+def whole_text(seen: Seen) -> Tensor:
+    """Features of the whole text, for families that take them.
+
+    Raises:
+        ValueError: the prompt was encoded for another family.
+    """
+    if seen.whole is None:
+        raise ValueError("this network needs the features of the whole text besides its tokens")
+    return seen.whole

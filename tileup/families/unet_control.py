@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from tileup.contracts import Box, Scene
 from tileup.errors import ModelError
-from tileup.families.unet_layout import STRIDE, Shapes, heads, size_embedding
+from tileup.families.family import Building, ControlFile
+from tileup.families.unet_layout import CONTEXTS, STRIDE, Shapes, heads, size_embedding
 from tileup.tensors.filling import Placing, build_renamed
 from tileup.tensors.shapes import block_count
 from tileup.torchvision_shield import shield_torchvision
@@ -29,6 +30,8 @@ PREFIX = "control_model."
 class ControlNet:
     """A ControlNet that satisfies the UNet's `Control`."""
 
+    name: str
+    """Its file, for messages."""
     module: nn.Module
     """diffusers' ControlNetModel."""
     scale: float
@@ -97,30 +100,19 @@ def _spread(residual: Tensor, rows: list[int], count: int) -> Tensor:
     return whole
 
 
-def load_control(
-    tensors: Mapping[str, Tensor],
-    *,
-    name: str,
-    scale: float,
-    dtype: torch.dtype,
-    device: str,
-    offload: bool = False,
-) -> ControlNet:
+def load_control(file: ControlFile, how: Building) -> ControlNet:
     """A ControlNet from a file's tensors; its sizes are read from their shapes.
 
     Args:
-        tensors: in the original layout (`control_model.input_hint_block.0.weight`, with the prefix
-            or without) or in diffusers' (`controlnet_cond_embedding.conv_in.weight`).
-        name: the file, for messages.
-        scale: factor of its residuals.
-        dtype: what it computes in.
-        device: where it runs.
-        offload: keep the weights in main memory, as in `load_unet`.
+        file: tensors in the original layout (`control_model.input_hint_block.0.weight`, with the
+            prefix or without) or in diffusers' (`controlnet_cond_embedding.conv_in.weight`).
+        how: precision and place.
 
     Raises:
         ModelError: it is another kind of control or none at all; tensors are missing, left over, of
             a wrong shape, or not finite.
     """
+    tensors, name = file.tensors, file.name
     _refuse_other_kinds(tensors, name)
     inside = [key for key in tensors if key.startswith(PREFIX)] or list(tensors)
     own = {key.removeprefix(PREFIX): tensors[key] for key in inside}
@@ -138,9 +130,9 @@ def load_control(
     from diffusers import ControlNetModel
 
     make = cast(Callable[..., nn.Module], ControlNetModel)
-    placing = Placing(dtype, device, float8=True, offload=offload)
+    placing = Placing(how.dtype, how.device, float8=True, offload=how.offload)
     module = build_renamed(lambda: make(**config), own, names, name, placing)
-    return ControlNet(module, scale, device, dtype)
+    return ControlNet(name, module, file.scale, how.device, how.dtype)
 
 
 _OTHER_KINDS = {
@@ -262,17 +254,13 @@ def require_same_family(control: ControlNet, unet: nn.Module, name: str) -> None
         )
 
 
-_FAMILIES = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL refiner", 2048: "SDXL"}
-"""Families by the features of their text."""
-
-
 def _family(module: nn.Module) -> str:
     """Of a UNet or a ControlNet, in words."""
     features = cast(int, _setting(module, "cross_attention_dim"))
     pooled = _setting(module, "projection_class_embeddings_input_dim")
     if features == 1:  # The smallest ControlNets of SDXL have no attention.
-        return "SDXL" if pooled == 2816 else "a model without text"
-    return _FAMILIES.get(features, f"a model whose text has {features} features")
+        return CONTEXTS[2048] if pooled == 2816 else "a model without text"
+    return CONTEXTS.get(features, f"a model whose text has {features} features")
 
 
 def _setting(module: nn.Module, name: str) -> object:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TypeAlias, cast
 
 from tileup.errors import ModelError
+from tileup.tensors.renaming import Rule, layer
 from tileup.tensors.shapes import block_count
 from tileup.torchvision_shield import shield_torchvision
 
@@ -18,6 +19,8 @@ STRIDE = 8
 """Pixels per latent cell of every family with a UNet."""
 SIZE_FEATURES = 256
 """Features of each number of SDXL's micro-conditioning: Podell et al. (2023), arXiv 2307.01952."""
+CONTEXTS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL", 1280: "the SDXL refiner"}
+"""Families as sentences name them, by the features of a token of their text."""
 SD1_HEADS = 8
 """Of every attention of SD 1; later ones have heads of 64 channels."""
 HEAD_WIDTH = 64
@@ -146,3 +149,70 @@ def _folded(depths: list[int]) -> int | tuple[int, ...]:
 
 def _kind(depths: list[int]) -> str:
     return "CrossAttn" if any(depths) else ""
+
+
+def layer_rules(layers: Collection[str]) -> Iterator[Rule]:
+    """From the names of diffusers' layers: what the first release's names become."""
+    for ours, original in ldm_names(layers).items():
+        yield from layer(original, ours)
+
+
+def ldm_names(layers: Collection[str]) -> dict[str, str]:
+    """What the first release of SD 1, SD 2 and SDXL calls the layers of diffusers' UNet.
+
+    Args:
+        layers: all of the UNet, such as `down_blocks.0.attentions.1.proj_in`.
+    """
+    count = len({match[1] for each in layers if (match := _FIRST_LEVEL.match(each))})
+    names: dict[str, str] = {}
+    for each in layers:
+        if each in _LDM_ENDS:
+            names[each] = _LDM_ENDS[each]
+        elif match := _LDM_BLOCK.fullmatch(each):
+            side, level, kind, place, end = match.groups()
+            attends = f"{side}_blocks.{level}.attentions.0.proj_in" in layers
+            row = _ldm_row(side, int(level or 0), kind, int(place), count, attends)
+            names[each] = f"{row}.{_LDM_PARTS.get((kind, end), end)}"
+    return names
+
+
+def _ldm_row(side: str, level: int, kind: str, place: int, count: int, attends: bool) -> str:
+    """Where a block of diffusers stands among the numbered ones of the first release.
+
+    Args:
+        side: down, mid or up.
+        level: from the input's side (down) or from the middle (up).
+        kind: resnets, attentions, downsamplers or upsamplers.
+        place: among its kind.
+        count: residual blocks of a level on the way down.
+        attends: whether the level has attention.
+    """
+    if side == "mid":
+        return f"middle_block.{1 if kind == 'attentions' else 2 * place}"
+    if side == "down":
+        place = count if kind == "downsamplers" else place
+        return f"input_blocks.{1 + level * (count + 1) + place}.{kind == 'attentions':d}"
+    place = count if kind == "upsamplers" else place
+    part = {"resnets": 0, "attentions": 1, "upsamplers": 1 + attends}[kind]
+    return f"output_blocks.{level * (count + 1) + place}.{part}"
+
+
+_FIRST_LEVEL = re.compile(r"down_blocks\.0\.resnets\.(\d+)\.")
+_LDM_BLOCK = re.compile(
+    r"(down|mid|up)_blocks?(?:\.(\d+))?\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
+)
+_LDM_PARTS = {
+    ("resnets", "conv1"): "in_layers.2",
+    ("resnets", "conv2"): "out_layers.3",
+    ("resnets", "time_emb_proj"): "emb_layers.1",
+    ("resnets", "conv_shortcut"): "skip_connection",
+    ("downsamplers", "conv"): "op",
+}
+_LDM_ENDS = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from tileup.contracts import Box, Encoded, NoiseLevels, Scene
 from tileup.errors import ModelError
+from tileup.families.family import Building, Built
+from tileup.families.unet_control import load_control, require_same_family
 from tileup.families.unet_layout import SIZE_FEATURES, STRIDE, diffusers_names, unet_config
 from tileup.tensors.filling import Placing, build_renamed
 from tileup.torchvision_shield import shield_torchvision
@@ -166,44 +168,43 @@ def refiner_ids(box: Box, *, wanted: bool = True) -> list[float]:
     return [*size_ids(box)[:4], AESTHETIC if wanted else AESTHETIC_NEGATIVE]
 
 
-def load_unet(
-    tensors: Mapping[str, Tensor],
-    *,
-    levels: NoiseLevels,
-    dtype: torch.dtype,
-    device: str,
-    control: Control | None = None,
-    offload: bool = False,
-) -> UNetNetwork:
-    """A UNet from a file's tensors; its sizes are read from their shapes.
+def load_unet(tensors: Mapping[str, Tensor], how: Building, sizes: int) -> Built:
+    """A UNet from a file's tensors, with what acts beside it; arguments as `Build`.
 
     Args:
-        tensors: without a prefix, in the original layout (`input_blocks.0.0.weight`) or in
-            diffusers' (`conv_in.weight`). They may lie in a memory-mapped file: on the CPU, those
-            stored in `dtype` stay there.
-        levels: noise levels of the family.
-        dtype: what it computes in. Matrices stored in 8 bits stay so and are cast layer by layer
-            whenever they are used; everything else is cast now.
-        device: where it runs.
-        control: acts on every evaluation.
-        offload: keep the weights in main memory, and bring each layer's to the device only while
-            it runs: slow, for devices with little memory.
+        sizes: how many numbers about the picture it is told beside the text, if it is told any:
+            6, and the refiner 5.
 
     Raises:
-        ModelError: tensors are missing, left over, of a wrong shape, or not finite.
+        ModelError: tensors are missing, left over, of a wrong shape, or not finite; or the control
+            network belongs to another family.
     """
+    control = None if how.control is None else load_control(how.control, how)
+    try:
+        module = _module(tensors, how)
+    except ModelError as error:
+        raise ModelError(f"{how.name}: {error}") from error
+    if control is not None:
+        require_same_family(control, module, control.name)
+    config = cast(Mapping[str, int], module.config)
+    added = cast("int | None", config.get("projection_class_embeddings_input_dim"))
+    network = UNetNetwork(module, how.levels, how.device, how.dtype, added, control)
+    return Built(
+        network,
+        module,
+        config["cross_attention_dim"],
+        None if added is None else added - sizes * config["addition_time_embed_dim"],
+        None if control is None else control.module,
+    )
+
+
+def _module(tensors: Mapping[str, Tensor], how: Building) -> nn.Module:
+    """diffusers' network, filled."""
     names = diffusers_names(tensors)
     config = unet_config({name: tuple(tensors[own].shape) for name, own in names.items()})
     shield_torchvision()
     from diffusers import UNet2DConditionModel
 
     make = cast(Callable[..., nn.Module], UNet2DConditionModel)
-    placing = Placing(dtype, device, float8=True, offload=offload)
-    return UNetNetwork(
-        build_renamed(lambda: make(**config), tensors, names, "the UNet", placing),
-        levels,
-        device,
-        dtype,
-        cast("int | None", config.get("projection_class_embeddings_input_dim")),
-        control,
-    )
+    placing = Placing(how.dtype, how.device, float8=True, offload=how.offload)
+    return build_renamed(lambda: make(**config), tensors, names, "the UNet", placing)

@@ -22,8 +22,6 @@ def _blend_width(itinerary: Itinerary) -> float:
 
 
 GEOMETRIC = frozenset({"karras", "exponential", "polyexponential"})
-TEXTLESS = "bundled"
-"""The family that takes no text."""
 HUGE_SIGMA = 100
 """Above this, karras and exponential spend most steps at noise levels no weak tile starts from."""
 
@@ -46,15 +44,15 @@ def _idle(settings: Settings, spec: ModelSpec, sampler: Sampler) -> Iterator[str
     if settings.denoise_map is not None:
         for name in asked("denoise_by"):
             yield f"{name} has no effect: the denoise map gives every tile its strength."
-    if spec.family == TEXTLESS:
+    if not spec.text:
         for name in asked("vae_tile"):
             yield f"{name} has no effect: {spec.name} has no VAE."
-    elif spec.family != "flux-dev":
+    elif not spec.guided:
         for name in asked("guidance"):
             yield f"{name} has no effect: {spec.name} was not distilled with it; cfg guides it."
     for name in asked(*sorted({"eta", "s_noise", "s_churn"} - sampler.options)):
         yield f"{sampler.name} takes no {name}: it has no effect."
-    if spec.family == TEXTLESS:
+    if not spec.text:
         for name in asked("prompt", "negative", "cfg", "guidance"):
             yield f"{spec.name} takes no text: {name} has no effect."
 

@@ -15,12 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
+from tileup.tensors.names import check_names, listed
 from tileup.tensors.residency import FLOAT8, bring_when_used
 
 Network = TypeVar("Network", bound=nn.Module)
-
-SHOWN = 3
-"""Tensors that a message names; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,30 +119,6 @@ def _on_meta(factory: Callable[[], Network], name: str) -> Network:
             return factory()
     except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ModelError(f"the sizes of the tensors of {name} make no network: {error}") from error
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first names in words, and how many more there are."""
-    ordered = sorted(names)
-    shown = ", ".join(ordered[:SHOWN])
-    return f"{shown} and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else shown
-
-
-def check_names(missing: Collection[str], unexpected: Collection[str], name: str) -> None:
-    """Whether a checkpoint has exactly the tensors that its network needs.
-
-    Raises:
-        ModelError: some are missing or unexpected.
-    """
-    lacks = f"lacks {len(missing)} of the tensors that its network needs: {listed(missing)}"
-    has = f"has {len(unexpected)} tensors that its network has no place for: {listed(unexpected)}"
-    if missing:
-        raise ModelError(
-            f"{name} {lacks}{f'; and it {has}' if unexpected else ''}. The file is incomplete, or"
-            f" of another kind than its other tensors say"
-        )
-    if unexpected:
-        raise ModelError(f"{name} {has}. It is a variant that tileup does not support")
 
 
 def _check_shapes(

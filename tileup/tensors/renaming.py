@@ -1,19 +1,22 @@
-"""From the names of an original checkpoint to the names that a network has for its weights.
+"""Between the names of an original checkpoint and the names that a network has for its weights.
 
-A weight of the original is one of the network, or several that lie in it one below the other. So
-what comes out are views of what goes in: nothing is copied, and a memory-mapped file stays mapped.
+A weight of the original is one of the network, or several that lie in it one below the other. Read
+forwards, a table of such rules loads a file: what comes out are views of what goes in, so nothing
+is copied, and a memory-mapped file stays mapped. Read backwards, from the layers of a network that
+was built, the same table says which layers a LoRA means that was trained on the original.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
-from tileup.tensors.filling import check_names
+from tileup.tensors.names import check_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,7 @@ class Rule:
                 f" which cannot be divided into {', '.join(self.targets)}"
             )
         if self.swapped:
-            first, second = tensor.chunk(2)
-            tensor = torch.cat([second, first])
+            tensor = tensor.roll(rows // 2, 0)
         return dict(zip(self.targets, tensor.split(sizes), strict=True))
 
 
@@ -78,3 +80,28 @@ def converted(
         for target, part in rule.parts(tensors[source], name).items():
             state[target], origin[target] = part, source
     return state, origin
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a change of one layer of the original is added to."""
+
+    modules: tuple[str, ...]
+    """Layers whose rows, one after another, are those of the change."""
+    swapped: bool = False
+    """Whether the halves of its rows lie the other way round (shift and scale)."""
+
+
+def targets(rules: Iterable[Rule], layers: Collection[str]) -> Iterator[tuple[str, Target]]:
+    """The original's layers, and what each has become in a network.
+
+    Args:
+        rules: of the network; those for layers that it does not have are passed over.
+        layers: names of the network's layers, without `.weight`.
+    """
+    there = frozenset(layers)
+    for rule in rules:
+        if rule.source.endswith(".weight"):
+            modules = tuple(target.removesuffix(".weight") for target in rule.targets)
+            if there.issuperset(modules):
+                yield rule.source.removesuffix(".weight"), Target(modules, rule.swapped)

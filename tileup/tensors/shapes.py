@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def shape(tensors: Mapping[str, Tensor], key: str, axes: int, name: str) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tileup.contracts import Encoded
 from tileup.errors import ModelError, OutputError, UsageError
-from tileup.tensors.filling import listed
+from tileup.tensors.names import listed
 
 
 def read_embeds(

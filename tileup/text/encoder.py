@@ -16,7 +16,7 @@ from tileup.contracts import Encoded
 from tileup.errors import ModelError
 from tileup.text.clip import Clip, load_clip
 from tileup.text.finite import check_finite
-from tileup.text.recipes import RECIPES, ClipUse, Recipe
+from tileup.text.recipes import ClipUse, Recipe
 from tileup.text.t5 import T5, load_t5
 from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
 from tileup.text.tokens import CHUNK, clip_chunks, clip_ids, clip_row
@@ -46,7 +46,7 @@ class _Features:
 
 
 def load_text(
-    family: str,
+    recipe: Recipe,
     parts: Mapping[str, Part],
     *,
     tokenizer: Path | None = None,
@@ -58,7 +58,7 @@ def load_text(
     """The text encoders of a model family; none of their tensors is read before the first text is.
 
     Args:
-        family: sd1, sd2, sdxl, sdxl-refiner, sd3, flux-dev or flux-schnell.
+        recipe: of the family.
         parts: what is there of clip_l, clip_g, clip_h (SD 2's) and t5; others are ignored.
         tokenizer: T5's, where there is a T5: its folder, tokenizer.json or spiece.model.
         dtype: the encoders run in.
@@ -70,16 +70,15 @@ def load_text(
     Raises:
         ModelError: an encoder or its tokenizer is missing; the message names the flag for it.
     """
-    recipe = RECIPES[family]
     for part in recipe.parts:
         if part not in parts and (part != "t5" or recipe.t5_required):
             flag = "" if part == "clip_h" else f"; give it with --{part.replace('_', '-')}"
-            raise ModelError(f"{family}: the text encoder {_NAMES[part]} is missing{flag}")
+            raise ModelError(f"the text encoder {_NAMES[part]} is missing{flag}")
     read = None
     if "t5" in recipe.parts and "t5" in parts:
         if tokenizer is None:
             raise ModelError(
-                f"{family}: T5 needs its tokenizer; give its folder, tokenizer.json or spiece.model"
+                "T5 needs its tokenizer; give its folder, tokenizer.json or spiece.model"
                 " with --tokenizer"
             )
         read = load_t5_tokenizer(tokenizer)

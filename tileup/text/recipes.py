@@ -1,4 +1,8 @@
-"""What each model family takes of which text encoder."""
+"""What a model family takes of which text encoder.
+
+The recipes are those of each family's own pipeline in diffusers, whose tokenizers pad CLIP-L with
+the mark of the end and the encoders of OpenCLIP with token 0.
+"""
 
 from __future__ import annotations
 
@@ -48,36 +52,13 @@ class Recipe:
         return clips if self.t5_length is None else (*clips, "t5")
 
 
-def _clip_l(skip: int, normed: bool, pooled: Literal["none", "plain", "projected"]) -> ClipUse:
+def clip_l(
+    *, skip: int, normed: bool, pooled: Literal["none", "plain", "projected"] = "none"
+) -> ClipUse:
+    """CLIP-L, whose rows are filled with the mark of the end."""
     return ClipUse("clip_l", "quick_gelu", CLIP_END, skip, normed, pooled)
 
 
-_CLIP_H = ClipUse("clip_h", "gelu", 0, skip=1, normed=True, pooled="none")
-_CLIP_G = ClipUse("clip_g", "gelu", 0, skip=1, normed=False, pooled="projected")
-
-RECIPES = {
-    "sd1": Recipe((_clip_l(0, True, "none"),), clip_tokens=True, chunked=True),
-    "sd2": Recipe((_CLIP_H,), clip_tokens=True, chunked=True),
-    "sdxl": Recipe((_clip_l(1, False, "none"), _CLIP_G), clip_tokens=True, chunked=True),
-    "sdxl-refiner": Recipe((_CLIP_G,), clip_tokens=True, chunked=True),
-    "sd3": Recipe(
-        (_clip_l(1, False, "projected"), _CLIP_G), clip_tokens=True, chunked=False, t5_length=256
-    ),
-    "flux-dev": Recipe(
-        (_clip_l(0, True, "plain"),),
-        clip_tokens=False,
-        chunked=False,
-        t5_length=512,
-        t5_required=True,
-    ),
-    "flux-schnell": Recipe(
-        (_clip_l(0, True, "plain"),),
-        clip_tokens=False,
-        chunked=False,
-        t5_length=256,
-        t5_required=True,
-    ),
-}
-"""By family. Sources: the text part of each family's own pipeline in diffusers, whose tokenizers
-pad CLIP-L with the mark of the end and the encoders of OpenCLIP with token 0, and whose copy of
-SD 2's encoder lacks the last layer."""
+CLIP_H = ClipUse("clip_h", "gelu", 0, skip=1, normed=True, pooled="none")
+CLIP_G = ClipUse("clip_g", "gelu", 0, skip=1, normed=False, pooled="projected")
+"""OpenCLIP's encoders, whose rows are filled with token 0."""
