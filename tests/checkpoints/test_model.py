@@ -21,6 +21,7 @@ from tests.checkpoints.layouts.control import sd1_controlnet
 from tests.checkpoints.layouts.lora import changes, kohya_lora, layers_of
 from tests.doubles import photograph
 from tests.text.references import save_t5_tokenizer
+from tests.text.saved import save_embeds
 from tileup.checkpoints.load import load_model
 from tileup.checkpoints.model import DiffusionModel, Part, Turns
 from tileup.contracts import Model
@@ -28,7 +29,6 @@ from tileup.errors import ModelError, UsageError
 from tileup.images.reading import open_picture
 from tileup.resolving import resolve_with_model
 from tileup.settings.values import Settings
-from tileup.text.embeds import save_embeds
 from tileup.upscaling import upscale_picture
 
 SMALL = {

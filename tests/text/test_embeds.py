@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.text.saved import save_embeds
 from tileup.contracts import Encoded
-from tileup.errors import ModelError, OutputError, UsageError
-from tileup.text.embeds import read_embeds, save_embeds
+from tileup.errors import ModelError, UsageError
+from tileup.text.embeds import read_embeds
 
 
 def encoded(seed: int, length: int = 5) -> Encoded:
@@ -35,14 +36,6 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
     assert same(read[0], prompt)
     assert same(read[1], negative)
     assert not same(read[0], negative)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
-
-
-def test_one_tensor_may_serve_for_both(tmp_path: Path) -> None:
-    save_embeds(tmp_path / "a.safetensors", encoded(0), encoded(0))
-    shared = encoded(0)
-    save_embeds(tmp_path / "a.safetensors", shared, shared)
-    assert same(*read_embeds(tmp_path / "a.safetensors", cfg=2, pooled=3))
 
 
 def test_without_guidance_no_negative_is_returned(tmp_path: Path) -> None:
@@ -130,8 +123,3 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read_embeds(tmp_path / "a.safetensors", cfg=1)
     with pytest.raises(ModelError, match="cannot be read"):
         read_embeds(tmp_path, cfg=1)
-
-
-def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(OutputError):
-        save_embeds(tmp_path / "none" / "a.safetensors", encoded(0))

@@ -19,7 +19,7 @@ from tileup.contracts import Encoded
 from tileup.errors import ModelError
 from tileup.families.table import FAMILIES
 from tileup.text import encoder as encoder_module
-from tileup.text.encoder import Part, TextEncoder, load_text
+from tileup.text.encoder import ReadTensors, TextEncoder, load_text
 from tileup.text.tokens import clip_ids
 
 PROMPT = "A photo of a cat, (sharp:1.2)"
@@ -38,7 +38,7 @@ def close(ours: Tensor | None, theirs: Tensor) -> None:
     assert (ours - theirs).abs().max() <= 1e-5
 
 
-def give(tensors: Mapping[str, Tensor]) -> Part:
+def give(tensors: Mapping[str, Tensor]) -> ReadTensors:
     return lambda: tensors
 
 
@@ -240,11 +240,11 @@ def test_what_does_not_fit_is_cut_and_said_once(
 class Counted:
     """Parts that count how often they are read."""
 
-    def __init__(self, parts: Mapping[str, Part]) -> None:
+    def __init__(self, parts: Mapping[str, ReadTensors]) -> None:
         self.read: list[str] = []
         self.parts = {name: self._counting(name, part) for name, part in parts.items()}
 
-    def _counting(self, name: str, part: Part) -> Part:
+    def _counting(self, name: str, part: ReadTensors) -> ReadTensors:
         def read() -> Mapping[str, Tensor]:
             self.read.append(name)
             return part()

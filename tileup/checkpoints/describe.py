@@ -14,7 +14,7 @@ from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError
 from tileup.families.bundled_header import bundled_spec, is_bundled
 from tileup.families.detection import NoNetworkError, detect
-from tileup.families.family import Found, Prediction
+from tileup.families.family import Detected, Prediction
 from tileup.families.predictions import prediction_of, published_spec
 from tileup.tensors.checkpoint import Checkpoint, open_checkpoint
 from tileup.tensors.scaled import is_helper
@@ -104,7 +104,7 @@ def describe(path: Path) -> CheckpointInfo:
     return _info(checkpoint, found.variant, told, spec, tuple(_parts(known, found)), found)
 
 
-def _told(checkpoint: Checkpoint, found: Found) -> Prediction:
+def _told(checkpoint: Checkpoint, found: Detected) -> Prediction:
     try:
         return prediction_of(checkpoint, found, None)
     except UnknownCheckpointError:
@@ -119,7 +119,7 @@ def _info(
     told: Prediction,
     spec: ModelSpec | None,
     parts: tuple[PartInfo, ...] = (),
-    found: Found | None = None,
+    found: Detected | None = None,
 ) -> CheckpointInfo:
     return CheckpointInfo(
         path=checkpoint.path,
@@ -148,7 +148,7 @@ def _behind(checkpoint: Checkpoint, prefix: str) -> Amount:
     return _amount(checkpoint, [name for name in checkpoint.tensors if name.startswith(prefix)])
 
 
-def _parts(known: Identified, found: Found) -> Iterator[PartInfo]:
+def _parts(known: Identified, found: Detected) -> Iterator[PartInfo]:
     checkpoint, there = known.checkpoint, inside(known)
     others = tuple(source.prefix for source in there.values())
     network = [
@@ -171,7 +171,7 @@ def _parts(known: Identified, found: Found) -> Iterator[PartInfo]:
         yield PartInfo(title, None, f"{flag}, or go without" if optional else flag)
 
 
-def _shapes(spec: ModelSpec, found: Found | None) -> dict[str, str]:
+def _shapes(spec: ModelSpec, found: Detected | None) -> dict[str, str]:
     text = {"text": f"{found.context} features per token"} if found else {}
     return {
         "stride": f"{spec.stride} px per latent cell",

@@ -15,7 +15,7 @@ from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UsageError
 from tileup.families.bundled_header import bundled_spec, is_bundled
 from tileup.families.detection import detect
-from tileup.families.family import Found, Prediction
+from tileup.families.family import Detected, Prediction
 from tileup.families.predictions import prediction_of, published_spec
 from tileup.resources import resource
 from tileup.settings.values import did_you_mean
@@ -92,7 +92,7 @@ class Identified:
 
     checkpoint: Checkpoint
     spec: ModelSpec
-    found: Found | None
+    found: Detected | None
     """Its network; None for a checkpoint of our own."""
     prediction: Prediction
 

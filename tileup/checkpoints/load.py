@@ -37,7 +37,7 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     return assemble(known, settings, device, dtype)
 
 
-PARTS = ("control", "lora", "vae", "clip_l", "clip_g", "t5", "prompt_embeds")
+ADDED = ("control", "lora", "vae", "clip_l", "clip_g", "t5", "prompt_embeds")
 """Settings that add something to a checkpoint of a latent family."""
 
 
@@ -47,7 +47,7 @@ def refuse_parts(settings: Settings, path: Path) -> None:
     Raises:
         ModelError: names the flag.
     """
-    for name in PARTS:
+    for name in ADDED:
         if getattr(settings, name):
             raise ModelError(
                 f"--{name.replace('_', '-')} goes with diffusion checkpoints, and {path.name} is"

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Stored:
     """Where a part's tensors are."""
 
     checkpoint: Checkpoint
@@ -47,9 +47,9 @@ class Source:
 class Parts:
     """Everything a model of a latent family is made of."""
 
-    network: Source
-    vae: Source
-    text: Mapping[str, Source]
+    network: Stored
+    vae: Stored
+    text: Mapping[str, Stored]
     """Text encoders by part: clip_l, clip_g, clip_h (SD 2's) and t5; none with `prompt_embeds`."""
     tokenizer: Path | None
     """T5's: tokenizer.json, spiece.model or their folder."""
@@ -142,7 +142,7 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
         wants_tokenizer = False
     if missing or wants_tokenizer or vae is None:
         raise ModelError(_lacking(known, missing, wants_tokenizer))
-    network = Source(known.checkpoint, known.found.prefix)
+    network = Stored(known.checkpoint, known.found.prefix)
     return Parts(network, vae, text, tokenizer if "t5" in text else None)
 
 
@@ -156,7 +156,7 @@ def _unused(encoders: Collection[str], settings: Settings) -> Iterator[str]:
             yield "--" + name.replace("_", "-")
 
 
-def inside(known: Identified) -> dict[str, Source]:
+def inside(known: Identified) -> dict[str, Stored]:
     """The parts, besides the network, that a checkpoint has itself, by name."""
     if known.found is None:
         return {}
@@ -165,24 +165,24 @@ def inside(known: Identified) -> dict[str, Source]:
     return {name: source for name, source in found if source is not None}
 
 
-def _text(known: Identified, settings: Settings) -> Iterator[tuple[str, Source]]:
+def _text(known: Identified, settings: Settings) -> Iterator[tuple[str, Stored]]:
     parts = known.found.family.text.parts if known.found else ()
     for name in parts:
         if (source := _found(name, known, settings)) is not None:
             yield name, source
 
 
-def _found(name: str, known: Identified, settings: Settings) -> Source | None:
+def _found(name: str, known: Identified, settings: Settings) -> Stored | None:
     path: str | None = getattr(settings, COMPANIONS[name].flag)
     return _in_checkpoint(name, known) if path is None else _in_file(name, path)
 
 
-def _in_checkpoint(name: str, known: Identified) -> Source | None:
+def _in_checkpoint(name: str, known: Identified) -> Stored | None:
     prefixes = prefixes_of(name, known.found.family) if known.found else ()
     return _behind(COMPANIONS[name], known.checkpoint, prefixes)
 
 
-def _in_file(name: str, path: str) -> Source:
+def _in_file(name: str, path: str) -> Stored:
     kind = COMPANIONS[name]
     checkpoint = open_checkpoint(find_model(path))
     every = dict.fromkeys(each for family in FAMILIES for each in prefixes_of(name, family))
@@ -195,10 +195,10 @@ def _in_file(name: str, path: str) -> Source:
     return source
 
 
-def _behind(kind: Companion, checkpoint: Checkpoint, prefixes: tuple[str, ...]) -> Source | None:
+def _behind(kind: Companion, checkpoint: Checkpoint, prefixes: tuple[str, ...]) -> Stored | None:
     for prefix in prefixes:
         if any(prefix + sign in checkpoint.tensors for sign in kind.signs):
-            return Source(checkpoint, prefix)
+            return Stored(checkpoint, prefix)
     return None
 
 

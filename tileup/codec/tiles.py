@@ -36,7 +36,7 @@ from tileup.contracts import Box
 SCORES = 2**26
 """Most scores that attention works out at once: queries times keys."""
 
-Part = Any
+Module = Any
 """A module of diffusers; docstrings name its class, which types its children as bare modules."""
 Act = Callable[[Tensor], Tensor]
 """A function of each cell alone."""
@@ -90,7 +90,7 @@ class TiledNetwork:
         self.device = device
         self.maps = maps or device
 
-    def encode(self, encoder: Part, pixels: Tensor) -> Tensor:
+    def encode(self, encoder: Module, pixels: Tensor) -> Tensor:
         """What an Encoder gives, on the device of the maps; `pixels` are left alone."""
         x = self.convolved(encoder.conv_in, self.plain(pixels))
         for block in encoder.down_blocks:
@@ -101,7 +101,7 @@ class TiledNetwork:
         x = self.middle(encoder.mid_block, x)
         return self.left(encoder, x)
 
-    def decode(self, decoder: Part, latents: Tensor) -> Tensor:
+    def decode(self, decoder: Module, latents: Tensor) -> Tensor:
         """What a Decoder gives, on the device of the maps; `latents` are left alone."""
         x = self.convolved(decoder.conv_in, self.plain(latents))
         x = self.middle(decoder.mid_block, x)
@@ -112,7 +112,7 @@ class TiledNetwork:
                 x = self.convolved(upsampler.conv, self.doubled(x))
         return self.left(decoder, x)
 
-    def middle(self, block: Part, x: Tensor) -> Tensor:
+    def middle(self, block: Module, x: Tensor) -> Tensor:
         """A UNetMidBlock2D; overwrites `x`."""
         x = self.residual(block.resnets[0], x)
         for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
@@ -121,12 +121,12 @@ class TiledNetwork:
             x = self.residual(resnet, x)
         return x
 
-    def left(self, network: Part, x: Tensor) -> Tensor:
+    def left(self, network: Module, x: Tensor) -> Tensor:
         """The last layers of an Encoder or Decoder."""
         act = self.normed_silu(network.conv_norm_out, x)
         return self.convolved(network.conv_out, self.plain(x, act))
 
-    def residual(self, block: Part, x: Tensor) -> Tensor:
+    def residual(self, block: Module, x: Tensor) -> Tensor:
         """A ResnetBlock2D; overwrites `x`, and returns a part of it where channels get fewer."""
         between = self.convolved(block.conv1, self.plain(x, self.normed_silu(block.norm1, x)))
         inner = self.plain(between, self.normed_silu(block.norm2, between))
@@ -156,11 +156,11 @@ class TiledNetwork:
         assert result is not None
         return result
 
-    def attended(self, attention: Part, x: Tensor) -> Tensor:
+    def attended(self, attention: Module, x: Tensor) -> Tensor:
         """An Attention over all cells of the map; overwrites `x`."""
         return self.attend(attention, x, self.normed(attention.group_norm, x))
 
-    def attend(self, attention: Part, x: Tensor, act: Act) -> Tensor:
+    def attend(self, attention: Module, x: Tensor, act: Act) -> Tensor:
         """Attention over all cells of `x` after `act`, the queries in portions; overwrites `x`."""
         tokens = act(x.to(self.device)).flatten(2).mT
         k, v = (_by_head(attention, layer(tokens)) for layer in (attention.to_k, attention.to_v))
@@ -235,7 +235,7 @@ class TiledNetwork:
         return mean.float().to(self.device), variance.float().to(self.device)
 
 
-def _by_head(attention: Part, features: Tensor) -> Tensor:
+def _by_head(attention: Module, features: Tensor) -> Tensor:
     """(B, tokens, heads * d) as (B, heads, tokens, d)."""
     return features.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
 

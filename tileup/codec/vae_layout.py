@@ -11,7 +11,7 @@ from tileup.errors import ModelError
 
 GROUPS = 32
 """Groups of every GroupNorm; no tensor tells, and every published VAE of this kind has 32."""
-PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+BEGINNINGS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 """Beginnings of the names that belong to the VAE: training files also hold losses and averages."""
 
 

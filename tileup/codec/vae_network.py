@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tileup.codec.vae_layout import PARTS, VaeLayout
+from tileup.codec.vae_layout import BEGINNINGS, VaeLayout
 from tileup.tensors.filling import Placing, build
 from tileup.tensors.names import check_names
 from tileup.torchvision_shield import shield_torchvision
@@ -33,7 +33,7 @@ def diffusers_tensors(
     Raises:
         ModelError: a tensor of the encoder or the decoder has no name in diffusers.
     """
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith(PARTS)}
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(BEGINNINGS)}
     if layout.diffusers:
         origin = {_current_name(name): name for name in own}
         return {new: own[old] for new, old in origin.items()}, origin

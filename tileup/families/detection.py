@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tileup.errors import UnknownCheckpointError
-from tileup.families.family import Found, Look
+from tileup.families.family import Detected, Look
 from tileup.families.foreign import PREFIXES, Kind, foreign_network, kind_of, quantised
 from tileup.families.table import FAMILIES
 from tileup.families.view import RelativeError, View
@@ -20,7 +20,7 @@ class NoNetworkError(UnknownCheckpointError):
         self.kind = kind
 
 
-def detect(checkpoint: Checkpoint) -> Found:
+def detect(checkpoint: Checkpoint) -> Detected:
     """The diffusion network of a checkpoint.
 
     Raises:
@@ -49,7 +49,7 @@ def detect(checkpoint: Checkpoint) -> Found:
     )
 
 
-def _found(checkpoint: Checkpoint) -> Found | None:
+def _found(checkpoint: Checkpoint) -> Detected | None:
     """The network of the first family whose sign is there behind a usual prefix."""
     looks: dict[str, Look] = {}
     for family in FAMILIES:

@@ -176,7 +176,7 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Detected:
     """A diffusion network in a checkpoint."""
 
     family: Family
@@ -194,7 +194,7 @@ class Found:
     """A window's side must be a multiple of this many cells."""
 
 
-Look = Callable[[View], "Found | None"]
+Look = Callable[[View], "Detected | None"]
 """Looks at a network; None where it is another one after all. An UnknownCheckpointError names a
 relative that tileup cannot load."""
 

@@ -20,8 +20,8 @@ from tileup.errors import ModelError, UnknownCheckpointError
 from tileup.families.family import (
     Building,
     Built,
+    Detected,
     Family,
-    Found,
     Latents,
     flow_levels,
     window_levels,
@@ -51,18 +51,18 @@ INPUTS = {
 """FLUX networks by features of their input, where those are not the 64 of a patch."""
 
 
-def _original(view: View) -> Found | None:
+def _original(view: View) -> Detected | None:
     return _found(view, "original", "img_in.weight", "txt_in.weight", "guidance_in.in_layer.weight")
 
 
-def _diffusers(view: View) -> Found | None:
+def _diffusers(view: View) -> Detected | None:
     if not any(view.names("single_transformer_blocks.")):
         return None
     guidance = "time_text_embed.guidance_embedder.linear_1.weight"
     return _found(view, "diffusers", "x_embedder.weight", "context_embedder.weight", guidance)
 
 
-def _found(view: View, layout: str, image: str, text: str, guidance: str) -> Found:
+def _found(view: View, layout: str, image: str, text: str, guidance: str) -> Detected:
     features = view.shape(image, 2)[1]
     if features != 64:
         what = INPUTS.get(features, f"a FLUX whose patches have {features} features, not 64")
@@ -71,7 +71,7 @@ def _found(view: View, layout: str, image: str, text: str, guidance: str) -> Fou
         )
     family = DEV if guidance in view else SCHNELL
     context = view.shape(text, 2)[1]
-    return Found(family, family.title, view.prefix, layout, features // 4, context, PATCH)
+    return Detected(family, family.title, view.prefix, layout, features // 4, context, PATCH)
 
 
 def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError, UsageError
-from tileup.families.family import STRIDE, Found, Prediction
+from tileup.families.family import STRIDE, Detected, Prediction
 from tileup.families.table import FAMILIES
 from tileup.tensors.checkpoint import Checkpoint
 
@@ -29,7 +29,7 @@ TRAINED = (0.01, 0.5)
 """Between these, that bias is one of a trained network."""
 
 
-def prediction_of(checkpoint: Checkpoint, found: Found, asked: str | None) -> Prediction:
+def prediction_of(checkpoint: Checkpoint, found: Detected, asked: str | None) -> Prediction:
     """What a network predicts: as asked, as its file says, as is usual in its family.
 
     Args:
@@ -111,12 +111,12 @@ def _from_metadata(checkpoint: Checkpoint) -> tuple[str, str] | None:
     return None
 
 
-def _from_family(found: Found) -> tuple[str, str] | None:
+def _from_family(found: Detected) -> tuple[str, str] | None:
     predicts = found.family.predicts
     return (predicts, "its family") if predicts else None
 
 
-def _from_weights(checkpoint: Checkpoint, found: Found) -> tuple[str, str]:
+def _from_weights(checkpoint: Checkpoint, found: Detected) -> tuple[str, str]:
     name = found.prefix + found.family.telling[found.layout]
     values = checkpoint.values(name)
     deviation = float(values.std(dtype=np.float64)) if values is not None and values.size else 0.0
@@ -136,7 +136,7 @@ def _from_weights(checkpoint: Checkpoint, found: Found) -> tuple[str, str]:
     return prediction, f"the spread of one bias ({deviation:.3f}, v above {V_ABOVE})"
 
 
-def published_spec(checkpoint: Checkpoint, found: Found, prediction: Prediction) -> ModelSpec:
+def published_spec(checkpoint: Checkpoint, found: Detected, prediction: Prediction) -> ModelSpec:
     """What planning needs to know of a checkpoint of a published family.
 
     Raises:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
-from tileup.families.family import Building, Built, Family, Found, Latents, flow_levels
+from tileup.families.family import Building, Built, Detected, Family, Latents, flow_levels
 from tileup.families.view import RelativeError, View
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, blocks_with, shape
@@ -31,7 +31,7 @@ TRAINING_STEPS = 1000
 """The network is told the flow time in thousandths."""
 
 
-def _original(view: View) -> Found | None:
+def _original(view: View) -> Detected | None:
     patch = view.shape("x_embedder.proj.weight", 4)
     context = view.shape("context_embedder.weight", 2)[1]
     blocks = view.count(r"joint_blocks\.(\d+)\.")
@@ -40,7 +40,7 @@ def _original(view: View) -> Found | None:
     return _found(view, "original", patch, context, _variant(blocks, dual, normed))
 
 
-def _diffusers(view: View) -> Found | None:
+def _diffusers(view: View) -> Detected | None:
     if "transformer_blocks.0.attn.add_k_proj.weight" not in view:
         return None
     patch = view.shape("pos_embed.proj.weight", 4)
@@ -59,12 +59,12 @@ def _variant(blocks: int, dual: bool, normed: bool) -> str:
     return f"Stable Diffusion 3{' medium' if blocks == 24 else ''}"
 
 
-def _found(view: View, layout: str, patch: tuple[int, ...], context: int, variant: str) -> Found:
+def _found(view: View, layout: str, patch: tuple[int, ...], context: int, variant: str) -> Detected:
     if patch[1] != 16 or patch[2:] != (2, 2):
         raise RelativeError(
             f"like SD 3 but with {patch[1]} channels in patches of {patch[2]}x{patch[3]}"
         )
-    return Found(SD3, variant, view.prefix, layout, patch[1], context, 2)
+    return Detected(SD3, variant, view.prefix, layout, patch[1], context, 2)
 
 
 def build_sd3(tensors: Mapping[str, Tensor], how: Building) -> Built:

@@ -11,8 +11,8 @@ from tileup.errors import UnknownCheckpointError
 from tileup.families.family import (
     Building,
     Built,
+    Detected,
     Family,
-    Found,
     Latents,
     diffusion_levels,
 )
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _original(view: View) -> Found | None:
+def _original(view: View) -> Detected | None:
     """A UNet in the original layout, unless the file is a ControlNet, which has only its half."""
     if not any(view.names("output_blocks.")):
         return None
@@ -41,7 +41,7 @@ def _original(view: View) -> Found | None:
     )
 
 
-def _diffusers(view: View) -> Found | None:
+def _diffusers(view: View) -> Detected | None:
     if not any(view.names("up_blocks.")):
         return None
     return _found(
@@ -75,7 +75,7 @@ def _found(
     projection: str | None,
     sizes: str,
     middle: str,
-) -> Found:
+) -> Detected:
     path = view.checkpoint.path
     if channels != 4:
         what = INPUTS.get(channels, f"a UNet whose input has {channels} channels instead of 4")
@@ -99,7 +99,7 @@ def _found(
         conv = projection is not None and view.sides(projection) == 4
         family = _without_sizes(view, context, conv)
     multiple = 2 ** (levels - 1)
-    return Found(family, family.title, view.prefix, layout, 4, context, multiple)
+    return Detected(family, family.title, view.prefix, layout, 4, context, multiple)
 
 
 def _without_sizes(view: View, context: int, conv: bool) -> Family:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from tileup.contracts import Box, Scene
 from tileup.errors import ModelError
-from tileup.families.family import Building, ControlFile
-from tileup.families.unet_layout import CONTEXTS, STRIDE, Shapes, heads, size_embedding
+from tileup.families.family import STRIDE, Building, ControlFile
+from tileup.families.unet_layout import CONTEXTS, Shapes, heads, size_embedding
 from tileup.tensors.filling import Placing, build_renamed
 from tileup.tensors.shapes import block_count
 from tileup.torchvision_shield import shield_torchvision

@@ -15,8 +15,6 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """Shape of each tensor, by diffusers' names."""
 
 LDM_PREFIX = "model.diffusion_model."
-STRIDE = 8
-"""Pixels per latent cell of every family with a UNet."""
 SIZE_FEATURES = 256
 """Features of each number of SDXL's micro-conditioning: Podell et al. (2023), arXiv 2307.01952."""
 CONTEXTS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL", 1280: "the SDXL refiner"}

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from tileup.contracts import Box, Encoded, NoiseLevels, Scene
 from tileup.errors import ModelError
-from tileup.families.family import Building, Built
+from tileup.families.family import STRIDE, Building, Built
 from tileup.families.unet_control import load_control, require_same_family
-from tileup.families.unet_layout import SIZE_FEATURES, STRIDE, diffusers_names, unet_config
+from tileup.families.unet_layout import SIZE_FEATURES, diffusers_names, unet_config
 from tileup.tensors.filling import Placing, build_renamed
 from tileup.torchvision_shield import shield_torchvision
 

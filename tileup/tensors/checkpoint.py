@@ -262,7 +262,7 @@ def _shards(index: Path) -> list[TensorFile]:
     return files
 
 
-PARTS = (
+FOLDERS = (
     "unet",
     "transformer",
     "vae",
@@ -277,15 +277,15 @@ def _folder(path: Path) -> Checkpoint:
     if not (path / MODEL_INDEX).is_file():
         return _loose(path)
     configs = {"": read_json(path / MODEL_INDEX)}
-    for part in (*PARTS, "scheduler"):
+    for part in (*FOLDERS, "scheduler"):
         for name in ("config.json", "scheduler_config.json"):
             if (path / part / name).is_file():
                 configs[part] = read_json(path / part / name)
     members = [
         Member(f"{part}.", file)
-        for part in PARTS
+        for part in FOLDERS
         if (path / part).is_dir()
-        for file in weights(path / part)
+        for file in weight_files(path / part)
     ]
     if not any(member.prefix in ("unet.", "transformer.") for member in members):
         raise ModelError(
@@ -299,7 +299,7 @@ def _loose(path: Path) -> Checkpoint:
     """A folder that holds one model, in one file or in shards; perhaps one part of a larger one."""
     config = path / "config.json"
     configs = {"": read_json(config)} if config.is_file() else {}
-    files = weights(path)
+    files = weight_files(path)
     if not files:
         raise ModelError(
             f"{path} is a folder without a checkpoint; give a .safetensors file, an index of"
@@ -308,7 +308,7 @@ def _loose(path: Path) -> Checkpoint:
     return _joined(path, [Member("", file) for file in files], configs)
 
 
-def weights(folder: Path) -> list[TensorFile]:
+def weight_files(folder: Path) -> list[TensorFile]:
     """The files that hold the weights of a folder: one, or the shards of one index.
 
     Where the same weights are there in several precisions or formats, safetensors is taken before

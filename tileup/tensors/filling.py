@@ -18,7 +18,7 @@ from tileup.errors import ModelError
 from tileup.tensors.names import check_names, listed
 from tileup.tensors.residency import FLOAT8, bring_when_used
 
-Network = TypeVar("Network", bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,14 @@ class Placing:
 
 
 def build(
-    factory: Callable[[], Network],
+    factory: Callable[[], Module],
     tensors: Mapping[str, Tensor],
     name: str,
     placing: Placing,
     *,
     origin: Mapping[str, str] | None = None,
     left_over: Iterable[str] = (),
-) -> Network:
+) -> Module:
     """A network with these weights, ready to be evaluated.
 
     Args:
@@ -96,12 +96,12 @@ def build(
 
 
 def build_renamed(
-    factory: Callable[[], Network],
+    factory: Callable[[], Module],
     tensors: Mapping[str, Tensor],
     names: Mapping[str, str],
     name: str,
     placing: Placing,
-) -> Network:
+) -> Module:
     """As `build`, of tensors under the file's names.
 
     Args:
@@ -113,7 +113,7 @@ def build_renamed(
     return build(factory, own, name, placing, origin=names, left_over=beyond)
 
 
-def _on_meta(factory: Callable[[], Network], name: str) -> Network:
+def _on_meta(factory: Callable[[], Module], name: str) -> Module:
     try:
         with torch.device("meta"):
             return factory()
@@ -147,7 +147,7 @@ def _check_values(tensor: Tensor, title: str, dtype: torch.dtype | None) -> None
     """Whether a tensor's values are finite, and stay so in `dtype`."""
     if not tensor.is_floating_point():
         return
-    ends = _extremes(tensor)
+    ends = extremes(tensor)
     if not ends.isfinite().all():
         raise ModelError(f"{title} has values that are not finite: the file is damaged")
     if dtype is not None and not ends.to(dtype).isfinite().all():
@@ -157,12 +157,7 @@ def _check_values(tensor: Tensor, title: str, dtype: torch.dtype | None) -> None
         )
 
 
-def all_finite(tensor: Tensor) -> bool:
-    """Whether a tensor has neither infinities nor NaN, in one pass and without a copy of it."""
-    return bool(_extremes(tensor).isfinite().all())
-
-
-def _extremes(tensor: Tensor) -> Tensor:
+def extremes(tensor: Tensor) -> Tensor:
     """Lowest and highest value, NaN where there is one; of fp8 the largest, whatever its sign."""
     if tensor.numel() == 0:
         return torch.zeros(2)

@@ -10,17 +10,15 @@ The names of the tensors are those that diffusers' pipelines take:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tileup.contracts import Encoded
-from tileup.errors import ModelError, OutputError, UsageError
+from tileup.errors import ModelError, UsageError
 from tileup.tensors.names import listed
 
 
@@ -101,30 +99,3 @@ def _tensor(
 
 def _sides(tensor: Tensor) -> str:
     return f"({', '.join(map(str, tensor.shape))})"
-
-
-def save_embeds(path: Path, prompt: Encoded, negative: Encoded | None = None) -> None:
-    """Write what `read_embeds` reads; the file appears whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    tensors: dict[str, Tensor] = {}
-    for prefix, encoded in (("", prompt), ("negative_", negative)):
-        if encoded is not None:
-            tensors[f"{prefix}prompt_embeds"] = _plain(encoded.tokens)
-            if encoded.pooled is not None:
-                tensors[f"{prefix}pooled_prompt_embeds"] = _plain(encoded.pooled)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, unfinished)
-        unfinished.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path} cannot be written ({error})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """A copy of its own on the CPU: files cannot hold one tensor under two names."""
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)

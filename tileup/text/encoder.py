@@ -23,7 +23,7 @@ from tileup.text.tokens import CHUNK, clip_chunks, clip_ids, clip_row
 
 log = logging.getLogger(__name__)
 
-Part = Callable[[], Mapping[str, Tensor]]
+ReadTensors = Callable[[], Mapping[str, Tensor]]
 """Reads an encoder's tensors, names without the file's prefix."""
 OnLoaded = Callable[[str, nn.Module], None]
 """Given the name of an encoder (clip_l, clip_g, clip_h, t5) and its network, just loaded."""
@@ -47,7 +47,7 @@ class _Features:
 
 def load_text(
     recipe: Recipe,
-    parts: Mapping[str, Part],
+    parts: Mapping[str, ReadTensors],
     *,
     tokenizer: Path | None = None,
     dtype: torch.dtype = torch.float32,
@@ -94,7 +94,7 @@ class TextEncoder:
     def __init__(
         self,
         recipe: Recipe,
-        parts: Mapping[str, Part],
+        parts: Mapping[str, ReadTensors],
         t5_tokenizer: T5Tokenizer | None,
         *,
         dtype: torch.dtype,
