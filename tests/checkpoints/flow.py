@@ -35,7 +35,8 @@ def pooled_of(text: Encoded) -> Tensor:
 
 
 def row_of(text: Encoded, row: int) -> Encoded:
-    return Encoded(text.tokens[row : row + 1], pooled_of(text)[row : row + 1])
+    pooled = None if text.pooled is None else text.pooled[row : row + 1]
+    return Encoded(text.tokens[row : row + 1], pooled)
 
 
 def latents(*shape: int, seed: int = 1) -> Tensor:

@@ -25,9 +25,9 @@ def linear(weights: Weights, name: str, x: Tensor) -> Tensor:
     return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
 
-def waves(value: Tensor) -> Tensor:
-    """128 cosines and 128 sines of each value, wavelengths from 2 pi to 10000 * 2 pi."""
-    frequency = torch.exp(-math.log(10000) * torch.arange(128) / 128)
+def waves(value: Tensor, half: int = 128) -> Tensor:
+    """Cosines and as many sines of each value, wavelengths from 2 pi to 10000 * 2 pi."""
+    frequency = torch.exp(-math.log(10000) * torch.arange(half) / half)
     angle = value[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
@@ -180,8 +180,22 @@ def _flux_qkv(w: Weights, norm: str, qkv: Tensor) -> list[Tensor]:
 def _double(
     w: Weights, block: str, picture: Tensor, text: Tensor, condition: Tensor, turn: Tensor
 ) -> tuple[Tensor, Tensor]:
+    m = {
+        each: linear(w, f"{block}.{each}_mod.lin", condition).chunk(6, dim=-1)
+        for each in ("txt", "img")
+    }
+    return _double_modulated(w, block, picture, text, m, turn)
+
+
+def _double_modulated(
+    w: Weights,
+    block: str,
+    picture: Tensor,
+    text: Tensor,
+    m: Mapping[str, Sequence[Tensor]],
+    turn: Tensor,
+) -> tuple[Tensor, Tensor]:
     streams = {"txt": text, "img": picture}
-    m = {each: linear(w, f"{block}.{each}_mod.lin", condition).chunk(6, dim=-1) for each in streams}
     parts = []
     for each, x in streams.items():
         qkv = linear(w, f"{block}.{each}_attn.qkv", modulated(x, m[each][0], m[each][1]))
@@ -198,10 +212,60 @@ def _double(
 
 
 def _single(w: Weights, block: str, x: Tensor, condition: Tensor, turn: Tensor) -> Tensor:
-    shift, scale, gate = linear(w, f"{block}.modulation.lin", condition).chunk(3, dim=-1)
+    modulation = linear(w, f"{block}.modulation.lin", condition).chunk(3, dim=-1)
+    return _single_modulated(w, block, x, modulation, turn)
+
+
+def _single_modulated(
+    w: Weights, block: str, x: Tensor, modulation: Sequence[Tensor], turn: Tensor
+) -> Tensor:
+    shift, scale, gate = modulation
     wide = linear(w, f"{block}.linear1", modulated(x, shift, scale))
     qkv, inner = wide[..., : 3 * x.shape[-1]], wide[..., 3 * x.shape[-1] :]
     q, k, v = _flux_qkv(w, f"{block}.norm", qkv)
     seen = attention(_turned(q, turn), _turned(k, turn), v)
     out = linear(w, f"{block}.linear2", torch.cat([seen, perceptron(inner)], dim=-1))
     return x + gate[:, None] * out
+
+
+def chroma(w: Weights, x: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
+    """Velocity, as `flux`, of the transformer whose modulations a small network works out."""
+    height, width = x.shape[-2:]
+    singles, doubles = (_count(w, each) for each in ("single_blocks", "double_blocks"))
+    told = _guide(w, time, 3 * singles + 12 * doubles + 2).unbind(dim=1)
+    picture = linear(w, "img_in", functional.unfold(x, 2, stride=2).transpose(1, 2))
+    text = linear(w, "txt_in", tokens)
+    turn = _turns(text.shape[1], height // 2, width // 2)
+    for index in range(doubles):
+        starts = {"img": 3 * singles + 6 * index, "txt": 3 * singles + 6 * (doubles + index)}
+        m = {each: told[start : start + 6] for each, start in starts.items()}
+        picture, text = _double_modulated(w, f"double_blocks.{index}", picture, text, m, turn)
+    both = torch.cat([text, picture], dim=1)
+    for index in range(singles):
+        m3 = told[3 * index : 3 * index + 3]
+        both = _single_modulated(w, f"single_blocks.{index}", both, m3, turn)
+    out = linear(w, "final_layer.linear", modulated(both[:, text.shape[1] :], told[-2], told[-1]))
+    return functional.fold(out.transpose(1, 2), (height, width), 2, stride=2)
+
+
+def _count(w: Weights, stack: str) -> int:
+    return len({name.split(".")[1] for name in w if name.startswith(f"{stack}.")})
+
+
+def _guide(w: Weights, time: Tensor, count: int) -> Tensor:
+    """All modulations, shape (B, count, width): of the time, a guidance of 0, and their number."""
+    name = "distilled_guidance_layer"
+    width = w[f"{name}.in_proj.weight"].shape[1]
+    when = torch.cat([waves(1000 * time, width // 8), waves(0 * time, width // 8)], dim=1)
+    which = waves(1000.0 * torch.arange(count), width // 4)
+    rows = torch.cat(
+        [when[:, None].expand(-1, count, -1), which[None].expand(len(time), -1, -1)], dim=2
+    )
+    x = linear(w, f"{name}.in_proj", rows)
+    index = 0
+    while f"{name}.norms.{index}.scale" in w:
+        root = (x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps).sqrt()
+        inner = w[f"{name}.norms.{index}.scale"] * x / root
+        x = x + _embedded(w, f"{name}.layers.{index}", inner)
+        index += 1
+    return linear(w, f"{name}.out_proj", x)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.checkpoints.layouts.flux import flux_transformer
+from tests.checkpoints.layouts.flux import chroma_transformer, flux_transformer
 from tests.checkpoints.layouts.sd3 import sd3_shapes
 from tests.checkpoints.layouts.text import clip_l, open_clip, prefixed, t5
 from tests.checkpoints.layouts.unet import (
@@ -76,6 +76,15 @@ def sd3_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
         "clip_l": clip_l(64, layers=2, projection=64),
         "clip_g": clip_l(64, layers=2, projection=64, seed=3),
         "t5": t5(128),
+    }
+
+
+def chroma_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
+    """Chroma likewise, which takes no CLIP."""
+    return {
+        "network": chroma_transformer(features=64, seed=seed),
+        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "t5": t5(64),
     }
 
 

@@ -164,7 +164,7 @@ def _parts(known: Identified, found: Detected) -> Iterator[PartInfo]:
         if name in there:
             yield PartInfo(title, _behind(checkpoint, there[name].prefix))
             continue
-        optional = name == "t5" and not recipe.t5_required
+        optional = name != "vae" and name not in recipe.required
         flag = f"--{kind.flag.replace('_', '-')} FILE"
         if name == "t5":
             flag += " --tokenizer PATH"

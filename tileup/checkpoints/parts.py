@@ -129,14 +129,10 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
     if vae is None:
         missing.append("vae")
     if not settings.prompt_embeds:
-        missing += [
-            each
-            for each in recipe.parts
-            if each not in text and (each != "t5" or recipe.t5_required)
-        ]
-    reads_t5 = "t5" in text or (recipe.t5_required and not settings.prompt_embeds)
+        missing += [each for each in recipe.parts if each not in text and each in recipe.required]
+    reads_t5 = "t5" in text or ("t5" in recipe.required and not settings.prompt_embeds)
     wants_tokenizer = reads_t5 and tokenizer is None
-    if wants_tokenizer and not recipe.t5_required and settings.t5 is None:
+    if wants_tokenizer and "t5" not in recipe.required and settings.t5 is None:
         log.warning("T5 is left out: its tokenizer is not in the file; give it with --tokenizer")
         del text["t5"]
         wants_tokenizer = False

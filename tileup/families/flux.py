@@ -29,7 +29,7 @@ from tileup.families.family import (
 from tileup.families.view import View
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
-from tileup.text.recipes import Recipe, clip_l
+from tileup.text.recipes import Recipe, T5Use, clip_l
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,7 +127,7 @@ def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
             f"{name} takes {inputs} numbers for each token and gives {outputs}: it is a variant for"
             f" inpainting or control, which tileup does not support"
         )
-    head = _head(state, width, name)
+    head = head_of(state, width, name)
     return {
         "patch_size": 1,  # diffusers packs the patches before it calls the network
         "in_channels": inputs,
@@ -145,7 +145,7 @@ def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     }
 
 
-def _head(state: Mapping[str, Tensor], width: int, name: str) -> int:
+def head_of(state: Mapping[str, Tensor], width: int, name: str) -> int:
     """Features of an attention head."""
     doubles = block_count(state, "transformer_blocks")
     stack = "transformer_blocks" if doubles else "single_transformer_blocks"
@@ -178,6 +178,10 @@ def layer_rules(layers: Collection[str]) -> Iterator[Rule]:
     singles = block_count(layers, "single_transformer_blocks")
     yield from _ends(guided=True)
     yield from block_rules(doubles, singles)
+    yield from _xlabs(doubles, singles)
+
+
+def _xlabs(doubles: int, singles: int) -> Iterator[Rule]:
     for block, ours in _numbered(*DOUBLE, doubles):
         yield from layer(f"{block}.qkv_lora1", *(f"{ours}.{each}" for each in QKV))
         yield from layer(f"{block}.proj_lora1", f"{ours}.attn.to_out.0")
@@ -213,21 +217,26 @@ def _ends(guided: bool) -> Iterator[Rule]:
     yield from layer("final_layer.adaLN_modulation.1", "norm_out.linear", swapped=True)
 
 
-def block_rules(doubles: int, singles: int, width: int = 0) -> Iterator[Rule]:
+def block_rules(
+    doubles: int, singles: int, width: int = 0, *, modulated: bool = True
+) -> Iterator[Rule]:
     """The blocks.
 
     Args:
         doubles, singles: how many there are.
         width: of the network; only needed to divide tensors.
+        modulated: whether each block works out its modulation itself.
     """
     for block, ours in _numbered(*DOUBLE, doubles):
-        yield from _double(block, ours)
+        yield from _double(block, ours, modulated)
     for block, ours in _numbered(*SINGLE, singles):
-        yield from _single(block, ours, width)
+        yield from _single(block, ours, width, modulated)
 
 
-def _double(block: str, ours: str) -> Iterator[Rule]:
+def _double(block: str, ours: str, modulated: bool) -> Iterator[Rule]:
     """A block with weights of its own for picture and text."""
+    for stream, suffix in (("img", ""), ("txt", "_context")) if modulated else ():
+        yield from layer(f"{block}.{stream}_mod.lin", f"{ours}.norm1{suffix}.linear")
     parts = [f"{ours}.{each}" for each in QKV]
     yield from _stream(f"{block}.img", ours, "", parts, f"{ours}.attn.to_out.0")
     parts = [f"{ours}.{each}" for each in TEXT_QKV]
@@ -237,17 +246,17 @@ def _double(block: str, ours: str) -> Iterator[Rule]:
 
 
 def _stream(stream: str, ours: str, suffix: str, parts: Sequence[str], out: str) -> Iterator[Rule]:
-    yield from layer(f"{stream}_mod.lin", f"{ours}.norm1{suffix}.linear")
     yield from layer(f"{stream}_attn.qkv", *parts)
     yield from layer(f"{stream}_attn.proj", out)
     yield from layer(f"{stream}_mlp.0", f"{ours}.ff{suffix}.net.0.proj")
     yield from layer(f"{stream}_mlp.2", f"{ours}.ff{suffix}.net.2")
 
 
-def _single(block: str, ours: str, width: int) -> Iterator[Rule]:
+def _single(block: str, ours: str, width: int, modulated: bool) -> Iterator[Rule]:
     """A block for picture and text in one row, attention and perceptron side by side."""
     parts = [f"{ours}.{each}" for each in (*QKV, "proj_mlp")]
-    yield from layer(f"{block}.modulation.lin", f"{ours}.norm.linear")
+    if modulated:
+        yield from layer(f"{block}.modulation.lin", f"{ours}.norm.linear")
     yield from layer(f"{block}.linear1", *parts, rows=(width, width, width, MLP * width))
     yield from layer(f"{block}.linear2", f"{ours}.proj_out")
     yield from _norms(f"{block}.norm", f"{ours}.attn.norm_")
@@ -264,8 +273,7 @@ def _text(length: int) -> Recipe:
         (clip_l(skip=0, normed=True, pooled="plain"),),
         clip_tokens=False,
         chunked=False,
-        t5_length=length,
-        t5_required=True,
+        t5=T5Use(length),
     )
 
 

@@ -57,15 +57,6 @@ NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("FLUX.2", ("double_stream_modulation_img.lin.weight", "single_stream_modulation.lin.weight")),
     ("FLUX.3", ("early_stream_modulations.image.lin.weight",)),
     (
-        "Chroma",
-        (
-            "distilled_guidance_layer.in_proj.bias",
-            "distilled_guidance_layer.in_proj.weight",
-            "distilled_guidance_layer.norms.0.scale",
-            "distilled_guidance_layer.0.norms.0.scale",
-        ),
-    ),
-    (
         "HunyuanVideo",
         (
             "txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias",

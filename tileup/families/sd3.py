@@ -18,7 +18,7 @@ from tileup.families.family import Building, Built, Detected, Family, Latents, f
 from tileup.families.view import RelativeError, View
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, blocks_with, shape
-from tileup.text.recipes import CLIP_G, Recipe, clip_l
+from tileup.text.recipes import CLIP_G, Recipe, T5Use, clip_l
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -204,7 +204,7 @@ SD3 = Family(
         (clip_l(skip=1, normed=False, pooled="projected"), CLIP_G),
         clip_tokens=True,
         chunked=False,
-        t5_length=256,
+        t5=T5Use(256, required=False),
     ),
     inside={
         "clip_l": ("text_encoders.clip_l.transformer.", "text_encoder."),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tileup.families.chroma import CHROMA
 from tileup.families.family import Family
 from tileup.families.flux import DEV, SCHNELL
 from tileup.families.sd3 import SD3
 from tileup.families.unet import REFINER, SD1, SD2, SDXL
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, REFINER, SD3, DEV, SCHNELL)
-"""In the order in which messages name them."""
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, REFINER, SD3, CHROMA, DEV, SCHNELL)
+"""In the order in which messages name them, and in which their signs are looked for."""
 
 
 def named(families: Iterable[Family], last: str = "or") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,8 @@ def transformer_of(
     state: Mapping[str, Tensor],
     how: Building,
     origin: Mapping[str, str],
+    *,
+    computed: bool = False,
 ) -> nn.Module:
     """A transformer of diffusers with these weights.
 
@@ -102,6 +105,7 @@ def transformer_of(
         state: weights by diffusers' names.
         how: precision and place.
         origin: what the file calls a tensor, where it differs.
+        computed: as in `build`.
 
     Raises:
         ModelError: tensors are missing, unexpected, of the wrong shape, or not finite.
@@ -109,9 +113,15 @@ def transformer_of(
     shield_torchvision()
     import diffusers
 
-    make: Callable[..., nn.Module] = getattr(diffusers, class_name)
+    def made() -> nn.Module:
+        make: Callable[..., nn.Module] = getattr(diffusers, class_name)
+        with warnings.catch_warnings():
+            # diffusers warns of what its own Chroma does; nobody here can change that.
+            warnings.simplefilter("ignore", FutureWarning)
+            return make(**config)
+
     placing = Placing(how.dtype, how.device, float8=True, offload=how.offload)
-    return build(lambda: make(**config), state, how.name, placing, origin=origin)
+    return build(made, state, how.name, placing, origin=origin, computed=computed)
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tileup.errors import ModelError
 from tileup.tensors.names import check_names, listed
@@ -53,6 +54,7 @@ def build(
     *,
     origin: Mapping[str, str] | None = None,
     left_over: Iterable[str] = (),
+    computed: bool = False,
 ) -> Module:
     """A network with these weights, ready to be evaluated.
 
@@ -63,12 +65,14 @@ def build(
         placing: precision and device.
         origin: what the file calls a tensor, for messages; where it differs.
         left_over: names of tensors of the file that no name of the network belongs to.
+        computed: whether the network has tensors that no file holds, such as tables of angles; it
+            works them out while it is made.
 
     Raises:
         ModelError: tensors are missing, unexpected, of the wrong shape or kind, not finite, or too
             large for the precision; or the factory finds no network of such sizes.
     """
-    network = _on_meta(factory, name).eval().requires_grad_(False)
+    network = _unfilled(factory, name, computed).eval().requires_grad_(False)
     expected: Mapping[str, Tensor] = network.state_dict()
     called = origin or {}
     check_names(
@@ -88,6 +92,7 @@ def build(
         place = "cpu" if placing.offload and each in weights else placing.device
         placed[each] = tensor.to(device=place, dtype=tensor.dtype if each in kept else wanted)
     network.load_state_dict(placed, assign=True)
+    _place_computed(network, expected, placing.device)
     if kept or placing.offload:
         bring_when_used(
             network, device=placing.device, dtype=placing.dtype, only_float8=not placing.offload
@@ -113,9 +118,31 @@ def build_renamed(
     return build(factory, own, name, placing, origin=names, left_over=beyond)
 
 
-def _on_meta(factory: Callable[[], Module], name: str) -> Module:
+class _EmptyOnMeta(TorchFunctionMode):
+    """What is made empty, such as weights, has no memory; what is computed has."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        more = {"device": "meta"} if func is torch.empty else {}
+        return func(*args, **(kwargs or {}) | more)
+
+
+def _place_computed(network: nn.Module, stored: Collection[str], device: str) -> None:
+    """Bring tensors that no file holds to where the network runs."""
+    for prefix, module in network.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if ".".join(filter(None, (prefix, name))) not in stored:
+                setattr(module, name, buffer.to(device))
+
+
+def _unfilled(factory: Callable[[], Module], name: str, computed: bool) -> Module:
     try:
-        with torch.device("meta"):
+        with _EmptyOnMeta() if computed else torch.device("meta"):
             return factory()
     except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ModelError(f"the sizes of the tensors of {name} make no network: {error}") from error

@@ -16,7 +16,7 @@ from tileup.contracts import Encoded
 from tileup.errors import ModelError
 from tileup.text.clip import Clip, load_clip
 from tileup.text.finite import check_finite
-from tileup.text.recipes import ClipUse, Recipe
+from tileup.text.recipes import ClipUse, Recipe, T5Use
 from tileup.text.t5 import T5, load_t5
 from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
 from tileup.text.tokens import CHUNK, clip_chunks, clip_ids, clip_row
@@ -71,7 +71,7 @@ def load_text(
         ModelError: an encoder or its tokenizer is missing; the message names the flag for it.
     """
     for part in recipe.parts:
-        if part not in parts and (part != "t5" or recipe.t5_required):
+        if part not in parts and part in recipe.required:
             flag = "" if part == "clip_h" else f"; give it with --{part.replace('_', '-')}"
             raise ModelError(f"the text encoder {_NAMES[part]} is missing{flag}")
     read = None
@@ -155,13 +155,15 @@ class TextEncoder:
         return rows + [clip_row([], use.padding)] * (count - len(rows))
 
     def _t5_row(self, text: str) -> Row:
+        use = self._recipe.t5
         assert self._t5_tokenizer is not None
-        assert self._recipe.t5_length is not None
-        room = self._recipe.t5_length - 1
+        assert use is not None
+        room = use.length - 1
         ids = self._t5_tokenizer.ids(text)
         if len(ids) > room:
             self._warn_cut("T5", room, len(ids))
-        return self._t5_tokenizer.row(ids[:room], self._recipe.t5_length)
+        ids = ids[:room]
+        return self._t5_tokenizer.row(ids, use.length if use.filled else len(ids) + 2)
 
     def _warn_cut(self, reader: str, room: int, length: int) -> None:
         if reader not in self._warned:
@@ -189,7 +191,7 @@ class TextEncoder:
             t5 = load_t5(self._parts["t5"](), what="T5", dtype=self._dtype, device=self._device)
             self._on_loaded("t5", t5.network)
             for row in new:
-                self._known["t5"][row] = _read_t5(t5, row)
+                self._known["t5"][row] = _read_t5(t5, row, self._recipe.t5)
 
     def _new(self, part: str, rows: Iterable[Row]) -> list[Row]:
         """Rows not seen yet, each once. One by one, so that no row's rounding hangs on others."""
@@ -217,14 +219,14 @@ class TextEncoder:
 
     def _joined(self, clip: Tensor | None, text: str) -> Tensor:
         """CLIP's tokens, shape (length, width), followed by T5's, both as wide as T5's are."""
-        length = self._recipe.t5_length
-        if length is None:
+        use = self._recipe.t5
+        if use is None:
             assert clip is not None
             return clip
         if "t5" in self._parts:
             t5 = self._known["t5"][self._t5_row(text)].tokens
         else:
-            t5 = torch.zeros(length, self._features or T5_WIDTH)
+            t5 = torch.zeros(use.length, self._features or T5_WIDTH)
         if clip is None:
             return t5
         missing = t5.shape[1] - clip.shape[1]
@@ -249,7 +251,8 @@ def _read_clip(clip: Clip, use: ClipUse, row: Row, name: str) -> _Features:
     return _Features(tokens[0].float().cpu(), pooled[0].float().cpu())
 
 
-def _read_t5(t5: T5, row: Row) -> _Features:
-    tokens = t5([row])
+def _read_t5(t5: T5, row: Row, use: T5Use | None) -> _Features:
+    unseen = 0 if use is None or use.filled else 1
+    tokens = t5([row], unseen)
     check_finite(tokens, t5.tensors(), "T5")
     return _Features(tokens[0].float().cpu())

@@ -31,6 +31,19 @@ class ClipUse:
 
 
 @dataclass(frozen=True, slots=True)
+class T5Use:
+    """How a family uses T5."""
+
+    length: int
+    """Tokens that it reads at most, the mark of the end counted."""
+    required: bool = True
+    """Whether there must be one; else zeros stand for it."""
+    filled: bool = True
+    """Whether rows are filled up to `length`, and the padding is text like any other; else one
+    padding token follows the text, sees it, and is not seen by it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How a family's text is put together."""
 
@@ -40,16 +53,19 @@ class Recipe:
     """Whether the features of CLIP's tokens are taken; else only those of the whole text."""
     chunked: bool
     """Whether long texts are read in pieces of 75 tokens; else they are cut."""
-    t5_length: int | None = None
-    """Tokens of T5, padding and the mark of the end counted; None takes no T5."""
-    t5_required: bool = False
-    """Whether it needs T5; else zeros stand for it."""
+    t5: T5Use | None = None
+    """How it uses T5; None takes none."""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Keys of the encoders it can use."""
         clips = tuple(use.part for use in self.clips)
-        return clips if self.t5_length is None else (*clips, "t5")
+        return clips if self.t5 is None else (*clips, "t5")
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Keys of the encoders it cannot do without."""
+        return tuple(each for each in self.parts if each != "t5" or (self.t5 and self.t5.required))
 
 
 def clip_l(

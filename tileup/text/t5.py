@@ -29,10 +29,12 @@ class T5:
         self.network = network
 
     @torch.no_grad()
-    def __call__(self, rows: Sequence[Sequence[int]]) -> Tensor:
+    def __call__(self, rows: Sequence[Sequence[int]], unseen: int = 0) -> Tensor:
         """Features, shape (rows, length, width), of rows of tokens, all of one length.
 
-        Padding is not masked: SD 3 and FLUX were trained so.
+        Args:
+            rows: of tokens. Padding is a token like any other.
+            unseen: how many tokens at the end no token sees.
 
         Raises:
             ModelError: a token is not among the encoder's.
@@ -44,7 +46,12 @@ class T5:
                 f"T5 knows {table.shape[0]} tokens, but its tokenizer gave number {ids.max()};"
                 " they belong to different models"
             )
-        return self.network(ids.to(table.device)).last_hidden_state
+        ids = ids.to(table.device)
+        seen = None
+        if unseen:
+            seen = torch.ones_like(ids)
+            seen[:, -unseen:] = 0
+        return self.network(ids, attention_mask=seen).last_hidden_state
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         return self.network.named_parameters()

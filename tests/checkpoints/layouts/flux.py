@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,30 @@ def flux_transformer(
     """
     shapes = flux_shapes(double, single, guidance, width, features, pooled, channels)
     return random_weights(shapes, seed, dtype)
+
+
+GUIDE, GUIDE_INPUTS, GUIDE_WIDTH = "distilled_guidance_layer", 64, 96
+
+
+def chroma_transformer(double: int = 1, single: int = 1, **options: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    """Chroma likewise: no embedders and modulations, but a small network that works them out."""
+    seed, width = options.get("seed", 0), options.get("width", 2 * HEAD)
+    plain = flux_transformer(double, single, guidance=False, **options)
+    gone = ("time_in.", "vector_in.", "final_layer.adaLN")
+    kept = {
+        name: each
+        for name, each in plain.items()
+        if not name.startswith(gone) and "_mod." not in name and ".modulation." not in name
+    }
+    return kept | random_weights(guide_shapes(width), seed + 1)
+
+
+def guide_shapes(width: int, layers: int = 2) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from linear(f"{GUIDE}.in_proj", GUIDE_WIDTH, GUIDE_INPUTS)
+    for index in range(layers):
+        yield from _embedder(f"{GUIDE}.layers.{index}", GUIDE_WIDTH, GUIDE_WIDTH)
+        yield f"{GUIDE}.norms.{index}.scale", (GUIDE_WIDTH,)
+    yield from linear(f"{GUIDE}.out_proj", width, GUIDE_WIDTH)
 
 
 def flux_shapes(

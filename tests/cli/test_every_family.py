@@ -1,0 +1,76 @@
+"""Each family from its files to a picture: `tileup info`, and two steps of `upscale`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor
+
+from tests.checkpoints import whole
+from tests.cli.conftest import Command, save
+from tests.text import references
+from tileup.families.table import FAMILIES
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+
+
+def alone(make: Callable[[], dict[str, Tensor]]) -> Callable[[], Parts]:
+    """A file that holds everything."""
+    return lambda: {"network": make()}
+
+
+SMALL: Mapping[str, Callable[[], Parts]] = {
+    "sd1": alone(whole.sd1),
+    "sd2": alone(whole.sd2),
+    "sdxl": alone(whole.sdxl),
+    "sdxl-refiner": alone(whole.sdxl_refiner),
+    "sd3": whole.sd3_parts,
+    "chroma": whole.chroma_parts,
+    "flux-dev": whole.flux_parts,
+    "flux-schnell": lambda: whole.flux_parts(guidance=False),
+}
+"""Files of random weights, by family."""
+
+
+def test_no_family_is_left_out() -> None:
+    assert [*SMALL] == [family.name for family in FAMILIES]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_family_is_described_and_draws(tileup: Command, folder: Path, name: str) -> None:
+    flags = saved(folder, SMALL[name]())
+    family = next(each for each in FAMILIES if each.name == name)
+    told = tileup("info", "network.safetensors")
+    assert told.code == 0, told.err
+    assert family.title in told.out
+    assert f"{family.name}\n" in told.out.replace(" \n", "\n")
+    size = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
+    for denoise, name_out in (("0", "kept.png"), ("0.6", "drawn.png")):
+        ran = tileup("upscale", "in.png", "-o", name_out, "--denoise", denoise, *size, *flags)
+        assert ran.code == 0, ran.err
+    drawn, kept = (pixels(folder / each) for each in ("drawn.png", "kept.png"))
+    assert drawn.shape == kept.shape
+    assert np.abs(drawn - kept).max() > 5
+
+
+def saved(folder: Path, parts: Parts) -> list[str]:
+    """The flags that name the files of a model."""
+    save(folder / "in.png")
+    for part, tensors in parts.items():
+        whole.save(folder / f"{part}.safetensors", tensors)
+    flags = ["-m", "network.safetensors"]
+    for part in parts.keys() - {"network"}:
+        flags += [f"--{part.replace('_', '-')}", f"{part}.safetensors"]
+    if "t5" in parts:
+        references.save_t5_tokenizer(folder / "tokenizer.json")
+        flags += ["--tokenizer", "tokenizer.json"]
+    return flags
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.float64)
