@@ -92,7 +92,8 @@ def build(
         place = "cpu" if placing.offload and each in weights else placing.device
         placed[each] = tensor.to(device=place, dtype=tensor.dtype if each in kept else wanted)
     network.load_state_dict(placed, assign=True)
-    _place_computed(network, expected, placing.device)
+    if computed:
+        _place_computed(network, expected, placing.device)
     if kept or placing.offload:
         bring_when_used(
             network, device=placing.device, dtype=placing.dtype, only_float8=not placing.offload
