@@ -39,7 +39,7 @@ def named_in(source: str) -> set[str]:
     return found | {title for text in texts(source) for title in TITLES if title in text}
 
 
-HELP = {"cli/options.py", "settings/values.py"}
+HELP = {"settings/for_model.py", "settings/values.py"}
 """Where flags are explained to people, who know families by their titles."""
 FLAG = "text encoder of SD 2"
 """A part that is called after its family, because nothing else has it."""
