@@ -19,7 +19,7 @@ def demo(out: Path) -> int:
     before = PICTURES / "seeding.jpg"
     after, heatmap = out / f"{before.stem}_2x.png", out / f"{before.stem}_2x_heatmap.png"
     plan = out / f"{before.stem}_2x_plan.json"
-    print(f"Enlarging {before} with strengths from {MIN} to {MAX} ...", flush=True)
+    print(f"Enlarging {before}, strengths from {MIN} to {MAX}: less than a minute ...", flush=True)
     start = time.perf_counter()
     strengths = ["--min-denoise", MIN, "--max-denoise", MAX]
     companions = ["--heatmap", str(heatmap), "--plan-json", str(plan), "--overwrite"]

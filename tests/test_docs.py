@@ -1,4 +1,4 @@
-"""Documents name tests as proof: each of them exists."""
+"""Documents name tests as proof, and files to touch: each of them exists."""
 
 from __future__ import annotations
 
@@ -46,3 +46,22 @@ def test_promises_of_batches_have_tests() -> None:
             assert NAMED.search(line.split(" | ")[-1]), line
     assert heads == 3
     assert rows > 15
+
+
+GUIDE = ROOT / "CONTRIBUTING.md"
+PATH = re.compile(r"`((?:tileup|tests|configs|docs|bench|models)/[\w./-]*)`")
+
+
+def test_every_path_of_the_guide_exists_and_folders_are_told_by_their_slash() -> None:
+    paths = PATH.findall(GUIDE.read_text(encoding="utf-8"))
+    assert len(paths) > 40
+    for path in paths:
+        place = ROOT / path
+        assert place.is_dir() if path.endswith("/") else place.is_file(), path
+
+
+def test_the_guide_shows_every_room_of_the_house() -> None:
+    named = set(PATH.findall(GUIDE.read_text(encoding="utf-8")))
+    rooms = {f"tileup/{path.parent.name}/" for path in (ROOT / "tileup").glob("*/__init__.py")}
+    assert len(rooms) > 10
+    assert rooms <= named
