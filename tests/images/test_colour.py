@@ -49,13 +49,16 @@ def test_pictures_without_transparency_are_left_alone() -> None:
 FOREIGN = """<?xpacket begin="x" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">
 <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"
+ xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:exif="http://ns.adobe.com/exif/1.0/"
+ xmlns:xmp="http://ns.adobe.com/xap/1.0/"
  tiff:ImageWidth="10"><dc:creator>Ann</dc:creator><exif:PixelXDimension>10</exif:PixelXDimension>
 <xmp:Thumbnails>AAAA</xmp:Thumbnails></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>"""
 
 
 def test_foreign_xmp_is_kept_and_brought_up_to_date() -> None:
-    ours = xmp.packet({"settings": "new"})
-    text = xmp.merged(FOREIGN, 80, 64, ours)
+    packet, gone = xmp.cleaned(FOREIGN, turned=True)
+    assert gone == ()
+    text = xmp.merged(packet, 80, 64, {"settings": "new"})
     assert text is not None
     assert "Ann" in text
     assert 'tiff:Orientation="1"' in text
@@ -63,7 +66,7 @@ def test_foreign_xmp_is_kept_and_brought_up_to_date() -> None:
     assert "<exif:PixelXDimension>80</exif:PixelXDimension>" in text
     assert "Thumbnails" not in text
     assert xmp.found(text, "settings") == "new"
-    again = xmp.merged(text, 160, 128, xmp.packet({"settings": "newer"}))
+    again = xmp.merged(text, 160, 128, {"settings": "newer"})
     assert again is not None
     assert xmp.found(again, "settings") == "newer"
     assert again.count("tileup:settings>") == 2, "one opening and one closing tag"
@@ -74,6 +77,7 @@ def test_foreign_xmp_is_kept_and_brought_up_to_date() -> None:
 
 
 def test_without_foreign_xmp_only_ours_is_there() -> None:
-    assert xmp.merged(None, 1, 1, "ours") == "ours"
-    assert xmp.merged("no packet", 1, 1, "ours") == "ours"
+    ours = xmp.packet({"settings": "s"})
+    assert xmp.merged(None, 1, 1, {"settings": "s"}) == ours
+    assert xmp.merged("no packet", 1, 1, {"settings": "s"}) == ours
     assert xmp.merged(None, 1, 1, None) is None

@@ -146,10 +146,16 @@ def test_the_profile_survives(format: str) -> None:
     assert open_picture(data).icc == profile
 
 
-def test_text_of_generators_is_kept_and_other_text_is_not() -> None:
+def test_texts_are_kept_and_what_the_file_was_is_not() -> None:
     chunks = PngImagePlugin.PngInfo()
     kept = {"parameters": "cat\nSteps: 2", "prompt": '{"☃": 1}', "workflow": "{}"}
-    for name, value in {**kept, "Comment": "no", "Software": "no"}.items():
+    kept |= {"Comment": "a hill", "Author": "José"}
+    for name, value in {
+        **kept,
+        "exif:Orientation": "6",
+        "Thumb::Size": "4",
+        "tileup": "{}",
+    }.items():
         chunks.add_text(name, value)
     data = encoded(Image.fromarray(smooth(8, 8)), "png", pnginfo=chunks)
     assert open_picture(data).text == kept
@@ -241,9 +247,7 @@ def test_a_pipe_with_a_name_does_not_hang(tmp_path: Path) -> None:
         (b"GIF89a" + bytes(20), "broken"),
         (b"BM" + bytes(20), "broken"),
         (b"\0\0\0\x20ftypavif" + bytes(20), "broken"),
-        (b"\0\0\0\x18ftypheic" + bytes(20), "HEIC"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "broken"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"\x89PNG\r\n\x1a\n", "broken"),
         (b"\xff\xd8\xff", "broken"),
         (b"RIFF\x10\0\0\0WEBPVP8 ", "broken"),

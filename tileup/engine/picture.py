@@ -17,7 +17,7 @@ from tileup.engine.journal import Journal, Mark, Record, key_of, mark_of
 from tileup.engine.outcomes import Outcome
 from tileup.engine.values import Job
 from tileup.errors import TileupError
-from tileup.images.metadata import Metadata
+from tileup.images.metadata import Metadata, told_settings
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.sizes import check_format_limit, output_size
@@ -66,7 +66,7 @@ def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec 
     mark = None if job.input is None or job.home is None else mark_of(job.input)
     picture = open_picture(source, settings.max_input_pixels)
     if settings.strip_exif:
-        picture = replace(picture, exif=None, xmp=None)
+        picture = picture.impersonal()
     format = resolve_format(job.output, settings.format, picture.format)
     check_format_limit(*output_size(picture.width, picture.height, settings), format)
     ready = None if spec is None else make_ready(picture, spec, settings)
@@ -95,11 +95,12 @@ def write(given: Opened, drawn: Made, journal: Journal | None) -> Outcome:
     save_companions(job, given.picture, upscaled.plan, upscaled.cost, settings)
     before = time.perf_counter() - start + sum(upscaled.timings.values())
     # Last, so that a picture in place means that everything about it is.
-    save_picture(
+    told = save_picture(
         upscaled.picture,
         job.output or sys.stdout.buffer,
         given.format,
         quality=settings.quality,
+        lossless=settings.lossless,
         metadata=drawn.metadata,
         overwrite=job.overwrite,
         on_written=partial(_record_done, given, journal, before),
@@ -110,7 +111,7 @@ def write(given: Opened, drawn: Made, journal: Journal | None) -> Outcome:
         seconds=time.perf_counter() - start + sum(upscaled.timings.values()),
         size=(upscaled.picture.width, upscaled.picture.height),
         cost=upscaled.cost,
-        warnings=(*given.picture.warnings, *upscaled.warnings),
+        warnings=(*given.picture.warnings, *upscaled.warnings, *told),
     )
 
 
@@ -187,6 +188,6 @@ def metadata_of(upscaled: Upscaled, before: Picture, model: Model, settings: Set
             "tileup tiles": upscaled.cost.tiles,
             "tileup scale": round(upscaled.plan.scale, 4),
         },
-        settings=settings.to_dict(),
+        settings=told_settings(settings),
         source_parameters=before.text.get("parameters"),
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+
+from tileup.images.picture import Picture
 
 
 def cmyk_to_rgb(image: Image.Image) -> tuple[Image.Image, bytes | None, str]:
@@ -29,21 +32,59 @@ def cmyk_to_rgb(image: Image.Image) -> tuple[Image.Image, bytes | None, str]:
     return image.convert("RGB"), None, "CMYK without a usable colour profile: colours are a guess"
 
 
-def in_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """A picture converted by its profile, for formats that hold none; None where that fails."""
-    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+def in_srgb(picture: Picture) -> Picture | None:
+    """A picture converted by its profile, for formats that hold none; None where that fails.
+
+    In 16 bits, relative to white. Grey pictures with a profile of colours become RGB.
+    """
+    # Imported here because few pictures need it.
+    import imagecodecs
+
+    assert picture.icc is not None
+    words = np.rint(np.clip(picture.pixels, 0, 1) * 65535).astype(np.uint16)
+    grey = picture.icc[16:20] == b"GRAY"
     try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
-    except (ImageCms.PyCMSError, OSError, ValueError):
+        found = imagecodecs.cms_transform(
+            np.ascontiguousarray(words[..., 0] if grey else words),
+            picture.icc,
+            imagecodecs.cms_profile("srgb"),
+            colorspace="gray" if grey else "rgb",
+            outcolorspace="rgb",
+            intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+        )
+    except (RuntimeError, ValueError):
         return None
-    for shown in (image, image.convert("RGB")):  # a grey picture may have a profile of colours
-        try:
-            return ImageCms.profileToProfile(
-                shown, source, target, ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            continue
-    return None
+    pixels = np.asarray(found).astype(np.float32) / np.float32(65535)
+    keeps = bool((pixels[..., :1] == pixels).all())
+    return replace(picture, pixels=pixels, icc=None, grey=picture.grey and keeps)
+
+
+def is_neutral(pixels: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> bool:
+    """Whether nothing that can be seen has a colour: channels differ by one level of 255 at most.
+
+    Args:
+        pixels: shape (H, W, 3), in [0, 1].
+        alpha: shape (H, W).
+    """
+    for top in range(0, len(pixels), _BAND):
+        band = pixels[top : top + _BAND]
+        spread = band.max(axis=2) - band.min(axis=2)
+        seen = True if alpha is None else alpha[top : top + _BAND] > 0
+        if bool(((spread > _LEVEL) & seen).any()):
+            return False
+    return True
+
+
+def without_colour(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each pixel with the mean of its channels, shape (H, W, 3)."""
+    mean = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
+    return np.repeat(mean, 3, axis=2)
+
+
+_BAND = 64
+"""Rows that are looked at at once: pictures with colours show them soon."""
+_LEVEL = 1.001 / 255
+"""What rounding adds to channels that are the same."""
 
 
 def spread(pixels: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from PIL import Image
 
 from tileup import __version__
+
+TEXTS = {0x010E: ("Description", "Title"), 0x013B: ("Author",), 0x8298: ("Copyright",)}
+"""Tags of the main directory that hold texts, and their keywords in PNG."""
 
 BROKEN = (
     OSError,
@@ -28,7 +34,11 @@ BROKEN = (
 SOFTWARE = f"tileup {__version__}"
 
 _ORIENTATION, _SOFTWARE, _EXIF_IFD, _GPS_IFD = 0x0112, 0x0131, 0x8769, 0x8825
-_USER_COMMENT, _WIDTH, _HEIGHT = 0x9286, 0xA002, 0xA003
+_USER_COMMENT, _WIDTH, _HEIGHT, _INTEROP = 0x9286, 0xA002, 0xA003, 0xA005
+_SUBJECT = (0x9214, 0xA214)
+"""Where the subject is, in pixels of the picture as it was stored."""
+_FOCAL_ACROSS, _FOCAL_DOWN = 0xA20E, 0xA20F
+"""Pixels of the picture to a unit of the sensor."""
 _BYTE, _UNDEFINED = 1, 7
 _PREFIX = b"Exif\0\0"
 _DESCRIPTIVE = frozenset(
@@ -65,6 +75,10 @@ class Exif:
     parameters: str | None = None
     """A1111 text that stood in the user comment."""
 
+    def turned(self, orientation: int) -> Exif:
+        """The same where a file says elsewhere how its pixels lie."""
+        return replace(self, orientation=orientation)
+
 
 def read_exif(image: Image.Image) -> Exif:
     """EXIF of a decoded image; broken EXIF counts as none."""
@@ -89,24 +103,40 @@ def read_block(block: bytes | None) -> Exif:
 def _read(exif: Image.Exif) -> Exif:
     orientation = exif.get(_ORIENTATION, 1)
     parameters = a1111_text(exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT))
-    return Exif(
-        orientation if orientation in range(1, 9) else 1,
-        _block(exif, drop_comment=parameters is not None),
-        parameters,
-    )
+    orientation = orientation if orientation in range(1, 9) else 1
+    dropped = {_USER_COMMENT} if parameters is not None else set[int]()
+    if orientation != 1:
+        dropped |= {*_SUBJECT}
+    return Exif(orientation, _block(exif, dropped), parameters)
 
 
-def _block(exif: Image.Exif, drop_comment: bool) -> bytes | None:
+def _block(exif: Image.Exif, dropped: set[int]) -> bytes | None:
     kept = Image.Exif()
     kept.endian = exif.endian
     for tag in _DESCRIPTIVE & exif.keys():
-        kept[tag] = dict(exif.get_ifd(tag)) if tag in (_EXIF_IFD, _GPS_IFD) else exif[tag]
+        kept[tag] = exif[tag] if tag not in (_EXIF_IFD, _GPS_IFD) else dict(exif.get_ifd(tag))
     if _ORIENTATION in kept:
         kept[_ORIENTATION] = 1
     _keep_bytes(kept)
-    if drop_comment:
-        del kept[_EXIF_IFD][_USER_COMMENT]
+    if _EXIF_IFD in kept:
+        kept[_EXIF_IFD] = _detail(exif, dropped)
     return kept.tobytes() if kept.keys() - {_ORIENTATION} else None
+
+
+def _detail(exif: Image.Exif, dropped: set[int]) -> dict[int, Any]:
+    """The Exif directory, with the one inside of it, without some tags."""
+    found = {tag: each for tag, each in exif.get_ifd(_EXIF_IFD).items() if tag not in dropped}
+    if _INTEROP in found:
+        found[_INTEROP] = dict(exif.get_ifd(_INTEROP))
+    return found
+
+
+def has_comment(block: bytes | None) -> bool:
+    """Whether the user comment holds words."""
+    comment: object = loaded(block).get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    if isinstance(comment, str):
+        return bool(comment.strip(" \0"))
+    return isinstance(comment, bytes) and bool(comment[8:].strip(b" \0"))
 
 
 def a1111_text(comment: object) -> str | None:
@@ -121,27 +151,50 @@ def a1111_text(comment: object) -> str | None:
 
 
 def stamped(
-    block: bytes | None, width: int, height: int, parameters: str | None = None
+    block: bytes | None,
+    width: int,
+    height: int,
+    comment: str | None = None,
+    *,
+    growth: tuple[float, float] = (1.0, 1.0),
+    texts: Mapping[int, str] = MappingProxyType({}),
 ) -> bytes | None:
     """EXIF of an output.
 
     Args:
         block: what `read_exif` kept of the input.
         width, height: size of the output, pixels.
-        parameters: A1111 text for the user comment.
+        comment: text for the user comment; None leaves it as it is.
+        growth: by how much the picture has grown, across and down.
+        texts: of tags of the main directory, for those that say nothing yet.
 
     Returns:
         EXIF that starts with `Exif` and two zeros; None when there is nothing to say.
     """
-    if block is None and parameters is None:
+    if block is None and comment is None and not texts:
         return None
     exif = loaded(block)
-    detail = dict(exif.get_ifd(_EXIF_IFD)) | {_WIDTH: width, _HEIGHT: height}
-    if parameters is not None:
-        detail[_USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be")
+    detail = _grown(_detail(exif, set()), *growth) | {_WIDTH: width, _HEIGHT: height}
+    if comment is not None:
+        detail[_USER_COMMENT] = b"UNICODE\0" + comment.encode("utf-16-be")
+    for tag, text in texts.items():
+        exif[tag] = exif.get(tag) or text.encode()
     exif[_SOFTWARE] = SOFTWARE
     exif[_EXIF_IFD] = detail
     return _with_undefined(exif.tobytes())
+
+
+def _grown(detail: dict[int, Any], across: float, down: float) -> dict[int, Any]:
+    """Measures in pixels, brought to the new size."""
+    factors = (across, down, across, down)
+    for tag in _SUBJECT:
+        if isinstance(place := detail.get(tag), tuple):
+            pairs = zip(place, factors, strict=False)
+            detail[tag] = tuple(round(each * factor) for each, factor in pairs)
+    for tag, factor in ((_FOCAL_ACROSS, across), (_FOCAL_DOWN, down)):
+        if tag in detail:
+            detail[tag] = float(detail[tag]) * factor
+    return detail
 
 
 def loaded(block: bytes | None) -> Image.Exif:

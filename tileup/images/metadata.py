@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 from tileup import __version__
 from tileup.images import xmp
 from tileup.images.reading import opened
+from tileup.settings.values import Settings, parse_weighted
 
 SAMPLER_NAMES = {
     "euler": "Euler",
@@ -130,11 +134,69 @@ def settings_json(metadata: Metadata) -> str:
     return json.dumps(content, default=str)
 
 
+_FILES = (
+    *("model", "mask", "denoise_map", "prompt_embeds", "upscaler", "control", "lora"),
+    *("vae", "clip_l", "clip_g", "t5", "tokenizer"),
+)
+"""Settings that name files."""
+_WORDS = frozenset({"prompt", "negative", "name", "suffix"})
+"""Settings in which a slash is no part of a path."""
+_MOST_HASHED = 2**31
+"""Bytes of the largest file that is read for its hash."""
+
+
+def told_settings(settings: Settings) -> dict[str, object]:
+    """All settings as an output tells them: files by their names, without the folders they lie in.
+
+    Returns:
+        `Settings.to_dict`, and under `hashes` the first ten characters of the SHA-256 of each file
+        that is there.
+    """
+    values = settings.to_dict()
+    hashes = {name: _hashed(values[name]) for name in _FILES}
+    told = {name: each if name in _WORDS else _named(each) for name, each in values.items()}
+    return told | {"hashes": {name: each for name, each in hashes.items() if each}}
+
+
+def _named(value: object) -> object:
+    """A path as its last part; a list of them likewise; anything else as it is."""
+    if isinstance(value, list):
+        return [_named(each) for each in cast("list[object]", value)]
+    if not isinstance(value, str) or not any(each in value for each in "/\\"):
+        return value
+    return value.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def _hashed(value: object) -> object:
+    """The hash of the file at a path, or those of a list of LoRAs; None where there is none."""
+    if isinstance(value, list):
+        paths = (parse_weighted(str(each))[0] for each in cast("list[object]", value))
+        return [found for path in paths if (found := _hashed(path))]
+    if not isinstance(value, str):
+        return None
+    try:
+        path = Path(value).expanduser()
+        there = path.stat()
+        if not path.is_file() or there.st_size > _MOST_HASHED:
+            return None
+        return _hash_of(path, there.st_mtime_ns, there.st_size)
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+@lru_cache(maxsize=64)
+def _hash_of(path: Path, changed: int, size: int) -> str:
+    """Of a file that was last changed at a time and has a size."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:10]
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """What an image file says about how it was made.
 
     Returns:
-        `parameters`: A1111 text; `tileup`: our settings as JSON. Absent ones are left out.
+        `parameters`: A1111 text, where programs look for it; `tileup parameters`: ours, where that
+        is another; `tileup`: our settings as JSON. Absent ones are left out.
 
     Raises:
         InputError: the file is missing, no picture, or broken.
@@ -146,6 +208,9 @@ def read_metadata(path: Path) -> dict[str, str]:
         "parameters": head.text.get("parameters")
         or head.exif.parameters
         or xmp.found(packet, "parameters"),
+        "tileup parameters": xmp.found(packet, "parameters"),
         "tileup": head.text.get("tileup") or xmp.found(packet, "settings"),
     }
+    if texts["tileup parameters"] == texts["parameters"]:
+        del texts["tileup parameters"]
     return {name: text for name, text in texts.items() if text}

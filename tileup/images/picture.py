@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tileup.images.generators import keywords_of_generators
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,12 @@ class Picture:
     """The file had one colour channel and is written back as one."""
     deep: bool = False
     """The file had more than 8 bits per channel and is written back so where the format can."""
+    neutral: bool = False
+    """Nothing that can be seen of it had a colour, though the file may have colour channels."""
+    lossless: bool = False
+    """The file kept every pixel, though its format need not."""
+    origin: tuple[int, int] | None = None
+    """Width and height of the upright picture in the file; None for arrays."""
     icc: bytes | None = None
     """Colour profile, as it was."""
     cicp: tuple[int, int] | None = None
@@ -30,12 +38,15 @@ class Picture:
     """EXIF with orientation reset and without thumbnail; starts with `Exif` and two zeros."""
     xmp: str | None = None
     """XMP packet of other programs, as it was."""
+    iptc: bytes | None = None
+    """IPTC-IIM records: captions, keywords, names."""
     dpi: tuple[float, float] | None = None
     """Pixels per inch that the file claims, across and down."""
     format: str | None = None
     """The file it came from, such as png, jpg, webp, tif, gif; None for arrays."""
     text: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Text of other programs: `parameters` (A1111), `prompt` and `workflow` (ComfyUI)."""
+    """Texts of people and programs by PNG's keywords: `Comment`, also of JPEG and GIF, `Author`,
+    `parameters` (A1111, also where other formats keep it), `prompt` and `workflow` (ComfyUI)."""
     warnings: tuple[str, ...] = ()
     """Whole sentences about what was lost in reading it."""
 
@@ -57,6 +68,18 @@ class Picture:
         return self.pixels.shape[1]
 
     @property
+    def growth(self) -> tuple[float, float]:
+        """By how much it is wider and higher than in its file."""
+        width, height = self.origin or (self.width, self.height)
+        return self.width / width, self.height / height
+
+    @property
     def height(self) -> int:
         """Rows."""
         return self.pixels.shape[0]
+
+    def impersonal(self) -> Picture:
+        """Without what it says of people, places and cameras; generators' texts stay."""
+        found = keywords_of_generators(self.text)
+        text = {name: each for name, each in self.text.items() if name in found}
+        return replace(self, exif=None, xmp=None, iptc=None, text=text)

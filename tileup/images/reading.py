@@ -18,10 +18,12 @@ from PIL import Image
 
 from tileup.errors import InputError
 from tileup.images import xmp
+from tileup.images.colour import is_neutral
 from tileup.images.exif import BROKEN
-from tileup.images.formats import FORMATS, format_of
+from tileup.images.formats import FORMATS, format_of, in_words
 from tileup.images.formats.format import Head, Opened, Raster, UnreadableError
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words, unit
+from tileup.images.generators import OWN
 from tileup.images.picture import Picture
 from tileup.images.signatures import recognised
 
@@ -31,7 +33,6 @@ Source = Path | str | BinaryIO | bytes | Image.Image | NDArray[Any]
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused unless the caller says otherwise."""
 
-_KEPT_TEXT = ("parameters", "prompt", "workflow")
 _ROUNDING = 1e-3
 """How far float arrays may leave [0, 1]: what resampling and half precision add."""
 
@@ -86,8 +87,10 @@ def _of_image(image: Image.Image) -> Opened:
         return format_of(name).open(BytesIO(stream.read()))
     decode = partial(_grey_words if image.mode.startswith("I;16") else raster_of, image)
     texts = {key: each for key, each in image.info.items() if isinstance(each, str)}
-    text = texts if image.format == "PNG" else {}
-    return Opened(name, head_of(image, text=text), decode)
+    texts.pop("xmp", None)
+    texts.pop("XML:com.adobe.xmp", None)
+    more = {"text": texts} if image.format == "PNG" else {}
+    return Opened(name, head_of(image, **more), decode)
 
 
 def _grey_words(image: Image.Image) -> Raster:
@@ -174,26 +177,41 @@ def _picture(found: Opened, where: str, max_pixels: int) -> Picture:
     check_size(head, where, max_pixels)
     with _explained(where):
         raster = found.decode()
-    told, icc = _warnings(head), head.icc
+    told, icc, values = _warnings(head), head.icc, raster.values
     if raster.recoloured is not None:
         icc, sentence = raster.recoloured
         told = (*told, f": {sentence}")
-    grey = raster.values.shape[2] < 3
-    pixels, alpha = _split(_TURNS[head.exif.orientation](raster.values), grey)
+    elif head.calibration is not None:
+        values, icc = head.calibration.applied(values)
+    packet, told = _packet(head, told)
+    grey = values.shape[2] < 3
+    pixels, alpha = _split(_TURNS[head.exif.orientation](values), grey)
     return Picture(
         pixels=pixels,
         alpha=alpha,
         grey=grey,
         deep=raster.deep,
+        neutral=grey or is_neutral(pixels, alpha),
+        lossless=head.lossless,
+        origin=(pixels.shape[1], pixels.shape[0]),
         icc=icc,
         cicp=head.cicp,
         exif=head.exif.block,
-        xmp=head.xmp,
+        xmp=packet,
+        iptc=head.iptc,
         dpi=head.dpi,
         format=found.format or None,
         text=_kept_text(head),
         warnings=tuple(f"{where}{sentence}" for sentence in told),
     )
+
+
+def _packet(head: Head, told: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """XMP without what is no longer true, and warnings with that of what was left out."""
+    if head.xmp is None:
+        return None, told
+    packet, gone = xmp.cleaned(head.xmp, head.exif.orientation != 1)
+    return packet, (*told, f": left out is {in_words([*gone])}") if gone else told
 
 
 _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -258,7 +276,7 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Picture:
         raise InputError(_too_large("the array", f"{array.shape[1]}x{array.shape[0]} pixels"))
     grey = array.ndim == 2
     pixels, alpha = _split(_in_range(array), grey)
-    return Picture(pixels=pixels, alpha=alpha, grey=grey)
+    return Picture(pixels=pixels, alpha=alpha, grey=grey, neutral=grey or is_neutral(pixels, alpha))
 
 
 def _in_range(array: NDArray[Any]) -> NDArray[np.float32]:
@@ -278,7 +296,7 @@ def _in_range(array: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _kept_text(head: Head) -> dict[str, str]:
-    """Text of generators: from PNG chunks, from the user comment or from our own XMP."""
-    kept = {name: head.text[name] for name in _KEPT_TEXT if name in head.text}
+    """Texts; that of A1111 also from the user comment or from our own XMP."""
+    kept = {name: each for name, each in head.text.items() if name != OWN}
     parameters = head.exif.parameters or xmp.found(head.xmp or "", "parameters")
     return {"parameters": parameters} | kept if parameters else kept

@@ -8,19 +8,22 @@ from tileup.errors import InputError
 from tileup.images.formats import FORMATS, READ_IN_WORDS
 
 _OTHERS = (
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmif1", "HEIF"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (4, b"JXL ", "JPEG XL"),
     (0, b"8BPS", "Photoshop (PSD)"),
     (0, b"\x76\x2f\x31\x01", "OpenEXR"),
     (0, b"#?RADIANCE", "Radiance HDR"),
     (0, b"DDS ", "DDS"),
     (0, b"qoif", "QOI"),
     (0, b"\0\0\1\0", "icon (ICO)"),
-    (0, b"P5", "PGM"),
-    (0, b"P6", "PPM"),
+    (0, b"P7\n", "PAM"),
+    (0, b"Pf", "PFM"),
+    (0, b"PF", "PFM"),
+    (4, b"ftypcrx ", "camera raw (CR3)"),
+    (0, b"FUJIFILMCCD-RAW", "camera raw (RAF)"),
+    (0, b"IIU\0", "camera raw (RW2)"),
+    (0, b"IIRO", "camera raw (ORF)"),
+    (0, b"IIRS", "camera raw (ORF)"),
+    (0, b"MMOR", "camera raw (ORF)"),
+    (0, b"FOVb", "camera raw (X3F)"),
     (0, b"%PDF", "PDF"),
     (0, b"<svg", "SVG"),
 )
@@ -37,13 +40,19 @@ def recognised(stream: IO[bytes], where: str) -> str:
     stream.seek(0)
     if not head:
         raise InputError(f"{where} is empty (0 bytes); copy or export it again")
+    if head[8:10] == b"CR" and head[:4] in (b"II*\0", b"MM\0*"):
+        raise InputError(_unsupported(where, "camera raw (CR2)"))
     for format in FORMATS:
         if any(head[start:].startswith(each) for start, each in format.signatures):
             return format.name
     for start, signature, name in _OTHERS:
         if head[start:].startswith(signature):
-            raise InputError(
-                f"{where} is a {name} file, which is not supported yet; "
-                f"convert it to PNG, JPEG, WebP or TIFF"
-            )
+            raise InputError(_unsupported(where, name))
     raise InputError(f"{where} is not a picture; tileup reads {READ_IN_WORDS}")
+
+
+def _unsupported(where: str, name: str) -> str:
+    return (
+        f"{where} is a {name} file, which is not supported yet; "
+        f"convert it to PNG, JPEG, WebP or TIFF"
+    )

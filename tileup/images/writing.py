@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from tileup.errors import OutputError, UsageError
-from tileup.images.formats import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of
-from tileup.images.formats.format import Format, Said, Way
+from tileup.images.fitting import APART, fitted, is_apart
+from tileup.images.formats import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of, in_words
+from tileup.images.formats.format import Said, Way
 from tileup.images.metadata import Metadata, parameters_text, settings_json
 from tileup.images.picture import Picture
 from tileup.images.sizes import check_format_limit
 from tileup.images.whole import OnWritten, checked_target, write_whole
-
-log = logging.getLogger(__name__)
 
 
 def resolve_format(path: Path | None, wanted: str | None, input_format: str | None) -> str:
@@ -55,64 +54,80 @@ def save_picture(
     format: str,
     *,
     quality: int = 92,
+    lossless: bool | None = None,
     metadata: Metadata | None = None,
     overwrite: bool = False,
     on_written: OnWritten | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Writes a picture, so that the file appears whole or not at all.
 
     Args:
-        picture: what to write. JPEG and BMP have no alpha: it is laid over white, with a warning.
+        picture: what to write.
         target: file, whose folder is made where it is missing; or a stream.
         format: the name of one of `FORMATS` that is written.
-        quality: 1 to 100, of JPEG, WebP and AVIF.
+        quality: 1 to 100, of JPEG, WebP, AVIF and JPEG XL.
+        lossless: whether every pixel is kept where the format can; None: where it is that of the
+            input, as the input did.
         metadata: how it was made; None writes nothing about that, not even what the input said.
         overwrite: whether a file that is there already is replaced.
         on_written: see `write_whole`.
+
+    Returns:
+        Sentences about what the format cannot hold and what else the user should know.
 
     Raises:
         OutputExistsError: the file is there, and `overwrite` is false.
         OutputError: the picture has values that are no numbers, is too large for the format, or
             cannot be written. The target is then as it was, and nothing lies beside it.
     """
+    lossless = _keeps(picture, format) if lossless is None else lossless
     if not isinstance(target, Path):
-        target.write(_encoded(picture, format, quality, metadata))
-        return
+        data, told = _encoded(picture, format, quality, lossless, metadata)
+        target.write(data)
+        return _sentences("the output", format, told)
     # Before the work of encoding, and once more when it is written.
     checked_target(target, overwrite)
-    data = _encoded(picture, format, quality, metadata)
+    data, told = _encoded(picture, format, quality, lossless, metadata)
     write_whole(target, data, overwrite=overwrite, on_written=on_written)
+    return _sentences(str(target), format, told)
 
 
-def _encoded(picture: Picture, name: str, quality: int, metadata: Metadata | None) -> bytes:
-    """The whole file; the same picture and metadata give the same bytes."""
+def _keeps(picture: Picture, format: str) -> bool:
+    return picture.lossless and picture.format == format
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    lost: tuple[str, ...]
+    """What the format cannot hold."""
+    apart: bool
+    """Whether what we say stands in XMP alone."""
+
+
+def _sentences(where: str, format: str, told: _Told) -> tuple[str, ...]:
+    """One about what is lost, and one that is the same for all pictures."""
+    title, lost = format_of(format).title, [*dict.fromkeys(told.lost)]
+    about = [f"{where}: {title} cannot hold {in_words(lost)}"] if lost else []
+    return (*about, *([APART] if told.apart else []))
+
+
+def _encoded(
+    picture: Picture, name: str, quality: int, lossless: bool, metadata: Metadata | None
+) -> tuple[bytes, _Told]:
+    """The whole file, and what is to be told; the same arguments give the same bytes."""
     check_format_limit(picture.width, picture.height, name)
-    format = format_of(name)
-    _tell_losses(picture, format)
-    said = None
+    format, said = format_of(name), None
     if metadata is not None:
         said = Said(parameters_text(metadata), settings_json(metadata))
     assert format.write is not None
+    late: list[str] = []
+    way = Way(quality, lossless, said, late.append)
+    fit, lost = fitted(picture, format, way)
     try:
-        return format.write(picture, Way(quality, said))
+        data = format.write(fit, way)
     except (OSError, ValueError, OverflowError, RuntimeError, struct.error) as error:
         raise OutputError(
             f"{picture.width}x{picture.height} pixels cannot be encoded as {name} ({error}); "
             f"try png"
         ) from error
-
-
-def _tell_losses(picture: Picture, format: Format) -> None:
-    """Say what a format cannot hold of a picture."""
-    name, bits = format.name, format.bits
-    if picture.deep and bits < 16 and name != picture.format:
-        log.warning("%s has %d bits per channel: 16 are kept in png, tif and jp2", name, bits)
-    if picture.cicp is not None and "cicp" not in format.holds:
-        log.warning(
-            "%s cannot say which colours the input has (CICP %d/%d, in place of a profile), so "
-            "they will be taken for sRGB: png and avif can",
-            name,
-            *picture.cicp,
-        )
-    if not format.holds & {"exif", "xmp"} and (picture.exif or picture.xmp):
-        log.warning("%s holds no EXIF and no XMP: they are left out", format.title)
+    return data, _Told((*lost, *late), is_apart(fit, format, way))

@@ -17,6 +17,7 @@ FORMATS = {
     "avif": "avif",
     "bmp": "bmp",
     "jp2": "jp2",
+    "jxl": "jxl",
 }
 """Formats that are written, by each extension that stands for them."""
 NAME = "{stem}_{scale}x.{ext}"
@@ -40,7 +41,18 @@ class OutputSettings:
         behind="suffix",
     )
     quality: int = setting(
-        92, Panel.OUTPUT, "1..100", "Of JPEG, WebP and AVIF (default: {default}).", within(1, 100)
+        92,
+        Panel.OUTPUT,
+        "1..100",
+        "Of JPEG, WebP, AVIF and JPEG XL (default: {default}).",
+        within(1, 100),
+    )
+    lossless: bool | None = setting(
+        None,
+        Panel.OUTPUT,
+        "",
+        "Keep every pixel, in WebP, AVIF and JPEG XL (default: where the input's file did).",
+        names="--lossless/--lossy",
     )
     name: str = setting(
         NAME,

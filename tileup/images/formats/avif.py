@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import partial
+from io import BytesIO
 from typing import IO
 
 import numpy as np
@@ -16,19 +17,21 @@ from numpy.typing import NDArray
 from PIL.AvifImagePlugin import AvifImageFile
 
 from tileup.images.boxes import box, boxes, inside
-from tileup.images.extras import exif_choices, xmp_choices
+from tileup.images.extras import exif_choices, given, xmp_choices
 from tileup.images.formats.format import Format, Opened, Raster, Way
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words
 from tileup.images.picture import Picture
-from tileup.images.planes import to_whole
+from tileup.images.planes import to_image, to_whole
 
 BITS = 10
 """Bits per channel that are written for a deep picture: what programs that show AVIF can read."""
 SRGB = (1, 13)
 """Primaries and transfer of sRGB, as ITU-T H.273 numbers them."""
 _UNSPECIFIED = (2, 2)
-_BT601 = 6
-"""Matrix between RGB and YCbCr, as JPEG has it."""
+_BT601, _IDENTITY = 6, 0
+"""Matrices between RGB and what is stored: YCbCr as JPEG has it, and RGB itself."""
+_FULL_CHROMA_QUALITY = 90
+"""Quality from which colour is stored at full resolution."""
 _SPEED = 6
 _THREADS = 2
 """More do not change the bytes; one alone does."""
@@ -41,31 +44,33 @@ _ESSENTIAL = 0x80
 
 def _open(stream: IO[bytes]) -> Opened:
     data = stream.read()
-    stream.seek(0)
-    image = AvifImageFile(stream)
-    bits, cicp = bits_and_cicp(data)
-    head = head_of(image, cicp=None if "icc_profile" in image.info else cicp)
+    image = AvifImageFile(BytesIO(data))
+    bits, cicp, lossless = bits_and_colours(data)
+    cicp = None if "icc_profile" in image.info else cicp
+    head = head_of(image, cicp=cicp, lossless=lossless)
     decode = partial(_words, data, image.size, bits) if bits > 8 else partial(raster_of, image)
     return Opened("avif", head, decode)
 
 
-def bits_and_cicp(data: bytes) -> tuple[int, tuple[int, int] | None]:
-    """Bits per channel, and primaries and transfer where they are given and not those of sRGB.
+def bits_and_colours(data: bytes) -> tuple[int, tuple[int, int] | None, bool]:
+    """Bits per channel, primaries and transfer where they are given and not those of sRGB, and
+    whether channels are stored as RGB, which is done for pictures without loss.
 
     Args:
         data: the file, or as much of its head as holds the `meta` box.
     """
-    bits, cicp = 8, None
+    bits, cicp, plain = 8, None, False
     for kind, content in boxes(inside(data, b"meta", b"iprp", b"ipco")):
         if kind == b"av1C" and len(content) >= 3:
             # Bits 6 and 5 of the third byte: high_bitdepth and twelve_bit of AV1.
             deep, twelve = content[2] & 0x40, content[2] & 0x20
             bits = max(bits, 12 if deep and twelve else 10 if deep else 8)
-        elif kind == b"colr" and content[:4] == b"nclx" and len(content) >= 8:
-            primaries, transfer = struct.unpack_from(">HH", content, 4)
+        elif kind == b"colr" and content[:4] == b"nclx" and len(content) >= 10:
+            primaries, transfer, matrix = struct.unpack_from(">HHH", content, 4)
+            plain = matrix == _IDENTITY
             if 2 not in (primaries, transfer) and (primaries, transfer) != SRGB:
                 cicp = (primaries, transfer)
-    return bits, cicp
+    return bits, cicp, plain
 
 
 def _words(data: bytes, size: tuple[int, int], bits: int) -> Raster:
@@ -77,9 +82,36 @@ def _words(data: bytes, size: tuple[int, int], bits: int) -> Raster:
 
 
 def _write(picture: Picture, way: Way) -> bytes:
+    clear_grey = picture.grey and picture.alpha is not None
+    if picture.deep or picture.cicp or way.lossless or clear_grey:
+        return _written_here(picture, way)
+    stream = BytesIO()
+    to_image(picture).save(
+        stream,
+        "AVIF",
+        quality=way.quality,
+        subsampling=_sampling(way.quality, picture.grey),
+        speed=_SPEED,
+        max_threads=_THREADS,
+        **given(
+            icc_profile=picture.icc,
+            exif=next(exif_choices(picture, way.said)),
+            xmp=next(xmp_choices(picture, way.said)),
+        ),
+    )
+    return stream.getvalue()
+
+
+def _sampling(quality: int, grey: bool) -> str:
+    return "4:0:0" if grey else "4:4:4" if quality >= _FULL_CHROMA_QUALITY else "4:2:0"
+
+
+def _written_here(picture: Picture, way: Way) -> bytes:
+    """What Pillow cannot write."""
     return encode(
         to_whole(picture, BITS),
-        way.quality,
+        100 if way.lossless else way.quality,
+        lossless=way.lossless,
         icc=picture.icc,
         exif=next(exif_choices(picture, way.said)),
         xmp=next(xmp_choices(picture, way.said)),
@@ -91,6 +123,7 @@ def encode(
     values: NDArray[np.uint8] | NDArray[np.uint16],
     quality: int,
     *,
+    lossless: bool = False,
     icc: bytes | None = None,
     exif: bytes | None = None,
     xmp: bytes | None = None,
@@ -101,6 +134,7 @@ def encode(
     Args:
         values: shape (H, W) or (H, W, 2 to 4); uint8, or uint16 of `BITS` bits.
         quality: 1 to 100. From 90 on, colour is stored at full resolution.
+        lossless: whether every number is kept; at quality 100.
         icc: colour profile.
         exif: starts with `Exif` and two zeros.
         xmp: a packet.
@@ -116,10 +150,10 @@ def encode(
         level=quality,
         speed=_SPEED,
         bitspersample=8 if values.dtype == np.uint8 else BITS,
-        pixelformat="400" if grey else "444" if quality >= 90 else "420",
+        pixelformat=_sampling(quality, grey).replace(":", ""),
         primaries=primaries,
         transfer=transfer,
-        matrix=_BT601,
+        matrix=_IDENTITY if lossless and not grey else _BT601,
         numthreads=_THREADS,
     )
     items: list[tuple[bytes, bytes, bytes]] = []
@@ -229,5 +263,6 @@ AVIF = Format(
     bits=BITS,
     longest=32768,  # what programs with libavif open unless told otherwise
     most_pixels=16384**2,
-    holds=frozenset({"cicp", "exif", "xmp"}),
+    lossless=True,
+    holds=frozenset({"alpha", "icc", "cicp", "exif", "xmp"}),
 )

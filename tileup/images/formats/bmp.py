@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
-import logging
+import struct
 from io import BytesIO
 from typing import IO
 
+import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
 
-from tileup.images.colour import in_srgb
-from tileup.images.extras import given, over_white, whole_dpi
+from tileup.images.calibration import Calibration
+from tileup.images.extras import given, whole_dpi
 from tileup.images.formats.format import Format, Opened, Way
 from tileup.images.formats.pillow import opened_by_pillow
 from tileup.images.picture import Picture
 from tileup.images.planes import to_image
 
-log = logging.getLogger(__name__)
-
 
 def _open(stream: IO[bytes]) -> Opened:
-    return opened_by_pillow("bmp", BmpImageFile(stream))
+    stream.seek(14)
+    header = stream.read(124)
+    (length,) = struct.unpack_from("<L", header)
+    colours: dict[str, object] = {}
+    if length >= _V4 and header[56:60] == _CALIBRATED:
+        colours = {"calibration": _calibration(header)}
+    elif length >= _V5 and header[56:60] == _EMBEDDED:
+        start, size = struct.unpack_from("<LL", header, 112)
+        stream.seek(14 + start)
+        colours = {"icc": stream.read(size) or None}
+    stream.seek(0)
+    return opened_by_pillow("bmp", BmpImageFile(stream), **colours)
+
+
+_V4, _V5 = 108, 124
+"""Lengths of the headers that tell of colours."""
+_CALIBRATED, _EMBEDDED = bytes(4), b"DEBM"
+
+
+def _calibration(header: bytes) -> Calibration | None:
+    """Gamma and primaries of a header of version 4, whose numbers are of fixed point."""
+    lights = np.array(struct.unpack_from("<9L", header, 60), np.float64).reshape(3, 3)
+    gamma = tuple(65536 / each for each in struct.unpack_from("<3L", header, 96) if each)
+    points = None
+    if lights[:, 1].min() > 0:
+        whole = np.vstack([lights.sum(axis=0), lights])
+        places = whole[:, :2] / whole.sum(axis=1, keepdims=True)
+        points = tuple((float(x), float(y)) for x, y in places)
+    made = Calibration(gamma if len(gamma) == 3 else None, points=points)
+    return None if made.is_srgb else made
 
 
 def _write(picture: Picture, _: Way) -> bytes:
-    image = to_image(over_white(picture, "BMP"))
-    if picture.icc is not None:
-        converted = in_srgb(image, picture.icc)
-        log.warning(
-            "BMP holds no colour profile: %s",
-            "the picture was converted to sRGB" if converted else "colours may be off",
-        )
-        image = converted or image
     stream = BytesIO()
-    image.save(stream, "BMP", **given(dpi=whole_dpi(picture)))
+    to_image(picture).save(stream, "BMP", **given(dpi=whole_dpi(picture)))
     return stream.getvalue()
 
 
@@ -45,5 +65,6 @@ BMP = Format(
     _open,
     _write,
     also=("dib",),
+    lossless=True,
     most_pixels=2**30,  # at most 4 GiB
 )

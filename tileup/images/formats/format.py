@@ -9,6 +9,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from tileup.images.calibration import Calibration
 from tileup.images.exif import Exif
 from tileup.images.picture import Picture
 
@@ -30,15 +31,21 @@ class Head:
     """Pictures in the file."""
     mode: str = ""
     """How the pixels are stored, as `tileup info` names it."""
+    lossless: bool = False
+    """Whether the file keeps every pixel, of a format that need not."""
     icc: bytes | None = None
+    calibration: Calibration | None = None
+    """What its numbers mean, where no profile says more; None for those of sRGB."""
     cicp: tuple[int, int] | None = None
     """Primaries and transfer by number, where no profile says more; None for those of sRGB."""
     xmp: str | None = None
     """Packet, as it stands in the file."""
     dpi: tuple[float, float] | None = None
     """Pixels per inch, across and down."""
+    iptc: bytes | None = None
+    """IPTC-IIM records."""
     text: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Text by PNG's keywords."""
+    """Text by PNG's keywords; `Comment` is also that of JPEG and GIF."""
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -87,8 +94,12 @@ class Way:
 
     quality: int = 92
     """1 to 100, of formats that lose something."""
+    lossless: bool = False
+    """Whether every pixel is kept, of formats that need not."""
     said: Said | None = None
     """None: nothing is said of how it was made, not even what the input said."""
+    tell: Callable[[str], None] = lambda lost: None
+    """Told, in words, what the format turns out not to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +128,7 @@ class Format:
     """Longest side that is written, pixels."""
     most_pixels: int | None = None
     """Most pixels that are written."""
+    lossless: bool = False
+    """Whether it can keep every pixel."""
     holds: frozenset[str] = frozenset()
-    """What it carries of a picture besides its pixels: cicp, exif, xmp."""
+    """What it carries of a picture besides its colours: alpha, icc, cicp, exif, xmp, iptc, text."""

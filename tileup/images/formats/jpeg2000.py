@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from typing import IO
 
 import numpy as np
@@ -25,6 +26,7 @@ from tileup.images.planes import to_whole
 
 _EXIF = b"JpgTiffExif->JP2"
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_IPTC = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
 _EXIF_PREFIX = b"Exif\0\0"
 _SRGB, _GREY = 16, 17
 """Colour spaces by number."""
@@ -32,11 +34,12 @@ _SRGB, _GREY = 16, 17
 
 def _open(stream: IO[bytes]) -> Opened:
     data = stream.read()
-    stream.seek(0)
-    image = Jpeg2KImageFile(stream)
+    image = Jpeg2KImageFile(BytesIO(data))
     found = read_header(data)
     packet = None if found.xmp is None else found.xmp.decode("utf-8", "replace")
-    head = head_of(image, icc=found.icc, exif=read_block(found.exif), xmp=packet)
+    exif = read_block(found.exif)
+    # Its comments are names of encoders.
+    head = head_of(image, icc=found.icc, exif=exif, xmp=packet, iptc=found.iptc, text={})
     deep = found.bits == 0 or found.bits > 8
     decode = partial(_words, data, image.size, found) if deep else partial(raster_of, image)
     return Opened("jp2", head, decode)
@@ -58,6 +61,7 @@ def _write(picture: Picture, way: Way) -> bytes:
         exif=next(exif_choices(picture, way.said)),
         xmp=next(xmp_choices(picture, way.said)),
         dpi=picture.dpi,
+        iptc=picture.iptc,
     )
 
 
@@ -73,11 +77,12 @@ class Header:
     exif: bytes | None = None
     """Starts with `Exif` and two zeros."""
     xmp: bytes | None = None
+    iptc: bytes | None = None
 
 
 def read_header(data: bytes) -> Header:
     """The header of a whole file, in boxes or as a bare code stream."""
-    stream, icc, exif, xmp, plain = data, None, None, None, True
+    stream, icc, exif, xmp, iptc, plain = data, None, None, None, None, True
     if not data.startswith(b"\xff\x4f"):
         stream = b""
         for kind, content in boxes(data):
@@ -87,8 +92,10 @@ def read_header(data: bytes) -> Header:
                 exif = _EXIF_PREFIX + content[16:].removeprefix(_EXIF_PREFIX)
             elif kind == b"uuid" and content.startswith(_XMP):
                 xmp = content[16:]
+            elif kind == b"uuid" and content.startswith(_IPTC):
+                iptc = content[16:]
         icc, plain = _colour(inside(data, b"jp2h"))
-    return Header(_bits(stream), plain, icc, exif, xmp)
+    return Header(_bits(stream), plain, icc, exif, xmp, iptc)
 
 
 def _colour(jp2h: bytes) -> tuple[bytes | None, bool]:
@@ -120,6 +127,7 @@ def encode(
     exif: bytes | None = None,
     xmp: bytes | None = None,
     dpi: tuple[float, float] | None = None,
+    iptc: bytes | None = None,
 ) -> bytes:
     """A whole file, without loss.
 
@@ -129,6 +137,7 @@ def encode(
         exif: starts with `Exif` and two zeros.
         xmp: a packet.
         dpi: pixels per inch, across and down.
+        iptc: records.
     """
     # Imported here because few pictures need it.
     import imagecodecs
@@ -162,6 +171,8 @@ def encode(
         parts.append(box(b"uuid", _EXIF + exif.removeprefix(_EXIF_PREFIX)))
     if xmp is not None:
         parts.append(box(b"uuid", _XMP + xmp))
+    if iptc is not None:
+        parts.append(box(b"uuid", _IPTC + iptc))
     # A length of 0 reaches to the end of the file: no size is too large for it.
     return b"".join([*parts, struct.pack(">L4s", 0, b"jp2c"), stream])
 
@@ -204,5 +215,6 @@ JPEG2000 = Format(
     _write,
     also=("j2k", "jpc", "jpf", "jpx"),
     bits=16,
-    holds=frozenset({"exif", "xmp"}),
+    lossless=True,
+    holds=frozenset({"alpha", "icc", "exif", "xmp", "iptc"}),
 )

@@ -41,8 +41,21 @@ def head_of(image: Image.Image, **more: Any) -> Head:  # noqa: ANN401
         "icc": image.info.get("icc_profile") or None,
         "xmp": xmp.packet_of(image.info) or None,
         "dpi": plausible_dpi(image.info),
+        "text": comment_of(image.info.get("comment")),
     }
     return Head(**(found | more))
+
+
+def comment_of(raw: object) -> dict[str, str]:
+    """A comment among the texts; in UTF-8, or else in Latin-1."""
+    if not isinstance(raw, bytes):
+        return {}
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    text = text.strip("\0 ")
+    return {"Comment": text} if text else {}
 
 
 def plausible_dpi(info: Mapping[Any, Any]) -> tuple[float, float] | None:

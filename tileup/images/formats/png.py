@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
+from tileup.images import iptc
+from tileup.images.calibration import Calibration, Points
 from tileup.images.exif import read_block, stamped
-from tileup.images.extras import given, merged
+from tileup.images.extras import given, merged, ours, stands_apart, texts_to_write
 from tileup.images.formats.format import Format, Head, Opened, Raster, UnreadableError, Way
 from tileup.images.formats.pillow import plausible_dpi, raster_of, raster_of_words
 from tileup.images.picture import Picture
@@ -49,6 +51,9 @@ class _Chunks:
     still: bool = True
     """Whether the pixels come before any frame: then they are no frame themselves."""
     icc: bytes | None = None
+    srgb: bool = False
+    gamma: float | None = None
+    points: Points | None = None
     cicp: tuple[int, int] | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
@@ -63,20 +68,39 @@ def _open(stream: IO[bytes]) -> Opened:
     if not width or not height:
         raise SyntaxError("no header")
     xmp = found.text.pop(_XMP, None)
+    raw = iptc.raw_data(found.text, "exif") or iptc.raw_data(found.text, "APP1")
+    records = iptc.of_texts(found.text)
     head = Head(
         width,
         height,
-        exif=read_block(found.exif),
+        exif=read_block(found.exif or raw),
         frames=found.frames,
         mode=_MODES.get(colours, "") + (";16" if bits == 16 else ""),
         icc=found.icc,
+        calibration=_calibration(found),
         cicp=None if found.icc else found.cicp,
         xmp=xmp,
         dpi=plausible_dpi({"dpi": found.dpi}),
-        text=found.text,
+        iptc=records,
+        text={key: each for key, each in found.text.items() if not _is_left(key)},
     )
     decode = partial(_words, stream, (width, height)) if bits == 16 else partial(_bytes, stream)
     return Opened("png", head, decode)
+
+
+_LEFT = ("Thumb::", "exif:", "png:", "jpeg:", "tiff:", "icc:", "date:")
+"""Beginnings of keywords under which other programs write down what the file was."""
+
+
+def _is_left(keyword: str) -> bool:
+    return iptc.is_raw(keyword) or keyword.startswith(_LEFT)
+
+
+def _calibration(found: _Chunks) -> Calibration | None:
+    if found.icc or found.cicp or found.srgb:
+        return None
+    made = Calibration(gamma=found.gamma and (found.gamma,) * 3, points=found.points)
+    return None if made.is_srgb else made
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -105,6 +129,8 @@ def _take(found: _Chunks, name: bytes, content: bytes) -> None:
         found.icc = _profile(content)
     elif name == b"cICP" and len(content) == 4 and (content[0], content[1]) != _SRGB:
         found.cicp = content[0], content[1]
+    elif name in (b"sRGB", b"gAMA", b"cHRM"):
+        _take_colours(found, name, content)
     elif name == b"eXIf":
         found.exif = b"Exif\0\0" + content
     elif name == b"pHYs" and len(content) == 9:
@@ -112,6 +138,17 @@ def _take(found: _Chunks, name: bytes, content: bytes) -> None:
         found.dpi = (across * 0.0254, down * 0.0254) if metres == 1 else None
     else:
         _count(found, name, content)
+
+
+def _take_colours(found: _Chunks, name: bytes, content: bytes) -> None:
+    whole = content[: len(content) // 4 * 4]
+    numbers = [each / 100_000 for (each,) in struct.iter_unpack(">L", whole)]
+    if name == b"sRGB":
+        found.srgb = True
+    elif name == b"gAMA" and numbers and 0.05 < numbers[0] < 20:
+        found.gamma = numbers[0]
+    elif name == b"cHRM" and len(numbers) == 8 and min(numbers[1::2]) > 0:
+        found.points = tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _count(found: _Chunks, name: bytes, content: bytes) -> None:
@@ -179,14 +216,16 @@ def _words(stream: IO[bytes], size: tuple[int, int]) -> Raster:
 
 
 def _write(picture: Picture, way: Way) -> bytes:
-    chunks = PngInfo()
+    chunks, apart = PngInfo(), stands_apart(picture)
+    for name, text in texts_to_write(picture, way.said).items():
+        chunks.add_text(name, text)
+    if picture.iptc is not None:
+        chunks.add_text(*iptc.raw_text("iptc", picture.iptc), zip=True)
     if way.said is not None:
-        for name in ("prompt", "workflow"):
-            if name in picture.text:
-                chunks.add_text(name, picture.text[name])
-        chunks.add_text("parameters", way.said.parameters)
         chunks.add_text("tileup", way.said.settings)
-    packet = merged(picture, None if way.said is None else {})
+        if not apart:
+            chunks.add_text("parameters", way.said.parameters)
+    packet = merged(picture, None if way.said is None else ours(way.said, apart, bare=True))
     if packet is not None:
         chunks.add_itxt(_XMP, packet)
     if picture.cicp is not None:
@@ -195,7 +234,7 @@ def _write(picture: Picture, way: Way) -> bytes:
     options = {
         "pnginfo": chunks,
         "icc_profile": picture.icc,
-        "exif": stamped(picture.exif, picture.width, picture.height),
+        "exif": stamped(picture.exif, picture.width, picture.height, growth=picture.growth),
         **given(dpi=picture.dpi),
     }
     stream = BytesIO()
@@ -244,5 +283,6 @@ PNG = Format(
     _write,
     also=("apng",),
     bits=16,
-    holds=frozenset({"cicp", "exif", "xmp"}),
+    lossless=True,
+    holds=frozenset({"alpha", "icc", "cicp", "exif", "xmp", "iptc", "text"}),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from io import BytesIO
 from typing import IO
 
@@ -15,7 +17,18 @@ from tileup.images.planes import to_image
 
 
 def _open(stream: IO[bytes]) -> Opened:
-    return opened_by_pillow("webp", WebPImageFile(stream))
+    lossless = b"VP8L" in set(_chunks(stream))
+    stream.seek(0)
+    return opened_by_pillow("webp", WebPImageFile(stream), lossless=lossless)
+
+
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Names of the chunks of a file."""
+    stream.seek(12)
+    while len(head := stream.read(8)) == 8:
+        name, length = struct.unpack("<4sL", head)
+        yield name
+        stream.seek(length + length % 2, 1)
 
 
 def _write(picture: Picture, way: Way) -> bytes:
@@ -24,10 +37,12 @@ def _write(picture: Picture, way: Way) -> bytes:
         stream,
         "WEBP",
         quality=way.quality,
+        lossless=way.lossless,
+        exact=way.lossless,
         **given(
             icc_profile=picture.icc,
-            exif=next(exif_choices(picture, way.said)),
-            xmp=next(xmp_choices(picture, way.said)),
+            exif=next(exif_choices(picture, way.said, comfy=True)),
+            xmp=next(xmp_choices(picture, way.said, comfy=True)),
         ),
     )
     return stream.getvalue()
@@ -42,5 +57,6 @@ WEBP = Format(
     _open,
     _write,
     longest=16383,
-    holds=frozenset({"exif", "xmp"}),
+    lossless=True,
+    holds=frozenset({"alpha", "icc", "exif", "xmp"}),
 )
