@@ -98,6 +98,23 @@ def test_what_is_put_back_is_clipped_and_faded() -> None:
     assert ((pixels > 0.5) & (pixels < 1)).any(), "it fades in"
 
 
+@pytest.mark.parametrize("grey", [True, False])
+def test_a_grey_page_stays_grey(grey: bool) -> None:
+    """Also where it is stored as RGB; the model gives colours to both."""
+
+    def colouring(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        tint = torch.linspace(-0.4, 0.4, x.shape[1]).reshape(1, -1, 1, 1)
+        return blurring_denoiser(x, sigma, windows) + tint.to(x)
+
+    page = photograph(48, 80)
+    page = np.repeat(page[..., :1], 3, axis=2) if grey else page
+    result = upscale_picture(open_picture(page), DoubleModel(colouring), SMALL)
+    pixels = result.picture.pixels
+    spread = (pixels.max(axis=2) - pixels.min(axis=2)).max()
+    assert (spread == 0) == grey
+    assert np.abs(pixels - enlarge(open_picture(page), 160, 96).pixels).max() > 0.05
+
+
 def test_strength_zero_everywhere_is_the_enlarged_picture_and_needs_no_model() -> None:
     def never(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         raise AssertionError("a kept picture needs no model")

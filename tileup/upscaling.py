@@ -16,6 +16,7 @@ from tileup.denoise.run import sample_canvas
 from tileup.denoise.strength import finished_share
 from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix
+from tileup.images.colour import without_colour
 from tileup.images.picture import Picture
 from tileup.images.planes import to_image
 from tileup.plan.cost import Cost
@@ -95,6 +96,7 @@ def draw(ready: Ready, model: Model, settings: Settings, on_step: OnStep | None 
         if not np.isfinite(drawn).all():  # of the decoder: clipped, they would be black or white
             raise NotFiniteError
         toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
+        toned = without_colour(toned) if enlarged.neutral else toned
         pixels = put_back(toned, enlarged.pixels, planned)
     return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds, model.take_notes())
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.doubles import photograph
 from tileup.errors import UsageError
+from tileup.plan.advice import one_sided
 from tileup.plan.detail import DetailMap
 from tileup.plan.edits import (
     MAX_LEVELS,
@@ -19,6 +22,7 @@ from tileup.plan.edits import (
     cut,
     edited,
     quantised,
+    read_drawn,
     skipped,
     with_map,
     with_mask,
@@ -212,3 +216,38 @@ def test_edits_come_in_order_rule_map_skips_mask() -> None:
     assert cells[10, 10] == 0, "masked"
     assert cells[10, 80] == pytest.approx(0.9), "by the map"
     assert cells[80, 80] == 0, "below skip-below"
+
+
+@pytest.mark.parametrize("beneath", [0, 255])
+def test_a_layer_counts_where_it_is_painted(tmp_path: Path, beneath: int) -> None:
+    """White strokes on a transparent layer, whatever colour lies under the transparency."""
+    layer = np.full((20, 30, 4), beneath, np.uint8)
+    layer[..., 3] = 0
+    layer[5:9, 10:20] = 255
+    Image.fromarray(layer).save(tmp_path / "mask.png")
+    drawn = read_drawn(Settings(mask=str(tmp_path / "mask.png")))
+    assert drawn.mask is not None
+    expected = np.zeros((20, 30))
+    expected[5:9, 10:20] = 1
+    np.testing.assert_array_equal(drawn.mask, expected)
+    assert list(one_sided(drawn)) == []
+
+
+@pytest.mark.parametrize(
+    ("mask", "denoise_map", "words"),
+    [
+        (1.0, None, "all of it is white, so the whole picture is kept"),
+        (0.4, None, "none of it is white, so nothing is kept"),
+        (None, 0.0, "all of it is black or transparent, so the whole picture is kept"),
+    ],
+)
+def test_what_keeps_all_or_nothing_is_said(
+    mask: float | None, denoise_map: float | None, words: str
+) -> None:
+    greys = [
+        None if each is None else np.full((4, 5), each, np.float32) for each in (mask, denoise_map)
+    ]
+    (sentence,) = one_sided(HandDrawn(*greys))
+    assert words in sentence
+    mixed = np.float32([[0, 1]])
+    assert list(one_sided(HandDrawn(mixed, mixed))) == []

@@ -105,3 +105,18 @@ def stretched(width: int, height: int, drawn: HandDrawn) -> Iterator[str]:
         ratio = (width * rows) / (height * columns)
         if max(ratio, 1 / ratio) > STRETCH:
             yield f"{name} is {columns}x{rows}: it is stretched to the picture's {width}x{height}."
+
+
+def one_sided(drawn: HandDrawn) -> Iterator[str]:
+    """What is drawn by hand, and keeps all of a picture or nothing."""
+    mask, strengths = drawn.mask, drawn.denoise_map
+    if mask is not None and mask.min() >= WHITE:
+        yield "mask: all of it is white, so the whole picture is kept."
+    if mask is not None and mask.max() < WHITE:
+        yield "mask: none of it is white, so nothing is kept (transparent parts count as black)."
+    if strengths is not None and strengths.max() == 0:
+        yield "denoise-map: all of it is black or transparent, so the whole picture is kept."
+
+
+WHITE = 0.5 - 1e-6
+"""From here on a mask is white."""

@@ -40,7 +40,7 @@ class HandDrawn:
 
 
 def read_drawn(settings: Settings) -> HandDrawn:
-    """The mask and the denoise map that the settings name.
+    """The mask and the denoise map that the settings name; what is transparent counts as black.
 
     Raises:
         UsageError: a file is missing or no picture.
@@ -56,9 +56,11 @@ def _grey(name: str, path: str | None, max_pixels: int) -> Grey | None:
     if path is None:
         return None
     try:
-        return open_picture(Path(path), max_pixels).pixels.mean(axis=2)
+        picture = open_picture(Path(path), max_pixels)
     except InputError as error:
         raise UsageError(f"{name}: {error}") from error
+    grey = picture.pixels.mean(axis=2)
+    return grey if picture.alpha is None else grey * picture.alpha
 
 
 def edited(plan: TilePlan, settings: Settings, drawn: HandDrawn) -> TilePlan:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tileup.contracts import ModelSpec
 from tileup.images.picture import Picture
 from tileup.images.sizes import output_size
-from tileup.plan.advice import stretched, warnings_of
+from tileup.plan.advice import one_sided, stretched, warnings_of
 from tileup.plan.cost import Cost, cost_of
 from tileup.plan.detail import DetailMap
 from tileup.plan.edits import HandDrawn, edited, read_drawn
@@ -70,8 +70,8 @@ class Planner:
         itinerary = itinerary_of(plan, self.spec, self.settings)
         cost = cost_of(plan, itinerary, self.sampler, self.spec, self.settings)
         warnings = warnings_of(itinerary, self.sampler, self.spec, self.settings)
-        stretched_ = stretched(self.width, self.height, self.drawn)
-        return Planned(plan, itinerary, self.sampler, cost, (*warnings, *more, *stretched_))
+        by_hand = *stretched(self.width, self.height, self.drawn), *one_sided(self.drawn)
+        return Planned(plan, itinerary, self.sampler, cost, (*warnings, *more, *by_hand))
 
     def within(self, budget: float) -> Planned:
         """The plan with most detail whose cost is at most a share of uniform max denoise.
