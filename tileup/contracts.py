@@ -101,6 +101,8 @@ class ModelSpec:
     """Whether it takes text; then it also has a VAE."""
     guided: bool = False
     """Whether it was distilled with guidance, and is told how much."""
+    textured: bool = False
+    """Whether it has a network of its own for texture."""
     precision: str = "float16"
     """What it computes in on a GPU, unless something else is asked for: float16, bfloat16 or
     float32."""
@@ -129,6 +131,8 @@ class Wish:
     """Classifier-free guidance: 1 evaluates the prompt alone, more moves away from `negative`."""
     guidance: float | None = None
     """What a guidance-distilled network is told; None: its family's own."""
+    texture: float = 1.0
+    """How much texture strong tiles are drawn with, 0 to 1, by models that can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,8 @@ class Scene:
     """What it shall look like."""
     control_until: float = 0.0
     """A control network acts at this noise level and above."""
+    strength: Tensor | None = None
+    """Denoising strength of each cell, shape (1, 1, H, W), on the CPU; None: 0 everywhere."""
 
 
 class Network(Protocol):

@@ -107,8 +107,15 @@ def scene_of(source: Tensor, canvas: Tensor, planned: Planned, settings: Setting
         source,
         canvas,
         (planned.plan.height, planned.plan.width),
-        Wish(settings.prompt, settings.negative, settings.cfg, settings.guidance),
+        Wish(
+            settings.prompt,
+            settings.negative,
+            settings.cfg,
+            settings.guidance,
+            settings.texture,
+        ),
         control_until(planned.itinerary.sigmas, settings.control_end),
+        torch.from_numpy(planned.itinerary.strengths).float()[None, None],
     )
 
 

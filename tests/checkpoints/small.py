@@ -1,8 +1,9 @@
-"""A small checkpoint in the layout of the bundled one, with random weights."""
+"""Small checkpoints in the layouts of the bundled one, with random weights: one network, or two."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,6 +42,30 @@ def header_of(architecture: Architecture = ARCHITECTURE) -> str:
             "sigma": [0.01, 0.7],
         }
     )
+
+
+TEXTURE = {"from": 0.2, "full": 0.8}
+
+
+def vivid_network(seed: int = 1) -> ResidualUNet:
+    """A second network, which is told the amount of texture and has nothing of the first."""
+    torch.manual_seed(seed)
+    network = ResidualUNet(replace(ARCHITECTURE, conditions=1))
+    torch.nn.init.normal_(network.leave.weight, std=0.1)
+    return network.eval().requires_grad_(False)
+
+
+def save_both(
+    path: Path,
+    vivid: ResidualUNet | None = None,
+    texture: object = TEXTURE,
+    **changes: torch.Tensor,
+) -> Path:
+    """Write the network of `save_small` and a second one; `changes` as there."""
+    second = (vivid or vivid_network()).state_dict()
+    named = {f"vivid.{name}": value.half() for name, value in second.items()}
+    header = json.dumps(json.loads(header_of()) | {"texture": texture})
+    return save_small(path, header, **(named | changes))
 
 
 def save_small(path: Path, header: str | None = None, **changes: torch.Tensor) -> Path:

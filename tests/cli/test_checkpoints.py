@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from safetensors.torch import save_file
 
 from tests.checkpoints import whole
 from tests.checkpoints.layouts.compact import compact_state_dict
+from tests.checkpoints.small import save_both
 from tests.cli.conftest import Command, save
+from tileup.images.metadata import read_metadata
 
 SD1 = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
 
@@ -109,3 +112,25 @@ def test_words_for_a_model_that_takes_none_are_pointed_out(tileup: Command, fold
     assert ran.code == 0
     assert "tileup-small takes no text: prompt has no effect" in ran.err
     assert "cfg has no effect" in ran.err
+
+
+def test_texture_is_in_the_metadata_and_in_info(tileup: Command, folder: Path) -> None:
+    model = save_both(folder / "both.safetensors")
+    flags = ("--window", "32", "--overlap", "8", "--steps", "2", "-m", model)
+    ran = tileup("upscale", "in.png", *flags, "--texture", "0.3")
+    assert (ran.code, "no effect" in ran.err) == (0, False)
+    told = read_metadata(folder / "in_2x.png")
+    assert json.loads(told["tileup"])["texture"] == 0.3
+    assert "tileup texture: 0.3" in told["parameters"]
+    lines = tileup("info", model).out.splitlines()
+    assert any(line.startswith("network for texture  ") for line in lines)
+    assert '"texture": {"from": 0.2, "full": 0.8}' in " ".join(lines)
+
+
+def test_texture_without_a_network_for_it_is_pointed_out(
+    tileup: Command, folder: Path, sd1: Path
+) -> None:
+    ran = tileup("upscale", "in.png", "-m", sd1, *SD1, "--texture", "0.3")
+    assert ran.code == 0
+    assert "texture has no effect: mine has no network for texture." in ran.err
+    assert "tileup texture" not in read_metadata(folder / "in_2x.png")["parameters"]

@@ -159,6 +159,7 @@ def test_a_window_larger_than_the_picture_is_cut_down(window: int) -> None:
         ({"ramp": 2.0}, "ramp has no effect"),
         ({"min_scale": 0.5, "denoise_mode": "sigma"}, "min-scale has no effect"),
         ({"scale_range": 1.0}, "scale-range has no effect"),
+        ({"texture": 0.5}, "texture has no effect: double has no network for texture."),
         ({"control_scale": 0.5}, "control-scale has no effect: no control is given"),
         ({"control_end": 0.5}, "control-end has no effect: no control is given"),
         ({"denoise_map": "m.png", "denoise_by": "area"}, "denoise-by has no effect"),
@@ -198,6 +199,12 @@ def test_flags_of_other_families_are_said_to_have_no_effect() -> None:
     assert any("vae-tile has no effect" in each for each in said(text=False, guided=False))
     assert any("guidance has no effect" in each for each in said(text=True, guided=False))
     assert not [each for each in said(text=True, guided=True) if "no effect" in each]
+
+
+def test_texture_has_an_effect_on_a_model_with_a_network_for_it() -> None:
+    textured, asked = replace(spec(), textured=True), replace(SMALL, texture=0.5)
+    planned = plan_pixels(photograph(30, 50), 100, 60, textured, asked)
+    assert not [each for each in planned.warnings if "no effect" in each]
 
 
 @pytest.mark.parametrize("name", ["mask", "denoise_map"])

@@ -12,7 +12,7 @@ from tileup.checkpoints.find import Identified
 from tileup.checkpoints.parts import COMPANIONS, inside
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError
-from tileup.families.bundled_header import bundled_spec, is_bundled
+from tileup.families.bundled_header import VIVID, bundled_spec, is_bundled
 from tileup.families.detection import NoNetworkError, detect
 from tileup.families.family import Detected, Prediction
 from tileup.families.predictions import prediction_of, published_spec
@@ -68,7 +68,7 @@ class CheckpointInfo:
     amount: Amount
     bytes: int
     parts: tuple[PartInfo, ...]
-    """The parts of a model of a published family."""
+    """The parts of a model."""
     shapes: Mapping[str, str]
     """What the spec says in words."""
     header: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -93,7 +93,8 @@ def describe(path: Path) -> CheckpointInfo:
     checkpoint = open_checkpoint(path)
     if is_bundled(checkpoint):
         told = Prediction("x0", "its family")
-        return _info(checkpoint, "a model of tileup's own", told, bundled_spec(checkpoint))
+        spec = bundled_spec(checkpoint)
+        return _info(checkpoint, "a model of tileup's own", told, spec, _networks(checkpoint))
     try:
         found = detect(checkpoint)
     except NoNetworkError as error:
@@ -102,6 +103,15 @@ def describe(path: Path) -> CheckpointInfo:
     spec = published_spec(checkpoint, found, told)
     known = Identified(checkpoint, spec, found, told)
     return _info(checkpoint, found.variant, told, spec, tuple(_parts(known, found)), found)
+
+
+def _networks(checkpoint: Checkpoint) -> tuple[PartInfo, ...]:
+    """The networks of a checkpoint of our own: one, or two."""
+    base = [name for name in checkpoint.tensors if not name.startswith(VIVID)]
+    network = PartInfo("network", _amount(checkpoint, base))
+    if len(base) == len(checkpoint.tensors):
+        return (network,)
+    return network, PartInfo("network for texture", _behind(checkpoint, VIVID))
 
 
 def _told(checkpoint: Checkpoint, found: Detected) -> Prediction:

@@ -185,6 +185,7 @@ def metadata_of(upscaled: Upscaled, before: Picture, model: Model, settings: Set
             "tileup min denoise": settings.min_denoise,
             "tileup max denoise": settings.max_denoise,
             "tileup denoise mode": settings.denoise_mode,
+            **({"tileup texture": settings.texture} if model.spec.textured else {}),
             "tileup tiles": upscaled.cost.tiles,
             "tileup scale": round(upscaled.plan.scale, 4),
         },

@@ -1,10 +1,14 @@
-"""The bundled checkpoint as a model."""
+"""The bundled checkpoint as a model.
+
+It holds one network, or two: the second is told how much texture each cell shall have and draws the
+windows in which a cell has any. So weak strengths are the first one's alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,40 +19,68 @@ from torch import Tensor
 from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Box, ModelSpec, Scene
 from tileup.errors import ModelError
-from tileup.families.family import parse_header
+from tileup.families.bundled_header import VIVID, parse_header
 from tileup.families.residual_unet import Architecture, ResidualUNet
+from tileup.families.texture import TextureRange
+
+
+@dataclass(frozen=True, slots=True)
+class TextureNetwork:
+    """The second network of a checkpoint."""
+
+    network: ResidualUNet
+    range: TextureRange
+    """How much texture it is told that a strength stands for."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowDenoiser:
-    """The network, conditioned on one picture: each window also sees its part of the source."""
+    """The networks, conditioned on one picture: each window also sees its part of the source."""
 
     network: ResidualUNet
     source: Tensor
     """Latents of the enlarged picture, shape (1, C, H, W)."""
     lowest: float
-    """The lowest noise level that the network was trained for. Below it what it draws is noise of
-    its own, so it is told this one."""
+    """The lowest noise level that the networks were trained for. Below it what they draw is noise
+    of their own, so they are told this one."""
+    vivid: ResidualUNet | None = None
+    """Draws windows in which a cell has texture."""
+    texture: Tensor | None = None
+    """Amount of texture of each cell, shape (1, 1, H, W), on the CPU; None: nowhere any."""
 
     def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         source = torch.cat([self.source[..., *box.index] for box in windows]).to(x)
         sigma = sigma.to(x).clamp(min=self.lowest)
+        texture = [self._texture(box) for box in windows]
         # Level by level: faster, and a window's result does not depend on what is beside it.
-        levels = sigma.unique()
-        if len(levels) == 1:
-            return self._at(x, levels, source)
+        kinds = [(level, t is None) for level, t in zip(sigma.tolist(), texture, strict=True)]
+        if len(set(kinds)) == 1:
+            return self._at(x, sigma[:1], source, texture)
         x0 = torch.empty_like(x)
-        for level in levels:
-            rows = sigma == level
-            x0[rows] = self._at(x[rows], level[None], source[rows])
+        for kind in dict.fromkeys(kinds):
+            rows = [row for row, each in enumerate(kinds) if each == kind]
+            chosen = [texture[row] for row in rows]
+            x0[rows] = self._at(x[rows], sigma[rows[:1]], source[rows], chosen)
         return x0
 
-    def _at(self, x: Tensor, sigma: Tensor, source: Tensor) -> Tensor:
+    def _texture(self, box: Box) -> Tensor | None:
+        """Amount of texture of a window's cells; None where none has any."""
+        if self.texture is None:
+            return None
+        amount = self.texture[..., *box.index]
+        return amount if bool(amount.any()) else None
+
+    def _at(
+        self, x: Tensor, sigma: Tensor, source: Tensor, texture: Sequence[Tensor | None]
+    ) -> Tensor:
+        """Windows of one noise level, which all have texture or all have none."""
         layout = torch.channels_last  # twice as fast as the default on a CPU
+        x, source = (each.contiguous(memory_format=layout) for each in (x, source))
+        amounts = [each for each in texture if each is not None]
         with torch.no_grad():
-            return self.network(
-                x.contiguous(memory_format=layout), sigma, source.contiguous(memory_format=layout)
-            )
+            if self.vivid is None or not amounts:
+                return self.network(x, sigma, source)
+            return self.vivid(x, sigma, source, torch.cat(amounts).to(x))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +92,8 @@ class BundledModel:
     """SHA-256 of the file, hexadecimal."""
     device: str
     network: ResidualUNet
+    vivid: TextureNetwork | None = None
+    """Its second network, if it has one."""
 
     @property
     def codec(self) -> PixelCodec:
@@ -67,12 +101,16 @@ class BundledModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in."""
+        """What the networks compute in."""
         return next(self.network.parameters()).dtype
 
     def denoiser(self, scene: Scene) -> WindowDenoiser:
-        """The network, conditioned on the clean latents of an enlarged picture."""
-        return WindowDenoiser(self.network, scene.source, self.spec.levels.sigma_min)
+        """The networks, conditioned on the clean latents of an enlarged picture."""
+        lowest = self.spec.levels.sigma_min
+        if self.vivid is None or scene.strength is None:
+            return WindowDenoiser(self.network, scene.source, lowest)
+        amount = self.vivid.range.amount(scene.strength.cpu(), scene.wish.texture)
+        return WindowDenoiser(self.network, scene.source, lowest, self.vivid.network, amount)
 
     def take_notes(self) -> tuple[str, ...]:
         """Nothing: it does what is asked for."""
@@ -82,13 +120,13 @@ class BundledModel:
 def load_bundled(
     path: Path, spec: ModelSpec, device: str, dtype: torch.dtype = torch.float32
 ) -> BundledModel:
-    """Build the network that the header describes, and load every tensor into it.
+    """Build the networks that the header describes, and load every tensor into them.
 
     Args:
         path: the file.
         spec: from its header.
-        device: where the network shall be.
-        dtype: precision it computes in.
+        device: where the networks shall be.
+        dtype: precision they compute in.
 
     Raises:
         ModelError: the header is wrong, tensors are missing, unexpected, of the wrong shape or not
@@ -100,26 +138,53 @@ def load_bundled(
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ModelError(f"{path} is damaged: {error}") from error
-    network = _built(path, header)
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise ModelError(f"{path} is damaged: {min(broken)} has values that are not finite")
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"{path} does not fit the network that its header names: {detail}"
-        ) from error
-    network = network.to(memory_format=torch.channels_last).to(device, dtype)  # pyright: ignore[reportCallIssue]
-    network.eval().requires_grad_(False)
+    place = _Place(path, device, dtype)
+    base = {name: each for name, each in tensors.items() if not name.startswith(VIVID)}
+    network = place.filled(header, base)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return BundledModel(spec, digest, device, network)
+    if not spec.textured:
+        return BundledModel(spec, digest, device, network)
+    rest = {name.removeprefix(VIVID): tensors[name] for name in tensors.keys() - base.keys()}
+    vivid = TextureNetwork(place.filled(header, rest, VIVID), TextureRange.from_header(header))
+    return BundledModel(spec, digest, device, network, vivid)
 
 
-def _built(path: Path, header: dict[str, object]) -> ResidualUNet:
-    try:
-        architecture = cast(dict[str, object], header["architecture"])
-        return ResidualUNet(Architecture.from_header(architecture))
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise ModelError(f"{path}: its header describes no network ({error})") from error
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where networks come from and where they go."""
+
+    path: Path
+    device: str
+    dtype: torch.dtype
+
+    def filled(
+        self, header: Mapping[str, object], tensors: Mapping[str, Tensor], prefix: str = ""
+    ) -> ResidualUNet:
+        """A network with tensors, whose names in the file begin with a prefix.
+
+        Raises:
+            ModelError: the header describes no network, or another one.
+        """
+        network = self._built(header, conditions=1 if prefix else 0)
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            detail = " ".join(str(error).split())[:300]
+            what = f"{prefix}* of {self.path}" if prefix else str(self.path)
+            raise ModelError(
+                f"{what} does not fit the network that its header names: {detail}"
+            ) from error
+        network = network.to(memory_format=torch.channels_last).to(self.device, self.dtype)  # pyright: ignore[reportCallIssue]
+        return network.eval().requires_grad_(False)
+
+    def _built(self, header: Mapping[str, object], conditions: int) -> ResidualUNet:
+        try:
+            architecture = cast(dict[str, object], header["architecture"])
+            return ResidualUNet(
+                replace(Architecture.from_header(architecture), conditions=conditions)
+            )
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            raise ModelError(f"{self.path}: its header describes no network ({error})") from error

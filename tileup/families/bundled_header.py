@@ -8,11 +8,14 @@ from typing import cast
 
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError
+from tileup.families.texture import TextureRange
 from tileup.plan.noise_levels import TableLevels
 from tileup.tensors.checkpoint import Checkpoint
 
 BUNDLED_KEYS = frozenset({"enter.weight", "leave.weight", "embed.mix.0.weight"})
 """Tensors of our own network."""
+VIVID = "vivid."
+"""What names of the tensors begin with of the second network in such a file, if it has one."""
 
 
 def is_bundled(checkpoint: Checkpoint) -> bool:
@@ -28,7 +31,10 @@ def bundled_spec(checkpoint: Checkpoint) -> ModelSpec:
     """
     name = checkpoint.name
     header = parse_header(checkpoint.metadata, name)
+    textured = any(each.startswith(VIVID) for each in checkpoint.tensors)
     try:
+        if textured:
+            TextureRange.from_header(header)
         return ModelSpec(
             name=name,
             family="bundled",
@@ -40,6 +46,7 @@ def bundled_spec(checkpoint: Checkpoint) -> ModelSpec:
             levels=TableLevels(_numbers(header["denoise"]), _numbers(header["sigma"])),
             text=False,
             precision="float32",
+            textured=textured,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"model {name}: its header is wrong ({error})") from error

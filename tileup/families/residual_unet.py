@@ -39,6 +39,8 @@ class Architecture:
     """Residual blocks at each resolution but the coarsest on the way up, finest first."""
     residual_std: float
     """Typical difference between truth and source, pixels in [-1, 1]."""
+    conditions: int = 0
+    """Channels that the network is shown beside noisy picture and source."""
 
     @classmethod
     def from_header(cls, header: Mapping[str, object]) -> Architecture:
@@ -120,7 +122,8 @@ class ResidualUNet(nn.Module):
         self.residual_std = architecture.residual_std
         widths = architecture.widths
         self.embed = NoiseEmbedding()
-        self.enter = nn.Conv2d(2 * architecture.channels, widths[0], 3, padding=1)
+        inputs = 2 * architecture.channels + architecture.conditions
+        self.enter = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
             Blocks(width, count)
             for width, count in zip(widths, architecture.down_blocks, strict=True)
@@ -140,7 +143,9 @@ class ResidualUNet(nn.Module):
         if self.leave.bias is not None:
             nn.init.zeros_(self.leave.bias)
 
-    def forward(self, x: Tensor, sigma: Tensor, source: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, sigma: Tensor, source: Tensor, conditions: Tensor | None = None
+    ) -> Tensor:
         """Predict clean latents.
 
         Only what lies between the first and the last layer is in the precision of the weights.
@@ -150,12 +155,15 @@ class ResidualUNet(nn.Module):
                 2^(number of widths - 1).
             sigma: noise levels, shape (B,), or (1,) for one that all share, which is faster.
             source: latents of the enlarged picture, shape of `x`.
+            conditions: what else it is shown, shape (B, conditions, h, w); None where its
+                architecture has none.
 
         Returns:
             x0, shape and dtype of `x`.
         """
         c_in = (sigma.float() ** 2 + self.residual_std**2).rsqrt()[:, None, None, None]
-        seen = torch.cat([(x - source) * c_in, source], dim=1)
+        shown = [(x - source) * c_in, source]
+        seen = torch.cat(shown if conditions is None else [*shown, conditions], dim=1)
         hidden = self.enter(seen.to(self.enter.weight.dtype))
         embedding = self.embed(sigma)
         skips: list[Tensor] = []

@@ -44,6 +44,9 @@ def _idle(settings: Settings, spec: ModelSpec, sampler: Sampler) -> Iterator[str
     if settings.denoise_map is not None:
         for name in asked("denoise_by"):
             yield f"{name} has no effect: the denoise map gives every tile its strength."
+    if not spec.textured:
+        for name in asked("texture"):
+            yield f"{name} has no effect: {spec.name} has no network for texture."
     if not spec.text:
         for name in asked("vae_tile"):
             yield f"{name} has no effect: {spec.name} has no VAE."

@@ -47,6 +47,14 @@ class StrengthSettings:
         f"What a tile's strength follows: {either(DENOISE_BY)} (default: {{default}}).",
         one_of(DENOISE_BY),
     )
+    texture: float = setting(
+        1.0,
+        Panel.STRENGTH,
+        "0..1",
+        "How much texture the bundled model draws strong tiles with; 0 is faithful everywhere "
+        "(default: {default}).",
+        within(0, 1),
+    )
     min_scale: float = setting(
         0.7,
         Panel.STRENGTH,

@@ -1,0 +1,275 @@
+"""The second network of a bundled checkpoint: where it draws, and that nothing else changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tileup
+from tests.checkpoints.small import (
+    ARCHITECTURE,
+    save_both,
+    save_small,
+    small_network,
+    vivid_network,
+)
+from tests.doubles import DoubleModel, gaussian_denoiser, photograph, scene_of
+from tileup.checkpoints.describe import describe
+from tileup.checkpoints.find import identify
+from tileup.checkpoints.load import load_model
+from tileup.contracts import Box, Scene, Wish
+from tileup.errors import ModelError
+from tileup.families.bundled import BundledModel
+from tileup.families.residual_unet import ResidualUNet
+from tileup.families.texture import TextureRange
+from tileup.settings.values import DENOISE_MODES, Settings
+
+CPU = Settings(device="cpu", dtype="float32")
+SMALL = {"device": "cpu", "dtype": "float32", "tile": 32, "min_tile": 8, "overlap": 8, "steps": 2}
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    return save_both(tmp_path / "both.safetensors")
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Path:
+    """The first network only."""
+    return save_small(tmp_path / "alone.safetensors")
+
+
+def loaded(path: Path, settings: Settings = CPU) -> BundledModel:
+    model = load_model(path, settings)
+    assert isinstance(model, BundledModel)
+    return model
+
+
+def shown(source: torch.Tensor, strength: torch.Tensor, texture: float = 1.0) -> Scene:
+    return replace(scene_of(source), strength=strength, wish=Wish(texture=texture))
+
+
+# --- how much ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strength", "dial", "amount"),
+    [
+        (0.0, 1.0, 0.0),
+        (0.2, 1.0, 0.0),
+        (0.35, 1.0, 0.25),
+        (0.5, 1.0, 0.5),
+        (0.5, 0.5, 0.25),
+        (0.8, 1.0, 1.0),
+        (0.8, 0.3, 0.3),
+        (1.0, 1.0, 1.0),
+        (1.0, 0.0, 0.0),
+    ],
+)
+def test_the_amount_of_texture_grows_in_a_straight_line(
+    strength: float, dial: float, amount: float
+) -> None:
+    found = TextureRange(0.2, 0.8).amount(torch.tensor([strength]), dial)
+    assert float(found) == pytest.approx(amount, abs=1e-6)
+    if amount in (0, 1):
+        assert float(found) == amount, "exactly"
+
+
+@pytest.mark.parametrize("ends", [(0.8, 0.2), (0.2, 0.2), (-0.1, 0.8), (0.2, 1.1), (0.2, np.nan)])
+def test_it_must_grow_within_the_strengths_there_are(ends: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="cannot grow"):
+        TextureRange(*ends)
+
+
+# --- files ------------------------------------------------------------------------------
+
+
+def test_what_was_saved_is_what_is_loaded(both: Path, alone: Path) -> None:
+    assert identify(both).textured
+    model = loaded(both)
+    assert model.vivid is not None
+    assert model.vivid.range == TextureRange(0.2, 0.8)
+    for network, saved in (
+        (model.network, small_network()),
+        (model.vivid.network, vivid_network()),
+    ):
+        expected = saved.state_dict()
+        assert network.state_dict().keys() == expected.keys()
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, expected[name].half().float()), name
+    assert loaded(alone).vivid is None
+    assert not identify(alone).textured
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vivid.enter.weight": torch.zeros(8, 24, 3, 3).half()}, r"vivid\.\* of .* does not fit"),
+        ({"vivid.leave.weight": torch.zeros(12, 8, 1, 1).half()}, r"vivid\.\* of .* does not fit"),
+        ({"vivid.extra": torch.zeros(1)}, r"vivid\.\* of .* does not fit"),
+        ({"vivid.leave.bias": torch.full((12,), np.inf)}, "vivid.leave.bias has values that are"),
+        ({"enter.weight": torch.zeros(8, 25, 3, 3).half()}, r"both.safetensors does not fit"),
+    ],
+    ids=["channels", "size", "unknown", "not finite", "first network"],
+)
+def test_tensors_that_do_not_fit_are_refused(
+    tmp_path: Path, changes: dict[str, torch.Tensor], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        load_model(save_both(tmp_path / "both.safetensors", **changes))
+
+
+@pytest.mark.parametrize("texture", [None, [0.2, 0.8], {"from": 0.2}, {"from": "x", "full": 1}])
+def test_a_header_must_say_which_strengths_have_texture(tmp_path: Path, texture: object) -> None:
+    path = save_both(tmp_path / "both.safetensors", texture=texture)
+    with pytest.raises(ModelError, match="its header is wrong"):
+        identify(path)
+
+
+def test_both_are_described(both: Path, alone: Path) -> None:
+    one = sum(value.numel() for value in small_network().state_dict().values())
+    parts = {part.title: part.amount for part in describe(both).parts}
+    counts = {title: amount.total for title, amount in parts.items() if amount is not None}
+    assert counts == {"network": one, "network for texture": one + 8 * 9}
+    assert describe(both).parameters == 2 * one + 8 * 9
+    assert [part.title for part in describe(alone).parts] == ["network"]
+
+
+# --- which network draws what -----------------------------------------------------------
+
+WINDOWS = [Box(0, 0, 16, 16), Box(0, 16, 16, 32), Box(8, 24, 24, 40), Box(8, 0, 24, 16)]
+
+
+def canvas() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noisy latents, source, and strengths: weak on the left, rising on the right."""
+    generator = torch.Generator().manual_seed(3)
+    source = torch.rand(1, 12, 24, 40, generator=generator) * 2 - 1
+    x = source + 0.2 * torch.randn(1, 12, 24, 40, generator=generator)
+    strength = torch.linspace(0.2, 0.9, 24).expand(24, 24)
+    return x, source, torch.cat([torch.full((24, 16), 0.2), strength], dim=1)[None, None]
+
+
+def test_a_window_with_texture_is_drawn_by_the_second_network_told_how_much(both: Path) -> None:
+    x, source, strength = canvas()
+    sigma = torch.tensor([0.2, 0.2, 0.05, 0.05])
+    crops = torch.cat([x[..., *box.index] for box in WINDOWS])
+    result = loaded(both).denoiser(shown(source, strength, 0.7))(crops, sigma, WINDOWS)
+    first, second = small_network().half().float(), vivid_network().half().float()
+    amount = ((strength - 0.2) / 0.6).clamp(0, 1) * 0.7
+    for row, box in enumerate(WINDOWS):
+        one, level = source[..., *box.index], sigma[row : row + 1]
+        if box.right <= 16:
+            expected = first(crops[row : row + 1], level, one)
+        else:
+            told = amount[..., *box.index]
+            assert 0 <= told.min() < told.max() <= 0.7
+            expected = second(crops[row : row + 1], level, one, told)
+        torch.testing.assert_close(result[row : row + 1], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_windows_result_does_not_depend_on_what_is_beside_it(both: Path, dtype: str) -> None:
+    x, source, strength = canvas()
+    network = loaded(both, replace(CPU, dtype=dtype)).denoiser(shown(source, strength))
+    sigma = torch.tensor([0.2, 0.05, 0.2, 0.2])
+    crops = torch.cat([x[..., *box.index] for box in WINDOWS])
+    together = network(crops, sigma, WINDOWS)
+    assert together.dtype is torch.float32
+    for row, box in enumerate(WINDOWS):
+        single = network(crops[row : row + 1], sigma[row : row + 1], [box])
+        torch.testing.assert_close(single[0], together[row], atol=1e-6, rtol=1e-5)
+
+
+def reach() -> int:
+    """Cells from which a result of the small network can depend on what is shown."""
+    deep = range(len(ARCHITECTURE.widths))
+    blocks = [*zip(deep, ARCHITECTURE.down_blocks, strict=True)]
+    blocks += [*zip(deep, ARCHITECTURE.up_blocks, strict=False)]
+    # Two convolutions of a block, one at each end, and where cells of a coarser grid begin.
+    return sum(2 * count * 2**level for level, count in blocks) + 2 + 2 ** (len(deep) - 1) - 1
+
+
+def test_texture_acts_where_it_is_told_and_as_far_as_the_network_sees(tmp_path: Path) -> None:
+    """A second network that is the first but for what it makes of the amount of texture."""
+    acting = ResidualUNet(replace(ARCHITECTURE, conditions=1))
+    state = {name: value.clone() for name, value in small_network().state_dict().items()}
+    state["enter.weight"] = torch.cat([state["enter.weight"], torch.randn(8, 1, 3, 3)], dim=1)
+    acting.load_state_dict(state)
+    model = loaded(save_both(tmp_path / "acting.safetensors", acting))
+    assert model.vivid is not None
+    width, edge = 96, 48
+    assert reach() < edge
+    source = torch.rand(1, 12, 16, width) * 2 - 1
+    x = source + 0.2 * torch.randn(1, 12, 16, width)
+    strength = torch.where(torch.arange(width) < edge, 0.2, 0.8).expand(1, 1, 16, width)
+    window, sigma = [Box(0, 0, 16, width)], torch.tensor([0.2])
+    plain = model.denoiser(scene_of(source))(x, sigma, window)
+    drawn = model.denoiser(shown(source, strength))(x, sigma, window)
+    apart = (drawn - plain).abs().amax(dim=(0, 1, 2))
+    assert apart[: edge - reach()].max() < 1e-6
+    assert apart[edge:].min() > 1e-4
+    assert apart[edge - 2 : edge].min() > 1e-4, "it sees beyond the cell"
+
+
+# --- whole pictures ---------------------------------------------------------------------
+
+
+def drawn(path: Path, **settings: object) -> np.ndarray:
+    return tileup.upscale(photograph(40, 56), path, **(SMALL | settings)).picture.pixels
+
+
+@pytest.mark.parametrize("denoise", [0.05, 0.2])
+def test_weak_strength_is_the_first_network_alone(both: Path, alone: Path, denoise: float) -> None:
+    result = drawn(both, denoise=denoise)
+    assert np.array_equal(result, drawn(alone, denoise=denoise))
+    assert np.abs(drawn(both, denoise=0.25) - drawn(alone, denoise=0.25)).max() > 1e-3
+
+
+def test_without_texture_strong_tiles_are_the_first_networks_too(both: Path, alone: Path) -> None:
+    plain = drawn(alone)
+    assert np.array_equal(drawn(both, texture=0.0), plain)
+    half, full = drawn(both, texture=0.5), drawn(both)
+    assert min(np.abs(half - plain).max(), np.abs(full - half).max()) > 1e-3
+
+
+@pytest.mark.parametrize("mode", DENOISE_MODES)
+def test_every_mode_draws_with_both(both: Path, alone: Path, mode: str) -> None:
+    result = drawn(both, denoise_mode=mode)
+    assert np.isfinite(result).all()
+    assert np.array_equal(
+        drawn(both, denoise_mode=mode, texture=0.0), drawn(alone, denoise_mode=mode)
+    )
+    assert np.abs(result - drawn(alone, denoise_mode=mode)).max() > 1e-3
+
+
+@dataclass
+class Watching(DoubleModel):
+    """Keeps what it was shown."""
+
+    scene: Scene | None = None
+
+    def denoiser(self, scene: Scene):  # noqa: ANN201
+        self.scene = scene
+        return super().denoiser(scene)
+
+
+def test_a_model_is_shown_the_strength_of_each_cell_of_the_padded_canvas() -> None:
+    model = Watching(gaussian_denoiser)
+    result = tileup.upscale(
+        photograph(9, 40), model, window=64, overlap=8, tile=16, min_tile=8, steps=4, texture=0.3
+    )
+    scene, plan = model.scene, result.plan
+    assert scene is not None
+    assert scene.strength is not None
+    assert scene.wish.texture == 0.3
+    assert scene.strength.shape == (1, 1, *scene.source.shape[-2:])
+    shown, own = scene.strength[0, 0].numpy(), plan.denoise_map()
+    assert len(plan.strengths) > 1
+    rows = shown.shape[0]
+    assert rows > plan.rows, "this picture is smaller than a window"
+    expected = np.pad(own, ((0, rows - plan.rows), (0, 0)), mode="reflect")
+    np.testing.assert_allclose(shown, expected, atol=1e-7)
