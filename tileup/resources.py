@@ -1,5 +1,6 @@
-"""Where the shipped files lie: beside the package in a checkout, inside it in a wheel."""
+"""What the machine has: the shipped files, beside the package or inside a wheel, and memory."""
 
+import contextlib
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -9,3 +10,44 @@ def resource(name: str) -> Path:
     """Path of the shipped folder `name`: `configs` or `models`. It need not exist."""
     inside = _PACKAGE / "_data" / name
     return inside if inside.exists() else _PACKAGE.parent / name
+
+
+def memory_left() -> int | None:
+    """Bytes of memory that processes can still have; None where the system does not say.
+
+    What the system would free for them counts as free; a limit on a container counts where it is
+    lower.
+    """
+    found = _available()
+    limit, used = (_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if found is not None and limit is not None and used is not None:
+        found = min(found, max(0, limit - used + (_reclaimable() or 0)))
+    return found
+
+
+def _available() -> int | None:
+    return _kilobytes("/proc/meminfo", "MemAvailable:")
+
+
+def _reclaimable() -> int | None:
+    """Bytes of files in a container's memory, which it gives up when others are wanted."""
+    return _entry("/sys/fs/cgroup/memory.stat", "inactive_file")
+
+
+def _kilobytes(path: str, name: str) -> int | None:
+    found = _entry(path, name)
+    return None if found is None else 1024 * found
+
+
+def _entry(path: str, name: str) -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path(path).read_text().splitlines():
+            if line.split()[:1] == [name]:
+                return int(line.split()[1])
+    return None
+
+
+def _number(path: str) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(path).read_text())
+    return None

@@ -42,6 +42,7 @@ LISTING = (
         (["plan", "in.png", "--heatmap", "map.png"], 0, HEAVY),
         (["plan", "in.png", "--json", "-m", "tileup-small"], 0, HEAVY),
         (["info", "in.png"], 0, HEAVY),
+        (["verify", "."], 3, HEAVY),
         (["info", "tileup-small"], 0, HEAVY),
         (["presets"], 0, HEAVY),
     ],

@@ -62,15 +62,17 @@ def made(
 
 @pytest.mark.parametrize("overlap", [True, False])
 def test_no_state_of_one_picture_reaches_the_next(folder: Path, overlap: bool) -> None:
-    (folder / "c.png").write_bytes((folder / "a.png").read_bytes())
-    assert [each.outcome for each in made("a.png", "b.jpg", "c.png", overlap=overlap)] == [
-        "done"
-    ] * 3
-    assert (folder / "out/a_2x.png").read_bytes() == (folder / "out/c_2x.png").read_bytes()
-    alone = folder / "out/a_2x.png"
+    settings = replace(SETTINGS, name="{parent}-{stem}.{ext}")
+    for below in ("x", "y"):
+        (folder / below).mkdir()
+        (folder / below / "a.png").write_bytes((folder / "a.png").read_bytes())
+    outcomes = made("x/a.png", "b.jpg", "y/a.png", settings=settings, overlap=overlap)
+    assert [each.outcome for each in outcomes] == ["done"] * 3
+    assert (folder / "out/x-a.png").read_bytes() == (folder / "out/y-a.png").read_bytes()
+    alone = folder / "out/x-a.png"
     before = alone.read_bytes()
     alone.unlink()
-    made("a.png")
+    made("x/a.png", settings=settings)
     assert alone.read_bytes() == before
 
 

@@ -11,11 +11,20 @@ import pytest
 from PIL import Image
 
 from tests.images.pictures import png
-from tileup.engine import checks
+from tileup.engine import checks, room
 from tileup.engine.jobs import find_jobs
 from tileup.engine.naming import seed_of
-from tileup.engine.values import Job, Request
-from tileup.errors import InputError, NoInputError, OutputError, OutputExistsError, UsageError
+from tileup.engine.outputs import foreseen
+from tileup.engine.shards import Shard
+from tileup.engine.values import Input, Job, Request, Standing
+from tileup.errors import (
+    InputError,
+    NoInputError,
+    OutOfMemoryError,
+    OutputError,
+    OutputExistsError,
+    UsageError,
+)
 from tileup.images.reading import open_picture
 from tileup.settings.values import Settings
 
@@ -68,12 +77,6 @@ def test_a_tree_is_mirrored(add: Add) -> None:
     found = jobs("in", output="out", recursive=True)
     assert outputs(found) == ["out/a_2x.png", "out/sub/a_2x.png"]
     assert [job.relative for job in found] == ["a.png", "sub/a.png"]
-
-
-def test_what_tileup_made_itself_is_passed_over(add: Add) -> None:
-    add("in/a.png", "in/a_2x.png", "in/a_4x.png", "in/a_2x_heatmap.png", "in/b_2x.png")
-    assert outputs(jobs("in")) == ["in/a_2x.png", "in/b_2x_2x.png"]
-    assert len(jobs("in", output="out")) == 5, "not when the results go elsewhere"
 
 
 def test_an_output_folder_below_the_input_is_passed_over(add: Add) -> None:
@@ -140,6 +143,122 @@ def test_a_missing_file_among_several_is_left_to_the_run(add: Add) -> None:
     assert len(jobs("a.png", "absent.png")) == 2
 
 
+def test_a_folder_whose_name_looks_like_a_pattern(add: Add) -> None:
+    add("shots [2024]/a[1].png", "shots [2024]/b.png", "shots 2/c.png")
+    assert len(jobs("shots [2024]")) == 2
+    assert [str(job.input) for job in jobs("shots [2024]/a[1].png")] == ["shots [2024]/a[1].png"]
+    assert [str(job.input) for job in jobs("shots [2024]/*.png")] == [
+        "shots [2024]/a[1].png",
+        "shots [2024]/b.png",
+    ]
+    assert [str(job.input) for job in jobs("shots [2345]/*.png")] == ["shots 2/c.png"]
+
+
+def test_what_a_folder_holds_besides_is_counted_by_kind(
+    add: Add, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add("in/a.jpg", "in/below/b.png", "elsewhere/z.png")
+    for name in ("c.ppm", "d.TGA", "e.jp4", "IMG_1.NEF", "IMG_2.nef", "bare", "notes.txt", "a.xmp"):
+        (folder / "in" / name).write_bytes(b"x")
+    (folder / "in" / "more").symlink_to(folder / "elsewhere")
+    (folder / "in" / "again.jpg").symlink_to("a.jpg")
+    with caplog.at_level("INFO"):
+        assert [job.relative for job in jobs("in", recursive=True)] == ["a.jpg", "below/b.png"]
+    (line,) = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    head, tail = line.split(": ", 1)[0], line.split(": ", 1)[1].removesuffix(" (-v names them)")
+    assert head == "passed over"
+    assert sorted(tail.split(", ")) == [
+        "1 PPM (not read)",
+        "1 TGA (not read)",
+        "1 linked folder",
+        "1 named twice or linked to a picture that is taken",
+        "1 without extension",
+        "2 NEF (not read)",
+    ]
+    named = [each.message for each in caplog.records if each.levelname == "INFO"]
+    assert any("passed over in/IMG_1.NEF" in each for each in named)
+    assert any("passed over in/again.jpg" in each for each in named), "the link, not the picture"
+
+
+def test_a_folder_with_nothing_besides_says_nothing(
+    add: Add, caplog: pytest.LogCaptureFixture
+) -> None:
+    add("in/a.jpg", "in/b.png")
+    jobs("in")
+    assert caplog.text == ""
+
+
+SIZES = [
+    ({"long_edge": 100}, {"small": "to make", "exact": "large", "big": "large", "tiny": "fails"}),
+    ({"short_edge": 50}, {"small": "to make", "exact": "large", "big": "large", "tiny": "fails"}),
+    ({"size": "100x50"}, {"small": "to make", "exact": "large", "big": "large", "tiny": "fails"}),
+    (
+        {"max_pixels": 5000},
+        {"small": "to make", "exact": "large", "big": "large", "tiny": "to make"},
+    ),
+    ({"scale": 1}, {"small": "to make", "exact": "to make", "big": "to make", "tiny": "to make"}),
+]
+
+
+@pytest.mark.parametrize(("wish", "expected"), SIZES, ids=lambda each: str(each)[:20])
+@pytest.mark.parametrize("name", ["{stem}_{scale}x.{ext}", "{stem}_up.{ext}"])
+def test_the_size_of_one_picture_decides_for_it_alone(
+    add: Add, name: str, wish: dict[str, object], expected: dict[str, str]
+) -> None:
+    for stem, size in {
+        "small": (50, 25),
+        "exact": (100, 50),
+        "big": (300, 150),
+        "tiny": (6, 3),
+    }.items():
+        add(f"in/{stem}.png", size=size)
+    settings = Settings(name=name, **wish)  # type: ignore[arg-type]
+    found = [foreseen(job, settings) for job in jobs("in", output="out", settings=settings)]
+    words = {Standing.NEW: "to make", Standing.LARGE: "large", Standing.IMPOSSIBLE: "fails"}
+    assert {job.input.stem: words[job.standing] for job in found if job.input} == expected
+
+
+def test_a_large_picture_whose_output_is_named_fails(add: Add) -> None:
+    """Nobody shall wait for a file, or read a stream, that is not coming."""
+    add("big.png", size=(300, 150))
+    settings = Settings(long_edge=100)
+    assert jobs("big.png", settings=settings)[0].standing is Standing.LARGE
+    for output in ("out.png", "-"):
+        (job,) = jobs("big.png", output=output, settings=settings)
+        assert job.standing is Standing.NEW
+        assert "enlarged 1 to 16 times" in str(foreseen(job, settings).refusal)
+
+
+def test_what_no_format_and_no_memory_holds_is_foreseen(
+    add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("a.webp", size=(1100, 4))
+    settings = Settings(scale=16)
+    (job,) = jobs("a.webp", settings=settings)
+    assert "do not fit into webp" in str(foreseen(job, settings).refusal)
+    wide = Settings(scale=16, format="png")
+    (job,) = jobs("a.webp", settings=wide)
+    assert foreseen(job, wide).standing is Standing.NEW
+    monkeypatch.setattr(room, "memory_left", lambda: 17600 * 64 * 36 - 1)
+    told = foreseen(job, wide).refusal
+    assert isinstance(told, OutOfMemoryError)
+    assert "17600x64 pixels need at least 0.0 GB" in str(told)
+    (most,) = re.findall(r"--max-pixels (\d+)", str(told))
+    assert int(most) == 17600 * 64 - 1
+    monkeypatch.setattr(room, "memory_left", lambda: 17600 * 64 * 36)
+    assert foreseen(job, wide).standing is Standing.NEW
+
+
+def test_a_name_that_no_disk_holds_is_one_failure(add: Add) -> None:
+    long = "x" * 250
+    add("in/a.png", f"in/{long}.png")
+    found = jobs("in", output="out")
+    assert [job.standing for job in found] == [Standing.NEW, Standing.IMPOSSIBLE]
+    assert "has a name of 257 bytes" in str(found[1].refusal)
+    assert jobs(f"in/{long}.png")[0].standing is Standing.IMPOSSIBLE
+    assert jobs(f"in/{long}.png", output="short.png")[0].standing is Standing.NEW
+
+
 # --- where results go -----------------------------------------------------------------------
 
 
@@ -152,7 +271,9 @@ def test_without_o_the_result_lies_beside_the_input(add: Add) -> None:
     ("output", "expected"),
     [
         ("b.webp", "b.webp"),
-        ("new/b", "new/b"),
+        ("new/b", "new/b/a_2x.png"),
+        ("new/b.png", "new/b.png"),
+        ("bare", "bare"),
         ("new/", "new/a_2x.png"),
         ("there", "there/a_2x.png"),
         ("-", "None"),
@@ -163,7 +284,20 @@ def test_o_is_a_file_a_folder_or_standard_output(
 ) -> None:
     add("a.png")
     (folder / "there").mkdir()
+    (folder / "bare").write_text("a file without an extension, which is there")
     assert outputs(jobs("a.png", output=output)) == [expected]
+
+
+def test_a_name_that_is_taken_for_a_folder_is_said(
+    add: Add, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add("a.png", "b.png")
+    (folder / "there").mkdir()
+    for output in ("there", "new/", "new.png"):
+        jobs("a.png", output=output)
+    assert caplog.text == ""
+    jobs("a.png", output="new")
+    assert "new has no extension, so it is taken for a folder" in caplog.text
 
 
 def test_standard_input_goes_to_standard_output_unless_told_otherwise() -> None:
@@ -232,13 +366,53 @@ def test_seeds(add: Add) -> None:
     assert [job.seed for job in jobs("in/sub", settings=settings)] == [seed_of(5, "b.png")]
 
 
+def test_shards_share_the_pictures_out(add: Add) -> None:
+    names = [f"in/{number}.png" for number in range(40)] + ["in/sub/1.png"]
+    add(*names)
+    whole = jobs("in", output="out", recursive=True)
+    shares = [jobs("in", output="out", recursive=True, shard=f"{k}/3") for k in (1, 2, 3)]
+    assert sorted((job for share in shares for job in share), key=str) == sorted(whole, key=str)
+    assert all(5 < len(share) < 25 for share in shares)
+    assert jobs("in", output="out", recursive=True, shard="1/1") == whole
+    add("in/more.png")
+    again = jobs("in", output="out", recursive=True, shard="2/3")
+    assert {*map(str, shares[1])} <= {*map(str, again)}, "more pictures move none"
+
+
+def test_shares_are_the_same_on_every_machine() -> None:
+    """Recorded once: what they are made of is written down, so this must never change."""
+    found = [Input(Path("in", name), Path("in")) for name in ("a.png", "b.png", "sub/c.png")]
+    assert [[Shard(k, 4).holds(each) for k in (1, 2, 3, 4)].index(True) for each in found] == SHARES
+
+
+SHARES = [3, 2, 1]
+
+
+def test_a_share_may_be_empty_and_one_that_cannot_be_is_refused(add: Add) -> None:
+    add("in/a.png")
+    found = [jobs("in", output="out", shard=f"{k}/4") for k in (1, 2, 3, 4)]
+    assert sorted(map(len, found)) == [0, 0, 0, 1]
+    for text in ("0/2", "3/2", "1", "1/", "a/b", "1/2/3", "-1/2"):
+        with pytest.raises(UsageError, match="shard must be K/N"):
+            jobs("in", output="out", shard=text)
+
+
+def test_two_inputs_of_one_output_are_refused_by_every_share(add: Add) -> None:
+    add("in/a.png", "in/a.jpg")
+    for shard in ("1/5", "2/5", "3/5", "4/5", "5/5"):
+        with pytest.raises(UsageError, match="would both be written to"):
+            jobs("in", settings=Settings(format="webp"), shard=shard)
+
+
 # --- what is refused ------------------------------------------------------------------------
 
 
 def test_an_existing_single_output_is_refused(add: Add) -> None:
     add("a.png", "a_2x.png")
-    with pytest.raises(OutputExistsError, match=r"a_2x.png is there already; use --overwrite"):
-        jobs("a.png")
+    (job,) = jobs("a.png")
+    assert job.finished
+    assert isinstance(job.refusal, OutputExistsError)
+    assert "a_2x.png is there already; use --overwrite" in str(job.refusal)
     assert not jobs("a.png", overwrite=True)[0].finished
 
 
@@ -373,8 +547,10 @@ def test_places_that_cannot_be_written_are_found_before_the_work(add: Add, folde
     with pytest.raises(OutputError, match=r"cannot write to a.png/deep"):
         jobs("a.png", heatmap="a.png/deep/b.png")
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match=r"taken_2x.png is a folder"):
-            jobs("taken.png", overwrite=overwrite)
+        (job,) = jobs("taken.png", overwrite=overwrite)
+        assert job.finished
+        assert isinstance(job.refusal, OutputError)
+        assert "taken_2x.png is a folder" in str(job.refusal)
 
 
 def test_looking_for_jobs_writes_nothing(add: Add, folder: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from tests.doubles import DoubleModel, gaussian_denoiser, photograph
@@ -141,7 +142,12 @@ def test_other_settings_and_a_changed_input(folder: Path) -> None:
     assert standings() == [Standing.DONE, Standing.DONE, Standing.CHANGED]
     other = replace(SETTINGS, steps=3)
     assert standings(other) == [Standing.OTHER_SETTINGS] * 3
-    assert [each.outcome for each in made(other)] == ["done"] * 3
+    kept = made(other)
+    assert [each.outcome for each in kept] == ["failed"] * 3, "nothing is replaced unasked"
+    assert "is there already, made with other settings; use --overwrite" in str(kept[0].error)
+    assert exit_code(kept) == ExitCode.CANNOT_WRITE
+    assert contents(folder / "out") == before
+    assert [each.outcome for each in made(other, overwrite=True)] == ["done"] * 3
     after = contents(folder / "out")
     assert all(before[name] != after[name] for name in before)
     assert standings(other) == [Standing.DONE] * 3
@@ -187,8 +193,11 @@ def test_a_prompt_beside_a_picture_counts_for_it_alone(folder: Path) -> None:
     assert standings(wordy) == [Standing.DONE, Standing.DONE, Standing.FAILED]
     (folder / "in" / "a.txt").write_text("a church at noon")
     (folder / "in" / "c.txt").write_text("a lake")
-    assert standings(wordy) == [Standing.OTHER_SETTINGS, Standing.DONE, Standing.OTHER_SETTINGS]
+    assert standings(wordy) == [Standing.CHANGED, Standing.DONE, Standing.NEW]
     assert [each.outcome for each in made(wordy)] == ["done", "skipped", "done"]
+    (folder / "in" / "b.txt").write_text("a road")
+    assert standings(wordy) == [Standing.DONE, Standing.CHANGED, Standing.DONE]
+    assert standings(replace(wordy, steps=3)) == [Standing.OTHER_SETTINGS] * 3
 
 
 def test_files_of_a_model_count_by_their_content(folder: Path) -> None:
@@ -242,17 +251,145 @@ def test_failures_that_say_nothing_about_the_picture_are_tried_again(folder: Pat
     assert [each.outcome for each in made()] == ["done"] * 3
 
 
-def test_existing_files_without_a_record(folder: Path) -> None:
+def test_files_that_nobody_knows_are_kept(folder: Path) -> None:
     (folder / "out").mkdir()
     draw(folder / "out" / "a_2x.png", 7)
     (folder / "out" / "b_2x.png").write_bytes((folder / "out" / "a_2x.png").read_bytes()[:80])
     before = contents(folder / "out")
-    assert standings() == [Standing.PRESENT, Standing.DAMAGED, Standing.NEW]
-    assert standings(skip_existing=True) == [Standing.PRESENT, Standing.PRESENT, Standing.NEW]
+    assert standings() == [Standing.PRESENT, Standing.IN_THE_WAY, Standing.NEW]
+    assert [each.outcome for each in made()] == ["skipped", "failed", "done"]
+    assert standings(skip_existing=True) == [Standing.PRESENT] * 3
     assert standings(overwrite=True) == [Standing.NEW] * 3
-    assert [each.outcome for each in made(skip_existing=True)] == ["skipped", "skipped", "done"]
     assert {name: contents(folder / "out")[name] for name in before} == before
     assert [each.outcome for each in made(overwrite=True)] == ["done"] * 3
+
+
+def test_what_was_edited_is_kept_and_named(folder: Path) -> None:
+    made()
+    edited = folder / "out" / "a_2x.png"
+    with Image.open(edited) as image:
+        text = PngInfo()
+        for name, value in image.text.items():  # type: ignore[attr-defined]
+            text.add_text(name, value)
+        image.rotate(180).save(edited, pnginfo=text)  # an editor that keeps what a picture says
+    draw(folder / "out" / "b_2x.png", 9)  # and one that does not
+    before = contents(folder / "out")
+    for settings in (SETTINGS, replace(SETTINGS, steps=3)):
+        assert standings(settings)[:2] == [Standing.EDITED] * 2
+    jobs = find_jobs(Request(("in",), output="out"), SETTINGS)
+    assert counted(jobs) == "2 changed since it was made, kept, 1 done already"
+    assert [each.outcome for each in made()] == ["skipped"] * 3
+    assert contents(folder / "out") == before
+    assert [each.outcome for each in made(overwrite=True)] == ["done"] * 3
+
+
+def test_without_its_journal_an_output_speaks_for_itself(folder: Path) -> None:
+    made()
+    (folder / "out" / NAME).unlink()
+    assert standings() == [Standing.DONE] * 3
+    assert standings(replace(SETTINGS, steps=3)) == [Standing.OTHER_SETTINGS] * 3
+    draw(folder / "in" / "c.png", 9)
+    cut = folder / "out" / "b_2x.png"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    assert standings() == [Standing.DONE, Standing.DAMAGED, Standing.OTHER_INPUT]
+    assert [each.outcome for each in made()] == ["skipped", "done", "failed"]
+
+
+def test_one_picture_follows_the_rule_of_many(folder: Path) -> None:
+    def one(settings: Settings = SETTINGS, **request: object) -> list[Outcome]:
+        jobs = find_jobs(Request(("in/a.png",), **request), settings)  # type: ignore[arg-type]
+        return list(run(jobs, settings, model))
+
+    assert one()[0].outcome == "done"
+    assert not (folder / "in" / NAME).exists(), "a picture alone keeps no journal"
+    before = (folder / "in" / "a_2x.png").read_bytes()
+    assert one()[0].outcome == "skipped"
+    (refused,) = one(replace(SETTINGS, steps=3))
+    assert "made with other settings" in str(refused.error)
+    assert (folder / "in" / "a_2x.png").read_bytes() == before
+    draw(folder / "in" / "a.png", 9)
+    assert "made from another input" in str(one()[0].error)
+    assert one(overwrite=True)[0].outcome == "done"
+    draw(folder / "in" / "a_2x.png", 3)
+    assert "is there already; use --overwrite" in str(one()[0].error)
+
+
+def test_a_picture_alone_keeps_a_journal_true_that_is_there(folder: Path) -> None:
+    made()
+    jobs = find_jobs(Request(("in/a.png",), output="out/", overwrite=True), SETTINGS)
+    list(run(jobs, SETTINGS, model))
+    record = Journal(folder / "out").latest(folder / "out" / "a_2x.png")
+    assert record is not None
+    assert record.result is not None
+    assert record.result.fits(folder / "out" / "a_2x.png")
+    assert standings() == [Standing.OTHER_SETTINGS, Standing.DONE, Standing.DONE], "its seed"
+
+
+IN_PLACE = [("in",), ("in/*.png",)]
+
+
+@pytest.mark.parametrize("form", [*IN_PLACE, "shell"])
+@pytest.mark.parametrize("journal", [True, False])
+def test_any_form_goes_on_where_it_stopped(
+    folder: Path, form: tuple[str, ...] | str, journal: bool
+) -> None:
+    """A folder, a quoted pattern, and names that the shell found, with outputs beside inputs."""
+
+    def inputs() -> tuple[str, ...]:
+        found = sorted(f"in/{path.name}" for path in (folder / "in").glob("[!.]*.png"))
+        return tuple(found) if form == "shell" else form  # type: ignore[return-value]
+
+    def go() -> dict[str, str]:
+        jobs = find_jobs(Request(inputs(), heatmap="auto"), SETTINGS)
+        return {str(each.job.input): each.outcome for each in run(jobs, SETTINGS, model)}
+
+    names = [f"in/{name}.png" for name in "abc"]
+    assert go() == dict.fromkeys(names, "done")
+    (folder / "in" / "b_2x.png").unlink()
+    (folder / "in" / "b_2x_heatmap.png").unlink()
+    if not journal:
+        (folder / "in" / NAME).unlink()
+    again = go()
+    assert {name: again[name] for name in names} == {
+        "in/a.png": "skipped",
+        "in/b.png": "done",
+        "in/c.png": "skipped",
+    }
+    assert set(again.values()) == {"skipped", "done"}
+    assert set(go().values()) == {"skipped"}
+    made = {path.name for path in (folder / "in").glob("[!.]*")}
+    assert made == {f"{each}{end}.png" for each in "abc" for end in ("", "_2x", "_2x_heatmap")}
+
+
+def test_an_output_named_alone_is_enlarged_only_elsewhere(folder: Path) -> None:
+    list(run(find_jobs(Request(("in/a.png",)), SETTINGS), SETTINGS, model))
+    (job,) = find_jobs(Request(("in/a_2x.png",)), SETTINGS)
+    assert job.standing is Standing.OWN
+    (outcome,) = run([job], SETTINGS, model)
+    assert (outcome.outcome, outcome.to_dict()["output"]) == ("skipped", None)
+    for output in ("in/more.png", "out/"):
+        (job,) = find_jobs(Request(("in/a_2x.png",), output=output), SETTINGS)
+        assert job.standing is Standing.NEW
+    (folder / "in" / "a.png").unlink()
+    assert find_jobs(Request(("in/a_2x.png",)), SETTINGS)[0].standing is Standing.NEW, (
+        "without its input it is a picture like others"
+    )
+
+
+def test_a_name_alone_makes_nothing_an_output(folder: Path) -> None:
+    """A pair of assets, neither made here: both are enlarged, and neither is replaced."""
+    draw(folder / "in" / "a_2x.png", 5)
+    before = (folder / "in" / "a_2x.png").read_bytes()
+    jobs = find_jobs(Request(("in",)), SETTINGS)
+    outcomes = {str(each.job.input): each.outcome for each in run(jobs, SETTINGS, model)}
+    assert outcomes == {
+        "in/a.png": "skipped",
+        "in/a_2x.png": "done",
+        "in/b.png": "done",
+        "in/c.png": "done",
+    }
+    assert (folder / "in" / "a_2x.png").read_bytes() == before
+    assert (folder / "in" / "a_2x_2x.png").exists()
 
 
 def test_a_missing_companion_is_made(folder: Path) -> None:

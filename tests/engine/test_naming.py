@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import pytest
 
-from tileup.engine.naming import fields_of, file_name, natural, own_output, seed_of
+from tileup.engine.naming import fields_of, file_name, natural, seed_of
 from tileup.errors import UsageError
 
 VALUES = {"stem": "a", "scale": "1.5", "ext": "JPG", "parent": "p", "seed": "7"}
@@ -41,30 +41,6 @@ def test_templates_that_cannot_be_are_refused(template: str, message: str) -> No
 def test_a_template_gives_a_file_name_and_no_path(template: str) -> None:
     with pytest.raises(UsageError, match="not a file name"):
         file_name(template, VALUES)
-
-
-def test_own_outputs_are_told_by_their_names() -> None:
-    names = ["a.png", "a_2x.png", "a_2x_2x.png", "a_1.5x.webp", "a_2x_heatmap.png", "b_2x.png"]
-    names += ["a_xx.png", "a_2x_plan.json", "c_d.png", "c.png", "sub/a_2x.png"]
-    files = [Path("in", name) for name in names]
-    is_own = own_output("{stem}_{scale}x.{ext}", files)
-    assert [file.name for file in files if is_own(file)] == [
-        "a_2x.png",
-        "a_2x_2x.png",
-        "a_1.5x.webp",
-        "a_2x_heatmap.png",
-        "a_2x_plan.json",
-    ]
-
-
-def test_a_template_with_one_field_twice_is_read_backwards_too() -> None:
-    is_own = own_output("{stem}-{stem}.png", [Path("a.png")])
-    assert is_own(Path("a-a.png"))
-    assert not is_own(Path("a-b.png"))
-
-
-def test_a_template_without_a_stem_tells_nothing() -> None:
-    assert not own_output("out.png", [Path("out.png"), Path("a.png")])(Path("out.png"))
 
 
 def test_seeds_depend_on_seed_and_path_and_on_nothing_else() -> None:

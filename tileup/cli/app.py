@@ -76,6 +76,19 @@ def info(
 
 
 @app.command()
+def verify(
+    folder: Annotated[
+        str, typer.Argument(metavar="OUT", help="A folder that pictures were made into.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="One line of JSON per picture.")] = False,
+) -> None:
+    """Check that finished pictures still are what was made."""
+    from tileup.cli.verify_command import verify_command
+
+    raise typer.Exit(verify_command(folder, json))
+
+
+@app.command()
 def presets() -> None:
     """List the presets and what they are for."""
     from tileup.cli.list_commands import list_presets

@@ -92,10 +92,16 @@ class UpscaleOptions(Options):
         False,
         Panel.OUTPUT,
         "",
-        "Leave alone whatever is there, even when it is damaged or made with other settings.",
+        "Count as done whatever is there, even when it is unreadable or made with other settings.",
         behind="overwrite",
     )
     retry_failed: bool = setting(False, Panel.OUTPUT, "", "Try again what is on record as failed.")
+    shard: str | None = setting(
+        None,
+        Panel.OUTPUT,
+        "K/N",
+        "Only the K-th of N shares of the pictures, for as many machines or jobs.",
+    )
     fail_fast: bool = setting(False, Panel.OUTPUT, "", "Stop at the first failure.")
     dry_run: bool = setting(False, Panel.OUTPUT, "", "Say what would be made, and make nothing.")
     plan_json: str | None = setting(

@@ -118,7 +118,9 @@ def _reason(outcome: Outcome) -> str:
 def _line(outcome: Outcome) -> str:
     """One finished picture: path, size, time, and what was saved."""
     if outcome.outcome == "skipped":
-        return f"{outcome.job.shown_output}  {outcome.job.standing.value}, skipped"
+        job = outcome.job
+        name = job.shown_input if job.decided else job.shown_output
+        return f"{name}  {job.standing.value}, skipped"
     parts = [outcome.job.shown_output]
     if outcome.size is not None:
         parts.append(f"{outcome.size[0]}x{outcome.size[1]}")

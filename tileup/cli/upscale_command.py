@@ -16,9 +16,11 @@ from tileup.cli.options import UpscaleOptions
 from tileup.cli.progress import Reporter
 from tileup.cli.signatures import Given
 from tileup.contracts import Model
+from tileup.engine.engine import Engine
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome, exit_code
+from tileup.engine.outputs import foreseen
 from tileup.engine.resume import counted
 from tileup.engine.values import Job, Request
 from tileup.enlarge.enlargers import SHARED
@@ -41,7 +43,10 @@ def upscale_command(options: UpscaleOptions, given: Given) -> int:
     jobs = find_jobs(_request(options), found.settings, found.model)
     read_drawn(found.settings)  # refused now, not when the model is loaded
     if options.dry_run:
-        return show_intentions(jobs, options.json)
+        return show_intentions([foreseen(job, found.settings) for job in jobs], options.json)
+    if not jobs:
+        log.log(NOTICE, "no picture is of shard %s", options.shard)
+        return ExitCode.OK
     _check_standard_output(jobs, options.json)
     return exit_code(_run(jobs, found, options))
 
@@ -50,12 +55,13 @@ def _run(jobs: Sequence[Job], found: Resolved, options: UpscaleOptions) -> Seque
     """Make the pictures, and tell the user about it."""
     silent = options.quiet or options.no_progress or options.json
     reporter = Reporter(jobs, found.settings, json_lines=options.json, bar=not silent)
-    if standing := counted(jobs):
+    if len(jobs) > 1 and (standing := counted(jobs)):
         log.log(NOTICE, "%d pictures: %s", len(jobs), standing)
     load = partial(_load, found)
+    engine: Engine = run
     with reporter:
         outcomes = list(
-            run(jobs, found.settings, load, reporter.event, fail_fast=options.fail_fast)
+            engine(jobs, found.settings, load, reporter.event, fail_fast=options.fail_fast)
         )
     reporter.close_with(outcomes)
     return outcomes
@@ -71,6 +77,7 @@ def _request(options: UpscaleOptions) -> Request:
         overwrite=options.overwrite,
         skip_existing=options.skip_existing,
         retry_failed=options.retry_failed,
+        shard=options.shard,
     )
 
 

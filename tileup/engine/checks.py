@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tileup.engine.inputs import real
@@ -43,23 +43,38 @@ def _check_may_be_folder(text: str) -> None:
 
 def check_clashes(jobs: Sequence[Job], settings: Settings) -> None:
     """Refuse two files of one name, and a file that would replace an input, a mask or a map."""
-    drawn = [Path(each) for each in (settings.mask, settings.denoise_map) if each]
-    inputs = {real(path): path for path in [*(job.input for job in jobs if job.input), *drawn]}
+    check_inputs_stay(jobs, settings)
+    check_apart(jobs)
+
+
+def check_apart(jobs: Sequence[Job]) -> None:
+    """Refuse two files of one name."""
     owners: dict[Path, Job] = {}
     folded: dict[str, tuple[Path, Job]] = {}
-    for job in jobs:
-        for path in job.targets:
-            place = real(path)
-            if place in inputs:
-                raise UsageError(
-                    f"{path} would replace the input {inputs[place]}; choose another name"
-                )
-            if place in owners:
-                raise UsageError(_clash(path, owners[place], job))
-            owners[place] = job
-            other, first = folded.setdefault(_folded(place), (path, job))
-            if other is not path and _ignores_case(place.parent):
-                raise UsageError(_clash(path, first, job))
+    for job, path in _written(jobs):
+        place = real(path)
+        if place in owners:
+            raise UsageError(_clash(path, owners[place], job))
+        owners[place] = job
+        other, first = folded.setdefault(_folded(place), (path, job))
+        if other is not path and _ignores_case(place.parent):
+            raise UsageError(_clash(path, first, job))
+
+
+def check_inputs_stay(jobs: Sequence[Job], settings: Settings) -> None:
+    """Refuse a file that would replace an input, a mask or a map."""
+    drawn = [Path(each) for each in (settings.mask, settings.denoise_map) if each]
+    inputs = {real(path): path for path in [*(job.input for job in jobs if job.input), *drawn]}
+    for job, path in _written(jobs):
+        # One of several that is there already is left alone, whatever else it is.
+        if real(path) in inputs and not (job.batch and job.finished):
+            raise UsageError(
+                f"{path} would replace the input {inputs[real(path)]}; choose another name"
+            )
+
+
+def _written(jobs: Sequence[Job]) -> Iterator[tuple[Job, Path]]:
+    return ((job, path) for job in jobs if not job.decided for path in job.targets)
 
 
 def _folded(path: Path) -> str:

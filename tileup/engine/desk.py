@@ -1,6 +1,6 @@
 """Where pictures are taken up and put down: it holds the locks and the journals of a run.
 
-What becomes of a picture at the desk has one of three types: it can be drawn (`Opened`), nothing
+What becomes of a picture at the desk has one of three types: it can be drawn (`Drawable`), nothing
 is left to do (`Settled`), or another process is making it (`Busy`).
 """
 
@@ -20,9 +20,9 @@ from tileup.engine.checks import check_absent
 from tileup.engine.journal import Journals
 from tileup.engine.locks import Locks
 from tileup.engine.outcomes import Outcome
-from tileup.engine.picture import Made, Opened, settings_of
-from tileup.engine.resume import failure_of, with_standing
-from tileup.engine.values import Job, Standing
+from tileup.engine.picture import Drawable, Made, settings_of
+from tileup.engine.resume import with_standing
+from tileup.engine.values import Job
 from tileup.errors import OutputError
 from tileup.settings.values import Settings
 
@@ -43,7 +43,7 @@ class Busy:
     """Another process is making the picture; it may be asked for again later."""
 
 
-Look = Opened | Settled | Busy
+Look = Drawable | Settled | Busy
 """What became of a picture that was looked at."""
 
 
@@ -75,12 +75,12 @@ class Desk:
         if job.finished:
             self._locks.give_back(job.output)
             return Settled(known(job))
-        if job.home is None and not job.overwrite:
+        if not job.batch and not job.overwrite:
             check_absent(job.targets)
         source = job.input or BytesIO(sys.stdin.buffer.read())
         return picture.read(job, settings_of(job, self._settings), source, spec)
 
-    def write(self, opened: Opened, made: Made) -> Outcome:
+    def write(self, opened: Drawable, made: Made) -> Outcome:
         """Write a picture, and give its lock back."""
         job = opened.job
         outcome = attempt(partial(picture.write, opened, made, self._journals.of(job)))
@@ -111,14 +111,14 @@ def attempt(work: Callable[[], T]) -> T | Exception:
 
 def known(job: Job) -> Outcome:
     """The outcome of a picture that is left alone."""
-    if job.standing is Standing.FAILED:
-        return Outcome(job, "failed", error=failure_of(job))
+    if job.refusal is not None:
+        return Outcome(job, "failed", error=job.refusal)
     return Outcome(job, "skipped")
 
 
 def _busy(job: Job) -> Settled | Busy:
     """A picture of a batch is put off; one alone has nothing to wait for."""
-    if job.home is not None:
+    if job.batch:
         return Busy()
     error = OutputError(f"{job.shown_output} is being made by another tileup process")
     return Settled(Outcome(job, "failed", error=error))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tileup.engine import journal, naming
+from tileup.engine import naming
+from tileup.engine.own import OwnFiles
 from tileup.engine.values import AUTO, STREAM, Input, Request
 from tileup.errors import NoInputError, UsageError
 from tileup.images.formats import READ_IN_WORDS, SUFFIXES
@@ -16,12 +18,10 @@ from tileup.images.formats import READ_IN_WORDS, SUFFIXES
 log = logging.getLogger(__name__)
 
 
-def find_inputs(request: Request, template: str) -> list[Input]:
+def find_inputs(request: Request) -> list[Input]:
     """The pictures of a request, each once; those of a folder in natural order.
 
-    Args:
-        request: what the user asked for.
-        template: how outputs are named, so that a folder's own outputs are passed over.
+    What a folder or pattern holds besides is passed over, and said in one line.
 
     Raises:
         UsageError: there is no input at all.
@@ -29,28 +29,171 @@ def find_inputs(request: Request, template: str) -> list[Input]:
     """
     if not request.inputs:
         raise UsageError("no input given; name a picture or a folder, or - for standard input")
-    found: dict[Path | None, Input] = {}
-    for text in request.inputs:
-        for each in _expanded(text, request, template):
-            found.setdefault(each.path and real(each.path), each)
-    result = list(found.values())
-    if not any(each.path is None or _is(each.path.exists) for each in result):
-        names = " and ".join(str(each.path) for each in result[:2])
-        verb = "do" if len(result) > 1 else "does"
+    search = _Search(request)
+    expanded = [each for text in request.inputs for each in search.expanded(text)]
+    found = search.once(expanded)
+    search.passed.tell()
+    if not any(each.path is None or _is(each.path.exists) for each in found):
+        names = " and ".join(str(each.path) for each in found[:2])
+        verb = "do" if len(found) > 1 else "does"
         raise NoInputError(f"{names} {verb} not exist; check the name and the folder")
-    return result
+    return found
 
 
-def _expanded(text: str, request: Request, template: str) -> Iterable[Input]:
-    """The inputs that one word of the command line stands for."""
-    if text == STREAM:
-        return [Input(None)]
-    path = Path(text)
-    if _is(path.is_dir):
-        return [Input(file, path) for file in _pictures(path, request, template)]
-    if glob.has_magic(text) and not _is(path.exists):
-        return _matching(text)
-    return [Input(path)]
+class _Search:
+    """Looks for the pictures of one request, and remembers what it passes over."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.passed = PassedOver()
+        self._own = OwnFiles()
+
+    def expanded(self, text: str) -> Iterable[Input]:
+        """The inputs that one word of the command line stands for."""
+        if text == STREAM:
+            return [Input(None)]
+        path = Path(text)
+        if _is(path.is_dir):
+            return [Input(file, path) for file in self._pictures(path)]
+        if glob.has_magic(text) and not _is(path.exists):
+            return self._matching(text)
+        return [Input(path, own=_is(path.is_file) and self._is_own(path))]
+
+    def once(self, found: Sequence[Input]) -> list[Input]:
+        """Each picture once: of links to one and the same, the picture itself or the first."""
+        kept: dict[Path | None, Input] = {}
+        for each in found:
+            place = each.path and real(each.path)
+            first = kept.setdefault(place, each)
+            if first is each or each.path is None or first.path is None:
+                continue
+            if first.path.is_symlink() and not each.path.is_symlink():
+                kept[place], each = each, first
+            if each.path is not None:
+                self.passed.add(each.path, "named twice or linked to a picture that is taken")
+        return list(kept.values())
+
+    def _matching(self, pattern: str) -> list[Input]:
+        names = (Path(name) for name in glob.glob(_pattern(pattern), recursive=True))  # noqa: PTH207
+        files = sorted((name for name in names if name.is_file()), key=naming.natural)
+        if not files:
+            raise NoInputError(f"no file matches {pattern!r}")
+        inputs = [Input(file, own=self._is_own(file)) for file in files]
+        others = [each for each in inputs if not each.own]
+        return others or inputs
+
+    def _is_own(self, file: Path) -> bool:
+        """Whether a picture that was named is an output beside its input, and results go there."""
+        if self.request.output is not None and real(Path(self.request.output)) != real(file.parent):
+            return False
+        return self._own.recorded(real(file), file.parent) or self._own.beside_its_input(file)
+
+    def _pictures(self, folder: Path) -> list[Path]:
+        """Pictures of a folder, without hidden files and without what tileup made itself.
+
+        Folders below it that cannot be read are among them: each becomes one picture that fails,
+        so that the others are made and the run does not end as if all were well.
+        """
+        unreadable: list[OSError] = []
+        found = [file for file in self._files(folder, unreadable.append) if self._is_picture(file)]
+        closed = [Path(error.filename) for error in unreadable]
+        if folder in closed:
+            raise NoInputError(f"{folder} cannot be read: {unreadable[0].strerror}")
+        files = self._not_ours(found, folder) + closed
+        if not files:
+            deeper = "" if self.request.recursive else " (folders below it need --recursive)"
+            raise NoInputError(f"no picture ({READ_IN_WORDS}) in {folder}{deeper}")
+        return sorted(files, key=naming.natural)
+
+    def _files(self, folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+        for here, folders, names in os.walk(folder, onerror=on_error):
+            shown = [Path(here) / name for name in folders if not name.startswith(".")]
+            for below in shown:
+                if below.is_symlink():
+                    self.passed.add(below, "linked folder")
+            folders[:] = [each.name for each in shown if self.request.recursive]
+            yield from (Path(here) / name for name in names if not name.startswith("."))
+
+    def _is_picture(self, file: Path) -> bool:
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            return True
+        self.passed.add(file, _kind(file))
+        return False
+
+    def _not_ours(self, files: list[Path], folder: Path) -> list[Path]:
+        """Without what earlier runs made: beside the inputs, or in an output folder below them."""
+        request = self.request
+        made, here = real(Path(request.output or folder)), real(folder)
+        maps = (request.heatmap, request.plan_json)
+        folders = [real(Path(text)) for text in maps if text != AUTO and text]
+        for below in (made, *folders):
+            if below != here and below.is_relative_to(here):
+                files = [file for file in files if not real(file).is_relative_to(below)]
+        in_place = made == here
+        return [file for file in files if not self._was_made(file, folder, in_place)]
+
+    def _was_made(self, file: Path, folder: Path, in_place: bool) -> bool:
+        """Whether a file of a folder is an output, by the journals there or by its own words.
+
+        What lies in the folder itself counts only when outputs lie beside inputs: else the user
+        wants to enlarge results once more.
+        """
+        homes = [parent for parent in file.parents if parent.is_relative_to(folder)]
+        if not in_place:
+            homes = [home for home in homes if home != folder]
+        place = real(file)
+        if any(self._own.recorded(place, home) for home in homes):
+            return True
+        return in_place and self._own.beside_its_input(file)
+
+
+class PassedOver:
+    """What a search came by and left alone, counted by kind."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, path: Path, kind: str) -> None:
+        """Count a file or folder; an empty kind is nothing that anybody would miss."""
+        log.info("passed over %s: %s", path, kind or "not named like a picture")
+        if kind:
+            self._counts[kind] += 1
+
+    def tell(self) -> None:
+        """Say how many of each kind there were, where there were some."""
+        if self._counts:
+            parts = [f"{count} {kind}" for kind, count in self._counts.items()]
+            log.warning("passed over: %s (-v names them)", ", ".join(parts))
+
+
+_UNREAD = frozenset(
+    {
+        *("heic", "heif", "hif", "jxl", "ppm", "pgm", "pbm", "pnm", "pam", "pfm", "tga", "psd"),
+        *("exr", "hdr", "dds", "ico", "svg", "pcx", "qoi", "cr2", "cr3", "nef", "nrw", "arw"),
+        *("dng", "orf", "rw2", "raf", "pef", "srw", "raw"),
+    }
+)
+"""Extensions of pictures; those that are read are taken before this is asked."""
+
+
+def _kind(file: Path) -> str:
+    """What a file is that is not named like a picture that is read; empty for no picture."""
+    extension = file.suffix.lower()[1:]
+    if not file.is_file():
+        return ""
+    if not extension:
+        return "without extension"
+    return f"{extension.upper()} (not read)" if extension in _UNREAD else ""
+
+
+def _pattern(text: str) -> str:
+    """A pattern in which the folders that are there under just that name are taken literally."""
+    head, rest = Path(), list(Path(text).parts)
+    while rest and _is((head / rest[0]).exists):
+        head /= rest.pop(0)
+    # The end is left out by pathlib, and a pattern may end as a folder.
+    tail = "/".join(rest) + ("/" if text.endswith("/") else "")
+    return str(Path(glob.escape(str(head))) / tail) if head.parts else tail
 
 
 def _is(question: Callable[[], bool]) -> bool:
@@ -59,76 +202,6 @@ def _is(question: Callable[[], bool]) -> bool:
         return question()
     except (OSError, ValueError):
         return False
-
-
-def _matching(pattern: str) -> list[Input]:
-    names = (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-    files = sorted((name for name in names if name.is_file()), key=naming.natural)
-    if not files:
-        raise NoInputError(f"no file matches {pattern!r}")
-    return [Input(file) for file in files]
-
-
-def _pictures(folder: Path, request: Request, template: str) -> list[Path]:
-    """Pictures of a folder, without hidden files and without what tileup made itself.
-
-    Folders below it that cannot be read are among them: each becomes one picture that fails,
-    so that the others are made and the run does not end as if all were well.
-    """
-    unreadable: list[OSError] = []
-    found = list(_files(folder, request.recursive, unreadable.append))
-    closed = [Path(error.filename) for error in unreadable]
-    if folder in closed:
-        raise NoInputError(f"{folder} cannot be read: {unreadable[0].strerror}")
-    files = _not_ours([file for file in found if _is_picture(file)], folder, request, template)
-    files += closed
-    if not files:
-        deeper = "" if request.recursive else " (folders below it need --recursive)"
-        raise NoInputError(f"no picture ({READ_IN_WORDS}) in {folder}{deeper}")
-    return sorted(files, key=naming.natural)
-
-
-def _files(folder: Path, recursive: bool, on_error: Callable[[OSError], None]) -> Iterator[Path]:
-    for here, folders, names in os.walk(folder, onerror=on_error):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        yield from (Path(here) / name for name in names if not name.startswith("."))
-
-
-def _is_picture(file: Path) -> bool:
-    if file.suffix.lower() in SUFFIXES and file.is_file():
-        return True
-    log.info("passed over %s: not named like a picture", file)
-    return False
-
-
-def _not_ours(files: list[Path], folder: Path, request: Request, template: str) -> list[Path]:
-    """Without what earlier runs made: beside the inputs, or in an output folder below them."""
-    made, here = real(Path(request.output or folder)), real(folder)
-    folders = [
-        real(Path(text)) for text in (request.heatmap, request.plan_json) if text != AUTO and text
-    ]
-    for below in (made, *folders):
-        if below != here and below.is_relative_to(here):
-            files = [file for file in files if not real(file).is_relative_to(below)]
-    recorded = _recorded(files, folder, in_place=made == here)
-    files = [file for file in files if real(file) not in recorded]
-    if made != here:
-        return files
-    is_own = naming.own_output(template, files)
-    return [file for file in files if not is_own(file)]
-
-
-def _recorded(files: Iterable[Path], folder: Path, in_place: bool) -> set[Path]:
-    """Outputs of earlier runs into folders below, by their journals.
-
-    The journal of the folder itself counts only when outputs lie beside inputs: else the user
-    wants to enlarge results once more.
-    """
-    homes = {parent for file in files for parent in file.parents if parent.is_relative_to(folder)}
-    if not in_place:
-        homes.discard(folder)
-    homes = {home for home in homes if (home / journal.NAME).is_file()}
-    return {path for home in homes for path in journal.Journal(home).outputs()}
 
 
 def real(path: Path) -> Path:

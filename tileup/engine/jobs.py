@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine import naming
-from tileup.engine.checks import check_absent, check_clashes, check_shape, check_writable
+from tileup.engine.checks import (
+    check_absent,
+    check_apart,
+    check_inputs_stay,
+    check_shape,
+    check_writable,
+)
 from tileup.engine.inputs import find_inputs
+from tileup.engine.journal import NAME
 from tileup.engine.locks import remove_stale
-from tileup.engine.outputs import make_job
+from tileup.engine.outputs import ends_as_folder, is_folder, make_job
 from tileup.engine.resume import marked
-from tileup.engine.values import Input, Job, Request, Standing
+from tileup.engine.shards import parse_shard
+from tileup.engine.values import STREAM, Input, Job, Request, Standing
 from tileup.settings.values import Settings
+
+log = logging.getLogger(__name__)
 
 
 def find_jobs(request: Request, settings: Settings, model: Path | None = None) -> list[Job]:
     """Everything there is to do, in natural order, checked as far as it can be.
+
+    Of a request for a shard, its share, which may be empty.
 
     Args:
         request: what the user asked for.
@@ -30,31 +43,44 @@ def find_jobs(request: Request, settings: Settings, model: Path | None = None) -
         OutputExistsError: the only output is there already and may not be replaced.
         OutputError: a folder cannot be written to.
     """
-    template = naming.template_of(settings)
-    naming.fields_of(template)
-    found = find_inputs(request, template)
+    naming.fields_of(naming.template_of(settings))
+    found = find_inputs(request)
     many = len(found) > 1 or found[0].root is not None
     check_shape(request, found, many)
+    _tell_folder(request.output, many)
     jobs = [make_job(each, request, settings, many) for each in found]
-    check_clashes(jobs, settings)
-    if many:
-        homes = [
-            replace(job, home=_home(each, request)) for each, job in zip(found, jobs, strict=True)
-        ]
-        jobs = marked(homes, request.policy, settings, model)
-    elif request.skip_existing and jobs[0].output is not None and jobs[0].output.is_file():
-        jobs = [replace(jobs[0], standing=Standing.PRESENT)]
-    elif not request.overwrite:
-        check_absent(jobs[0].targets)
-    check_writable(path for job in jobs if not job.finished for path in job.targets)
-    for job in jobs:
-        if job.finished and job.output is not None:
+    shard = None if request.shard is None else parse_shard(request.shard)
+    mine = [
+        replace(job, home=_home(each, job, request))
+        for each, job in zip(found, jobs, strict=True)
+        if shard is None or shard.holds(each)
+    ]
+    mine = marked(mine, request.policy, settings, model)
+    check_inputs_stay(mine, settings)
+    check_apart(jobs)
+    if not many and mine and mine[0].standing is Standing.NEW and not request.overwrite:
+        check_absent(mine[0].targets)
+    check_writable(path for job in mine if not job.finished for path in job.targets)
+    for job in mine:
+        if job.finished and job.output is not None and not job.decided:
             remove_stale(job.output)
-    return jobs
+    return mine
 
 
-def _home(each: Input, request: Request) -> Path | None:
-    """The folder whose journal a picture belongs to."""
+def _tell_folder(output: str | None, many: bool) -> None:
+    """Say that a name that could be a file's is taken for a folder's."""
+    if output is None or output == STREAM or many or ends_as_folder(output):
+        return
+    if is_folder(output, many) and not Path(output).is_dir():
+        log.warning("%s has no extension, so it is taken for a folder", output)
+
+
+def _home(each: Input, job: Job, request: Request) -> Path | None:
+    """The folder whose journal a picture belongs to. One alone keeps a journal that is there."""
+    if job.output is None or job.decided:
+        return None
+    if not job.batch:
+        return next((each for each in job.output.parents if (each / NAME).is_file()), None)
     if request.output is not None:
         return Path(request.output)
     return each.root or (each.path and each.path.parent)

@@ -130,6 +130,12 @@ class Journal:
             self._catch_up()
             return self._records.get(key_of(output, self.folder))
 
+    def records(self) -> list[Record]:
+        """The last record of each output, in the order in which they came first."""
+        with self._lock:
+            self._catch_up()
+            return list(self._records.values())
+
     def outputs(self) -> set[Path]:
         """All files that are recorded, by their real paths."""
         with self._lock:

@@ -18,7 +18,7 @@ from tileup.engine import memory
 from tileup.engine.desk import Busy, Desk, Look, Settled, attempt, known
 from tileup.engine.models import Load, Models
 from tileup.engine.outcomes import Begun, Finished, Loading, OnEvent, Outcome
-from tileup.engine.picture import Opened
+from tileup.engine.picture import Drawable
 from tileup.engine.values import Job
 from tileup.errors import OutOfMemoryError
 from tileup.settings.values import Settings
@@ -120,7 +120,7 @@ class Line:
         self._on_event(turn)
         return self._reading.result(turn.job)
 
-    def _waited_for(self, turn: Begun) -> Opened | Settled:
+    def _waited_for(self, turn: Begun) -> Drawable | Settled:
         """The same once the other process is through with it."""
         self._on_event(turn)
         while isinstance(look := self._look(turn.job), Busy):
@@ -130,7 +130,7 @@ class Line:
     def _look(self, job: Job) -> Look:
         return self._desk.look(job, self._models.spec)
 
-    def _go_on(self, look: Opened | Settled, following: Job | None) -> Iterator[Outcome]:
+    def _go_on(self, look: Drawable | Settled, following: Job | None) -> Iterator[Outcome]:
         """Draw a picture that can be drawn, and hand it on to be written."""
         if isinstance(look, Settled):
             yield from self._writing.settled()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from tileup.contracts import ModelSpec, OnStep
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.models import Models, free_memory
-from tileup.engine.picture import Made, Opened, metadata_of
+from tileup.engine.picture import Drawable, Made, metadata_of
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import NotFiniteError, OutOfMemoryError
 from tileup.plan.itinerary import window_size
@@ -23,7 +23,7 @@ _SMALLEST_WINDOW = 64
 """Windows smaller than this, output pixels, show a network too little to draw from."""
 
 
-def draw(given: Opened, models: Models, on_step: OnStep) -> Made:
+def draw(given: Drawable, models: Models, on_step: OnStep) -> Made:
     """Draw a picture; with less at once where memory does not suffice, and once more in float32
     where half precision gives values that are no numbers.
 
@@ -49,7 +49,7 @@ def draw(given: Opened, models: Models, on_step: OnStep) -> Made:
     return replace(drawn, upscaled=upscaled)
 
 
-def _with_less_memory(given: Opened, settings: Settings, models: Models, on_step: OnStep) -> Made:
+def _with_less_memory(given: Drawable, settings: Settings, models: Models, on_step: OnStep) -> Made:
     # Imported here because this is where torch comes in.
     from tileup.upscaling import draw
 
@@ -66,7 +66,7 @@ def _with_less_memory(given: Opened, settings: Settings, models: Models, on_step
             planned_for = chosen.window
             upscaled = draw(ready, model, chosen, on_step)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
-            metadata = metadata_of(upscaled, given.picture, model, chosen)
+            metadata = metadata_of(upscaled, given, model, chosen)
             return Made(upscaled, chosen, metadata if chosen.metadata else None)
         except Exception as error:
             if not is_out_of_memory(error):

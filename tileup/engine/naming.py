@@ -1,4 +1,4 @@
-"""Names of outputs: a template with a few fields, and the same template read backwards."""
+"""Names of outputs: a template with a few fields."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import hashlib
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PurePath
+from collections.abc import Mapping
+from pathlib import PurePath
 
 from tileup.errors import UsageError
-from tileup.images.formats import WRITTEN
 from tileup.settings.values import Settings, did_you_mean
 
 FIELDS = ("stem", "scale", "ext", "seed", "width", "height", "parent")
@@ -18,16 +17,6 @@ FIELDS = ("stem", "scale", "ext", "seed", "width", "height", "parent")
 HEATMAP = "_heatmap.png"
 PLAN = "_plan.json"
 """What follows an output's stem in the names of its companions."""
-
-_PATTERNS = {
-    "stem": r".+",
-    "scale": r"[0-9.]+",
-    "ext": r"\w+",
-    "seed": r"\d+",
-    "width": r"\d+",
-    "height": r"\d+",
-    "parent": r".*",
-}
 
 
 def template_of(settings: Settings) -> str:
@@ -69,42 +58,6 @@ def file_name(template: str, values: Mapping[str, str]) -> str:
     if not name.strip(". ") or PurePath(name).name != name or "\0" in name:
         raise UsageError(f"name {template!r} gives {name!r}, which is not a file name")
     return name
-
-
-def own_output(template: str, files: Iterable[Path]) -> Callable[[Path], bool]:
-    """Tells whether a file is the output, or its heatmap or plan, of another one of `files`."""
-    known = {(file.parent, file.stem) for file in files}
-    pattern = _backwards(template)
-
-    def is_own(file: Path) -> bool:
-        for name in (file.name, *_before_suffix(file)):
-            match = pattern.fullmatch(name)
-            stem = match and match.groupdict().get("stem")
-            if stem and (file.parent, stem) in known:
-                return True
-        return False
-
-    return is_own
-
-
-def _before_suffix(file: Path) -> Iterable[str]:
-    """The outputs whose companion this file could be."""
-    for suffix in (HEATMAP, PLAN):
-        if file.name.endswith(suffix):
-            yield from (f"{file.name.removesuffix(suffix)}.{ext}" for ext in WRITTEN)
-
-
-def _backwards(template: str) -> re.Pattern[str]:
-    seen: set[str] = set()
-    pattern = ""
-    for literal, field, _, _ in string.Formatter().parse(template):
-        pattern += re.escape(literal)
-        if field in seen:
-            pattern += f"(?P={field})"
-        elif field:
-            pattern += f"(?P<{field}>{_PATTERNS[field]})"
-            seen.add(field)
-    return re.compile(pattern)
 
 
 def seed_of(seed: int, relative: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tileup.contracts import Step
-from tileup.engine.values import Job
+from tileup.engine.values import Job, Standing
 from tileup.errors import ExitCode, InputError, TileupError
 from tileup.plan.cost import Cost
 
@@ -48,13 +48,13 @@ class Outcome:
     @property
     def is_new_failure(self) -> bool:
         """Whether it failed in this run."""
-        return self.outcome == "failed" and not self.job.past_error
+        return self.outcome == "failed" and self.job.standing is not Standing.FAILED
 
     def to_dict(self) -> dict[str, object]:
         """As `--json` prints it."""
         return {
             "input": self.job.shown_input,
-            "output": self.job.shown_output,
+            "output": None if self.job.decided else self.job.shown_output,
             "outcome": self.outcome,
             "error": None if self.error is None else str(self.error),
             "seconds": round(self.seconds, 3),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine import naming
-from tileup.engine.values import AUTO, STREAM, Input, Job, Request
-from tileup.errors import InputError, UsageError
+from tileup.engine.room import check_room
+from tileup.engine.values import AUTO, STREAM, Input, Job, Request, Standing
+from tileup.errors import InputError, OutputError, TileupError, UsageError
 from tileup.images.formats import WRITTEN
 from tileup.images.reading import check_size, opened
-from tileup.images.sizes import output_size, scale_label
+from tileup.images.sizes import check_format_limit, is_reached, output_size, scale_label
 from tileup.images.writing import resolve_format
 from tileup.settings.values import Settings
 
@@ -30,7 +32,7 @@ def make_job(each: Input, request: Request, settings: Settings, many: bool) -> J
     seed = naming.seed_of(settings.seed, each.relative) if each.relative else settings.seed
     output = _output(each, request, settings, seed, many)
     resolve_format(output, settings.format, None)
-    return Job(
+    job = Job(
         input=each.path,
         output=output,
         relative=each.relative,
@@ -38,7 +40,46 @@ def make_job(each: Input, request: Request, settings: Settings, many: bool) -> J
         heatmap=_companion(request.heatmap, naming.HEATMAP, each, output, many),
         plan_json=_companion(request.plan_json, naming.PLAN, each, output, many),
         overwrite=request.overwrite,
+        batch=many,
     )
+    return _decided(job, each, request, settings)
+
+
+def _decided(job: Job, each: Input, request: Request, settings: Settings) -> Job:
+    """The job, and whether its input alone says that nothing is to be made."""
+    if each.own:
+        return replace(job, standing=Standing.OWN)
+    long = next((path for path in job.targets if len(os.fsencode(path.name)) > _LONGEST_NAME), None)
+    if long is not None:
+        told = OutputError(
+            f"{long} has a name of {len(os.fsencode(long.name))} bytes, and disks hold "
+            f"{_LONGEST_NAME}; shorten the input's, or give --name or -o"
+        )
+        return replace(job, standing=Standing.IMPOSSIBLE, refusal=told)
+    if job.output is not None and job.output.is_dir():
+        told = OutputError(f"{job.output} is a folder; name a file in it")
+        return replace(job, standing=Standing.IMPOSSIBLE, refusal=told)
+    if each.path is not None and not _is_named(request.output, job.batch):
+        return replace(job, standing=Standing.LARGE) if _is_large(each.path, settings) else job
+    return job
+
+
+def _is_named(output: str | None, many: bool) -> bool:
+    """Whether the user waits for one file, or for standard output."""
+    return output is not None and (output == STREAM or not is_folder(output, many))
+
+
+_LONGEST_NAME = 255
+"""Bytes of a file's name on the disks in use today."""
+
+
+def _is_large(source: Path, settings: Settings) -> bool:
+    """Whether a picture has the wanted size already, where one is wanted and not a factor."""
+    exact = (settings.size, settings.long_edge, settings.short_edge, settings.max_pixels)
+    if all(value is None for value in exact):
+        return False
+    before = _size(source, settings.max_input_pixels)
+    return before is not None and is_reached(*before, settings)
 
 
 def _output(
@@ -48,7 +89,7 @@ def _output(
         return None
     if request.output is None:
         return each.path and each.path.parent / _named(each.path, settings, seed)
-    if _is_folder(request.output, many):
+    if is_folder(request.output, many):
         source = each.path or Path("stdin.png")
         return Path(request.output) / each.below / _named(source, settings, seed)
     return Path(request.output)
@@ -65,11 +106,13 @@ def _companion(
         if output is None:
             raise UsageError("standard output has no place beside it for 'auto'; name a file")
         return output.parent / name
-    return Path(wanted) / each.below / name if _is_folder(wanted, many) else Path(wanted)
+    return Path(wanted) / each.below / name if is_folder(wanted, many) else Path(wanted)
 
 
-def _is_folder(text: str, many: bool) -> bool:
-    return many or ends_as_folder(text) or Path(text).is_dir()
+def is_folder(text: str, many: bool) -> bool:
+    """A name without an extension is a folder's, unless there is a file of that name."""
+    path = Path(text)
+    return many or ends_as_folder(text) or path.is_dir() or not (path.suffix or path.exists())
 
 
 def ends_as_folder(text: str) -> bool:
@@ -106,9 +149,31 @@ def _sizes(source: Path, settings: Settings, fields: frozenset[str]) -> dict[str
     if before is None:
         # Reading it will fail later, and then nothing is written under this name.
         return {"scale": scale_label(settings.scale), "width": "0", "height": "0"}
-    width, height = output_size(*before, settings)
+    try:
+        width, height = output_size(*before, settings)
+    except UsageError:  # as above
+        width, height = before
     scale = (width * height / (before[0] * before[1])) ** 0.5
     return {"scale": scale_label(scale), "width": str(width), "height": str(height)}
+
+
+def foreseen(job: Job, settings: Settings) -> Job:
+    """A job with what the header of its input forbids: for a run that only tells.
+
+    A run that makes pictures meets the same when the picture has its turn.
+    """
+    if job.finished or job.input is None:
+        return job
+    limit = settings.max_input_pixels
+    try:
+        with opened(job.input, limit) as (found, where):
+            check_size(found.head, where, limit)
+            size = output_size(*found.head.upright, settings)
+            check_format_limit(*size, resolve_format(job.output, settings.format, found.format))
+            check_room(*size)
+    except TileupError as error:
+        return replace(job, standing=Standing.IMPOSSIBLE, refusal=error)
+    return job
 
 
 def output_pixels(job: Job, settings: Settings) -> int | None:

@@ -15,6 +15,8 @@ from tileup.engine.companions import save_companions
 from tileup.engine.failures import as_tileup_error
 from tileup.engine.journal import Journal, Mark, Record, key_of, mark_of
 from tileup.engine.outcomes import Outcome
+from tileup.engine.room import check_room
+from tileup.engine.stamp import KEY, stamp_for
 from tileup.engine.values import Job
 from tileup.errors import TileupError
 from tileup.images.metadata import Metadata, told_settings
@@ -42,7 +44,7 @@ def settings_of(job: Job, settings: Settings) -> Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Drawable:
     """A picture that can be drawn."""
 
     job: Job
@@ -52,25 +54,27 @@ class Opened:
     format: str
     """File format of the output."""
     mark: Mark | None
-    """Of the input, where a journal will hold it."""
+    """Of the input; None where it is no file."""
     ready: Ready | None
     """Planned and enlarged; None where that is still to do."""
 
 
-def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec | None) -> Opened:
+def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec | None) -> Drawable:
     """Open a picture, and prepare it where the model is known.
 
     Raises:
         TileupError: it cannot be made.
     """
-    mark = None if job.input is None or job.home is None else mark_of(job.input)
+    mark = None if job.input is None else mark_of(job.input)
     picture = open_picture(source, settings.max_input_pixels)
     if settings.strip_exif:
         picture = picture.impersonal()
     format = resolve_format(job.output, settings.format, picture.format)
-    check_format_limit(*output_size(picture.width, picture.height, settings), format)
+    size = output_size(picture.width, picture.height, settings)
+    check_format_limit(*size, format)
+    check_room(*size)
     ready = None if spec is None else make_ready(picture, spec, settings)
-    return Opened(job, settings, picture, format, mark, ready)
+    return Drawable(job, settings, picture, format, mark, ready)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Made:
     """What the file will say about that."""
 
 
-def write(given: Opened, drawn: Made, journal: Journal | None) -> Outcome:
+def write(given: Drawable, drawn: Made, journal: Journal | None) -> Outcome:
     """Write a picture and what goes with it, on record before it appears.
 
     Raises:
@@ -115,7 +119,7 @@ def write(given: Opened, drawn: Made, journal: Journal | None) -> Outcome:
     )
 
 
-def _record_done(given: Opened, journal: Journal | None, seconds: float, written: Path) -> None:
+def _record_done(given: Drawable, journal: Journal | None, seconds: float, written: Path) -> None:
     """Put an output on record that is about to take its name.
 
     In this order a kill in between leaves a record without an output, which is made again, and
@@ -166,8 +170,9 @@ def _forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def metadata_of(upscaled: Upscaled, before: Picture, model: Model, settings: Settings) -> Metadata:
+def metadata_of(upscaled: Upscaled, given: Drawable, model: Model, settings: Settings) -> Metadata:
     """What a file will say about how it was made."""
+    stamp = stamp_for(given.job, given.mark)
     return Metadata(
         prompt=settings.prompt,
         negative=settings.negative,
@@ -189,6 +194,6 @@ def metadata_of(upscaled: Upscaled, before: Picture, model: Model, settings: Set
             "tileup tiles": upscaled.cost.tiles,
             "tileup scale": round(upscaled.plan.scale, 4),
         },
-        settings=told_settings(settings),
-        source_parameters=before.text.get("parameters"),
+        settings=told_settings(settings) | ({} if stamp is None else {KEY: stamp.to_dict()}),
+        source_parameters=given.picture.text.get("parameters"),
     )

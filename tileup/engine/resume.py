@@ -13,8 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine.journal import Journals, Mark, Record, mark_of
-from tileup.engine.values import Job, Policy, Standing
-from tileup.errors import ExitCode, InputError, RecordedFailureError
+from tileup.engine.stamp import Stamp, stamp_of
+from tileup.engine.values import REPLACED, Job, Policy, Standing
+from tileup.errors import (
+    ExitCode,
+    InputError,
+    OutputExistsError,
+    RecordedFailureError,
+    TileupError,
+)
 from tileup.images.exif import BROKEN
 from tileup.images.formats.format import UnreadableError
 from tileup.images.reading import MAX_PIXELS, opened
@@ -35,6 +42,8 @@ _FILES = frozenset(
 _PASSING = frozenset({ExitCode.OUT_OF_MEMORY, ExitCode.CANNOT_WRITE})
 """Failures that say nothing about the picture: a rerun tries it again."""
 _BLOCK = 1 << 20
+_HASH = 16
+"""Characters of a hash of settings."""
 
 
 def run_hash(settings: Settings, model: Path | None) -> str:
@@ -98,70 +107,113 @@ def marked(
 
 def _identified(job: Job, policy: Policy, run: str, settings: Settings) -> Job:
     """A job with the hash of all that decides what it becomes."""
+    if job.decided:
+        return job
     prompt = _prompt_mark(job.input) if settings.prompt_file else ""
-    return replace(job, fingerprint=_hash(f"{run} {job.seed}{prompt}"), policy=policy)
+    return replace(job, fingerprint=_hash(f"{run} {job.seed}") + prompt, policy=policy)
 
 
 def _prompt_mark(picture: Path | None) -> str:
-    """What tells one prompt beside a picture from another."""
+    """What tells one prompt beside a picture from another: it follows the hash of the settings."""
     path = prompt_path(picture)
     mark = None if path is None else mark_of(path)
-    return "" if mark is None else f" {mark.digest}"
+    return "" if mark is None else _hash(mark.digest)
+
+
+def _same_but_for_prompt(one: str, other: str) -> bool:
+    """Whether two fingerprints differ in the prompts beside the picture alone, as inputs may."""
+    return one[:_HASH] == other[:_HASH]
 
 
 def with_standing(job: Job, journals: Journals) -> Job:
-    """The job as it stands now, by the journal and by what lies on the disk."""
-    journal = journals.of(job)
-    if journal is None or job.output is None:
+    """The job as it stands now, by the journal, by what the output says and by what it is."""
+    if job.output is None or job.decided:
         return job
-    record = journal.latest(job.output)
+    journal = journals.of(job)
+    record = None if journal is None else journal.latest(job.output)
     standing = _standing(job, job.output, record)
-    failed = standing is Standing.FAILED and record is not None
     return replace(
         job,
         standing=standing,
-        past_error=record.error if failed else None,
-        overwrite=job.policy.overwrite or standing in _REPLACED,
+        refusal=_refusal(job, standing, record),
+        overwrite=job.policy.overwrite or standing in REPLACED,
     )
-
-
-_REPLACED = frozenset(
-    {
-        Standing.DAMAGED,
-        Standing.CHANGED,
-        Standing.OTHER_SETTINGS,
-        Standing.MISSING,
-        Standing.RETRIED,
-    }
-)
-"""Standings whose output is ours to replace."""
 
 
 def _standing(job: Job, output: Path, record: Record | None) -> Standing:
     if job.policy.overwrite:
         return Standing.NEW
-    there = output.exists()
-    if job.policy.skip_existing and there:
+    if not output.exists():
+        return _without_output(job, record)
+    if job.policy.skip_existing:
         return Standing.PRESENT
-    if record is not None:
-        return _by_record(job, output, record)
-    if not there:
+    if record is not None and record.result is not None and record.result.fits(output):
+        return _untouched(job, record)
+    stamp = stamp_of(output)
+    if record is None and stamp is None:
+        return Standing.PRESENT if is_whole(output) else Standing.IN_THE_WAY
+    if not is_whole(output):
+        return Standing.DAMAGED
+    if stamp is None or (record is not None and _speak_of_one(record, stamp)):
+        return Standing.EDITED
+    return _stamped(job, stamp)
+
+
+def _speak_of_one(record: Record, stamp: Stamp) -> bool:
+    """Whether a file still says what is on record of it, though it is another one."""
+    source = None if record.source is None else record.source.digest
+    return (record.settings, source) == (stamp.settings, stamp.input)
+
+
+def _without_output(job: Job, record: Record | None) -> Standing:
+    if record is None or record.settings != job.fingerprint:
         return Standing.NEW
-    return Standing.PRESENT if _is_whole(output) else Standing.DAMAGED
-
-
-def _by_record(job: Job, output: Path, record: Record) -> Standing:
-    if record.settings != job.fingerprint:
-        return Standing.OTHER_SETTINGS
     if not _is_same(record.source, job.input):
         return Standing.CHANGED
-    if record.outcome == "failed":
-        again = job.policy.retry_failed or record.code in _PASSING
-        return Standing.RETRIED if again else Standing.FAILED
-    if not all(path.exists() for path in job.targets):
+    if record.outcome == "done":
         return Standing.MISSING
-    whole = record.result is not None and record.result.fits(output)
-    return Standing.DONE if whole else Standing.DAMAGED
+    again = job.policy.retry_failed or record.code in _PASSING
+    return Standing.RETRIED if again else Standing.FAILED
+
+
+def _untouched(job: Job, record: Record) -> Standing:
+    """Of an output that is what its record says."""
+    if not _same_but_for_prompt(record.settings, job.fingerprint):
+        return Standing.OTHER_SETTINGS
+    if record.settings != job.fingerprint or not _is_same(record.source, job.input):
+        return Standing.CHANGED
+    return Standing.DONE if all(path.exists() for path in job.targets) else Standing.MISSING
+
+
+def _stamped(job: Job, stamp: Stamp) -> Standing:
+    """Of an output that is known by its own words only."""
+    if not _same_but_for_prompt(stamp.settings, job.fingerprint):
+        return Standing.OTHER_SETTINGS
+    mark = None if job.input is None else mark_of(job.input)
+    if (stamp.settings, stamp.input) != (job.fingerprint, mark and mark.digest):
+        return Standing.OTHER_INPUT
+    return Standing.DONE if all(path.exists() for path in job.targets) else Standing.PRESENT
+
+
+def _refusal(job: Job, standing: Standing, record: Record | None) -> TileupError | None:
+    """Why a picture is not made, where what is there is not what was asked for."""
+    if standing is Standing.FAILED and record is not None:
+        return RecordedFailureError(f"{record.error} (on record; --retry-failed tries it again)")
+    reason = _IN_THE_WAY.get(standing)
+    if standing is Standing.PRESENT and not (job.batch or job.policy.skip_existing):
+        reason = ""
+    if reason is None:
+        return None
+    return OutputExistsError(
+        f"{job.shown_output} is there already{reason}; use --overwrite, or name another output"
+    )
+
+
+_IN_THE_WAY = {
+    Standing.OTHER_SETTINGS: ", made with other settings",
+    Standing.OTHER_INPUT: ", made from another input",
+    Standing.IN_THE_WAY: "",
+}
 
 
 def _is_same(mark: Mark | None, path: Path | None) -> bool:
@@ -170,19 +222,14 @@ def _is_same(mark: Mark | None, path: Path | None) -> bool:
     return mark.fits(path)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a file that no journal knows can be decoded to its end."""
+def is_whole(path: Path) -> bool:
+    """Whether a file is a picture that can be decoded to its end."""
     try:
         with opened(path, MAX_PIXELS) as (found, _):
             found.decode()
     except (InputError, UnreadableError, *BROKEN):
         return False
     return True
-
-
-def failure_of(job: Job) -> RecordedFailureError:
-    """The failure that is on record for a job."""
-    return RecordedFailureError(f"{job.past_error} (on record; --retry-failed tries it again)")
 
 
 def counted(jobs: Iterable[Job]) -> str:

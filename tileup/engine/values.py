@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+
+from tileup.errors import TileupError
 
 STREAM = "-"
 """Standard input or output."""
@@ -19,12 +21,18 @@ class Standing(Enum):
     """There is no output, or it shall be replaced whatever it is."""
     MISSING = "missing, made again"
     """On record as done, but a file is gone."""
-    DAMAGED = "damaged, made again"
-    """The output is not what the journal says, or cannot be decoded."""
+    DAMAGED = "unreadable, made again"
+    """The output is ours and cannot be decoded."""
     CHANGED = "with a changed input, made again"
     """The input is not the one the output was made from."""
-    OTHER_SETTINGS = "made with other settings, made again"
-    """On record with other settings."""
+    OTHER_SETTINGS = "made with other settings, kept"
+    """Ours, with other settings."""
+    OTHER_INPUT = "made from another input, kept"
+    """Ours, from another content of the input; no journal says that it is untouched."""
+    EDITED = "changed since it was made, kept"
+    """On record, and somebody has changed it."""
+    IN_THE_WAY = "no picture, kept"
+    """What lies there is no picture, and not ours."""
     RETRIED = "failed before, tried again"
     """On record as failed, and to be tried again."""
     DONE = "done already"
@@ -33,6 +41,17 @@ class Standing(Enum):
     """There, and no journal knows it."""
     FAILED = "failed before, left alone"
     """On record as failed with these settings."""
+    LARGE = "large enough already"
+    """The input has the wanted size, or more."""
+    OWN = "made by tileup from a picture beside it (-o enlarges it once more)"
+    """The input is an output."""
+    IMPOSSIBLE = "cannot be made"
+    """What forbids it is known before the work."""
+
+
+REPLACED = frozenset({Standing.DAMAGED, Standing.CHANGED, Standing.MISSING, Standing.RETRIED})
+"""Standings whose output is ours to replace."""
+_TO_MAKE = REPLACED | {Standing.NEW}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +87,9 @@ class Request:
     retry_failed: bool = False
     """Whether pictures that are on record as failed are tried again."""
 
+    shard: str | None = None
+    """K/N: only this share of the pictures."""
+
     @property
     def policy(self) -> Policy:
         return Policy(self.overwrite, self.skip_existing, self.retry_failed)
@@ -81,6 +103,8 @@ class Input:
     """None: standard input."""
     root: Path | None = None
     """The folder given by the user; None for a picture that was named."""
+    own: bool = False
+    """Whether it is an output, named beside its own input."""
 
     @property
     def relative(self) -> str | None:
@@ -114,20 +138,27 @@ class Job:
     overwrite: bool = False
     """Whether files that are there already may be replaced."""
     home: Path | None = None
-    """Folder of the journal that this output belongs to; None for a picture alone."""
+    """Folder of the journal that this output belongs to; None where there is none."""
     fingerprint: str = ""
     """Hash of all that decides what the picture becomes, besides the input."""
     standing: Standing = Standing.NEW
     """What is known of a picture of a batch."""
     policy: Policy = Policy()
     """What the user wants with outputs that are there; of a batch."""
-    past_error: str | None = None
-    """Why it failed, where that is on record."""
+    batch: bool = False
+    """Whether it is one of several, or of a folder."""
+    refusal: TileupError | None = field(default=None, compare=False)
+    """Why it is not made."""
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self.standing in (Standing.DONE, Standing.PRESENT, Standing.FAILED)
+        return self.standing not in _TO_MAKE
+
+    @property
+    def decided(self) -> bool:
+        """Whether its input alone says that there is nothing to make."""
+        return self.standing in (Standing.LARGE, Standing.OWN, Standing.IMPOSSIBLE)
 
     @property
     def shown_input(self) -> str:

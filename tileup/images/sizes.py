@@ -39,6 +39,21 @@ def output_size(width: int, height: int, settings: Settings) -> tuple[int, int]:
     return lowered
 
 
+def is_reached(width: int, height: int, settings: Settings) -> bool:
+    """Whether a picture is as large already as `size`, an edge or `max_pixels` asks for.
+
+    Args:
+        width, height: of the upright input, pixels.
+        settings: with at least one of them.
+    """
+    wanted, limit = _wanted(width, height, settings), settings.max_pixels
+    if limit is not None and wanted[0] * wanted[1] > limit:
+        wanted = _within(limit, wanted, (width, height) if settings.size is None else wanted)
+    elif (settings.size, settings.long_edge, settings.short_edge) == (None, None, None):
+        return False  # a factor decides
+    return wanted[0] <= width and wanted[1] <= height
+
+
 def _wanted(width: int, height: int, s: Settings) -> tuple[int, int]:
     if s.size is not None:
         return parse_size(s.size)

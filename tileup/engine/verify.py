@@ -1,0 +1,121 @@
+"""Finished pictures held against their journal: what is still what was made, and what is not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tileup.engine.journal import NAME, Journal, Record, mark_of
+from tileup.engine.resume import is_whole
+from tileup.engine.stamp import KEY, stamp_of
+from tileup.errors import InputError, NoInputError
+from tileup.images.metadata import read_metadata
+
+SOUND = "sound"
+
+_OF_ONE_PICTURE = frozenset(
+    {"seed", "prompt", "window", "batch", "low_memory", "dtype", "source", KEY}
+)
+"""What may differ from picture to picture of one run: those that memory decides among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one picture on record."""
+
+    output: str
+    """As the journal names it."""
+    verdict: str
+    """`sound`, or what is wrong, in words."""
+
+    @property
+    def sound(self) -> bool:
+        return self.verdict == SOUND
+
+    def to_dict(self) -> dict[str, object]:
+        """As `--json` prints it."""
+        return {"output": self.output, "sound": self.sound, "verdict": self.verdict}
+
+
+def verify(folder: Path) -> Iterator[Finding]:
+    """Open every picture that a folder's journal has as done, and compare it with its record.
+
+    Contents are read and hashed, whatever their times say; pictures are decoded to their end.
+
+    Args:
+        folder: of outputs, with a journal.
+
+    Raises:
+        NoInputError: there is no journal.
+    """
+    if not (folder / NAME).is_file():
+        raise NoInputError(f"{folder} holds no {NAME}; name a folder that pictures were made into")
+    records = Journal(folder).records()
+    owners = {each.result.digest: each.output for each in records if each.result is not None}
+    told = {each.output: _settings_of(folder / each.output) for each in records}
+    usual = _usual([settings for settings in told.values() if settings is not None])
+    for record in records:
+        verdict = _verdict(folder, record, owners)
+        if verdict == SOUND:
+            verdict = _differing(told[record.output], usual) or SOUND
+        yield Finding(record.output, verdict)
+
+
+def _verdict(folder: Path, record: Record, owners: Mapping[str, str]) -> str:
+    path = folder / record.output
+    if record.outcome != "done" or record.result is None:
+        return f"failed when it was made: {record.error}"
+    found = mark_of(path)
+    if found is None:
+        return "missing"
+    if found.digest != record.result.digest:
+        return _changed(path, record, owners.get(found.digest))
+    if not is_whole(path):
+        return "as it was written, and no picture"
+    lost = [name for name in record.also if not (folder / name).exists()]
+    return f"without {' and '.join(lost)}" if lost else SOUND
+
+
+def _changed(path: Path, record: Record, other: str | None) -> str:
+    """Of a file that is not the one on record."""
+    if other is not None:
+        return f"swapped: it is what is on record as {other}"
+    stamp = stamp_of(path)
+    if stamp is not None and stamp.settings != record.settings:
+        return "made with other settings than those on record"
+    if not is_whole(path):
+        return "broken or cut short"
+    return "changed since it was made"
+
+
+def _settings_of(path: Path) -> dict[str, Any] | None:
+    """What a picture says of the settings that a whole run shares; None where it says nothing."""
+    try:
+        found: Any = json.loads(read_metadata(path)["tileup"])
+        return {name: value for name, value in found.items() if name not in _OF_ONE_PICTURE}
+    except (InputError, OSError, ValueError, LookupError, AttributeError):
+        return None
+
+
+def _usual(told: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The settings of most pictures; None where no single ones are those of most."""
+    counts = Counter(json.dumps(each, sort_keys=True) for each in told)
+    ranked = counts.most_common(2)
+    if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
+        return None
+    return dict(json.loads(ranked[0][0]))
+
+
+def _differing(told: dict[str, Any] | None, usual: dict[str, Any] | None) -> str:
+    """How a picture's settings differ from those of most; empty where they do not."""
+    if told is None or usual is None:
+        return ""
+    names = sorted(name for name in told.keys() | usual.keys() if told.get(name) != usual.get(name))
+    if not names:
+        return ""
+    pairs = [f"{name} {told.get(name)} instead of {usual.get(name)}" for name in names]
+    return f"made with other settings than most here: {', '.join(pairs)}"
