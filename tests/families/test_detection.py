@@ -251,7 +251,7 @@ REFUSED = {
     ),
     "quantised": (
         headers.flux() | {"img_in.weight.quant_state.bitsandbytes__nf4": (4,)},
-        "quantised",
+        "in the format bitsandbytes NF4",
     ),
     "nothing known": ({"weight": (3, 3)}, "not a checkpoint that tileup can load"),
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.checkpoints import originals
@@ -26,12 +29,14 @@ from tests.checkpoints.flow import (
 )
 from tests.checkpoints.layouts.flux import CHANNELS, FULL_WIDTH, HEAD, flux_transformer
 from tests.families.building import how, transformer_of
+from tileup.checkpoints.find import identify
 from tileup.contracts import Box, Encoded
 from tileup.errors import ModelError
 from tileup.families.flux import build_flux
 from tileup.families.transformer import TransformerNetwork as Network
 from tileup.families.transformer import packed, positions, unpacked
 from tileup.plan.noise_levels import FlowLevels
+from tileup.tensors.checkpoint import open_checkpoint
 from tileup.torchvision_shield import shield_torchvision
 
 if TYPE_CHECKING:
@@ -372,3 +377,25 @@ def test_noise_levels_are_those_of_diffusers_scheduler(side: int) -> None:
     expected = scheduler.sigmas[:-1].numpy()[::-1]
     np.testing.assert_allclose(sigmas / (1 + sigmas), expected, rtol=1e-6)
     assert expected[50] > 0.6
+
+
+def test_a_file_in_comfyuis_fp8_is_read_as_its_values(tmp_path: Path) -> None:
+    """Each matrix with a scale and a mark, as ComfyUI stores them now."""
+    plain, stored, values = flux_transformer(), dict[str, Tensor](), dict[str, Tensor]()
+    mark = torch.tensor([*json.dumps({"format": "float8_e4m3fn"}).encode()], dtype=torch.uint8)
+    for name, tensor in plain.items():
+        if tensor.ndim != 2:
+            stored[name] = values[name] = tensor
+            continue
+        scale = tensor.abs().max() / 448
+        layer = name.removesuffix(".weight")
+        stored[name] = (tensor / scale).to(torch.float8_e4m3fn)
+        stored |= {f"{layer}.weight_scale": scale, f"{layer}.comfy_quant": mark.clone()}
+        values[name] = (stored[name].float() * scale).bfloat16().float()
+    save_file(stored, tmp_path / "flux.safetensors")
+    assert identify(tmp_path / "flux.safetensors").family == "flux-dev"
+    network = load(open_checkpoint(tmp_path / "flux.safetensors").state_dict())
+    x, text = latents(1, CHANNELS, 8, 8), _text()
+    call = (x, torch.ones(1), [whole(SCENE)], text, SCENE)
+    assert torch.equal(network(*call), load(values)(*call))
+    assert relative(network(*call), load(plain)(*call)) > 1e-3

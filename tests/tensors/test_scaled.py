@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
+from tileup.errors import ModelError
+from tileup.tensors.checkpoint import open_checkpoint
+from tileup.tensors.formats import METADATA
 from tileup.tensors.scaled import is_helper, scale_of, unscaled
 
 WEIGHT = torch.tensor([[1.0, -2.0], [4.0, 0.5], [8.0, 16.0]]).to(torch.float8_e4m3fn)
@@ -73,3 +81,94 @@ def test_marks_are_left_out(name: str) -> None:
 def test_weights_with_such_words_in_their_names_are_weights(name: str) -> None:
     assert not is_helper(name)
     assert list(unscaled({name: torch.ones(3)})) == [name]
+
+
+FLOAT8 = {"format": "float8_e4m3fn"}
+INT8 = {"format": "int8_tensorwise"}
+ROTATED = INT8 | {"convrot": True, "convrot_groupsize": 16}
+
+
+def opened(path: Path, tensors: dict[str, Tensor], metadata: str = "") -> dict[str, Tensor]:
+    """The tensors behind `net.` of a file, as a network gets them."""
+    stored = {f"net.{name}": each for name, each in tensors.items()}
+    save_file(stored, path, metadata={METADATA: metadata} if metadata else None)
+    return open_checkpoint(path).state_dict("net.")
+
+
+def mark(content: object) -> Tensor:
+    return torch.tensor([*json.dumps(content).encode()], dtype=torch.uint8)
+
+
+def int8(seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randint(-127, 128, (6, 32), generator=generator, dtype=torch.int8)
+    return {"a.weight": weight, "a.weight_scale": 0.01 + torch.rand(6, 1, generator=generator)}
+
+
+@pytest.mark.parametrize("in_metadata", [False, True])
+def test_a_marked_weight_is_read_as_its_mark_says(tmp_path: Path, in_metadata: bool) -> None:
+    float8 = {"a.weight": WEIGHT, "a.weight_scale": torch.tensor(0.25)}
+    for tensors, content, expected in (
+        (float8, FLOAT8, WEIGHT.float() * 0.25),
+        (int8(), INT8, int8()["a.weight"].float() * int8()["a.weight_scale"]),
+    ):
+        more = {} if in_metadata else {"a.comfy_quant": mark(content)}
+        told = json.dumps({"layers": {"net.a": content}}) if in_metadata else ""
+        found = opened(tmp_path / "m.safetensors", tensors | more, told)
+        assert found.keys() == {"a.weight"}
+        assert torch.equal(found["a.weight"], expected.bfloat16())
+
+
+def test_a_rotated_weight_is_rotated_back(tmp_path: Path) -> None:
+    """Rotated with a matrix written down by hand: rows of 16, from products of four by four."""
+    four = torch.tensor([[1.0, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]])
+    matrix = torch.einsum("ab,cd->acbd", four, four).reshape(16, 16) / 4
+    assert torch.allclose(matrix @ matrix.T, torch.eye(16))
+    original = torch.randn(6, 32, generator=torch.Generator().manual_seed(1))
+    turned = torch.cat([part @ matrix for part in original.split(16, dim=1)], dim=1)
+    scale = turned.abs().amax(1, keepdim=True) / 127
+    stored = {"a.weight": (turned / scale).round().to(torch.int8), "a.weight_scale": scale}
+    path = tmp_path / "m.safetensors"
+    found = opened(path, stored | {"a.comfy_quant": mark(ROTATED)})["a.weight"]
+    assert (found.float() - original).abs().max() < 0.05
+    plain = opened(path, stored | {"a.comfy_quant": mark(INT8)})["a.weight"]
+    assert (plain.float() - original).abs().max() > 0.5
+
+
+def test_whole_numbers_without_a_mark_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"a\.weight is stored in whole numbers with a scale"):
+        opened(tmp_path / "m.safetensors", int8())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"format": "nvfp4"}, "format nvfp4"),
+        ({"format": "svdquant_w4a4"}, "format svdquant_w4a4"),
+        ({}, "format unnamed"),
+        ([1], "format unnamed"),
+        (INT8 | {"convrot": True, "convrot_groupsize": 20}, "groups of 20"),
+        (INT8 | {"convrot": True, "convrot_groupsize": 64}, "groups of 64 columns"),
+        (FLOAT8, "marked float8_e4m3fn, but its weight is stored in I8"),
+    ],
+)
+def test_other_formats_are_refused_by_name(tmp_path: Path, content: object, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        opened(tmp_path / "m.safetensors", int8() | {"a.comfy_quant": mark(content)})
+
+
+def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
+    broken = {"a.comfy_quant": torch.tensor([*b"{"], dtype=torch.uint8)}
+    with pytest.raises(ModelError, match=r"a\.comfy_quant is no JSON"):
+        opened(tmp_path / "m.safetensors", int8() | broken)
+    with pytest.raises(ModelError, match="no table of layers"):
+        opened(tmp_path / "m.safetensors", int8(), "[")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.wscales", "SVDQuant"), ("a.weight.absmax", "bitsandbytes"), ("a.qzeros", "GPTQ")],
+)
+def test_formats_without_marks_are_named_too(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        opened(tmp_path / "m.safetensors", {name: torch.ones(2)})

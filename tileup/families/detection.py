@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tileup.errors import UnknownCheckpointError
 from tileup.families.family import Detected, Look
-from tileup.families.foreign import PREFIXES, Kind, foreign_network, kind_of, quantised
+from tileup.families.foreign import PREFIXES, Kind, foreign_network, kind_of
 from tileup.families.table import FAMILIES
 from tileup.families.view import RelativeError, View
 from tileup.tensors.checkpoint import Checkpoint
+from tileup.tensors.formats import marks_of
 
 
 class NoNetworkError(UnknownCheckpointError):
@@ -32,11 +33,7 @@ def detect(checkpoint: Checkpoint) -> Detected:
         raise _unsupported(checkpoint, f"of the family {foreign}")
     found = _found(checkpoint)
     if found is not None:
-        if quantised(tensors):
-            raise UnknownCheckpointError(
-                f"{path} is a {found.variant} whose weights are quantised in a way that"
-                f" tileup does not read; give it in F16, BF16 or FP8"
-            )
+        marks_of(checkpoint)
         return found
     if kind := kind_of(tensors):
         raise NoNetworkError(path, kind)

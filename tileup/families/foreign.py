@@ -187,14 +187,6 @@ def _language(tensors: Tensors) -> bool:
     )
 
 
-def quantised(tensors: Tensors) -> bool:
-    """Whether weights are stored in a form that is more than a number and a scale."""
-    return any(
-        "quant_state.bitsandbytes" in name or _ends(name, "comfy_quant", "absmax", "qweight")
-        for name in tensors
-    )
-
-
 KINDS: tuple[tuple[Kind, Callable[[Tensors], bool]], ...] = (
     (
         Kind("lora", "a LoRA", "give the model it was made for with -m and this file with --lora"),

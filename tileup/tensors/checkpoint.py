@@ -128,6 +128,7 @@ class Checkpoint:
         Raises:
             ModelError: a file cannot be read or is damaged.
         """
+        from tileup.tensors.formats import marks_of
         from tileup.tensors.scaled import unscaled
 
         result: dict[str, Tensor] = {}
@@ -139,7 +140,8 @@ class Checkpoint:
             }
             tensors = member.file.read([*names]) if names else {}
             result |= {names[name]: tensor for name, tensor in tensors.items()}
-        return unscaled(result)
+        marks = {name.removeprefix(prefix): mark for name, mark in marks_of(self).items()}
+        return unscaled(result, marks=marks)
 
     def values(self, name: str) -> NDArray[np.float32] | None:
         """The values of one small tensor without torch; None where there is no such tensor."""

@@ -37,7 +37,7 @@ BITS = {
 }
 """Bits per element of the precisions that are known; files of others are read, not measured."""
 
-_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1"}
 
 
 @dataclass(frozen=True, slots=True)
