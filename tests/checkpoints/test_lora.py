@@ -6,10 +6,12 @@ import importlib.util
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,7 +27,7 @@ from tests.checkpoints.layouts.lora import (
 )
 from tests.checkpoints.layouts.unet import LdmUNet, Shape, sd1, sd1_unet, sdxl, sdxl_unet
 from tests.families.building import built_unet, how, transformer_of
-from tileup.checkpoints.lora import Lora, check_parts, merge_loras, read_lora
+from tileup.checkpoints.lora import Lora, check_parts, merge_loras, open_lora, read_lora
 from tileup.checkpoints.lora_names import normal, split_name, targets
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
@@ -478,7 +480,7 @@ def test_flux_is_changed_as_by_diffusers_conversion(layout: str) -> None:
             start += height
             seen.add(key)
     assert {key.rpartition(".lora_")[0] for key in wanted} == seen
-    assert lora.family == "FLUX"
+    assert lora.family == "Chroma or FLUX"
     if layout != "xlabs":
         assert {each.removeprefix("transformer.") for each in seen} == layers.keys()
 
@@ -648,7 +650,6 @@ def test_other_kinds_are_refused_by_name(extra: str, kind: str) -> None:
         ({"lora_unet_a.lora_mid.weight": torch.zeros(2, 2)}, "damaged"),
         ({"lora_unet_a.lora_up.weight": torch.full((4, 2), math.nan)}, "not finite"),
         ({"lora_unet_a.alpha": torch.tensor(math.inf)}, "not finite"),
-        ({"bundle_emb.x.string_to_param.*": torch.zeros(1)}, "does not know: bundle_emb"),
         (
             {"unet.a.lora_A.weight": torch.zeros(2, 4), "unet.a.lora_B.weight": torch.zeros(4, 2)},
             "are the same",
@@ -678,9 +679,13 @@ def test_a_lora_of_another_family_is_refused_and_changes_nothing(
         other = changes_on_cpu(LdmUNet(sdxl()))
     strange = [
         (other, "SDXL", "find no layer, such as lora_unet_"),
-        (changes(FLUX_LAYERS), "FLUX", "22 of its 22|23 of its 23"),
+        (changes(FLUX_LAYERS), "Chroma or FLUX", "22 of its 22|23 of its 23"),
         (changes(sd3_layers(2, 64)), "SD 3", "find no layer"),
-        (changes({"transformer_blocks.0.attn.to_q": (64, 64)}), "SD 3 or FLUX", "1 of its 1 "),
+        (
+            changes({"transformer_blocks.0.attn.to_q": (64, 64)}),
+            "SD 3, Chroma or FLUX",
+            "1 of its 1 ",
+        ),
     ]
     for each, family, words in strange:
         with pytest.raises(ModelError, match=words) as caught:
@@ -706,6 +711,47 @@ def test_a_lora_for_an_encoder_that_the_model_lacks_is_refused() -> None:
     check_parts(lora, ("network", "clip_l", "clip_g"))
     with pytest.raises(ModelError, match="second text encoder, which this model does not have"):
         check_parts(lora, ("network", "clip_l"))
+
+
+def test_what_is_no_part_of_a_lora_is_named_and_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An embedding that OneTrainer put into the file."""
+    tensors = kohya_lora(changes({"a": (4, 4)}))
+    plain = read_lora("x", tensors)
+    assert caplog.messages == []
+    more = read_lora("x", tensors | {"bundle_emb.mine.string_to_param.*": torch.zeros(4, 768)})
+    assert more.parts.keys() == plain.parts.keys()
+    assert more.parts["network"].keys() == plain.parts["network"].keys()
+    (message,) = caplog.messages
+    assert "left out: bundle_emb.mine.string_to_param.*" in message
+
+
+@pytest.mark.parametrize(("alpha", "rslora"), [(8, False), (3, True)])
+def test_alpha_in_pefts_configuration_beside_the_file_counts(
+    tmp_path: Path, alpha: int, rslora: bool
+) -> None:
+    """By PEFT's formulas: alpha / r, with rslora alpha / sqrt(r), the first pattern that fits."""
+    layers = {f"down.0.attn.{name}": (6, 5) for name in ("to_q", "to_k", "to_v")}
+    made = changes(layers)
+    pattern = {"attn.to_k": 5, "to_k": 7, "down.0.attn.to_v": 6}
+    content = {"r": 2, "lora_alpha": alpha, "use_rslora": rslora, "alpha_pattern": pattern}
+    tensors = dotted_lora(made, "base_model.model.", alpha=2)
+    for file in ("adapter_model.safetensors", "other.safetensors"):
+        save_file({name: each.contiguous() for name, each in tensors.items()}, tmp_path / file)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(content))
+    root = math.sqrt(2) if rslora else 2
+    scales = {"to_q": alpha / root, "to_k": 5 / root, "to_v": 6 / root}
+    peft = open_lora(str(tmp_path / "adapter_model.safetensors"))
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "alone/adapter_model.safetensors")
+    (tmp_path / "alone/adapter_config.json").write_text(json.dumps(content))
+    for lora in (peft, open_lora(str(tmp_path / "alone"))):
+        found = {name: each.scale for name, each in lora.parts["network"].items()}
+        wanted = {f"down_0_attn_{name}": scale for name, scale in scales.items()}
+        assert found == pytest.approx(wanted)
+    other = open_lora(str(tmp_path / "other.safetensors")).parts["network"]
+    assert {each.scale for each in other.values()} == {1.0}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs peft")

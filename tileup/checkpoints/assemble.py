@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from tileup.checkpoints.find import Identified, find_model
-from tileup.checkpoints.lora import Lora, check_parts, merge_loras, read_lora
+from tileup.checkpoints.lora import Lora, check_parts, merge_loras, open_lora
 from tileup.checkpoints.lora_names import NETWORK
 from tileup.checkpoints.model import DiffusionModel, Part, Reader, TurnCodec, Turns
 from tileup.checkpoints.parts import Parts, parts_of
@@ -43,7 +43,8 @@ def assemble(
     """
     parts = parts_of(known, settings)
     family = _family(known)
-    loras = [_lora(*parse_weighted(each)) for each in settings.lora]
+    named_loras = [parse_weighted(each) for each in settings.lora]
+    loras = [(open_lora(name), weight) for name, weight in named_loras]
     for lora, _ in loras:
         check_parts(lora, (NETWORK, *family.text.parts))
     built = _network(known, parts, settings, device, dtype)
@@ -175,8 +176,3 @@ class Embedded:
         if negative is not None and self.negative is None:
             raise UsageError("cfg needs a negative prompt, and the model was loaded with cfg 1")
         return self.prompt, self.negative
-
-
-def _lora(name: str, weight: float) -> tuple[Lora, float]:
-    checkpoint = open_checkpoint(find_model(name))
-    return read_lora(name, checkpoint.state_dict(), checkpoint.metadata), weight

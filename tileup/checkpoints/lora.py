@@ -8,21 +8,27 @@ that rewrites the network's layers (peft).
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from tileup.checkpoints.find import find_model
 from tileup.checkpoints.lora_names import CLIP_L, NETWORK, split_name, targets
 from tileup.errors import ModelError
 from tileup.families.family import no_rules
 from tileup.families.table import FAMILIES, named, of_context
+from tileup.tensors.checkpoint import open_checkpoint, read_json
 from tileup.tensors.renaming import Rule, Target
 from tileup.tensors.residency import FLOAT8
+
+log = logging.getLogger(__name__)
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -72,18 +78,22 @@ class Lora:
 
 
 def read_lora(
-    name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    name: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> Lora:
-    """Sort the tensors of a LoRA file.
+    """Sort the tensors of a LoRA file; a warning names those that change nothing.
 
     Args:
         name: the file, for messages.
         tensors: all of it, under the names of kohya's, diffusers', peft's or another trainer.
         metadata: of the safetensors file; diffusers keeps alpha there.
+        config: PEFT's adapter_config.json beside the file, which keeps alpha too.
 
     Raises:
         ModelError: it is no LoRA, or one of another kind (LoHa, LoKr, DoRA and so on), a tensor is
-            missing, unknown, of the wrong shape or not finite.
+            missing, of the wrong shape or not finite.
     """
     _refuse_other_kinds(name, tensors)
     layers: dict[str, dict[str, Tensor]] = {}
@@ -96,8 +106,8 @@ def read_lora(
     if not layers:
         raise ModelError(f"{name} is not a LoRA: none of its {len(tensors)} tensors is a change")
     if unknown:
-        raise ModelError(f"{name} has tensors that tileup does not know: {_some(unknown)}")
-    alphas = _Alphas.of(metadata or {}, name)
+        log.warning("%s: no part of a LoRA, and left out: %s", name, _some(unknown))
+    alphas = _Alphas.of(metadata or {}, config or {}, name)
     parts: dict[str, dict[str, LowRank]] = {}
     for layer, roles in layers.items():
         part, normal = split_name(layer)
@@ -106,6 +116,36 @@ def read_lora(
             raise ModelError(f"{name} changes {layer} and {place[normal].name}, which are the same")
         place[normal] = _low_rank(name, layer, roles, alphas)
     return Lora(name, parts)
+
+
+def open_lora(name: str) -> Lora:
+    """A LoRA from its file, or from the folder that PEFT made for it.
+
+    Args:
+        name: a path, or a name in the folders of models.
+
+    Raises:
+        ModelError: as `read_lora`; or there is no such file, or it cannot be read.
+    """
+    path = find_model(name)
+    checkpoint = open_checkpoint(path)
+    return read_lora(name, checkpoint.state_dict(), checkpoint.metadata, adapter_config(path))
+
+
+def adapter_config(path: Path) -> dict[str, object]:
+    """What PEFT wrote beside a LoRA: adapter_config.json; empty where there is none.
+
+    Args:
+        path: the folder, or the file as PEFT names it: adapter_model.safetensors. A file of another
+            name may lie there by chance.
+
+    Raises:
+        ModelError: it is no JSON object.
+    """
+    folder = path if path.is_dir() else path.parent
+    file = folder / "adapter_config.json"
+    own = path.is_dir() or path.stem == "adapter_model"
+    return read_json(file) if own and file.is_file() else {}
 
 
 _KEY = re.compile(
@@ -150,18 +190,20 @@ def _refuse_other_kinds(name: str, tensors: Mapping[str, Tensor]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Alphas:
-    """What metadata says of alpha, where no tensor does: by the prefix of the network."""
+    """What is said of alpha where no tensor says it: by the prefix of the network, or for all."""
 
     configs: Mapping[str, Mapping[str, object]]
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str], name: str) -> _Alphas:
-        """From `lora_adapter_metadata`, as diffusers writes it: {"unet.lora_alpha": 8, ...}."""
+    def of(cls, metadata: Mapping[str, str], beside: Mapping[str, object], name: str) -> _Alphas:
+        """From `lora_adapter_metadata`, as diffusers writes it: {"unet.lora_alpha": 8, ...}; and
+        from PEFT's configuration beside the file, which is of all layers: {"lora_alpha": 8, ...}.
+        """
         try:
             content: object = json.loads(metadata.get("lora_adapter_metadata") or "{}")
         except ValueError as error:
             raise ModelError(f"{name}: its lora_adapter_metadata is not JSON") from error
-        configs: dict[str, dict[str, object]] = {}
+        configs: dict[str, dict[str, object]] = {"": dict(beside)}
         if isinstance(content, dict):
             for key, value in cast(dict[str, object], content).items():
                 prefix, _, field = key.rpartition(".")
@@ -170,17 +212,23 @@ class _Alphas:
 
     def scale(self, layer: str, rank: int) -> float:
         """alpha / rank of a layer: 1 where nothing is said."""
+        layer = layer.removeprefix("base_model.model.")
         prefix = layer.split(".")[0]
-        config = self.configs.get(prefix, {})
-        alpha = config.get("lora_alpha", rank)
-        pattern = config.get("alpha_pattern")
-        if isinstance(pattern, dict):
-            for key, value in cast(dict[str, object], pattern).items():
-                if re.fullmatch(rf"(.*\.)?({key})", layer.removeprefix(f"{prefix}.")):
-                    alpha = value
+        config = self.configs.get(prefix)
+        own = layer.removeprefix(f"{prefix}.") if config else layer
+        config = config or self.configs[""]
+        alpha = _matching(config.get("alpha_pattern"), own)
+        alpha = config.get("lora_alpha", rank) if alpha is None else alpha
         if not isinstance(alpha, int | float):
             return 1.0
         return alpha / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
+
+
+def _matching(pattern: object, layer: str) -> object:
+    """What the first pattern says that a layer's name ends with, as in PEFT; None: nothing."""
+    entries = cast(Mapping[str, object], pattern) if isinstance(pattern, Mapping) else {}
+    found = (value for key, value in entries.items() if re.fullmatch(rf"(.*\.)?({key})", layer))
+    return next(found, None)
 
 
 def _low_rank(name: str, layer: str, roles: Mapping[str, Tensor], alphas: _Alphas) -> LowRank:
