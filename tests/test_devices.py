@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import platformdirs
 import pytest
 import torch
 
-from tileup.devices import native_bfloat16, pick_device, pick_dtype
+from tileup import devices
+from tileup.devices import faster_on_cpu, pick_device, pick_dtype, seconds_of_convolution
 from tileup.errors import UsageError
 
 
@@ -24,8 +31,87 @@ def test_devices_that_are_not_there_are_refused(device: str) -> None:
         ("auto", "cuda:0", "float16", torch.float16),
         ("auto", "cuda:1", "bfloat16", torch.bfloat16),
         ("auto", "mps", "float32", torch.float32),
-        ("auto", "cpu", "float32", torch.bfloat16 if native_bfloat16() else torch.float32),
     ],
 )
 def test_precisions(setting: str, device: str, usual: str, picked: torch.dtype) -> None:
     assert pick_dtype(setting, device, usual) is picked
+
+
+Takes = Callable[[float, float], None]
+"""Says what a convolution takes in float32 and in bfloat16."""
+
+
+@pytest.fixture
+def takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[Takes]:
+    """A CPU with instructions for bfloat16, and a cache folder of its own."""
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(devices, "native_bfloat16", lambda: True)
+
+    def say(exact: float, half: float) -> None:
+        faster_on_cpu.cache_clear()
+        seconds = {torch.float32: exact, torch.bfloat16: half}
+        monkeypatch.setattr(devices, "seconds_of_convolution", seconds.__getitem__)
+
+    yield say
+    faster_on_cpu.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("exact", "half", "picked"),
+    [(1.0, 0.5, torch.bfloat16), (1.0, 1.6, torch.float32), (1.0, 0.95, torch.float32)],
+    ids=["half is faster", "half is slower", "nearly a tie"],
+)
+def test_on_a_cpu_the_small_model_computes_in_what_is_faster_there(
+    takes: Takes, exact: float, half: float, picked: torch.dtype
+) -> None:
+    takes(exact, half)
+    assert pick_dtype("auto", "cpu", "float32") is picked
+    assert pick_dtype("auto", "cpu", "float16") is torch.bfloat16, "large ones: half the memory"
+
+
+def test_it_is_timed_once_for_each_cpu(
+    takes: Takes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    takes(1.0, 0.5)
+    assert faster_on_cpu() == "bfloat16"
+    assert "a convolution takes 1 s in float32, 0.5 s in bfloat16" in caplog.messages
+    takes(1.0, 2.0)
+    assert faster_on_cpu() == "bfloat16", "as noted"
+    assert caplog.messages[-1] == "the network computes in bfloat16, the faster one on this CPU"
+    faster_on_cpu.cache_clear()
+    monkeypatch.setattr(devices, "_processor", lambda: "another")
+    assert faster_on_cpu() == "float32"
+    noted = json.loads((tmp_path / "tileup" / "precision.json").read_text())
+    assert sorted(noted.values()) == ["bfloat16", "float32"]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"a": {}}', "\x00"])
+def test_notes_that_make_no_sense_count_for_nothing(
+    takes: Takes, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "tileup").mkdir()
+    (tmp_path / "tileup" / "precision.json").write_text(content)
+    takes(1.0, 0.5)
+    assert faster_on_cpu() == "bfloat16"
+
+
+def test_a_cache_folder_that_cannot_be_made_does_no_harm(takes: Takes, tmp_path: Path) -> None:
+    (tmp_path / "tileup").write_text("a file")
+    takes(1.0, 2.0)
+    assert faster_on_cpu() == "float32"
+
+
+def test_without_instructions_for_it_nothing_is_timed(
+    takes: Takes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    takes(1.0, 0.5)
+    monkeypatch.setattr(devices, "native_bfloat16", lambda: False)
+    for usual in ("float32", "float16"):
+        assert pick_dtype("auto", "cpu", usual) is torch.float32
+    assert not (tmp_path / "tileup").exists()
+
+
+def test_a_convolution_is_really_timed() -> None:
+    """It takes at least what 4 x 36 x 36 x 64 x 64 x 9 multiplications take at 10^13 a second."""
+    assert 2e-5 < seconds_of_convolution(torch.float32) < 5
