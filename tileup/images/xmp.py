@@ -48,7 +48,6 @@ _GONE = (
     ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP", "the rest of its XMP"),
     ("http://purl.org/dc/terms/", "provenance", "its content credentials"),
     (_XAP, "Thumbnails", ""),
-    (_OURS, "", ""),
 )
 """Properties about what an output does not hold: how their namespace and their name begin, and
 what is told."""
@@ -145,7 +144,7 @@ def cleaned(packet: str, turned: bool) -> tuple[str | None, tuple[str, ...]]:
     tree = _parsed(packet)
     if tree is None:
         return None, ("XMP that is damaged",)
-    gone = _removed(tree, _GONE[:-1])
+    gone = _removed(tree, _GONE)
     gone += _removed(tree, _MEASURING) if turned else []
     return _written(tree), tuple(f"XMP about {each}" for each in gone)
 
@@ -170,7 +169,7 @@ def merged(
     tree = None if foreign is None else _parsed(foreign)
     if tree is None:
         return None if ours is None else packet(ours)
-    _removed(tree, _GONE[-1:])
+    _drop_ours(tree)
     _update(tree, width, height, growth)
     if ours is not None:
         _add_ours(tree, ours)
@@ -183,6 +182,26 @@ def packet(properties: Mapping[str, str]) -> str:
     assert tree is not None
     _add_ours(tree, properties)
     return _written(tree)
+
+
+def _drop_ours(tree: Document) -> None:
+    """Take away what an earlier run said, and nothing that other programs put beside it."""
+    for description in _descriptions(tree):
+        found = list(_properties(description))
+        if not any(space == _OURS for space, _, _ in found) and not _declares_ours(description):
+            continue
+        for space, name, node in found:
+            source = (space, name) == (_IPTC_EXT, "DigitalSourceType")
+            if space == _OURS or (source and _text(node).strip() == SOURCE_TYPE):
+                _remove(description, node)
+        for attribute in [*description.attributes.values()]:
+            if attribute.value == _OURS:
+                description.removeAttributeNode(attribute)
+    _removed(tree, ())
+
+
+def _declares_ours(description: Element) -> bool:
+    return any(each.value == _OURS for each in description.attributes.values())
 
 
 def _add_ours(tree: Document, properties: Mapping[str, str]) -> None:
