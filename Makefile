@@ -3,6 +3,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MEASURING := .venv/.installed-bench
+CRITICS := .venv/.installed-train
 DATA ?= data
 HOURS ?= 1
 OUT ?= demo-out
@@ -24,7 +25,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints pictures \
-	bench-steps bench-speed bench-crops train curves clean
+	bench-steps bench-speed bench-crops bench-texture train train-texture curves clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-14s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -83,6 +84,9 @@ $(MEASURING): $(INSTALLED)
 bench-quality: $(MEASURING) ## fidelity on held-out pictures, beside other enlargers
 	$(BIN)/python -m bench.quality --data $(DATA) $(ARGS)
 
+bench-texture: $(MEASURING) ## whether strength shows, and what it costs; ARGS='-m FILE --every 4'
+	$(BIN)/python -m bench.texture --data $(DATA) $(ARGS)
+
 bench-speed: $(MEASURING) ## seconds per megapixel, beside other enlargers; leave the machine alone
 	$(BIN)/python -m bench.speed --data $(DATA) $(ARGS)
 
@@ -102,7 +106,14 @@ pictures: $(INSTALLED) ## the pictures of the README
 	$(BIN)/python -m bench.pictures
 
 train: $(INSTALLED) ## train the shipped model further; DATA=folder HOURS=n
-	$(BIN)/python -m models.training --data $(DATA) --hours $(HOURS) $(ARGS)
+	$(BIN)/python -m models.training fidelity --data $(DATA) --hours $(HOURS) $(ARGS)
+
+$(CRITICS): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
+	@touch $@
+
+train-texture: $(CRITICS) ## train its second network, which draws texture, further; the same
+	$(BIN)/python -m models.training texture --data $(DATA) --hours $(HOURS) $(ARGS)
 
 curves: $(MEASURING) ## models/training.png, from the log of the training
 	$(BIN)/python -m models.curves

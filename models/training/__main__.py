@@ -1,48 +1,89 @@
-"""Train the bundled checkpoint: `make train DATA=data HOURS=2`, on a CPU or a GPU."""
+"""Train the bundled checkpoint, on a CPU or a GPU.
+
+    make train DATA=data HOURS=2          the network that keeps to the source
+    make train-texture DATA=data HOURS=2  the network that draws texture, against critics
+
+Each writes its own network and leaves the other one in the file as it is.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from PIL import Image
 
 from models.held_out import read_held_out, read_trained_on, refuse_held_out, training_files
-from models.training.fidelity import Trainer
+from models.training.critics import efficientnet_lite0
+from models.training.fidelity import FidelityTrainer
+from models.training.files import Part, Parts, read_parts, write_parts
 from models.training.levels import ARCHITECTURE
-from models.training.loop import run
+from models.training.loop import Length, Places, Trainer, run
 from models.training.losses import TEXTURE
 from models.training.optimisers import Rate
-from models.training.samples import CROP, read_pictures
+from models.training.samples import Batches, Recipe, read_pictures
+from models.training.texture import TextureTrainer, Weights
+from models.training.validation import validate, validate_texture
+
+MODELS = Path(__file__).resolve().parent.parent
+SHIPPED = MODELS / "tileup-small.safetensors"
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--hours", type=float, default=1.0, help="how much longer to train")
-    parser.add_argument("--finish", type=int, help="end at this step, whatever the time")
-    parser.add_argument(
-        "--tail", type=float, default=0.3, help="share of the run in which the rate falls to 0"
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="models.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--crop", type=int, default=CROP, help="side of a crop, pixels")
-    parser.add_argument("--rate", type=float, default=4e-4, help="learning rate")
-    parser.add_argument(
+    stages = parser.add_subparsers(dest="stage", required=True)
+    fidelity = stages.add_parser("fidelity", help="the network that keeps to the source")
+    _common(fidelity, batch=16, crop=128, rate=4e-4, soft=0.12, every=500)
+    fidelity.add_argument(
         "--texture", type=float, default=TEXTURE, help="what contrast counts beside pixels"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="threads that make samples")
-    parser.add_argument(
-        "--workers", type=int, default=torch.get_num_threads(), help="parts of a batch, on a CPU"
+    texture = stages.add_parser("texture", help="the network that draws texture")
+    _common(texture, batch=8, crop=64, rate=2e-4, soft=0.0, every=400)
+    texture.add_argument("--critics", type=Path, help="a state whose critics to begin with")
+    for each in fields(Weights):
+        texture.add_argument(
+            f"--{each.name}",
+            type=int if each.name == "growing" else float,
+            default=each.default,
+            help=f"see {Weights.__module__}.Weights; default {each.default}",
+        )
+    return parser.parse_args(words)
+
+
+def _common(
+    parser: argparse.ArgumentParser, *, batch: int, crop: int, rate: float, soft: float, every: int
+) -> None:
+    cuda = torch.cuda.is_available()
+    stage = parser.prog.rsplit(maxsplit=1)[-1]
+    add = parser.add_argument
+    add("--data", type=Path, default=Path("data"))
+    add("--hours", type=float, default=1.0, help="how much longer to train")
+    add("--finish", type=int, help="end at this step, whatever the time")
+    add("--tail", type=float, default=0.3, help="share of the run in which the rate falls to 0")
+    add("--batch", type=int, default=batch)
+    add("--crop", type=int, default=crop, help="side of a crop, pixels")
+    add("--soft", type=float, default=soft, help="share of truths that are soft themselves")
+    add("--rate", type=float, default=rate, help="learning rate")
+    add("--seed", type=int, default=0)
+    add("--device", default="cuda" if cuda else "cpu")
+    add("--threads", type=int, default=1, help="threads that make samples")
+    add(
+        "--workers", type=int, default=torch.get_num_threads(), help="threads of a CPU that compute"
     )
-    parser.add_argument("--state", type=Path, default=Path("models/state/state.pt"))
-    parser.add_argument("--init", type=Path, help="a checkpoint to start from, without a state")
-    parser.add_argument("--log", type=Path, default=Path("models/log.csv"))
-    parser.add_argument("--out", type=Path, default=Path("models/tileup-small.safetensors"))
-    parser.add_argument("--every", type=int, default=500, help="steps between validations")
-    return parser.parse_args()
+    add("--state", type=Path, default=MODELS / "state" / f"{stage}.pt")
+    add("--init", type=Path, default=SHIPPED, help="a checkpoint to start from, without a state")
+    add("--scratch", action="store_true", help="start from random weights instead")
+    add("--log", type=Path, default=MODELS / ("log.csv" if stage == "fidelity" else "texture.csv"))
+    add("--out", type=Path, default=SHIPPED)
+    add("--every", type=int, default=every, help="steps between validations")
 
 
 def main() -> None:
@@ -50,7 +91,22 @@ def main() -> None:
     arguments = parse_arguments()
     train, validation = read_pictures(arguments.data)
     refuse_held_out(training_files(arguments.data), read_held_out(), read_trained_on())
-    trainer = Trainer(
+    stage = fidelity if arguments.stage == "fidelity" else texture
+    batches = Batches(
+        train,
+        Recipe(arguments.crop, arguments.soft),
+        arguments.seed,
+        arguments.batch,
+        arguments.threads,
+    )
+    stage(arguments, batches, validation)
+
+
+def fidelity(
+    arguments: argparse.Namespace, batches: Batches, validation: list[Image.Image]
+) -> None:
+    """The network that keeps to the source."""
+    trainer = FidelityTrainer(
         ARCHITECTURE,
         seed=arguments.seed,
         rate=Rate(arguments.rate),
@@ -58,15 +114,74 @@ def main() -> None:
         workers=arguments.workers,
         texture=arguments.texture,
     )
+    kept = read_parts(arguments.init)
+    begin(trainer, arguments, kept.base.weights)
+    if trainer.workers > 1:
+        torch.set_num_threads(1)
+
+    def export(base: Part) -> None:
+        write_parts(replace(read_parts(beside(arguments)), base=base), arguments.out)
+
+    run(
+        trainer,
+        batches,
+        *limits(arguments),
+        validate=lambda: validate(trainer.average, validation, arguments.device),
+        export=export,
+    )
+
+
+def texture(arguments: argparse.Namespace, batches: Batches, validation: list[Image.Image]) -> None:
+    """The network that draws texture."""
+    features = efficientnet_lite0()
+    torch.set_num_threads(arguments.workers)
+    trainer = TextureTrainer(
+        replace(ARCHITECTURE, conditions=1),
+        features,
+        seed=arguments.seed,
+        rate=Rate(arguments.rate, warm=50, reach=500),
+        device=arguments.device,
+        weights=Weights(**{each.name: getattr(arguments, each.name) for each in fields(Weights)}),
+    )
+    parts = read_parts(arguments.init)
+    begin(trainer, arguments, (parts.vivid or parts.base).weights)
+    if arguments.critics is not None and not trainer.step:
+        trainer.take_critics(
+            torch.load(arguments.critics, map_location=arguments.device, weights_only=True)
+        )
+
+    def export(vivid: Part) -> None:
+        write_parts(Parts(read_parts(beside(arguments)).base, vivid), arguments.out)
+
+    run(
+        trainer,
+        batches,
+        *limits(arguments),
+        validate=lambda: validate_texture(trainer.average, features, validation, arguments.device),
+        export=export,
+    )
+
+
+def begin(trainer: Trainer, arguments: argparse.Namespace, weights: Mapping[str, Any]) -> None:
+    """From the state if there is one, else from weights, or from nothing."""
     if arguments.state.exists():
         trainer.restore(
             torch.load(arguments.state, map_location=arguments.device, weights_only=True)
         )
-    elif arguments.init is not None:
-        trainer.start_from(load_file(arguments.init))
-    if trainer.workers > 1:
-        torch.set_num_threads(1)
-    run(trainer, train, validation, arguments)
+    elif not arguments.scratch:
+        trainer.start_from(dict(weights))
+
+
+def beside(arguments: argparse.Namespace) -> Path:
+    """The checkpoint whose other network goes along."""
+    return arguments.out if arguments.out.exists() else arguments.init
+
+
+def limits(arguments: argparse.Namespace) -> tuple[Length, Places]:
+    return (
+        Length(arguments.hours, arguments.finish, arguments.tail),
+        Places(arguments.state, arguments.log, arguments.every),
+    )
 
 
 if __name__ == "__main__":

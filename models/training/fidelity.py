@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,12 +10,12 @@ from torch import Tensor
 
 from models.training.levels import latents
 from models.training.losses import LATTICE, TEXTURE, lattice_loss, texture_loss
-from models.training.optimisers import ENDS, Muon, Rate
+from models.training.optimisers import ENDS, Muon, Rate, follow
 from models.training.ways import Way
 from tileup.families.residual_unet import Architecture, ResidualUNet
 
 
-class Trainer:
+class FidelityTrainer:
     """The network, its running average and the optimisers; everything that a resumed run needs.
 
     Args:
@@ -62,8 +61,8 @@ class Trainer:
         self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
 
-    def advance(self, pixels: Tensor) -> float:
-        """One step on a batch of uint8 (B, 2, crop, crop, 3); returns the loss."""
+    def advance(self, pixels: Tensor) -> dict[str, float]:
+        """One step on a batch of uint8 (B, 2, crop, crop, 3); returns the errors by name."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         truth, source = latents(pixels.to(self.device)).unbind(1)
         way = Way.drawn(truth, generator)
@@ -78,13 +77,9 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = self.rate.at(self.step)
             optimiser.step()
-        keep = self.rate.memory(self.step)
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.network.parameters()), 1 - keep
-            )
+        follow(self.average, self.network, self.rate.memory(self.step))
         self.step += 1
-        return sum(loss for loss, _ in found)
+        return {"loss": sum(loss for loss, _ in found)}
 
     def _part(
         self, truth: Tensor, source: Tensor, way: Way, rows: slice
@@ -122,6 +117,4 @@ class Trainer:
         for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(kept)
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        finish = state.get("finish")
-        if finish is not None and finish > self.step:
-            self.rate = replace(self.rate, finish=finish, tail=state["tail"])
+        self.rate = self.rate.resumed(state["finish"], state["tail"], self.step)

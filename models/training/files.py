@@ -1,16 +1,87 @@
-"""What training writes: its state, its log, the checkpoint."""
+"""What training reads and writes: its state, its log, the checkpoint of two networks."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.training.levels import ARCHITECTURE, SIGMA_MAX, SIGMA_MIN, STRIDE
+from models.training.levels import ARCHITECTURE, SIGMA_MAX, SIGMA_MIN, STRIDE, TEXTURE_RANGE
+
+VIVID = "vivid."
+"""What names of tensors begin with of the network that draws texture."""
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One network of a checkpoint."""
+
+    weights: Weights
+    trained: Mapping[str, object] = field(default_factory=dict)
+    """The last row of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A checkpoint: the network that keeps to the source, and the one that draws texture."""
+
+    base: Part
+    vivid: Part | None = None
+
+
+def read_parts(path: Path) -> Parts:
+    """Both networks of a checkpoint, in single precision.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["tileup"])
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    vivid = {n.removeprefix(VIVID): t for n, t in tensors.items() if n.startswith(VIVID)}
+    base = {name: each for name, each in tensors.items() if not name.startswith(VIVID)}
+    drawn = header.get("texture", {}).get("trained", {})
+    return Parts(Part(base, header["trained"]), Part(vivid, drawn) if vivid else None)
+
+
+def write_parts(parts: Parts, path: Path) -> None:
+    """The half-precision checkpoint, with everything needed to build it in its header."""
+    header: dict[str, object] = {
+        "format": 1,
+        "architecture": {
+            name: value
+            for name, value in asdict(ARCHITECTURE).items()
+            if name != "conditions"  # of the second network alone
+        },
+        "stride": STRIDE,
+        "window": 144,
+        "multiple": STRIDE * 2 ** (len(ARCHITECTURE.widths) - 1),
+        "denoise": [0.0, 1.0],
+        "sigma": [SIGMA_MIN, SIGMA_MAX],
+        "trained": dict(parts.base.trained),
+    }
+    tensors = dict(parts.base.weights)
+    if parts.vivid is not None:
+        header["texture"] = {
+            "from": TEXTURE_RANGE.start,
+            "full": TEXTURE_RANGE.full,
+            "trained": dict(parts.vivid.trained),
+        }
+        tensors |= {VIVID + name: each for name, each in parts.vivid.weights.items()}
+    half = {name: value.half().contiguous().cpu() for name, value in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    save_file(half, temporary, metadata={"tileup": json.dumps(header)})
+    temporary.replace(path)
 
 
 def save(state: dict[str, object], path: Path) -> None:
@@ -21,37 +92,19 @@ def save(state: dict[str, object], path: Path) -> None:
     temporary.replace(path)
 
 
-def note(row: dict[str, object], path: Path) -> None:
-    """Append to the log."""
+def note(row: Mapping[str, object], path: Path) -> None:
+    """Append to the log; a figure that it did not have becomes a column, empty before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
-    print(" ".join(f"{name}={value}" for name, value in row.items()), flush=True)
-
-
-def export(state: dict[str, Tensor], path: Path, trained: dict[str, object]) -> None:
-    """Write the half-precision checkpoint, with everything needed to build it in its header."""
-    header = {
-        "format": 1,
-        "architecture": {
-            "channels": ARCHITECTURE.channels,
-            "widths": ARCHITECTURE.widths,
-            "down_blocks": ARCHITECTURE.down_blocks,
-            "up_blocks": ARCHITECTURE.up_blocks,
-            "residual_std": ARCHITECTURE.residual_std,
-        },
-        "stride": STRIDE,
-        "window": 144,
-        "multiple": STRIDE * 2 ** (len(ARCHITECTURE.widths) - 1),
-        "denoise": [0.0, 1.0],
-        "sigma": [SIGMA_MIN, SIGMA_MAX],
-        "trained": trained,
-    }
-    tensors = {name: value.half().contiguous().cpu() for name, value in state.items()}
+    rows: list[Mapping[str, object]] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows += csv.DictReader(file)
+    rows.append(row)
+    names = list(dict.fromkeys(name for each in rows for name in each))
     temporary = path.with_suffix(".part")
-    save_file(tensors, temporary, metadata={"tileup": json.dumps(header)})
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=names)
+        writer.writeheader()
+        writer.writerows(rows)
     temporary.replace(path)
+    print(" ".join(f"{name}={value}" for name, value in row.items()), flush=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tileup.families.residual_unet import Architecture
+from tileup.families.texture import TextureRange
 
 STRIDE = 2
 SIGMA_MIN, SIGMA_MAX = 0.008, 0.7  # for pixels in [-1, 1]
@@ -18,6 +19,8 @@ ARCHITECTURE = Architecture(
     up_blocks=(1, 2),
     residual_std=0.08,
 )
+TEXTURE_RANGE = TextureRange(start=0.2, full=0.8)
+"""Strengths between which the amount of texture grows."""
 
 
 def sigma_of(denoise: Tensor) -> Tensor:

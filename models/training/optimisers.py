@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ENDS = ("enter", "leave")
 """Convolutions that Adam trains, beside all biases and scales; Muon trains the others."""
@@ -22,6 +22,8 @@ class Rate:
     tail: int = 1
     """Over how many steps before that it falls."""
     warm: int = 100
+    reach: float = 1000.0
+    """Over how many steps the running average reaches back, at most."""
 
     def at(self, step: int) -> float:
         start = min(1.0, (step + 1) / self.warm)
@@ -29,14 +31,26 @@ class Rate:
         return self.peak * start * min(1.0, max(0.0, left))
 
     def memory(self, step: int) -> float:
-        """How much of the running average is kept: of some 1000 steps, and of the last at the end.
+        """How much of the running average is kept: of `reach` steps, and of the last at the end.
 
         An average that reaches far back would undo what the falling rate has gained.
         """
-        horizon = min(1000.0, step + 50.0)
+        horizon = min(self.reach, step + 50.0)
         if self.finish is not None:
             horizon = min(horizon, max(2.0, (self.finish - step) / 4))
         return 1 - 1 / horizon
+
+    def resumed(self, finish: int | None, tail: int, step: int) -> Rate:
+        """With the fall of a run that was stopped at a step, if it had begun and not ended."""
+        if finish is None or finish <= step:
+            return self
+        return replace(self, finish=finish, tail=tail)
+
+
+def follow(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """Move a running average towards a network, in place."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
 
 
 class Muon(torch.optim.Optimizer):

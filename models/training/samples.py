@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.training.degradations import degraded
+from models.training.degradations import degraded, softened
 
-CROP = 128
-"""Side of a training crop unless `--crop` says another, pixels."""
 SMOOTH = 0.1
 """Share of the samples that are a flat colour or a ramp, which photographs with their grain are
 not: there nothing is to be drawn, with any strength."""
 Pictures = dict[str, list[Image.Image]]
 """Training crops by category."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What samples are made of."""
+
+    crop: int
+    """Side of a sample, pixels."""
+    soft: float
+    """Share of the photographs whose truth is made soft itself, so that a good enlargement is to be
+    left alone."""
 
 
 def read_pictures(folder: Path) -> tuple[Pictures, list[Image.Image]]:
@@ -81,9 +91,9 @@ def smooth(rng: np.random.Generator, crop: int) -> NDArray[np.uint8]:
     return np.rint(start + along[..., None] * (end - start)).astype(np.uint8)
 
 
-def sample(pictures: Pictures, seed: int, number: int, crop: int = CROP) -> NDArray[np.uint8]:
+def sample(pictures: Pictures, seed: int, number: int, recipe: Recipe) -> NDArray[np.uint8]:
     """Truth and enlarged source of one crop, uint8, shape (2, crop, crop, 3)."""
-    rng = np.random.default_rng([seed, number])
+    rng, crop = np.random.default_rng([seed, number]), recipe.crop
     if rng.random() < SMOOTH:
         return np.stack([smooth(rng, crop)] * 2)
     picture = pick(pictures, rng)
@@ -99,6 +109,8 @@ def sample(pictures: Pictures, seed: int, number: int, crop: int = CROP) -> NDAr
     region = max(regions, key=busy) if rng.random() < 0.7 else regions[0]
     if taken != side:
         region = region.resize((side, side), Image.Resampling.LANCZOS)
+    if rng.random() < recipe.soft:
+        region = softened(region, rng)
     source = degraded(region, small, rng).resize((side, side), Image.Resampling.LANCZOS)
     left, top = rng.integers(4, side - crop - 3, 2).tolist()
     pair = np.stack(
@@ -112,15 +124,15 @@ class Batches:
     """Batches from `first` on, made ahead by threads; the n-th is the same whoever makes it."""
 
     def __init__(
-        self, pictures: Pictures, seed: int, size: int, threads: int, crop: int = CROP
+        self, pictures: Pictures, recipe: Recipe, seed: int, size: int, threads: int
     ) -> None:
-        self.pictures, self.seed, self.size, self.crop = pictures, seed, size, crop
+        self.pictures, self.recipe, self.seed, self.size = pictures, recipe, seed, size
         self.pool = ThreadPoolExecutor(threads)
 
     def one(self, step: int) -> Tensor:
         numbers = range(step * self.size, (step + 1) * self.size)
         return torch.from_numpy(
-            np.stack([sample(self.pictures, self.seed, number, self.crop) for number in numbers])
+            np.stack([sample(self.pictures, self.seed, number, self.recipe) for number in numbers])
         )
 
     def since(self, first: int) -> Iterator[tuple[int, Tensor]]:

@@ -22,7 +22,10 @@ OWN_STEPS = torch.tensor([0.2, 0.25, 0.3, 0.25])
 """How often a batch lies after 0, 1, 2, 3 steps of the network's own; 0 is a step to the truth."""
 JOINING = 0.5
 """Share of the rows on ways of their own of which a part joins later."""
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+WEAK = 0.5
+"""Share of the rows that start at strengths between 0.05 and 0.3."""
+
+Network = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,10 @@ class Way:
     def drawn(cls, like: Tensor, generator: torch.Generator) -> Way:
         """A random way: its number of own steps is the same for the whole batch."""
         steps = int(torch.multinomial(OWN_STEPS, 1, generator=generator))
-        start, at_start, even = torch.rand(3, len(like), generator=generator)
-        # More weak starts than strong ones: there it must tell its noise from fine texture.
-        start = sigma_of(start**1.5 * 0.98 + 0.02)
+        start, at_start, even, weak = torch.rand(4, len(like), generator=generator)
+        # Weak starts are what it is for: there it must tell its noise from fine texture.
+        near, any_ = 0.05 + 0.25 * start, 0.02 + 0.98 * start**1.2
+        start = sigma_of(torch.where(weak < WEAK, near, any_))
         ways = torch.rand(max(steps, 1), len(like), generator=generator)
         # Half of the rows come down evenly in log sigma, as the sampler does.
         ways = torch.where(even < 0.5, (SIGMA_MIN / start) ** ways, ways)
@@ -54,7 +58,7 @@ class Way:
         shares = [torch.ones(len(like)), *ways.sort(dim=0, descending=True).values]
         joins = torch.zeros(len(like), 1, *like.shape[2:])
         for place in joins if steps else ():
-            part = _part_of(place, generator)
+            part = part_of(place, generator)
             joining = torch.rand((), generator=generator) < JOINING
             place[part] = joining * torch.randint(1, steps + 1, (), generator=generator)
         return cls(
@@ -100,7 +104,7 @@ class Way:
         return x
 
 
-def _part_of(place: Tensor, generator: torch.Generator) -> tuple[slice, ...]:
+def part_of(place: Tensor, generator: torch.Generator) -> tuple[slice, ...]:
     """A rectangle of a place of shape (1, h, w); at least one of its edges lies within."""
     slices = [slice(None)]
     for length in place.shape[1:]:

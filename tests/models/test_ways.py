@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.training.levels import SIGMA_MAX, SIGMA_MIN, sigma_of
-from models.training.ways import Way, _part_of
+from models.training.ways import Way, part_of
 from tileup.sampling.kdiffusion import sample_function
 
 
@@ -59,9 +59,13 @@ def test_a_place_that_joins_later_goes_the_way_from_there() -> None:
     generator = torch.Generator().manual_seed(1)
     truth, source = (torch.rand(2, 12, 8, 10, generator=generator) for _ in range(2))
     seen: set[tuple[int, int]] = set()
-    for _ in range(200):
+    combinations = {(steps, after) for steps in (1, 2, 3) for after in range(steps + 1)}
+    for _ in range(2000):
         way = Way.drawn(truth, generator)
-        if not way.own or float((way.start * way.shares[-1]).min()) < 0.01:
+        steps = len(way.shares) - 1
+        found = {(steps, after) for after in way.joins.unique().int().tolist()}
+        weak = float((way.start * way.shares[-1]).min()) < 0.01
+        if not way.own or weak or found <= seen:
             continue
         found, begun = way.input(truth, source, pointwise), way.strength
         for row in range(2):
@@ -85,7 +89,7 @@ def test_a_place_that_joins_later_goes_the_way_from_there() -> None:
                     [float(sigmas[after])] * len(strengths), rel=1e-4
                 )
                 seen.add((len(way.shares) - 1, after))
-    assert seen == {(steps, after) for steps in (1, 2, 3) for after in range(steps + 1)}
+    assert seen == combinations
 
 
 def test_half_of_the_ways_have_a_part_that_joins_and_it_is_a_part() -> None:
@@ -103,7 +107,7 @@ def test_half_of_the_ways_have_a_part_that_joins_and_it_is_a_part() -> None:
     shares = joining[joining.any(dim=1)].float().mean(dim=1)
     assert 0.1 < shares.median() < 0.6
     assert shares.min() < 0.1
-    assert _part_of(torch.zeros(1, 1, 1), generator)[1:] == (slice(0, 1), slice(0, 1))
+    assert part_of(torch.zeros(1, 1, 1), generator)[1:] == (slice(0, 1), slice(0, 1))
 
 
 def test_strengths_are_geometric_in_noise() -> None:
