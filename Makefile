@@ -99,8 +99,8 @@ bench-checkpoints: $(INSTALLED) ## files of full size: memory and speed; needs 2
 bench-steps: $(MEASURING) ## quality against operations: steps, windows and overlap
 	$(BIN)/python -m bench.steps --data $(DATA) $(ARGS)
 
-bench-crops: $(MEASURING) ## crops side by side, and where it fails
-	$(BIN)/python -m bench.crops
+bench-crops: $(MEASURING) ## crops side by side, by strength, and where it fails
+	$(BIN)/python -m bench.crops --data $(DATA) $(ARGS)
 
 pictures: $(INSTALLED) ## the pictures of the README
 	$(BIN)/python -m bench.pictures

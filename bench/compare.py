@@ -66,7 +66,8 @@ def compare(
     jpeg: int | None = None,
 ) -> dict[str, Row]:
     """Shrink each truth by bicubic, compress it if asked to, and enlarge it by each method."""
-    chosen = [name for name in columns if name in MEASURES]
+    wanted = list(columns)
+    chosen = [name for name in wanted if name in MEASURES]
     figures: dict[str, list[list[float]]] = {name: [] for name in named}
     patches: dict[str, list[NDArray[np.float64]]] = {name: [] for name in named}
     for truth in exact:
@@ -76,15 +77,16 @@ def compare(
         for name, method in named.items():
             pair = trimmed(truth), trimmed(method(small, truth.size))
             figures[name].append([MEASURES[each][0](*pair) for each in chosen])
-            patches[name].append(naturalness(pair[1]))
+            if "NIQE" in wanted:
+                patches[name].append(naturalness(pair[1]))
             print(name, *(f"{each:.3f}" for each in figures[name][-1]), flush=True)
-    return {
-        name: {
-            **dict(zip(chosen, np.mean(values, axis=0).tolist(), strict=True)),
-            "NIQE": niqe(np.concatenate(patches[name])),
-        }
+    found = {
+        name: dict(zip(chosen, np.mean(values, axis=0).tolist(), strict=True))
         for name, values in figures.items()
     }
+    for name in found if "NIQE" in wanted else ():
+        found[name]["NIQE"] = niqe(np.concatenate(patches[name]))
+    return found
 
 
 def written(found: Mapping[str, Row], head: str, columns: Iterable[str], base: str) -> str:

@@ -1,123 +1,109 @@
-"""Crops side by side: `make bench-crops`. Writes docs/quality.jpg and models/failures.jpg.
+"""Crops side by side: `make bench-crops DATA=data`. Writes pictures of the documents.
 
-From pictures that anybody may have: the dandelion of docs/demo (CC0), and from scikit-image the
-astronaut (NASA, public domain), the coffee and the cat (CC0). None was trained on.
+`quality.jpg` compares with other enlargers; `strength.jpg` shows one place at growing strength, and
+`quadtree.jpg` busy and flat places of one picture by the quadtree and by one strength everywhere;
+`failures.jpg` what it is not good at. `--before FILE` puts the weights of a file beside those of
+today in the last one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from skimage import data
 
 import tileup
-from bench.methods import Methods, methods, ours, uniform
+from bench.methods import QUADTREE, STRENGTHS, Methods, drawn, kernels, methods, ours, uniform
 from bench.peers import x4plus
+from bench.scenes import Scene, busy_and_flat, by_strength, compared, hard
 from bench.tables import ROOT
 from tileup.contracts import Model
 
-SIDE, ZOOM, GAP, HEAD = 96, 2, 4, 26
-AROUND = 48
-"""Pixels around a crop that are enlarged with it."""
+SIDE, WIDE = 96, 128
+"""Of the crops, pixels."""
+ZOOM, GAP, HEAD = 2, 4, 26
 
 
-def region(picture: Image.Image, left: int, top: int) -> Image.Image:
-    """A crop of `SIDE` pixels with what lies around it."""
-    side = SIDE + 2 * AROUND
-    return picture.convert("RGB").crop((left, top, left + side, top + side))
-
-
-def scenes() -> dict[str, Image.Image]:
-    with Image.open(ROOT / "docs" / "demo" / "seeding.jpg") as photograph:
-        seeding = photograph.convert("RGB")
-    return {
-        "face": region(Image.fromarray(data.astronaut()), 130, 10),
-        "fur": region(Image.fromarray(data.chelsea()), 120, 30),
-        "cup": region(Image.fromarray(data.coffee()), 110, 60),
-        "dandelion": region(seeding, 180, 80),
-    }
-
-
-def text() -> Image.Image:
-    """Small print, black on white."""
-    side = SIDE + 2 * AROUND
-    page = Image.new("RGB", (side, side), "white")
-    words = "Small print: every letter here is thirteen pixels high, and half of that when shrunk."
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
-    for row in range(11):
-        draw.text((4 - row * 23, 6 + row * 17), words * 2, fill="black", font=font)
-    return page
-
-
-def stripes() -> Image.Image:
-    """Rings whose lines get finer outwards, until shrinking folds them."""
-    side = SIDE + 2 * AROUND
-    y, x = np.mgrid[:side, :side] - side / 2
-    wave = np.cos((x**2 + y**2) * np.pi / 190)
-    return Image.fromarray(np.rint(127.5 + 110 * wave).astype(np.uint8)).convert("RGB")
-
-
-def row(truth: Image.Image, scale: int, named: Methods) -> list[Image.Image]:
-    """The middle of the truth, and of what each method makes of it."""
+def row(scene: Scene, named: Methods, side: int) -> list[Image.Image]:
+    """The place in the truth, and what each method makes of it."""
+    truth, scale = scene.truth, scene.scale
     small = truth.resize((truth.width // scale, truth.height // scale), Image.Resampling.BICUBIC)
-    pictures = [truth, *(method(small, truth.size) for method in named.values())]
-    box = (AROUND, AROUND, AROUND + SIDE, AROUND + SIDE)
-    shown = (SIDE * ZOOM, SIDE * ZOOM)
-    return [each.crop(box).resize(shown, Image.Resampling.NEAREST) for each in pictures]
+    found = [truth, *(method(small, truth.size) for method in named.values())]
+    box = (scene.left, scene.top, scene.left + side, scene.top + side)
+    shown = (side * ZOOM, side * ZOOM)
+    return [each.crop(box).resize(shown, Image.Resampling.NEAREST) for each in found]
 
 
-def sheet(
-    rows: Mapping[str, tuple[Image.Image, int]], named: Mapping[int, Methods], path: Path
-) -> None:
+def sheet(scenes: Mapping[str, Scene], named: Methods, path: Path, side: int = SIDE) -> None:
     """Rows of crops under the names of the methods."""
     font = ImageFont.load_default(14)
-    step = SIDE * ZOOM + GAP
-    heads = ["truth", *next(iter(named.values()))]
-    page = Image.new("RGB", (len(heads) * step, HEAD + len(rows) * step), "white")
+    step = side * ZOOM + GAP
+    heads = ["truth", *named]
+    page = Image.new("RGB", (len(heads) * step, HEAD + len(scenes) * step), "white")
     draw = ImageDraw.Draw(page)
     for column, head in enumerate(heads):
         draw.text((column * step + 4, 5), head.removeprefix("tileup, "), fill="black", font=font)
-    for line, (truth, scale) in enumerate(rows.values()):
-        for column, crop in enumerate(row(truth, scale, named[scale])):
+    for line, scene in enumerate(scenes.values()):
+        for column, crop in enumerate(row(scene, named, side)):
             page.paste(crop, (column * step, HEAD + line * step))
     page.save(path, quality=86)
+    print(path, flush=True)
 
 
-def failures(model: Model) -> None:
-    """Small print, a small face and fine rings."""
-    face = Image.fromarray(data.astronaut()).convert("RGB")
-    rows = {
-        "text": (text(), 2),
-        "face": (region(face.resize((352, 352), Image.Resampling.LANCZOS), 60, 0), 4),
-        "rings": (stripes(), 2),
-    }
+def quality(model: Model, data: Path) -> None:
+    named = dict(methods(model, 2, peers=True))
+    for name in ("Lanczos", uniform(0.4), uniform(0.6)):
+        del named[name]
+    named["realesrgan-x4plus"] = x4plus(torch.get_num_threads())
+    sheet(compared(SIDE), named, ROOT / "docs" / "quality.jpg")
+
+
+def strength(model: Model, data: Path) -> None:
     named = {
-        scale: {
-            "Lanczos": methods(model, scale, peers=False)["Lanczos"],
-            **{
-                name: each
-                for name, each in ours(model).items()
-                if "0.4" not in name and "0.6" not in name
-            },
-        }
-        for scale in (2, 4)
+        f"strength {each}": partial(drawn, model=model, low=each, high=each)
+        for each in (0.0, *STRENGTHS)
     }
-    sheet(rows, named, ROOT / "models" / "failures.jpg")
+    sheet(by_strength(data), named, ROOT / "docs" / "strength.jpg", WIDE)
+
+
+def quadtree(model: Model, data: Path) -> None:
+    named = {name: ours(model)[name] for name in (uniform(0.2), QUADTREE, uniform(0.8))}
+    sheet(busy_and_flat(data), named, ROOT / "docs" / "quadtree.jpg")
+
+
+def failures(model: Model, data: Path, before: Model | None) -> None:
+    named = {"Lanczos": kernels()["Lanczos"]}
+    if before is not None:
+        named["before: uniform 0.8"] = ours(before)[uniform(0.8)]
+    named |= {name: ours(model)[name] for name in (uniform(0.2), uniform(0.8), QUADTREE)}
+    sheet(hard(data, SIDE), named, ROOT / "models" / "failures.jpg")
+
+
+SHEETS: dict[str, Callable[[Model, Path], None]] = {
+    "quality": quality,
+    "strength": strength,
+    "quadtree": quadtree,
+}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    names = (*SHEETS, "failures")
+    parser.add_argument("--only", nargs="*", choices=names, default=list(names))
+    parser.add_argument("--before", help="a checkpoint of the bundled family")
+    arguments = parser.parse_args()
     model = tileup.load_model(device="cpu")
-    failures(model)
-    compared = dict(methods(model, 2, peers=True))
-    for name in ("Lanczos", uniform(0.4), uniform(0.6)):
-        del compared[name]
-    compared["realesrgan-x4plus"] = x4plus(torch.get_num_threads())
-    rows = {name: (truth, 2) for name, truth in scenes().items()}
-    sheet(rows, {2: compared}, ROOT / "docs" / "quality.jpg")
+    before = tileup.load_model(arguments.before, device="cpu") if arguments.before else None
+    for name in arguments.only:
+        if name == "failures":
+            failures(model, arguments.data, before)
+        else:
+            SHEETS[name](model, arguments.data)
 
 
 if __name__ == "__main__":

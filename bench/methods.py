@@ -23,11 +23,18 @@ def resized(image: Image.Image, size: tuple[int, int], kernel: Image.Resampling)
 
 
 def drawn(
-    image: Image.Image, size: tuple[int, int], model: Model, low: float, high: float
+    image: Image.Image, size: tuple[int, int], model: Model, low: float, high: float, seed: int = 0
 ) -> Image.Image:
     """tileup at strengths from `low` to `high`, everything else at its default."""
     wanted = f"{size[0]}x{size[1]}"
-    return tileup.upscale(image, model, size=wanted, min_denoise=low, max_denoise=high).image
+    return tileup.upscale(
+        image, model, size=wanted, min_denoise=low, max_denoise=high, seed=seed
+    ).image
+
+
+def preset(image: Image.Image, size: tuple[int, int], model: Model, name: str) -> Image.Image:
+    """tileup with a preset."""
+    return tileup.upscale(image, model, size=f"{size[0]}x{size[1]}", preset=name).image
 
 
 def kernels() -> Methods:
@@ -45,12 +52,12 @@ def uniform(strength: float) -> str:
     return f"tileup, uniform {strength}"
 
 
-def ours(model: Model) -> Methods:
+def ours(model: Model, seed: int = 0) -> Methods:
     named: dict[str, Method] = {
-        uniform(strength): partial(drawn, model=model, low=strength, high=strength)
+        uniform(strength): partial(drawn, model=model, low=strength, high=strength, seed=seed)
         for strength in STRENGTHS
     }
-    return {**named, QUADTREE: partial(drawn, model=model, low=0.2, high=0.8)}
+    return {**named, QUADTREE: partial(drawn, model=model, low=0.2, high=0.8, seed=seed)}
 
 
 def methods(model: Model, scale: int, *, peers: bool, large: bool = False) -> Methods:

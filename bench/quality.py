@@ -9,14 +9,22 @@ tables by their names in the document.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 import tileup
-from bench.compare import compare, truths, written
-from bench.methods import methods
-from bench.tables import write
+from bench.clean import photographs
+from bench.compare import FORMATS, compare, truths, written
+from bench.measures.letters import SIZES, Line, error_rate, lines, read
+from bench.measures.pixels import trimmed
+from bench.measures.texture import busy, diversity, flat
+from bench.methods import Method, methods, ours, preset, uniform
+from bench.tables import table, write
 from tileup.contracts import Model
 
 DOCUMENT = "docs/quality.md"
@@ -24,6 +32,12 @@ MIDDLE = 216
 """Side of the middles that x4plus is compared on, pixels."""
 FIDELITY = ("PSNR", "SSIM", "MS-SSIM", "SSIMULACRA2", "feature distance")
 LOOKS = ("texture distance", "NIQE", "gradient energy", "slope")
+EVERY, SEEDS = 4, 4
+"""Diversity is measured on each how many-th picture, over so many seeds."""
+QUALITY = 50
+"""Of the compressed pictures."""
+MIDDLING = (uniform(0.4), uniform(0.6))
+"""Left out where only the weakest and the strongest tell something."""
 SHORT = ("PSNR", "SSIM", "SSIMULACRA2", "NIQE", "gradient energy")
 
 
@@ -65,11 +79,97 @@ def middles(bench: Bench) -> None:
     bench.put("middles", written(found, f"scale 2, middles of {MIDDLE} px", columns, "bicubic"))
 
 
+def strengths(bench: Bench) -> None:
+    """Where strength draws what, and how much of it is chance."""
+    exact = truths(bench.data, 2)[: bench.limit]
+    columns = ("energy, busy", "grain, flat")
+    found = compare(exact, 2, ours(bench.model), columns)
+    spread = {name: [] for name in found}
+    for truth in exact[::EVERY]:
+        small = truth.resize((truth.width // 2, truth.height // 2), Image.Resampling.BICUBIC)
+        parts = busy(trimmed(truth)), flat(trimmed(truth))
+        for name in found:
+            seeded = [
+                trimmed(ours(bench.model, seed)[name](small, truth.size)) for seed in range(SEEDS)
+            ]
+            spread[name].append([diversity(seeded, part) for part in parts])
+    rows = [
+        [
+            name,
+            *(FORMATS[each].format(row[each]) for each in columns),
+            *(f"{value:.2f}" for value in np.mean(spread[name], axis=0)),
+        ]
+        for name, row in found.items()
+    ]
+    head = [f"scale 2, {len(exact)} pictures", *columns, "diversity, busy", "diversity, flat"]
+    bench.put("strengths", table(head, rows))
+
+
+def jpeg(bench: Bench) -> None:
+    """The small pictures compressed."""
+    exact = truths(bench.data, 2)[: bench.limit]
+    named = methods(bench.model, 2, peers=bench.peers)
+    chosen = {name: each for name, each in named.items() if name not in MIDDLING}
+    found = compare(exact, 2, chosen, SHORT, jpeg=QUALITY)
+    head = f"scale 2, JPEG {QUALITY}, {len(exact)} pictures"
+    bench.put("jpeg", written(found, head, SHORT, "bicubic"))
+
+
+def clean(bench: Bench) -> None:
+    """Photographs whose own pixels are soft."""
+    named = methods(bench.model, 2, peers=bench.peers)
+    chosen = {name: each for name, each in named.items() if name not in MIDDLING}
+    figures = {
+        name: compare([truth], 2, chosen, ("PSNR",))
+        for name, truth in photographs(bench.data).items()
+    }
+    rows = [
+        [method, *(f"{figures[name][method]['PSNR']:.2f}" for name in figures)] for method in chosen
+    ]
+    bench.put("clean", table(["PSNR, scale 2", *figures], rows))
+
+
+def halved(line: Line) -> tuple[Image.Image, tuple[int, int]]:
+    """A line at half its size, and the size to bring it to."""
+    half = (line.image.width // 2, line.image.height // 2)
+    return line.image.resize(half, Image.Resampling.BICUBIC), line.image.size
+
+
+def shares_misread(drawn: Sequence[Line], shown: Sequence[Image.Image]) -> list[str]:
+    """Of all lines, and of those of each size."""
+    found = [read(image) for image in shown]
+    shares = []
+    for sizes in (SIZES, *((size,) for size in SIZES)):
+        pairs = [(a.text, b) for a, b in zip(drawn, found, strict=True) if a.size in sizes]
+        shares.append(f"{error_rate([a for a, _ in pairs], [b for _, b in pairs]):.1%}")
+    return shares
+
+
+def letters(bench: Bench) -> None:
+    """Drawn text, read again."""
+    named: dict[str, Method] = {
+        **methods(bench.model, 2, peers=bench.peers),
+        "tileup, preset subtle": partial(preset, model=bench.model, name="subtle"),
+    }
+    drawn = lines()
+    rows = [["the truth", *shares_misread(drawn, [line.image for line in drawn])]]
+    for name, method in named.items():
+        if name not in MIDDLING:
+            rows.append([name, *shares_misread(drawn, [method(*halved(each)) for each in drawn])])
+            print(*rows[-1], flush=True)
+    head = ["letters read wrongly", "all", *(f"{size} px" for size in SIZES)]
+    bench.put("letters", table(head, rows))
+
+
 TABLES: dict[str, Callable[[Bench], None]] = {
     "scale-2": lambda bench: scale(bench, 2),
     "scale-3": lambda bench: scale(bench, 3),
     "scale-4": lambda bench: scale(bench, 4),
     "middles": middles,
+    "strengths": strengths,
+    "jpeg": jpeg,
+    "clean": clean,
+    "letters": letters,
 }
 
 

@@ -39,6 +39,8 @@ class Line:
     """A line of text and its picture, whose sides are multiples of 4."""
 
     text: str
+    size: int
+    """One of `SIZES`."""
     image: Image.Image
 
 
@@ -52,7 +54,7 @@ def lines() -> list[Line]:
     """Every font in every size and colour, each with the next one of the texts."""
     kinds = itertools.product(FONTS, SIZES, COLOURS)
     return [
-        Line(text, drawn_line(text, font_file(font), size, *colours))
+        Line(text, size, drawn_line(text, font_file(font), size, *colours))
         for text, (font, size, colours) in zip(itertools.cycle(TEXTS), kinds, strict=False)
     ]
 
