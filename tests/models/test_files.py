@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import tileup
 from models.training.files import Part, Parts, note, read_parts, write_parts
-from models.training.levels import ARCHITECTURE
+from models.training.levels import ARCHITECTURE, TEXTURE_RANGE
+from tileup.families.bundled import BundledModel
 from tileup.families.residual_unet import ResidualUNet
 
 
@@ -41,6 +43,19 @@ def test_what_is_written_is_read_with_and_without_a_second_network(tmp_path: Pat
     assert found.vivid.trained == {"step": 7}
     assert found.vivid.weights["enter.weight"].shape[1] == 25
     assert list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]
+
+
+def test_the_program_loads_both_networks_and_the_range_of_texture(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    for vivid in (None, Part(weights(1, 1))):
+        write_parts(Parts(Part(weights(0)), vivid), path)
+        model = tileup.load_model(path, device="cpu", dtype="float32")
+        assert isinstance(model, BundledModel)
+        assert model.spec.textured == (vivid is not None)
+        assert_equal(model.network.state_dict(), weights(0))
+    assert model.vivid is not None
+    assert_equal(model.vivid.network.state_dict(), weights(1, 1))
+    assert model.vivid.range == TEXTURE_RANGE
 
 
 def test_a_new_network_leaves_the_other_as_it_is(tmp_path: Path) -> None:
