@@ -1,7 +1,8 @@
-"""One thread of computation for each worker, and examples that are the same in every run."""
+"""One thread for each worker, the same examples in every run, and no time for old garbage."""
 
 from __future__ import annotations
 
+import gc
 import os
 
 from hypothesis import HealthCheck, settings
@@ -18,3 +19,9 @@ settings.register_profile(
     "new", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("new" if "FUZZ" in os.environ else "ci")
+
+
+def pytest_collection_finish() -> None:
+    """The program collects garbage after each picture: not also what torch and the tests are."""
+    gc.collect()
+    gc.freeze()

@@ -6,6 +6,7 @@ tile and 0 before it starts (margin 0), on the same noise levels and with the sa
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -45,10 +46,20 @@ def tile(x: Tensor, number: int) -> Tensor:
     return x[..., SIDE * number : SIDE * (number + 1)]
 
 
-@DENOISERS
-@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
-@pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize("strengths", [[0.8, 0.3], [0.2, 0.9, 0.55], [0.8, 0.6, 0.4, 0.2]])
+MIXES = list(
+    itertools.product(
+        [[0.8, 0.3], [0.2, 0.9, 0.55], [0.8, 0.6, 0.4, 0.2]], [gaussian_denoiser, mixture_denoiser]
+    )
+)
+CASES = [
+    (name, scheduler, *MIXES[(row + column) % len(MIXES)])
+    for row, name in enumerate(EXACT)
+    for column, scheduler in enumerate(sorted(SCHEDULERS))
+]
+"""Every sampler with every scheduler, and each of both with all mixes in turn."""
+
+
+@pytest.mark.parametrize(("name", "scheduler", "strengths", "denoiser"), CASES)
 def test_every_tile_equals_a_plain_run_of_its_own_strength(
     name: str,
     scheduler: str,
@@ -62,6 +73,13 @@ def test_every_tile_equals_a_plain_run_of_its_own_strength(
         torch.testing.assert_close(tile(result, number), tile(expected, number), atol=1e-10, rtol=0)
         others = [float((tile(other - expected, number)).abs().max()) for other in runs]
         assert max(others) > 1e-3, "runs of other strengths give something else"
+
+
+def test_each_sampler_and_each_scheduler_meets_every_mix() -> None:
+    for place in (0, 1):
+        for value in {case[place] for case in CASES}:
+            met = [case[2:] for case in CASES if case[place] == value]
+            assert all(mix in met for mix in MIXES), value
 
 
 @pytest.mark.parametrize("name", EXACT)
