@@ -158,7 +158,7 @@ def test_what_a_folder_holds_besides_is_counted_by_kind(
     add: Add, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     add("in/a.jpg", "in/below/b.png", "elsewhere/z.png")
-    for name in ("c.ppm", "d.TGA", "e.jp4", "IMG_1.NEF", "IMG_2.nef", "bare", "notes.txt", "a.xmp"):
+    for name in ("c.psd", "d.EXR", "e.jp4", "IMG_1.NEF", "IMG_2.nef", "bare", "notes.txt", "a.xmp"):
         (folder / "in" / name).write_bytes(b"x")
     (folder / "in" / "more").symlink_to(folder / "elsewhere")
     (folder / "in" / "again.jpg").symlink_to("a.jpg")
@@ -168,8 +168,8 @@ def test_what_a_folder_holds_besides_is_counted_by_kind(
     head, tail = line.split(": ", 1)[0], line.split(": ", 1)[1].removesuffix(" (-v names them)")
     assert head == "passed over"
     assert sorted(tail.split(", ")) == [
-        "1 PPM (not read)",
-        "1 TGA (not read)",
+        "1 EXR (not read)",
+        "1 PSD (not read)",
         "1 linked folder",
         "1 named twice or linked to a picture that is taken",
         "1 without extension",

@@ -21,7 +21,7 @@ from tileup.engine.jobs import find_jobs
 from tileup.engine.journal import NAME, Journal, Mark, Record, mark_of, read_record
 from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome, exit_code
-from tileup.engine.resume import counted, run_hash
+from tileup.engine.resume import counted, is_cut, run_hash
 from tileup.engine.values import Request, Standing
 from tileup.errors import ExitCode, RecordedFailureError
 from tileup.images.metadata import read_metadata
@@ -133,6 +133,18 @@ def test_only_what_is_amiss_is_made_again_and_becomes_what_it_was(folder: Path) 
     assert standings() == [Standing.MISSING, Standing.DAMAGED, Standing.DONE]
     assert [each.outcome for each in made()] == ["done", "done", "skipped"]
     assert contents(folder / "out") == before
+
+
+@pytest.mark.parametrize("format", ["png", "jpg", "webp", "bmp"])
+def test_a_cut_of_any_length_is_no_edit(folder: Path, format: str) -> None:
+    settings = replace(SETTINGS, format=format)
+    made(settings)
+    path = folder / "out" / f"b_2x.{format}"
+    whole = path.read_bytes()
+    assert not is_cut(path)
+    for length in (1, 2, 11, 13, 21, len(whole) // 2):
+        path.write_bytes(whole[:-length])
+        assert standings(settings) == [Standing.DONE, Standing.DAMAGED, Standing.DONE], length
 
 
 def test_other_settings_and_a_changed_input(folder: Path) -> None:

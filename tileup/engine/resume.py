@@ -152,7 +152,7 @@ def _standing(job: Job, output: Path, record: Record | None) -> Standing:
     stamp = stamp_of(output)
     if record is None and stamp is None:
         return Standing.PRESENT if is_whole(output) else Standing.IN_THE_WAY
-    if not is_whole(output):
+    if not is_whole(output) or is_cut(output):
         return Standing.DAMAGED
     if stamp is None or (record is not None and _speak_of_one(record, stamp)):
         return Standing.EDITED
@@ -230,6 +230,23 @@ def is_whole(path: Path) -> bool:
     except (InputError, UnreadableError, *BROKEN):
         return False
     return True
+
+
+def is_cut(path: Path) -> bool:
+    """Whether a picture's file lacks its end, which a decoder that has all pixels may not miss."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(12)
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - 8))
+            tail = stream.read()
+    except OSError:
+        return True
+    if head.startswith(b"\x89PNG"):
+        return tail[:4] != b"IEND"
+    if head.startswith(b"\xff\xd8"):
+        return not tail.endswith(b"\xff\xd9")
+    return head.startswith(b"RIFF") and size < int.from_bytes(head[4:8], "little") + 8
 
 
 def counted(jobs: Iterable[Job]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tileup.engine.journal import NAME, Journal, Record, mark_of
-from tileup.engine.resume import is_whole
+from tileup.engine.resume import is_cut, is_whole
 from tileup.engine.stamp import KEY, stamp_of
 from tileup.errors import InputError, NoInputError
 from tileup.images.metadata import read_metadata
@@ -87,7 +87,7 @@ def _changed(path: Path, record: Record, other: str | None) -> str:
     stamp = stamp_of(path)
     if stamp is not None and stamp.settings != record.settings:
         return "made with other settings than those on record"
-    if not is_whole(path):
+    if not is_whole(path) or is_cut(path):
         return "broken or cut short"
     return "changed since it was made"
 
