@@ -201,7 +201,9 @@ SD3 = Family(
     window=1024,
     levels=flow_levels(3.0, configured=True),
     text=Recipe(
-        (clip_l(skip=1, normed=False, pooled="projected"), CLIP_G),
+        # Files of CLIP-L alone have the projection that it was trained with; SD 3 was trained
+        # without it: Stability-AI/sd3-ref, sd3_impls.py (return_projected_pooled=False).
+        (clip_l(skip=1, normed=False, pooled="plain"), CLIP_G),
         clip_tokens=True,
         chunked=False,
         t5=T5Use(256, required=False),
