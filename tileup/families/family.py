@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tileup.contracts import Network, NoiseLevels
-from tileup.families.bundled_header import integer as integer
-from tileup.families.bundled_header import integers as integers
-from tileup.families.bundled_header import parse_header as parse_header
 from tileup.families.view import View
 from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels, training_levels
 from tileup.text.recipes import Recipe

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tileup.families.family import integer, integers
+from tileup.families.bundled_header import integer, integers
 
 EMBEDDING = 64  # width of the noise embedding
 
