@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from tileup.errors import InputError, UsageError
 from tileup.images.formats import avif
 from tileup.images.formats import jpeg2000 as jp2
 from tileup.images.metadata import read_metadata
+from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
+from tileup.images.writing import save_picture
 from tileup.settings.layers import read_config, resolve
 
 often = settings(
@@ -32,6 +35,9 @@ often = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+SAMPLES = Path(__file__).parent / "images" / "samples"
 
 
 def files() -> dict[str, bytes]:
@@ -56,6 +62,21 @@ def files() -> dict[str, bytes]:
     made["PNG16"] = bytes(imagecodecs.png_encode(words))
     made["AVIF10"] = avif.encode(words >> 6, 90, icc=srgb_profile(), xmp=b"<x/>")
     made["JP2"] = jp2.encode(words, icc=srgb_profile(), exif=exif.tobytes(), xmp=b"<x/>")
+    picture = Picture(
+        pixels=np.float32(words) / 65535, exif=exif.tobytes(), iptc=b"\x1c\2\x78\0\1x"
+    )
+    for name, deep in (("JXL", False), ("JXL16", True)):
+        stream = BytesIO()
+        save_picture(replace(picture, deep=deep), stream, "jxl", quality=90)
+        made[name] = stream.getvalue()
+    made["PPM16"] = b"P6 40 30 65535\n" + words.astype(">u2").tobytes()
+    stream = BytesIO()
+    image.save(stream, "TGA")
+    made["TGA"] = stream.getvalue()
+    made["HEIC"] = (SAMPLES / "turned.heic").read_bytes()
+    stream = BytesIO()
+    save_picture(picture, stream, "jpg")
+    made["IPTC"] = stream.getvalue()
     made["TIFF16"] = bytes(imagecodecs.tiff_encode(words, compression="lzw"))
     return made
 
@@ -90,7 +111,7 @@ def test_pictures(name: str, edits: list[tuple[float, bytes, bool]], keep: float
 
 def test_undamaged_files_are_read() -> None:
     for name, data in FILES.items():
-        assert min(open_picture(data).pixels.shape[:2]) == 30, name
+        assert min(open_picture(data).pixels.shape[:2]) == (32 if name == "HEIC" else 30), name
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +119,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "file"
 
 
-@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF10", "JP2"])
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF10", "JP2", "JXL16", "IPTC"])
 @often
 @given(edits=st.lists(_EDIT, max_size=4))
 def test_metadata(name: str, edits: list[tuple[float, bytes, bool]], path: Path) -> None:

@@ -84,6 +84,12 @@ def test_primaries_become_a_profile_that_littlecms_reads_right() -> None:
         assert saved(picture, format)[0].icc == picture.icc
 
 
+@pytest.mark.parametrize("points", [(31270, 32900) * 4, (1,) * 8, (2**31,) * 8])
+def test_primaries_that_cannot_be_are_none(points: tuple[int, ...]) -> None:
+    picture = open_picture(png_of(smooth(24, 16), (b"cHRM", struct.pack(">8L", *points))))
+    assert_array_equal(np.rint(picture.pixels * 255), smooth(24, 16))
+
+
 def test_a_profile_says_more_than_a_gamma() -> None:
     packed = (b"iCCP", b"x\0\0" + zlib.compress(srgb()))
     pixels = smooth(24, 16)

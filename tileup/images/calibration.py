@@ -59,15 +59,19 @@ class Calibration:
             values: shape (H, W, 1 to 4), grey or RGB and then alpha.
 
         Returns:
-            Values of the same shape; None where their primaries are those of sRGB.
+            Values of the same shape; None where their primaries are those of sRGB, or none at all.
         """
         colours = 1 if values.shape[2] < 3 else 3
         if not self._tones_are_usual:
             light = self._light(values[..., :colours])
             values = np.concatenate([as_srgb(light), values[..., colours:]], axis=2)
-        grey = colours == 1
-        profile = None if grey or self._points_are_usual else profile_of(self.points or ())
-        return values, profile
+        return values, None if colours == 1 or self._points_are_usual else self._profile()
+
+    def _profile(self) -> bytes | None:
+        try:
+            return profile_of(self.points or ())
+        except (RuntimeError, ValueError):  # of littlecms: primaries on one line, and the like
+            return None
 
     def _light(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.gamma is not None:
