@@ -95,9 +95,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     names = (*SHEETS, "failures")
     parser.add_argument("--only", nargs="*", choices=names, default=list(names))
+    parser.add_argument("-m", "--model", help="a checkpoint of the bundled family")
     parser.add_argument("--before", help="a checkpoint of the bundled family")
     arguments = parser.parse_args()
-    model = tileup.load_model(device="cpu")
+    model = tileup.load_model(arguments.model, device="cpu")
     before = tileup.load_model(arguments.before, device="cpu") if arguments.before else None
     for name in arguments.only:
         if name == "failures":

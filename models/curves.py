@@ -1,4 +1,4 @@
-"""Draws `training.png` from `log.csv`: `make curves`."""
+"""Draws `training.png` from `log.csv`, and `texture.png` from `texture.csv`: `make curves`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,41 @@ NAMES = {
 CONTRASTS = {"e02": "4 steps from 0.2", "e08": "4 steps from 0.8"}
 
 
+STRENGTHS = {"02": "3 steps from 0.2", "05": "from 0.5", "08": "from 0.8"}
+"""Suffixes of the figures of the training with texture."""
+
+
 def main() -> None:
+    fidelity()
+    if (HERE / "texture.csv").exists():
+        texture()
+
+
+def texture() -> None:
+    """Gain, contrast and distance of features of the network that draws texture, by strength."""
+    with (HERE / "texture.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    crops = [float(row["crops"]) / 1000 for row in rows]
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    heads = {
+        "p": "dB over bicubic, held-out crops, scale 2",
+        "e": "contrast against the truth's",
+        "f": "distance of features trained against",
+    }
+    for axes, (kind, head) in zip(figure.subplots(1, 3), heads.items(), strict=True):
+        for name, label in STRENGTHS.items():
+            axes.plot(
+                crops, [float(row[kind + name]) for row in rows], marker="o", ms=3, label=label
+            )
+        axes.set_ylabel(head)
+        axes.set_xlabel("thousand crops seen")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(HERE / "texture.png", dpi=90)
+
+
+def fidelity() -> None:
+    """Gains, contrast and loss of the network that keeps to the source."""
     with (HERE / "log.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     crops = [float(row["crops"]) / 1000 for row in rows]
