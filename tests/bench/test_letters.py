@@ -37,12 +37,14 @@ def test_the_rate_is_of_all_letters_and_spaces_do_not_count() -> None:
 
 @needs_reader
 @pytest.mark.filterwarnings("ignore")
-def test_a_clean_line_is_read_and_one_of_a_few_pixels_is_not() -> None:
+def test_a_clean_line_is_read_and_one_of_two_pixels_is_not() -> None:
     from bench.measures.letters import TEXTS, drawn_line, font_file, read
 
     text = TEXTS[0]
     line = drawn_line(text, font_file("DejaVuSans"), 28, "white", "black")
     assert line.width % 4 == line.height % 4 == 0
     assert error_rate([text], [read(line)]) <= 0.04
-    tiny = line.resize((line.width // 7, line.height // 7)).resize(line.size, Image.Resampling.BOX)
+    # Capitals of a pixel and a half hold no letters.
+    size = (line.width // 14, line.height // 14)
+    tiny = line.resize(size).resize(line.size, Image.Resampling.BOX)
     assert error_rate([text], [read(tiny)]) > 0.5
