@@ -25,7 +25,7 @@ from tileup.contracts import Box, Scene, Wish
 from tileup.errors import ModelError
 from tileup.families.bundled import BundledModel
 from tileup.families.residual_unet import ResidualUNet
-from tileup.families.texture import TextureRange
+from tileup.families.texture import REACH, TextureRange, toned
 from tileup.settings.values import DENOISE_MODES, Settings
 
 CPU = Settings(device="cpu", dtype="float32")
@@ -57,23 +57,11 @@ def shown(source: torch.Tensor, strength: torch.Tensor, texture: float = 1.0) ->
 
 
 @pytest.mark.parametrize(
-    ("strength", "dial", "amount"),
-    [
-        (0.0, 1.0, 0.0),
-        (0.2, 1.0, 0.0),
-        (0.35, 1.0, 0.25),
-        (0.5, 1.0, 0.5),
-        (0.5, 0.5, 0.25),
-        (0.8, 1.0, 1.0),
-        (0.8, 0.3, 0.3),
-        (1.0, 1.0, 1.0),
-        (1.0, 0.0, 0.0),
-    ],
+    ("strength", "amount"),
+    [(0.0, 0.0), (0.2, 0.0), (0.35, 0.25), (0.5, 0.5), (0.8, 1.0), (1.0, 1.0)],
 )
-def test_the_amount_of_texture_grows_in_a_straight_line(
-    strength: float, dial: float, amount: float
-) -> None:
-    found = TextureRange(0.2, 0.8).amount(torch.tensor([strength]), dial)
+def test_the_amount_of_texture_grows_in_a_straight_line(strength: float, amount: float) -> None:
+    found = TextureRange(0.2, 0.8).amount(torch.tensor([strength]))
     assert float(found) == pytest.approx(amount, abs=1e-6)
     if amount in (0, 1):
         assert float(found) == amount, "exactly"
@@ -83,6 +71,17 @@ def test_the_amount_of_texture_grows_in_a_straight_line(
 def test_it_must_grow_within_the_strengths_there_are(ends: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="cannot grow"):
         TextureRange(*ends)
+
+
+def test_colours_are_those_of_the_source_and_texture_stays() -> None:
+    source = torch.rand(2, 12, 20, 36) * 2 - 1
+    tint = torch.linspace(-0.1, 0.1, 12)[None, :, None, None].expand_as(source)
+    torch.testing.assert_close(toned(source + tint, source), source, atol=1e-6, rtol=0)
+    rows, columns = torch.meshgrid(torch.arange(20), torch.arange(36), indexing="ij")
+    texture = 0.1 * (-1.0) ** (rows + columns).expand_as(source)
+    kept = toned(source + texture, source) - source
+    torch.testing.assert_close(kept, texture, atol=0.1 / 9, rtol=0)
+    assert toned(source[..., :4, :4], source[..., :4, :4]).shape == (2, 12, 4, 4)
 
 
 # --- files ------------------------------------------------------------------------------
@@ -153,21 +152,24 @@ def canvas() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return x, source, torch.cat([torch.full((24, 16), 0.2), strength], dim=1)[None, None]
 
 
-def test_a_window_with_texture_is_drawn_by_the_second_network_told_how_much(both: Path) -> None:
+def test_a_window_with_texture_is_the_second_networks_as_far_as_is_wished(
+    both: Path,
+) -> None:
     x, source, strength = canvas()
     sigma = torch.tensor([0.2, 0.2, 0.05, 0.05])
     crops = torch.cat([x[..., *box.index] for box in WINDOWS])
     result = loaded(both).denoiser(shown(source, strength, 0.7))(crops, sigma, WINDOWS)
     first, second = small_network().half().float(), vivid_network().half().float()
-    amount = ((strength - 0.2) / 0.6).clamp(0, 1) * 0.7
+    amount = ((strength - 0.2) / 0.6).clamp(0, 1)
     for row, box in enumerate(WINDOWS):
         one, level = source[..., *box.index], sigma[row : row + 1]
         if box.right <= 16:
             expected = first(crops[row : row + 1], level, one)
         else:
             told = amount[..., *box.index]
-            assert 0 <= told.min() < told.max() <= 0.7
-            expected = second(crops[row : row + 1], level, one, told)
+            assert 0 <= told.min() < told.max() <= 1
+            drawn = toned(second(crops[row : row + 1], level, one, told), one)
+            expected = 0.3 * first(crops[row : row + 1], level, one) + 0.7 * drawn
         torch.testing.assert_close(result[row : row + 1], expected, atol=1e-5, rtol=1e-4)
 
 
@@ -189,8 +191,9 @@ def reach() -> int:
     deep = range(len(ARCHITECTURE.widths))
     blocks = [*zip(deep, ARCHITECTURE.down_blocks, strict=True)]
     blocks += [*zip(deep, ARCHITECTURE.up_blocks, strict=False)]
-    # Two convolutions of a block, one at each end, and where cells of a coarser grid begin.
-    return sum(2 * count * 2**level for level, count in blocks) + 2 + 2 ** (len(deep) - 1) - 1
+    # Two convolutions of a block, one at each end, the grid of the coarsest cells, and colours.
+    deepest = 2 ** (len(deep) - 1) - 1
+    return sum(2 * count * 2**level for level, count in blocks) + 2 + deepest + REACH
 
 
 def test_texture_acts_where_it_is_told_and_as_far_as_the_network_sees(tmp_path: Path) -> None:
@@ -207,7 +210,7 @@ def test_texture_acts_where_it_is_told_and_as_far_as_the_network_sees(tmp_path: 
     x = source + 0.2 * torch.randn(1, 12, 16, width)
     strength = torch.where(torch.arange(width) < edge, 0.2, 0.8).expand(1, 1, 16, width)
     window, sigma = [Box(0, 0, 16, width)], torch.tensor([0.2])
-    plain = model.denoiser(scene_of(source))(x, sigma, window)
+    plain = toned(model.denoiser(scene_of(source))(x, sigma, window), source)
     drawn = model.denoiser(shown(source, strength))(x, sigma, window)
     apart = (drawn - plain).abs().amax(dim=(0, 1, 2))
     assert apart[: edge - reach()].max() < 1e-6

@@ -21,7 +21,7 @@ from tileup.contracts import Box, ModelSpec, Scene
 from tileup.errors import ModelError
 from tileup.families.bundled_header import VIVID, parse_header
 from tileup.families.residual_unet import Architecture, ResidualUNet
-from tileup.families.texture import TextureRange
+from tileup.families.texture import TextureRange, toned
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,9 @@ class WindowDenoiser:
     """Draws windows in which a cell has texture."""
     texture: Tensor | None = None
     """Amount of texture of each cell, shape (1, 1, H, W), on the CPU; None: nowhere any."""
+    dial: float = 1.0
+    """Share of the second network's answer where it draws, in (0, 1]; the rest is the first's.
+    Telling it of less texture would change little: it goes by the noise that it is shown."""
 
     def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         source = torch.cat([self.source[..., *box.index] for box in windows]).to(x)
@@ -80,7 +83,10 @@ class WindowDenoiser:
         with torch.no_grad():
             if self.vivid is None or not amounts:
                 return self.network(x, sigma, source)
-            return self.vivid(x, sigma, source, torch.cat(amounts).to(x))
+            drawn = toned(self.vivid(x, sigma, source, torch.cat(amounts).to(x)), source)
+            if self.dial == 1:
+                return drawn
+            return torch.lerp(self.network(x, sigma, source), drawn, self.dial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +113,11 @@ class BundledModel:
     def denoiser(self, scene: Scene) -> WindowDenoiser:
         """The networks, conditioned on the clean latents of an enlarged picture."""
         lowest = self.spec.levels.sigma_min
-        if self.vivid is None or scene.strength is None:
+        dial = scene.wish.texture
+        if self.vivid is None or scene.strength is None or dial == 0:
             return WindowDenoiser(self.network, scene.source, lowest)
-        amount = self.vivid.range.amount(scene.strength.cpu(), scene.wish.texture)
-        return WindowDenoiser(self.network, scene.source, lowest, self.vivid.network, amount)
+        amount = self.vivid.range.amount(scene.strength.cpu())
+        return WindowDenoiser(self.network, scene.source, lowest, self.vivid.network, amount, dial)
 
     def take_notes(self) -> tuple[str, ...]:
         """Nothing: it does what is asked for."""

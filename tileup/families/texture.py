@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from torch.nn import functional
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+REACH = 8
+"""Cells to each side over which colours are those of the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +41,23 @@ class TextureRange:
         numbers = cast(dict[str, object], content)
         return cls(float(str(numbers["from"])), float(str(numbers["full"])))
 
-    def amount(self, strength: Tensor, dial: float) -> Tensor:
-        """Amount of texture in [0, 1] of denoising strengths, of any shape.
+    def amount(self, strength: Tensor) -> Tensor:
+        """Amount of texture in [0, 1] of denoising strengths in [0, 1], of any shape."""
+        return ((strength - self.start) / (self.full - self.start)).clamp(0, 1)
 
-        Args:
-            strength: in [0, 1].
-            dial: factor of the result, in [0, 1].
-        """
-        return ((strength - self.start) / (self.full - self.start)).clamp(0, 1) * dial
+
+def toned(drawn: Tensor, source: Tensor) -> Tensor:
+    """A drawn picture with the colours of its source: texture is what differs from place to place.
+
+    What the two differ by on average around each cell is taken off, for each channel by itself, so
+    that no place within the cells is brighter than the others either. A network trained against
+    critics lets colours drift by up to two of 255.
+
+    Args:
+        drawn: latents of pixels, shape (B, C, h, w).
+        source: latents of the enlarged picture, same shape.
+    """
+    apart = drawn - source
+    for size, pad in (((2 * REACH + 1, 1), (REACH, 0)), ((1, 2 * REACH + 1), (0, REACH))):
+        apart = functional.avg_pool2d(apart, size, 1, pad, count_include_pad=False)
+    return drawn - apart
