@@ -125,7 +125,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     except (OSError, UnicodeDecodeError):
         return platform.processor() or platform.machine()
-    told = dict(line.replace("\t", "").partition(":")[::2] for line in lines)
+    halves = (line.replace("\t", "").partition(":") for line in lines)
+    told = {name: value for name, _, value in halves}
     names = ("model name", "cpu family", "model", "stepping")
     return " ".join(told[name].strip() for name in names if name in told) or platform.machine()
 

@@ -187,7 +187,7 @@ def load_unet(tensors: Mapping[str, Tensor], how: Building, sizes: int) -> Built
     if control is not None:
         require_same_family(control, module, control.name)
     config = cast(Mapping[str, int], module.config)
-    added = cast("int | None", config.get("projection_class_embeddings_input_dim"))
+    added = config.get("projection_class_embeddings_input_dim")
     network = UNetNetwork(module, how.levels, how.device, how.dtype, added, control)
     return Built(
         network,

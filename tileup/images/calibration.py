@@ -75,7 +75,8 @@ class Calibration:
 
     def _light(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.gamma is not None:
-            return values ** np.float32([1 / each for each in self.gamma][: values.shape[2]])
+            powers = np.array([1 / each for each in self.gamma], dtype=np.float32)
+            return values ** powers[: values.shape[2]]
         assert self.table is not None
         numbers = np.rint(values * (len(self.table) - 1)).astype(np.intp)
         columns = range(values.shape[2])

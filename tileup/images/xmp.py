@@ -102,8 +102,9 @@ def _properties(description: Element) -> Iterator[tuple[str, str, object]]:
     """Namespace, name and node of each property: an attribute, or an element."""
     for at in range(description.attributes.length):
         node = description.attributes.item(at)
-        if node is not None and node.namespaceURI not in (None, _RDF, _NAMESPACE):
-            yield node.namespaceURI, node.localName, node
+        if node is None or not node.namespaceURI or node.namespaceURI in (_RDF, _NAMESPACE):
+            continue
+        yield node.namespaceURI, node.localName or "", node
     for child in description.childNodes:
         if isinstance(child, Element) and child.namespaceURI:
             yield child.namespaceURI, child.localName or "", child

@@ -8,7 +8,6 @@ ISO/IEC 18181-1 (annexes A and D), the boxes are those of 18181-2.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO
@@ -210,7 +209,7 @@ def _skip_points(bits: _Bits, count: int) -> None:
 
 def _open(stream: IO[bytes]) -> Opened:
     data = stream.read()
-    parts = _Parts(*_parts(data))
+    parts = _parts(data)
     header = _read_header(parts.head)
     if header.floats or header.bits > 16:
         raise UnreadableError("has channels of more than 16 bits; convert it to 16 bits first")
@@ -248,11 +247,9 @@ _HEAD = 4096
 """Bytes in which the header of a code stream ends."""
 
 
-def _parts(data: bytes) -> Iterator[bytes | None]:
-    """Beginning of the code stream, EXIF and XMP."""
+def _parts(data: bytes) -> _Parts:
     if data.startswith(_CODESTREAM):
-        yield data[:_HEAD]
-        return
+        return _Parts(data[:_HEAD])
     found: dict[bytes, bytes] = {}
     for kind, content in boxes(data):
         if kind == b"brob":
@@ -260,11 +257,10 @@ def _parts(data: bytes) -> Iterator[bytes | None]:
         if kind == b"jxlp":
             kind, content = b"jxlc", content[4:]
         found.setdefault(kind, content)
-    yield found.get(b"jxlc", b"")[:_HEAD]
     exif = found.get(b"Exif")
-    yield None if exif is None else exif[4 + struct.unpack_from(">L", exif)[0] :]
-    yield found.get(b"xml ")
-    yield found.get(b"jbrd")
+    if exif is not None:
+        exif = exif[4 + struct.unpack_from(">L", exif)[0] :]
+    return _Parts(found.get(b"jxlc", b"")[:_HEAD], exif, found.get(b"xml "), found.get(b"jbrd"))
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -299,7 +295,8 @@ def _write(picture: Picture, way: Way) -> bytes:
     made = bytes(
         imagecodecs.jpegxl_encode(
             values,
-            **{"lossless": True} if lossless else {"distance": distance_of(way.quality)},
+            lossless=lossless or None,
+            distance=None if lossless else distance_of(way.quality),
             usecontainer=False,
             numthreads=_THREADS,
         )

@@ -99,7 +99,8 @@ def _is_left(keyword: str) -> bool:
 def _calibration(found: _Chunks) -> Calibration | None:
     if found.icc or found.cicp or found.srgb:
         return None
-    made = Calibration(gamma=found.gamma and (found.gamma,) * 3, points=found.points)
+    gamma = (found.gamma,) * 3 if found.gamma else None
+    made = Calibration(gamma=gamma, points=found.points)
     return None if made.is_srgb else made
 
 
