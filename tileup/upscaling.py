@@ -20,7 +20,8 @@ from tileup.images.colour import without_colour
 from tileup.images.picture import Picture
 from tileup.images.planes import to_image
 from tileup.plan.cost import Cost
-from tileup.plan.itinerary import control_until, reflected
+from tileup.plan.grid import reflected
+from tileup.plan.itinerary import control_until
 from tileup.plan.planning import Planned
 from tileup.plan.tiles import TilePlan
 from tileup.ready import Clock, Ready, make_ready
@@ -115,7 +116,7 @@ def scene_of(source: Tensor, canvas: Tensor, planned: Planned, settings: Setting
             settings.texture,
         ),
         control_until(planned.itinerary.sigmas, settings.control_end),
-        torch.from_numpy(planned.itinerary.strengths).float()[None, None],
+        torch.from_numpy(planned.itinerary.strengths.cells()).float()[None, None],
     )
 
 

@@ -139,3 +139,22 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 def test_unknown_metrics_are_refused() -> None:
     with pytest.raises(ValueError, match="entropy"):
         DetailMap.of(picture(4, 4), "entropy")
+
+
+@pytest.mark.parametrize("metric", ["gradient", "variance"])
+@pytest.mark.parametrize("band", [1, 90, 1000])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (40, 1), (2, 3), (37, 61)])
+def test_neither_bands_nor_lines_change_a_bit(
+    monkeypatch: pytest.MonkeyPatch, metric: str, band: int, height: int, width: int
+) -> None:
+    pixels = picture(height, width)
+    whole = DetailMap.of(pixels, metric)
+    monkeypatch.setattr("tileup.plan.detail.BAND", band)
+    np.testing.assert_array_equal(DetailMap.of(pixels, metric).tables, whole.tables)
+    rng = np.random.default_rng(0)
+    y, x = (np.append(rng.random(6) * side, [0, side]) for side in (height, width))
+    few = DetailMap.of(pixels, metric, y, x)
+    assert few.tables.size <= whole.tables.size
+    (top, bottom), (left, right) = (np.sort(rng.choice(each, (9, 2))).T for each in (y, x))
+    boxes = np.stack([top, left, bottom, right], axis=1)[(top < bottom) & (left < right)]
+    np.testing.assert_array_equal(few.mean(boxes), whole.mean(boxes))

@@ -14,7 +14,6 @@ from PIL import Image
 from tests.doubles import photograph
 from tileup.errors import UsageError
 from tileup.plan.advice import one_sided
-from tileup.plan.detail import DetailMap
 from tileup.plan.edits import (
     MAX_LEVELS,
     HandDrawn,
@@ -27,7 +26,7 @@ from tileup.plan.edits import (
     with_map,
     with_mask,
 )
-from tileup.plan.quadtree import quadtree
+from tileup.plan.quadtree import Cuts, Forest
 from tileup.plan.tiles import TilePlan
 from tileup.settings.values import Settings
 
@@ -36,18 +35,8 @@ SMALL = Settings(tile=64, min_tile=8)
 
 def plan(width: int = 200, height: int = 120, threshold: float | str = "auto") -> TilePlan:
     pixels = photograph(max(height // 2, 1), max(width // 2, 1))
-    return quadtree(
-        DetailMap.of(pixels, "gradient"),
-        width=width,
-        height=height,
-        scale=2,
-        stride=2,
-        tile=64,
-        min_tile=8,
-        min_denoise=0.2,
-        max_denoise=0.8,
-        threshold=threshold,
-    )
+    cuts = Cuts.of(width, height, stride=2, tile=64, min_tile=8)
+    return Forest.of(cuts.measured(pixels, "gradient"), cuts, 0.2, 0.8).plan(threshold)
 
 
 def test_the_plan_that_is_edited_has_several_levels() -> None:

@@ -1,6 +1,5 @@
 """Phases make all the steps, with the right tiles at work and windows over all of them."""
 
-import itertools
 import math
 
 import numpy as np
@@ -16,7 +15,6 @@ from tileup.plan.itinerary import (
     control_until,
     effective,
     progress,
-    reflected,
 )
 from tileup.plan.modes import MODES, Canvas
 from tileup.plan.planning import plan_pixels
@@ -52,7 +50,7 @@ def itinerary(
     strengths = {*top, *plan.strengths} if MODES[mode].own_starts else {*top}
     schedule = make_schedule(levels, SCHEDULERS[scheduler], steps, [*strengths])
     layout = Layout(max(plan.rows, window), max(plan.columns, window), window, margin)
-    cells = effective(plan.denoise_map(), schedule)
+    cells = effective(plan.grid, schedule)
     canvas = Canvas(cells, schedule, layout, LAYINGS[windows], levels, seed=0)
     return Itinerary(layout, schedule, MODES[mode].runs(canvas), layout.padded(cells))
 
@@ -85,18 +83,7 @@ def test_merged_strengths_work_with_their_winner() -> None:
     made = itinerary(plan, scheduler="karras", steps=2, margin=2)
     assert made.schedule.merged == {0.75: 0.8}
     assert len(made.phases) == 2
-    np.testing.assert_array_equal(made.strengths[0, ::16], [0.8, 0.8, 0.2])
-
-
-@pytest.mark.parametrize(("length", "total"), [(1, 5), (2, 7), (3, 3), (5, 13), (8, 9)])
-def test_reflection_mirrors_as_often_as_it_takes(length: int, total: int) -> None:
-    indices = reflected(length, total)
-    assert len(indices) == total
-    assert list(indices[:length]) == list(range(length))
-    if length > 1:
-        assert all(abs(b - a) == 1 for a, b in itertools.pairwise(indices))
-    else:
-        assert set(indices) == {0}
+    np.testing.assert_array_equal(made.strengths.cells()[0, ::16], [0.8, 0.8, 0.2])
 
 
 @pytest.mark.parametrize(

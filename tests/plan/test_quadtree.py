@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tileup.plan.detail import DetailMap
-from tileup.plan.quadtree import NOISE_FLOOR, quadtree
+from tileup.plan.quadtree import NOISE_FLOOR, Cuts, Forest
 from tileup.plan.tiles import TilePlan
 
 Leaf = tuple[int, int, int, int, int, float]
@@ -24,7 +24,7 @@ Leaf = tuple[int, int, int, int, int, float]
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One call of `quadtree`, and the recursive tree for it, written from its description."""
+    """One plan of a `Forest`, and the recursive tree for it, written from its description."""
 
     detail: DetailMap
     width: int
@@ -36,19 +36,8 @@ class Job:
     most: float = 0.8
 
     def plan(self, threshold: float | str = "auto", noise_floor: float | None = None) -> TilePlan:
-        return quadtree(
-            self.detail,
-            width=self.width,
-            height=self.height,
-            scale=2.0,
-            stride=self.stride,
-            tile=self.tile,
-            min_tile=self.min_tile,
-            min_denoise=self.least,
-            max_denoise=self.most,
-            threshold=threshold,
-            noise_floor=noise_floor,
-        )
+        cuts = Cuts.of(self.width, self.height, self.stride, self.tile, self.min_tile)
+        return Forest.of(self.detail, cuts, self.least, self.most, noise_floor).plan(threshold)
 
     @property
     def root(self) -> int:
@@ -401,3 +390,29 @@ def test_values_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
 def test_words_other_than_auto_are_refused() -> None:
     with pytest.raises(ValueError, match="'often'"):
         Job(gradient(8, 8), 16, 16).plan("often")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 130), (97, 61), (201, 333), (64, 65)])
+def test_detail_at_the_cuts_alone_gives_the_plan_of_all_lines(width: int, height: int) -> None:
+    pixels = textured(max(height * 2 // 3, 1), max(width * 2 // 3, 1))
+    cuts = Cuts.of(width, height, stride=2, tile=64, min_tile=8)
+    everywhere = Forest.of(DetailMap.of(pixels, "gradient"), cuts, 0.2, 0.8)
+    at_cuts = Forest.of(cuts.measured(pixels, "gradient"), cuts, 0.2, 0.8)
+    for threshold in ("auto", 0.0, 0.02, 9.0):
+        assert at_cuts.plan(threshold) == everywhere.plan(threshold)
+
+
+def test_a_tile_is_made_once_for_all_thresholds() -> None:
+    cuts = Cuts.of(256, 192, stride=2, tile=64, min_tile=8)
+    forest = Forest.of(cuts.measured(textured(96, 128), "gradient"), cuts, 0.2, 0.8)
+    one, other = forest.plan(0.05), forest.plan(0.06)
+    again = {id(tile) for tile in one.tiles} & {id(tile) for tile in other.tiles}
+    assert len(again) == len(set(one.tiles) & set(other.tiles)) > 0
+
+
+@pytest.mark.parametrize("metric", NOISE_FLOOR)
+def test_at_the_highest_detail_roots_are_whole(metric: str) -> None:
+    cuts = Cuts.of(256, 192, stride=2, tile=64, min_tile=8)
+    forest = Forest.of(cuts.measured(textured(96, 128), metric), cuts, 0.2, 0.8)
+    assert forest.highest == max(tile.detail for tile in forest.plan(0.0).tiles)
+    assert {tile.depth for tile in forest.plan(forest.highest).tiles} == {0}

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.doubles import photograph
+from tests.plan import by_cells
 from tileup.contracts import Box
+from tileup.plan.quadtree import Cuts, Forest
 from tileup.plan.tiles import Tile, TilePlan
 
 
@@ -179,3 +182,13 @@ def test_dicts_with_a_wrong_tile_are_refused(change: dict[str, object]) -> None:
     first, second = content["tiles"]
     with pytest.raises(ValueError, match=r"multiples of 8|lies in|detail"):
         TilePlan.from_dict(content | {"tiles": [first | change, second]})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(0, 0.2))
+def test_the_grid_is_the_map_painted_tile_by_tile(width: int, height: int, limit: float) -> None:
+    pixels = photograph(max(height // 2, 1), max(width // 2, 1))
+    cuts = Cuts.of(width, height, stride=2, tile=64, min_tile=4)
+    made = Forest.of(cuts.measured(pixels, "gradient"), cuts, 0.2, 0.8).plan(limit)
+    np.testing.assert_array_equal(made.denoise_map(), by_cells.denoise_map(made))
+    assert made.grid.values.size <= len(made.tiles) ** 2

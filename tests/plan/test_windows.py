@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from tests.plan import by_cells
 from tileup.contracts import Box
+from tileup.plan.grid import Grid
 from tileup.plan.itinerary import Layout
 from tileup.plan.windows import Axis, cover, covering, spot
 
@@ -53,7 +56,7 @@ def test_every_needed_cell_lies_in_a_core(
 ) -> None:
     coarse = np.random.default_rng(seed).random((rows // block + 1, columns // block + 1)) < share
     needed = coarse.repeat(block, 0).repeat(block, 1)[:rows, :columns]
-    windows = cover(needed, (8, 8), margin)
+    windows = cover(Grid.of(needed), (8, 8), margin)
     assert_covered(needed, windows, 8, margin)
     assert (len(windows) == 0) == (not needed.any())
 
@@ -64,7 +67,7 @@ def test_every_needed_cell_lies_in_a_core(
 def test_no_window_is_superfluous(seed: int, share: float, margin: int) -> None:
     """Without any one of them some needed cell lies in no core."""
     needed = np.random.default_rng(seed).random((24, 24)) < share
-    cores = [core(box, 24, 24, margin) for box in cover(needed, (8, 8), margin)]
+    cores = [core(box, 24, 24, margin) for box in cover(Grid.of(needed), (8, 8), margin)]
     times = np.zeros(needed.shape, dtype=int)
     for place in cores:
         times[place] += 1
@@ -77,7 +80,7 @@ def test_no_window_is_superfluous(seed: int, share: float, margin: int) -> None:
 )
 def test_a_full_line_takes_as_few_as_arithmetic_allows(length: int, count: int) -> None:
     needed = np.ones((16, length), dtype=bool)
-    windows = cover(needed, (16, 16), 2)  # each further window brings 16 - 2 * 2 cells
+    windows = cover(Grid.of(needed), (16, 16), 2)  # each further window brings 16 - 2 * 2 cells
     assert len(windows) == count
     assert_covered(needed, windows, 16, 2)
 
@@ -87,7 +90,7 @@ def test_bands_are_placed_so_that_they_need_few_windows() -> None:
     needed = np.zeros((40, 16), dtype=bool)
     needed[0:4, 0:4] = True
     needed[4:16, 0:8] = True
-    windows = cover(needed, (12, 12), 0)
+    windows = cover(Grid.of(needed), (12, 12), 0)
     assert len(windows) == 2
     assert_covered(needed, windows, 12, 0)
 
@@ -98,7 +101,7 @@ def test_the_best_of_small_puzzles() -> None:
     worse = 0
     for _ in range(40):
         needed = rng.random((7, 7)) < 0.25
-        windows = cover(needed, (3, 3), 0)
+        windows = cover(Grid.of(needed), (3, 3), 0)
         assert_covered(needed, windows, 3, 0)
         places = [Box(y, x, y + 3, x + 3) for y in range(5) for x in range(5)]
         fewest = next(
@@ -124,7 +127,7 @@ def _union(boxes: tuple[Box, ...], shape: tuple[int, ...]) -> np.ndarray:
 def test_a_lone_tile_sits_in_the_middle_of_its_window() -> None:
     needed = np.zeros((100, 100), dtype=bool)
     needed[40:48, 60:68] = True
-    (box,) = cover(needed, (32, 32), 4)
+    (box,) = cover(Grid.of(needed), (32, 32), 4)
     assert (box.top, box.left) == (28, 48)
 
 
@@ -132,8 +135,8 @@ def test_transposed_cells_take_as_many_windows() -> None:
     rng = np.random.default_rng(3)
     for _ in range(20):
         needed = (rng.random((12, 9)) < 0.3).repeat(4, 0).repeat(4, 1)
-        across = cover(needed, (16, 16), 2)
-        down = cover(needed.T, (16, 16), 2)
+        across = cover(Grid.of(needed), (16, 16), 2)
+        down = cover(Grid.of(needed.T), (16, 16), 2)
         assert len(across) == len(down)
 
 
@@ -146,13 +149,13 @@ def test_windows_that_cannot_fit_are_refused(axis: tuple[int, int, int]) -> None
 def test_a_large_canvas_is_quick() -> None:
     coarse = np.random.default_rng(0).random((128, 128)) < 0.3
     needed = coarse.repeat(16, 0).repeat(16, 1)
-    windows = cover(needed, (80, 80), 8)
+    windows = cover(Grid.of(needed), (80, 80), 8)
     assert_covered(needed, windows, 80, 8)
 
 
 def test_covering_is_the_same_in_every_step() -> None:
     working = np.ones((30, 40), dtype=bool)
-    windows = covering(working, Layout(30, 40, 16, 2), range(3, 7), seed=0)
+    windows = covering(Grid.of(working), Layout(30, 40, 16, 2), range(3, 7), seed=0)
     assert len(windows) == 4
     assert len(set(windows)) == 1
 
@@ -169,7 +172,7 @@ def test_spot_covers_what_works_and_where_strengths_fade(
 ) -> None:
     layout = Layout(max(rows, 16), max(columns, 16), 16, margin)
     working = np.random.default_rng(seed).random((rows, columns)) < 0.1
-    for windows in spot(working, layout, range(5), seed):
+    for windows in spot(Grid.of(working), layout, range(5), seed):
         covered = np.zeros((layout.rows, layout.columns), dtype=bool)
         for box in windows:
             assert (box.height, box.width) == (16, 16)
@@ -184,7 +187,7 @@ def test_spot_covers_what_works_and_where_strengths_fade(
 
 def test_spot_moves_on_both_axes_and_overlaps_only_at_the_border() -> None:
     layout = Layout(160, 160, 32, 0)
-    steps = spot(np.ones((160, 160), dtype=bool), layout, range(8), seed=1)
+    steps = spot(Grid.of(np.ones((160, 160), dtype=bool)), layout, range(8), seed=1)
     assert len(set(steps)) == 8
     for windows in steps:
         seen = np.zeros((160, 160), dtype=int)
@@ -199,8 +202,67 @@ def test_spot_moves_on_both_axes_and_overlaps_only_at_the_border() -> None:
 def test_spot_is_seeded(seed: int) -> None:
     layout = Layout(64, 64, 32, 0)
     working = np.ones((64, 64), dtype=bool)
-    one, same, other = (spot(working, layout, range(4), each) for each in (seed, seed, seed + 1))
+    one, same, other = (
+        spot(Grid.of(working), layout, range(4), each) for each in (seed, seed, seed + 1)
+    )
     assert one == same
     assert one != other
     # a step's grid does not depend on the phase that it is in
-    assert spot(working, layout, range(2, 4), seed) == one[2:]
+    assert spot(Grid.of(working), layout, range(2, 4), seed) == one[2:]
+
+
+@st.composite
+def masks(draw: st.DrawFn, rows: int, columns: int) -> NDArray[np.bool_]:
+    """Patches of any size, a disc that no edge fits, or both."""
+    rng = np.random.default_rng(draw(st.integers(0, 100_000)))
+    block = draw(st.sampled_from([1, 2, 3, 8, 16]))
+    coarse = rng.random((rows // block + 1, columns // block + 1)) < draw(st.floats(0, 1))
+    needed = coarse.repeat(block, 0).repeat(block, 1)[:rows, :columns]
+    if draw(st.booleans()):
+        y, x = np.arange(rows) - rng.integers(rows), np.arange(columns) - rng.integers(columns)
+        needed = needed | (np.add.outer(y**2, x**2) < rng.integers(1, 900))
+    return needed
+
+
+@st.composite
+def puzzles(draw: st.DrawFn) -> tuple[NDArray[np.bool_], int, int]:
+    """Cells, window and margin; canvases of one window or one cell over among them."""
+    window = draw(st.integers(1, 20))
+    margin = draw(st.integers(0, (window - 1) // 2))
+    over = st.one_of(st.sampled_from([0, 1]), st.integers(0, 70))
+    return draw(masks(window + draw(over), window + draw(over))), window, margin
+
+
+@settings(max_examples=200, deadline=None)
+@given(puzzles())
+def test_the_cover_is_that_of_single_cells(
+    puzzle: tuple[NDArray[np.bool_], int, int],
+) -> None:
+    needed, window, margin = puzzle
+    made = cover(Grid.of(needed), (window, window), margin)
+    assert made == by_cells.cover(needed, (window, window), margin)
+
+
+@settings(max_examples=80, deadline=None)
+@given(puzzles(), st.integers(0, 9), st.integers(0, 9))
+def test_an_edge_that_changes_nothing_changes_no_cover(
+    puzzle: tuple[NDArray[np.bool_], int, int], row: int, column: int
+) -> None:
+    needed, window, margin = puzzle
+    grid = Grid.of(needed)
+    rows = np.union1d(grid.rows, [min(row, needed.shape[0])])
+    columns = np.union1d(grid.columns, [min(column, needed.shape[1])])
+    finer = Grid(rows, columns, needed[np.ix_(rows[:-1], columns[:-1])])
+    assert cover(finer, (window, window), margin) == cover(grid, (window, window), margin)
+
+
+@settings(max_examples=80, deadline=None)
+@given(puzzles(), st.integers(0, 5), st.integers(0, 5), st.integers(0, 1000))
+def test_spot_is_that_of_single_cells(
+    puzzle: tuple[NDArray[np.bool_], int, int], below: int, beside: int, seed: int
+) -> None:
+    needed, window, margin = puzzle
+    layout = Layout(*needed.shape, window, margin)
+    working = needed[: max(1, needed.shape[0] - below), : max(1, needed.shape[1] - beside)]
+    made = spot(Grid.of(working), layout, range(3), seed)
+    assert made == by_cells.spot(working, layout, range(3), seed)

@@ -1,5 +1,6 @@
 """The tiled denoiser against the untiled one."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from tests.doubles import Counting, blurring_denoiser, gaussian_denoiser, mixture_denoiser
 from tileup.contracts import Box, Denoiser
+from tileup.plan.grid import Grid
 from tileup.plan.windows import cover
 from tileup.tiling.profiles import PROFILES, window_weight
 from tileup.tiling.tiled import TiledDenoiser
@@ -30,7 +32,7 @@ def tiled(
     name: str = "feather",
     batch: int = 3,
 ) -> TiledDenoiser:
-    windows = cover(torch.ones(height, width, dtype=torch.bool).numpy(), (side, side), margin)
+    windows = cover(Grid.of(np.ones((height, width), dtype=bool)), (side, side), margin)
     raw = window_weight(name, side, side, 2 * margin)
     return TiledDenoiser(inner, [windows], raw, height=height, width=width, batch=batch)
 

@@ -100,7 +100,9 @@ def _strength_map(draft: Draft) -> Tensor:
     """Strength of each cell, feathered between tiles."""
     (run,) = draft.itinerary.runs
     strengths = run.phases[0].strengths
-    shares = memberships(draft.itinerary.strengths, strengths, draft.itinerary.layout.margin)
+    shares = memberships(
+        draft.itinerary.strengths.cells(), strengths, draft.itinerary.layout.margin
+    )
     return draft.tensor(np.tensordot(strengths, shares, axes=1))
 
 
@@ -109,7 +111,7 @@ def _run(
 ) -> Tensor:
     (run,) = draft.itinerary.runs
     (phase,) = run.phases
-    working = draft.tensor(draft.itinerary.strengths) > 0
+    working = draft.tensor(draft.itinerary.strengths.cells()) > 0
     denoiser = draft.denoisers([phase], draft.sampler.order)
 
     def gated(x: Tensor, x0: Tensor, sigma: float) -> Tensor:

@@ -70,9 +70,11 @@ def run_passes(draft: Draft) -> Tensor:
 
 def _together(draft: Draft, strengths: Sequence[float], canvases: Sequence[Tensor]) -> Tensor:
     """Finished canvases feathered together; the source where a tile is kept."""
-    shares = memberships(draft.itinerary.strengths, strengths, draft.itinerary.layout.margin)
+    shares = memberships(
+        draft.itinerary.strengths.cells(), strengths, draft.itinerary.layout.margin
+    )
     result = torch.zeros_like(draft.source)
     for share, canvas in zip(shares, canvases, strict=True):
         weight = draft.tensor(share)
         result = result + torch.where(weight > 0, weight * canvas, 0)
-    return torch.where(draft.tensor(draft.itinerary.strengths) > 0, result, draft.source)
+    return torch.where(draft.tensor(draft.itinerary.strengths.cells()) > 0, result, draft.source)

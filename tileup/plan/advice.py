@@ -1,110 +1,202 @@
-"""What the user should see once: every warning of a plan, in whole sentences."""
+"""What the user should see once: every warning about a plan, in whole sentences, in one table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from tileup.contracts import ModelSpec
-from tileup.plan.edits import HandDrawn
+from tileup.plan.cost import Cost
+from tileup.plan.edits import WHITE, HandDrawn
 from tileup.plan.itinerary import Itinerary
 from tileup.plan.modes import MODES
 from tileup.plan.samplers import Sampler
+from tileup.plan.tiles import TilePlan
 from tileup.settings.values import Settings
-
-
-def _blend_width(itinerary: Itinerary) -> float:
-    """Cells over which one Gaussian window gives way to the next, from 10 to 90 percent.
-
-    Two bells of variance 0.01 a distance D apart mix as a logistic curve: 4.394 * 0.01 * T^2 / D.
-    """
-    side, margin = itinerary.layout.window, itinerary.layout.margin
-    return 4.394 * 0.01 * side**2 / (side - 2 * margin)
-
 
 GEOMETRIC = frozenset({"karras", "exponential", "polyexponential"})
 HUGE_SIGMA = 100
 """Above this, karras and exponential spend most steps at noise levels no weak tile starts from."""
+HARD = 2
+"""Latent cells over which windows blend, below which that is nearly a hard edge."""
+STRETCH = 1.1
+"""Ratio of aspect ratios from which a mask or map was hardly meant for the picture."""
 
 
-def _idle(settings: Settings, spec: ModelSpec, sampler: Sampler) -> Iterator[str]:
-    """What was asked for beside the defaults and is not used."""
-    usual = Settings()
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan is judged by."""
 
-    def asked(*names: str) -> Iterator[str]:
-        for name in names:
-            if getattr(settings, name) != getattr(usual, name):
-                yield name.replace("_", "-")
-
-    if settings.denoise_mode != "scale":
-        for name in asked("min_scale", "scale_range", "ramp"):
-            yield f"{name} has no effect: it belongs to denoise-mode scale."
-    if not settings.control:
-        for name in asked("control_scale", "control_end"):
-            yield f"{name} has no effect: no control is given."
-    if settings.denoise_map is not None:
-        for name in asked("denoise_by"):
-            yield f"{name} has no effect: the denoise map gives every tile its strength."
-    if not spec.textured:
-        for name in asked("texture"):
-            yield f"{name} has no effect: {spec.name} has no network for texture."
-    if not spec.text:
-        for name in asked("vae_tile"):
-            yield f"{name} has no effect: {spec.name} has no VAE."
-    elif not spec.guided:
-        for name in asked("guidance"):
-            yield f"{name} has no effect: {spec.name} was not distilled with it; cfg guides it."
-    for name in asked(*sorted({"eta", "s_noise", "s_churn"} - sampler.options)):
-        yield f"{sampler.name} takes no {name}: it has no effect."
-    if not spec.text:
-        for name in asked("prompt", "negative", "cfg", "guidance"):
-            yield f"{spec.name} takes no text: {name} has no effect."
+    plan: TilePlan
+    itinerary: Itinerary
+    cost: Cost
+    sampler: Sampler
+    spec: ModelSpec
+    settings: Settings
+    drawn: HandDrawn
 
 
-def warnings_of(
-    itinerary: Itinerary, sampler: Sampler, spec: ModelSpec, settings: Settings
-) -> Iterator[str]:
-    schedule, mode = itinerary.schedule, settings.denoise_mode
+Advice = Callable[[Facts], Iterator[str]]
+
+
+def warnings_of(facts: Facts) -> tuple[str, ...]:
+    """All that there is to say."""
+    return tuple(sentence for advice in ADVICE for sentence in advice(facts))
+
+
+def _one_strength(facts: Facts) -> Iterator[str]:
+    settings = facts.settings
     if settings.min_denoise == settings.max_denoise and settings.denoise_map is None:
         yield f"min-denoise equals max-denoise: every tile has strength {settings.max_denoise:g}."
+
+
+def _merged_strengths(facts: Facts) -> Iterator[str]:
+    schedule = facts.itinerary.schedule
     if schedule.merged:
         pairs = ", ".join(f"{lost:g} as {kept:g}" for lost, kept in schedule.merged.items())
         yield (
             f"This plan has more strengths than {schedule.steps} steps can keep apart; "
             f"these run as their neighbours: {pairs}."
         )
+
+
+def _approximate_mode(facts: Facts) -> Iterator[str]:
+    mode = facts.settings.denoise_mode
     if not MODES[mode].exact:
         yield f"denoise-mode {mode} is an approximation: it is not per-tile denoise."
-    for run in itinerary.runs:
-        below = sum(0 < s * run.contraction < spec.levels.sigma_min for s in schedule.sigmas)
+
+
+def _steps_below_the_lowest_level(facts: Facts) -> Iterator[str]:
+    schedule, lowest = facts.itinerary.schedule, facts.spec.levels.sigma_min
+    for run in facts.itinerary.runs:
+        below = sum(0 < sigma * run.contraction < lowest for sigma in schedule.sigmas)
         if below and run.contraction < 1:
             yield (
                 f"strength {run.phases[0].strengths[0]:g}: {below} of {schedule.steps} steps fall"
-                f" below the lowest noise level that the model knows ({spec.levels.sigma_min:g})."
+                f" below the lowest noise level that the model knows ({lowest:g})."
             )
-    if settings.scheduler in GEOMETRIC and max(schedule.sigmas, default=0) > HUGE_SIGMA:
+
+
+def _few_steps_for_details(facts: Facts) -> Iterator[str]:
+    scheduler, sigmas = facts.settings.scheduler, facts.itinerary.sigmas
+    if scheduler in GEOMETRIC and max(sigmas, default=0) > HUGE_SIGMA:
         yield (
-            f"{settings.scheduler} starts from noise level {schedule.sigmas[0]:g} here and"
+            f"{scheduler} starts from noise level {sigmas[0]:g} here and"
             f" leaves few steps for details; sgm_uniform does not."
         )
-    if settings.weights == "gaussian" and 0 < (blend := _blend_width(itinerary)) < 2:
+
+
+def _hard_edges(facts: Facts) -> Iterator[str]:
+    if facts.settings.weights == "gaussian" and 0 < (width := _blend_width(facts)) < HARD:
         yield (
-            f"gaussian weights blend over {blend:.1f} latent cells with windows this small, which"
+            f"gaussian weights blend over {width:.1f} latent cells with windows this small, which"
             f" is nearly a hard edge; feather blends over the whole overlap."
         )
-    yield from _idle(settings, spec, sampler)
+
+
+def _blend_width(facts: Facts) -> float:
+    """Cells over which one Gaussian window gives way to the next, from 10 to 90 percent.
+
+    Two bells of variance 0.01 a distance D apart mix as a logistic curve: 4.394 * 0.01 * T^2 / D.
+    """
+    side, margin = facts.itinerary.layout.window, facts.itinerary.layout.margin
+    return 4.394 * 0.01 * side**2 / (side - 2 * margin)
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Settings that have no effect under a condition."""
+
+    names: Callable[[Facts], tuple[str, ...]]
+    """Of `Settings`."""
+    when: Callable[[Facts], bool]
+    words: str
+    """What is said of each; may name the setting, the sampler and the model."""
+
+
+def _always(*names: str) -> Callable[[Facts], tuple[str, ...]]:
+    return lambda facts: names
+
+
+IDLE: tuple[Idle, ...] = (
+    Idle(
+        _always("min_scale", "scale_range", "ramp"),
+        lambda facts: facts.settings.denoise_mode != "scale",
+        "{name} has no effect: it belongs to denoise-mode scale.",
+    ),
+    Idle(
+        _always("control_scale", "control_end"),
+        lambda facts: not facts.settings.control,
+        "{name} has no effect: no control is given.",
+    ),
+    Idle(
+        _always("denoise_by"),
+        lambda facts: facts.settings.denoise_map is not None,
+        "{name} has no effect: the denoise map gives every tile its strength.",
+    ),
+    Idle(
+        _always("texture"),
+        lambda facts: not facts.spec.textured,
+        "{name} has no effect: {model} has no network for texture.",
+    ),
+    Idle(
+        _always("vae_tile"),
+        lambda facts: not facts.spec.text,
+        "{name} has no effect: {model} has no VAE.",
+    ),
+    Idle(
+        _always("guidance"),
+        lambda facts: facts.spec.text and not facts.spec.guided,
+        "{name} has no effect: {model} was not distilled with it; cfg guides it.",
+    ),
+    Idle(
+        lambda facts: tuple(sorted({"eta", "s_noise", "s_churn"} - facts.sampler.options)),
+        lambda facts: True,
+        "{sampler} takes no {name}: it has no effect.",
+    ),
+    Idle(
+        _always("prompt", "negative", "cfg", "guidance"),
+        lambda facts: not facts.spec.text,
+        "{model} takes no text: {name} has no effect.",
+    ),
+)
+"""What was asked for beside the defaults and is not used."""
+
+
+def _no_effect(facts: Facts) -> Iterator[str]:
+    usual = Settings()
+    for idle in IDLE:
+        for name in idle.names(facts) if idle.when(facts) else ():
+            if getattr(facts.settings, name) != getattr(usual, name):
+                yield idle.words.format(
+                    name=name.replace("_", "-"), sampler=facts.sampler.name, model=facts.spec.name
+                )
+
+
+def _own_steps(facts: Facts) -> Iterator[str]:
+    sampler = facts.sampler
     if sampler.call == "tolerance":
         yield f"{sampler.name} chooses its own steps: --steps is ignored, the cost is a guess."
 
 
-STRETCH = 1.1
-"""Ratio of aspect ratios from which a mask or map was hardly meant for the picture."""
+def _budget_out_of_reach(facts: Facts) -> Iterator[str]:
+    settings, share = facts.settings, facts.cost.share
+    if settings.budget is None or share <= settings.budget:
+        return
+    cheaper = "Only kept tiles cost less: a --mask, or --skip-larger."
+    if MODES[settings.denoise_mode].cost_falls and settings.min_denoise > 0:
+        cheaper = "A lower --min-denoise or --skip-larger costs less."
+    yield (
+        f"A budget of {settings.budget:.0%} cannot be reached; the cheapest plan of this picture"
+        f" costs {share:.0%}. {cheaper}"
+    )
 
 
-def stretched(width: int, height: int, drawn: HandDrawn) -> Iterator[str]:
-    for name, grey in (("mask", drawn.mask), ("denoise-map", drawn.denoise_map)):
-        if grey is None:
-            continue
-        rows, columns = grey.shape
+def _stretched(facts: Facts) -> Iterator[str]:
+    width, height = facts.plan.width, facts.plan.height
+    drawn = {"mask": facts.drawn.mask, "denoise-map": facts.drawn.denoise_map}
+    for name, grey in drawn.items():
+        rows, columns = (height, width) if grey is None else grey.shape
         ratio = (width * rows) / (height * columns)
         if max(ratio, 1 / ratio) > STRETCH:
             yield f"{name} is {columns}x{rows}: it is stretched to the picture's {width}x{height}."
@@ -121,5 +213,17 @@ def one_sided(drawn: HandDrawn) -> Iterator[str]:
         yield "denoise-map: all of it is black or transparent, so the whole picture is kept."
 
 
-WHITE = 0.5 - 1e-6
-"""From here on a mask is white."""
+ADVICE: tuple[Advice, ...] = (
+    _one_strength,
+    _merged_strengths,
+    _approximate_mode,
+    _steps_below_the_lowest_level,
+    _few_steps_for_details,
+    _hard_edges,
+    _no_effect,
+    _own_steps,
+    _budget_out_of_reach,
+    _stretched,
+    lambda facts: one_sided(facts.drawn),
+)
+"""In the order in which they are said."""

@@ -33,8 +33,12 @@ class Cost:
     @property
     def saving(self) -> float:
         """Share of the uniform cost that is not spent; 0 where the uniform cost is 0."""
-        uniform = self.uniform_megapixel_steps
-        return 1 - self.megapixel_steps / uniform if uniform else 0.0
+        return _saving(self.megapixel_steps, self.uniform_megapixel_steps)
+
+    @property
+    def share(self) -> float:
+        """Share of the uniform cost that is spent."""
+        return 1 - self.saving
 
     def to_dict(self) -> dict[str, float]:
         """As `--json` prints it; `exact` is there, and false, only when the calls are a guess."""
@@ -49,25 +53,55 @@ class Cost:
         }
 
 
-def cost_of(
-    plan: TilePlan, itinerary: Itinerary, sampler: Sampler, spec: ModelSpec, settings: Settings
-) -> Cost:
-    """What an itinerary costs, beside one tile of the strongest strength."""
-    uniform = itinerary_of(
-        at_strength(plan, strongest(plan, settings)),
-        spec,
-        replace(settings, denoise_mode="schedule"),
-    )
-    area = (itinerary.layout.window * spec.stride) ** 2 / 1e6
-    calls = itinerary.model_calls(sampler)
-    return Cost(
-        tiles=len(plan.tiles),
-        windows=itinerary.windows,
-        model_calls=calls,
-        megapixel_steps=calls * area,
-        uniform_megapixel_steps=uniform.model_calls(sampler) * area,
-        exact=sampler.call != "tolerance",
-    )
+def _saving(spent: float, uniform: float) -> float:
+    return 1 - spent / uniform if uniform else 0.0
+
+
+class Prices:
+    """What plans of one picture cost.
+
+    Args:
+        spec: the model.
+        settings: how the plans are run.
+        sampler: that the settings name.
+    """
+
+    def __init__(self, spec: ModelSpec, settings: Settings, sampler: Sampler) -> None:
+        self.spec, self.settings, self.sampler = spec, settings, sampler
+        self._uniform: dict[float, int] = {}
+
+    def of(self, plan: TilePlan, itinerary: Itinerary) -> Cost:
+        """What an itinerary costs, beside one tile of the strongest strength."""
+        area = self._area(itinerary)
+        calls = itinerary.model_calls(self.sampler)
+        return Cost(
+            tiles=len(plan.tiles),
+            windows=itinerary.windows,
+            model_calls=calls,
+            megapixel_steps=calls * area,
+            uniform_megapixel_steps=self._uniform_calls(plan) * area,
+            exact=self.sampler.call != "tolerance",
+        )
+
+    def share(self, plan: TilePlan) -> float:
+        """What a plan costs against the uniform one: as its cost will say."""
+        itinerary = itinerary_of(plan, self.spec, self.settings)
+        area = self._area(itinerary)
+        calls, uniform = itinerary.model_calls(self.sampler), self._uniform_calls(plan)
+        return 1 - _saving(calls * area, uniform * area)
+
+    def _area(self, itinerary: Itinerary) -> float:
+        """Of a window, output megapixels."""
+        return (itinerary.layout.window * self.spec.stride) ** 2 / 1e6
+
+    def _uniform_calls(self, plan: TilePlan) -> int:
+        """Windows that are evaluated with the strongest strength everywhere."""
+        top = strongest(plan, self.settings)
+        if top not in self._uniform:
+            settings = replace(self.settings, denoise_mode="schedule")
+            uniform = itinerary_of(at_strength(plan, top), self.spec, settings)
+            self._uniform[top] = uniform.model_calls(self.sampler)
+        return self._uniform[top]
 
 
 def at_strength(plan: TilePlan, denoise: float) -> TilePlan:

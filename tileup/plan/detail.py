@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,18 @@ LUMA = (0.2126, 0.7152, 0.0722)
 """Rec. 709: the primaries of sRGB. Applied to the picture as it is encoded, not to light."""
 
 
+BAND = 2**18
+"""Pixels that are measured at once: as many as a processor holds close by."""
+
+Lines = NDArray[np.int64]
+"""Lines between pixels along one axis, from 0 to its length, rising."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DetailMap:
-    """Summed-area tables of one picture; memory is 8 bytes a pixel, 32 with `variance`.
+    """Summed-area tables of one picture, at the lines between which boxes will be measured.
+
+    Memory is 8 bytes for each crossing of lines, 32 with `variance`.
 
     Metrics:
         gradient: mean magnitude of the gradient of luma, luma in [0, 1]; blind to how bright
@@ -27,16 +37,28 @@ class DetailMap:
 
     metric: str
     """One of `DETAIL_METRICS`."""
-    tables: tuple[NDArray[np.float64], ...]
-    """One for each channel, shape (H + 1, W + 1): its sum above row y and left of column x."""
+    rows: Lines
+    """Shape (R,)."""
+    columns: Lines
+    """Shape (C,)."""
+    tables: NDArray[np.float64]
+    """One for each channel, shape (N, R, C): its sum above row y and left of column x."""
 
     @classmethod
-    def of(cls, pixels: NDArray[np.float32], metric: str) -> DetailMap:
-        """Measure a picture.
+    def of(
+        cls,
+        pixels: NDArray[np.float32],
+        metric: str,
+        rows: NDArray[np.float64] | None = None,
+        columns: NDArray[np.float64] | None = None,
+    ) -> DetailMap:
+        """Measure a picture, in one pass over its pixels.
 
         Args:
             pixels: RGB in [0, 1], shape (H, W, 3).
             metric: one of `DETAIL_METRICS`.
+            rows, columns: where edges of boxes may lie, in pixels, not necessarily whole; None:
+                anywhere.
 
         Raises:
             ValueError: another shape, no pixels, or an unknown metric.
@@ -45,19 +67,18 @@ class DetailMap:
             raise ValueError(f"pixels must have shape (H, W, 3), got {pixels.shape}")
         if metric not in DETAIL_METRICS:
             raise ValueError(f"detail metric must be one of {DETAIL_METRICS}, got {metric!r}")
-        if metric == "gradient":
-            return cls(metric, (_table(_gradient(_luma(pixels))),))
-        return cls(metric, tuple(_table(moment) for moment in _moments(pixels)))
+        down, across = _lines(rows, pixels.shape[0]), _lines(columns, pixels.shape[1])
+        return cls(metric, down, across, _tables(_channels(pixels, metric), down, across))
 
     @property
     def height(self) -> int:
         """Rows of the picture."""
-        return self.tables[0].shape[0] - 1
+        return int(self.rows[-1])
 
     @property
     def width(self) -> int:
         """Columns of the picture."""
-        return self.tables[0].shape[1] - 1
+        return int(self.columns[-1])
 
     def mean(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """The metric over each box, pixels on its border counted in part.
@@ -78,37 +99,64 @@ class DetailMap:
         return np.sqrt(np.maximum(means[3] - np.square(means[:3]).sum(0), 0.0))
 
     def _sums(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Integral of each channel over [0, y) x [0, x), shape (C, n).
+        """Integral of each channel over [0, y) x [0, x), shape (N, n).
 
         Pixels are constant over their area, so the integral is bilinear between table entries.
         """
-        row, down = _split(y, self.height)
-        column, along = _split(x, self.width)
-        return np.stack(
-            [
-                (table[row, column] * (1 - along) + table[row, column + 1] * along) * (1 - down)
-                + (table[row + 1, column] * (1 - along) + table[row + 1, column + 1] * along) * down
-                for table in self.tables
-            ]
-        )
+        row, down = _split(y, self.rows)
+        column, along = _split(x, self.columns)
+        corner, beside = self.tables[:, row, column], self.tables[:, row, column + 1]
+        below, far = self.tables[:, row + 1, column], self.tables[:, row + 1, column + 1]
+        above = corner * (1 - along) + beside * along
+        return above * (1 - down) + (below * (1 - along) + far * along) * down
+
+
+def _lines(positions: NDArray[np.float64] | None, length: int) -> Lines:
+    """The lines around positions along an axis; all of them for None."""
+    if positions is None:
+        return np.arange(length + 1)
+    pixels = np.clip(positions.astype(np.int64), 0, length - 1)
+    return np.unique(np.concatenate([pixels, pixels + 1, np.array([0, length])]))
 
 
 def _split(
-    position: NDArray[np.float64], length: int
+    position: NDArray[np.float64], lines: Lines
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Pixel that a position falls into, and how far into it, in [0, 1]."""
-    pixel = np.clip(position.astype(np.intp), 0, length - 1)
-    return pixel, position - pixel
+    """Number of the line before a position, and how far into the pixel after it, in [0, 1]."""
+    pixel = np.clip(position.astype(np.int64), 0, lines[-1] - 1)
+    return np.searchsorted(lines, pixel), position - pixel
+
+
+Channels = Iterator[Sequence[NDArray[Any]]]
+"""Bands of a picture from the top down: for each channel an array of shape (rows, W)."""
+
+
+def _channels(pixels: NDArray[np.float32], metric: str) -> Channels:
+    """What is summed up for a metric."""
+    return _gradients(pixels) if metric == "gradient" else _moments(pixels)
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    rows = max(1, BAND // width)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def _gradients(pixels: NDArray[np.float32]) -> Channels:
+    """The magnitude of the gradient of luma at each pixel, per pixel of distance."""
+    height, width, _ = pixels.shape
+    for band in _bands(height, width):
+        first = max(band.start - 1, 0)  # the rows around a band count too
+        luma = _luma(pixels[first : band.stop + 1])
+        gradient = _slope(luma)
+        gradient += _slope(luma.T).T
+        yield (np.sqrt(gradient, out=gradient)[band.start - first : band.stop - first],)
 
 
 def _luma(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    red, green, blue = (np.float32(weight) for weight in LUMA)
-    return pixels[..., 0] * red + pixels[..., 1] * green + pixels[..., 2] * blue
-
-
-def _gradient(luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Magnitude of the gradient at each pixel, shape (H, W), per pixel of distance."""
-    return np.sqrt(_slope(luma) + _slope(luma.T).T)
+    luma, *others = (pixels[..., at] * np.float32(weight) for at, weight in enumerate(LUMA))
+    for channel in others:
+        luma += channel
+    return luma
 
 
 def _slope(luma: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -117,37 +165,52 @@ def _slope(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     Unlike the central difference it sees a pattern that alternates from pixel to pixel, and
     unlike the forward difference it does not change when the picture is mirrored.
     """
-    squared = np.zeros_like(luma)
     if luma.shape[0] == 1:
-        return squared
-    steps = np.square(np.diff(luma, axis=0))
-    squared[:-1] = steps
-    squared[1:] += steps
-    squared[1:-1] *= 0.5
+        return np.zeros_like(luma)
+    steps = luma[1:] - luma[:-1]
+    np.square(steps, out=steps)
+    squared = np.empty_like(luma)
+    squared[0], squared[-1] = steps[0], steps[-1]
+    inside = np.add(steps[1:], steps[:-1], out=squared[1:-1])
+    inside *= 0.5
     return squared
 
 
-def _moments(pixels: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
-    """Red, green and blue in 0-255, then the sum of their squares, each of shape (H, W).
+def _moments(pixels: NDArray[np.float32]) -> Channels:
+    """Red, green and blue in 0-255, then the sum of their squares.
 
     Measured from the picture's own mean, which leaves variances as they are and keeps large
     sums from cancelling.
     """
-    squares = np.zeros(pixels.shape[:2])
-    for channel in np.moveaxis(pixels, 2, 0):
-        values = channel.astype(np.float64)
-        values -= values.mean()
-        values *= 255.0
-        squares += np.square(values)
-        yield values
-    yield squares
+    means = [channel.astype(np.float64).mean() for channel in np.moveaxis(pixels, 2, 0)]
+    for band in _bands(*pixels.shape[:2]):
+        colours = [
+            (channel.astype(np.float64) - mean) * 255.0
+            for channel, mean in zip(np.moveaxis(pixels[band], 2, 0), means, strict=True)
+        ]
+        red, green, blue = (np.square(colour) for colour in colours)
+        yield (*colours, red + green + blue)
 
 
-def _table(channel: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Summed-area table, shape (H + 1, W + 1), of one channel of shape (H, W)."""
-    height, width = channel.shape
-    table = np.zeros((height + 1, width + 1))
-    np.cumsum(channel, axis=1, dtype=np.float64, out=table[1:, 1:])
-    for row in range(1, height):
-        table[row + 1] += table[row]
-    return table
+def _tables(channels: Channels, rows: Lines, columns: Lines) -> NDArray[np.float64]:
+    """Summed-area tables, shape (N, R, C), of N channels at the crossings of lines."""
+    found: list[NDArray[np.float64]] = []
+    top, above = 0, None
+    for band in channels:
+        sums = np.stack([_from_left(channel, columns) for channel in band])
+        above = np.zeros_like(sums[:, :1]) if above is None else above
+        down = np.concatenate([above, sums], axis=1)
+        np.cumsum(down, axis=1, out=down)
+        bottom = top + sums.shape[1]
+        low, high = np.searchsorted(rows, [top, bottom])
+        found.append(down[:, rows[low:high] - top])
+        top, above = bottom, down[:, -1:]
+    return np.concatenate([*found, *([] if above is None else [above])], axis=1)
+
+
+def _from_left(channel: NDArray[Any], columns: Lines) -> NDArray[np.float64]:
+    """Sums of the pixels of each row that lie left of the lines."""
+    sums = np.empty((channel.shape[0], channel.shape[1] + 1))
+    sums[:, 0] = 0
+    np.cumsum(channel, axis=1, dtype=np.float64, out=sums[:, 1:])
+    return sums[:, columns]

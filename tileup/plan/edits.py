@@ -24,6 +24,8 @@ MAX_LEVELS = 8
 """Distinct strengths that a map or a metric is reduced to: each costs a start of its own."""
 MAP_PIXELS = 8
 """Side of the squares that a denoise map is averaged over, output pixels."""
+WHITE = 0.5 - 1e-6
+"""From here on a mask is white."""
 
 Grey = NDArray[np.float32]
 """A picture of one channel in [0, 1], any size, shape (H, W)."""
@@ -100,6 +102,8 @@ def skipped(plan: TilePlan, settings: Settings) -> TilePlan:
     smaller = _limit(settings.skip_smaller, settings.tile, "skip-smaller", 0.0)
     larger = _limit(settings.skip_larger, settings.tile, "skip-larger", np.inf)
     weaker = settings.skip_below or 0.0
+    if (smaller, larger, weaker) == (0.0, np.inf, 0.0):
+        return plan
 
     def strength(tile: Tile) -> float:
         side = settings.tile / 2**tile.depth
@@ -121,7 +125,7 @@ def with_mask(plan: TilePlan, mask: Grey) -> TilePlan:
 
     A pixel of the output is white where at least half of the mask that lies under it is.
     """
-    white = _resampled(mask, plan.height, plan.width) >= 0.5 - 1e-6
+    white = _resampled(mask, plan.height, plan.width) >= WHITE
     rows, columns = (np.arange(0, length, plan.stride) for length in white.shape)
     keep = np.maximum.reduceat(np.maximum.reduceat(white, rows, axis=0), columns, axis=1)
     return cut(plan, np.where(keep, 0.0, plan.denoise_map()))

@@ -10,11 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tileup.contracts import Box, ModelSpec
 from tileup.errors import UsageError
+from tileup.plan.grid import Grid
 from tileup.plan.samplers import Sampler
 from tileup.plan.schedules import Schedule
 from tileup.plan.tiles import TilePlan
@@ -48,7 +46,8 @@ class Phase:
     @property
     def windows(self) -> Windows:
         """Windows of all steps, each place once."""
-        return tuple(dict.fromkeys(box for windows in self.by_step for box in windows))
+        distinct = {id(windows): windows for windows in self.by_step}.values()
+        return tuple(dict.fromkeys(box for windows in distinct for box in windows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,9 @@ class Layout:
     """Context at each side of a window; neighbours overlap by two margins, and strengths fade
     into one another over one."""
 
-    def padded(self, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    def padded(self, cells: Grid) -> Grid:
         """A map of the picture's cells, (rows, columns), on the padded canvas."""
-        height, width = cells.shape
-        return cells[np.ix_(reflected(height, self.rows), reflected(width, self.columns))]
+        return cells.reflected(self.rows, self.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class Itinerary:
     schedule: Schedule
     runs: tuple[Run, ...]
     """What the sampler does; without any, nothing is sampled."""
-    strengths: NDArray[np.float64]
+    strengths: Grid
     """Strength of each cell of the padded canvas, after merging; 0 is kept."""
 
     @property
@@ -114,19 +112,12 @@ class Itinerary:
         )
 
 
-def reflected(length: int, total: int) -> NDArray[np.intp]:
-    """Indices that extend `length` cells to `total` by reflection, as often as it takes."""
-    if length == 1:
-        return np.zeros(total, dtype=np.intp)
-    return np.pad(np.arange(length), (0, max(total - length, 0)), mode="reflect")
-
-
-def effective(strengths: NDArray[np.float64], schedule: Schedule) -> NDArray[np.float64]:
+def effective(strengths: Grid, schedule: Schedule) -> Grid:
     """The strength map after merging."""
-    result = strengths.copy()
+    result = strengths.values.copy()
     for lost, winner in schedule.merged.items():
-        result[strengths == lost] = winner
-    return result
+        result[strengths.values == lost] = winner
+    return strengths.with_values(result)
 
 
 def progress(sigma: float, sigmas: tuple[float, ...]) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tileup.contracts import ModelSpec, NoiseLevels
 from tileup.errors import UsageError
+from tileup.plan.grid import Grid
 from tileup.plan.itinerary import Itinerary, Layout, Phase, Run, effective, layout_of, window_size
 from tileup.plan.samplers import SAMPLERS, Sampler
 from tileup.plan.schedules import Schedule, known_scheduler, make_schedule
@@ -26,7 +27,7 @@ from tileup.settings.values import Settings, did_you_mean
 class Canvas:
     """What the runs of a mode are made from."""
 
-    strengths: NDArray[np.float64]
+    strengths: Grid
     """Strength of each cell of the picture, after merging."""
     schedule: Schedule
     layout: Layout
@@ -36,13 +37,16 @@ class Canvas:
 
     def distinct(self) -> list[float]:
         """Positive strengths, strongest first."""
-        return sorted((each for each in np.unique(self.strengths).tolist() if each), reverse=True)
+        return sorted(
+            (each for each in np.unique(self.strengths.values).tolist() if each), reverse=True
+        )
 
     def phase(
         self, start: int, stop: int, strengths: Sequence[float], working: NDArray[np.bool_]
     ) -> Phase:
-        """Steps [start, stop) with windows over the working cells."""
-        windows = self.laying(working, self.layout, range(start, stop), self.seed)
+        """Steps [start, stop) with windows over the working fields."""
+        cells = self.strengths.with_values(working)
+        windows = self.laying(cells, self.layout, range(start, stop), self.seed)
         return Phase(start, stop, tuple(strengths), windows)
 
 
@@ -52,7 +56,7 @@ def _schedule(canvas: Canvas) -> tuple[Run, ...]:
     starts = [canvas.schedule.starts[strength] for strength in distinct]
     bounds = itertools.pairwise([*starts, canvas.schedule.steps])
     phases = tuple(
-        canvas.phase(start, stop, distinct[: order + 1], canvas.strengths >= distinct[order])
+        canvas.phase(start, stop, distinct[: order + 1], canvas.strengths.values >= distinct[order])
         for order, (start, stop) in enumerate(bounds)
     )
     return (Run(phases),) if phases else ()
@@ -63,7 +67,7 @@ def _sigma(canvas: Canvas) -> tuple[Run, ...]:
     distinct = canvas.distinct()
     return tuple(
         Run(
-            (canvas.phase(0, canvas.schedule.steps, [each], canvas.strengths == each),),
+            (canvas.phase(0, canvas.schedule.steps, [each], canvas.strengths.values == each),),
             contraction=float(sigma / canvas.schedule.sigmas[0]),
         )
         for each, sigma in zip(distinct, canvas.levels.sigma(np.array(distinct)), strict=True)
@@ -72,7 +76,10 @@ def _sigma(canvas: Canvas) -> tuple[Run, ...]:
 
 def _passes(canvas: Canvas) -> tuple[Run, ...]:
     """A complete run of the whole canvas for each strength, from its own start."""
-    everywhere, starts = np.ones_like(canvas.strengths, dtype=np.bool_), canvas.schedule.starts
+    everywhere, starts = (
+        np.ones_like(canvas.strengths.values, dtype=np.bool_),
+        canvas.schedule.starts,
+    )
     return tuple(
         Run((canvas.phase(starts[strength], canvas.schedule.steps, [strength], everywhere),))
         for strength in canvas.distinct()
@@ -84,7 +91,7 @@ def _together(canvas: Canvas) -> tuple[Run, ...]:
     distinct = canvas.distinct()
     if not distinct:
         return ()
-    return (Run((canvas.phase(0, canvas.schedule.steps, distinct, canvas.strengths > 0),)),)
+    return (Run((canvas.phase(0, canvas.schedule.steps, distinct, canvas.strengths.values > 0),)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinera
     size = window_size(spec, settings)
     layout = layout_of(plan, spec, size)
     canvas = Canvas(
-        strengths=effective(plan.denoise_map(), schedule),
+        strengths=effective(plan.grid, schedule),
         schedule=schedule,
         layout=layout,
         laying=LAYINGS[settings.windows],

@@ -6,6 +6,7 @@ index halved, because only trailing segments are ever clipped away.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tileup.contracts import Box
 from tileup.plan.detail import DetailMap
+from tileup.plan.grid import Edges
 from tileup.plan.tiles import Tile, TilePlan
 
 NOISE_FLOOR = {"gradient": 0.003, "variance": 1.0}
@@ -23,6 +25,55 @@ REACH = 0.75
 """...and how far up from min to max denoise its mean strength has to come."""
 DIGITS = 6
 """Decimals of detail and denoise: equal on every machine, and readable in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Where a canvas may be cut."""
+
+    width: int
+    """Output pixels."""
+    height: int
+    """Output pixels."""
+    stride: int
+    """Pixels per cell; every edge lies on it."""
+    root: int
+    """Side of the largest boxes, cells."""
+    depth: int
+    """How often they may be halved."""
+
+    @classmethod
+    def of(cls, width: int, height: int, stride: int, tile: int, min_tile: int) -> Cuts:
+        """Sides of the largest and smallest boxes, in output pixels, are rounded to cells.
+
+        Raises:
+            ValueError: a size is not positive.
+        """
+        if min(width, height, stride, tile, min_tile) < 1:
+            raise ValueError("width, height, stride, tile and min_tile must be at least 1")
+        root, smallest = (max(1, (2 * side + stride) // (2 * stride)) for side in (tile, min_tile))
+        return cls(width, height, stride, root, max(0, (root // smallest).bit_length() - 1))
+
+    def cells(self, depth: int) -> tuple[Edges, Edges]:
+        """Edges of the rows and columns of boxes of one depth."""
+        rows, columns = -(-self.height // self.stride), -(-self.width // self.stride)
+        return _edges(rows, self.root, depth), _edges(columns, self.root, depth)
+
+    def pixels(self, depth: int) -> tuple[Edges, Edges]:
+        """The same in output pixels; none lies beyond the picture."""
+        rows, columns = (each * self.stride for each in self.cells(depth))
+        return np.minimum(rows, self.height), np.minimum(columns, self.width)
+
+    def inside(
+        self, depth: int, height: int, width: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The same in pixels of a picture of another size."""
+        y, x = self.pixels(depth)
+        return y * (height / self.height), x * (width / self.width)
+
+    def measured(self, pixels: NDArray[np.float32], metric: str) -> DetailMap:
+        """The detail of a picture, wherever a box may lie; see `DetailMap.of`."""
+        return DetailMap.of(pixels, metric, *self.inside(self.depth, *pixels.shape[:2]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,58 +96,105 @@ class _Level:
     denoise: float
     """Strength of a tile of this depth."""
 
+    def tile(self, depth: int, row: int, column: int) -> Tile:
+        """One of the boxes."""
+        top, bottom = self.rows[row : row + 2].tolist()
+        left, right = self.columns[column : column + 2].tolist()
+        box = Box(top, left, bottom, right)
+        return Tile(box, depth, float(self.detail[row, column]), self.denoise)
 
-def quadtree(
-    detail: DetailMap,
-    *,
-    width: int,
-    height: int,
-    scale: float,
-    stride: int,
-    tile: int,
-    min_tile: int,
-    min_denoise: float,
-    max_denoise: float,
-    threshold: float | str,
-    noise_floor: float | None = None,
-) -> TilePlan:
-    """Cut the canvas into tiles and give each its strength.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forest:
+    """All boxes that a picture's trees could have: a plan at any threshold.
 
     Roots are squares from the top left corner. A box splits into quarters while its detail
     exceeds the threshold, down to one depth for the whole canvas: the last at which no box is
     below `min_tile` (boxes clipped by the canvas count with their full size). Strength is linear
     in depth: `min_denoise` for a root, `max_denoise` at that last depth, even if it is the first.
-
-    Args:
-        detail: of the input picture.
-        width, height: output pixels.
-        scale: output side / input side, for the record.
-        stride: pixels per cell; every edge lies on it.
-        tile, min_tile: sides of the largest and smallest boxes, output pixels; rounded to whole
-            cells, at least one.
-        min_denoise, max_denoise: strengths in [0, 1].
-        threshold: in the metric's unit, or `auto`: the largest at which the most detailed quarter
-            of the area has a mean strength of `min + 0.75 * (max - min)`, both on the finest grid
-            and among the plan's own tiles; the noise floor if that cannot be had above it.
-        noise_floor: the least that `auto` may choose; None: `NOISE_FLOOR` of the metric.
-
-    Raises:
-        ValueError: a size is not positive, strengths are in the wrong order, or the threshold
-            is a word other than `auto`.
     """
-    if min(width, height, stride, tile, min_tile) < 1:
-        raise ValueError("width, height, stride, tile and min_tile must be at least 1")
-    if not 0 <= min_denoise <= max_denoise <= 1:
-        raise ValueError(f"strengths must rise within [0, 1], got {min_denoise} to {max_denoise}")
-    root, smallest = (max(1, (2 * side + stride) // (2 * stride)) for side in (tile, min_tile))
-    depth = max(0, (root // smallest).bit_length() - 1)
-    strengths = _strengths(min_denoise, max_denoise, depth)
-    levels = _levels(detail, width, height, stride, root, strengths)
-    floor = NOISE_FLOOR[detail.metric] if noise_floor is None else noise_floor
-    limit = _number(threshold) if threshold != "auto" else _auto(levels, floor)
-    tiles = [tile for depth, level in enumerate(levels) for tile in _leaves(level, depth, limit)]
-    tiles.sort(key=lambda tile: (tile.box.top, tile.box.left))
-    return TilePlan(width, height, stride, scale, tuple(tiles), limit)
+
+    cuts: Cuts
+    scale: float
+    """Output side / input side, for the record."""
+    levels: tuple[_Level, ...]
+    """The roots first."""
+    noise_floor: float
+    """The least threshold that `auto` may choose."""
+    made: tuple[NDArray[np.object_], ...]
+    """The tile of each box of each level, once it was asked for; else None."""
+
+    @classmethod
+    def of(
+        cls,
+        detail: DetailMap,
+        cuts: Cuts,
+        min_denoise: float,
+        max_denoise: float,
+        noise_floor: float | None = None,
+    ) -> Forest:
+        """Measure all boxes.
+
+        Args:
+            detail: of the input picture.
+            cuts: of the canvas.
+            min_denoise, max_denoise: strengths in [0, 1].
+            noise_floor: the least that `auto` may choose; None: `NOISE_FLOOR` of the metric.
+
+        Raises:
+            ValueError: the strengths are in the wrong order.
+        """
+        if not 0 <= min_denoise <= max_denoise <= 1:
+            raise ValueError(
+                f"strengths must rise within [0, 1], got {min_denoise} to {max_denoise}"
+            )
+        floor = NOISE_FLOOR[detail.metric] if noise_floor is None else noise_floor
+        strengths = _strengths(min_denoise, max_denoise, cuts.depth)
+        scale = (cuts.width * cuts.height / (detail.width * detail.height)) ** 0.5
+        levels = tuple(_levels(detail, cuts, strengths))
+        made = tuple(np.full(level.detail.shape, None) for level in levels)
+        return cls(cuts, scale, levels, floor, made)
+
+    def plan(self, threshold: float | str) -> TilePlan:
+        """The tiles at a threshold.
+
+        Args:
+            threshold: in the metric's unit, or `auto`: the largest at which the most detailed
+                quarter of the area has a mean strength of `min + 0.75 * (max - min)`, both on the
+                finest grid and among the plan's own tiles; the noise floor if that cannot be had
+                above it.
+
+        Raises:
+            ValueError: the threshold is a word other than `auto`.
+        """
+        levels, cuts = self.levels, self.cuts
+        limit = _number(threshold) if threshold != "auto" else _auto(levels, self.noise_floor)
+        found = [self._leaves(depth, limit) for depth in range(len(levels))]
+        tiles, tops, lefts = (np.concatenate(each) for each in zip(*found, strict=True))
+        ordered = tuple(tiles[np.lexsort((lefts, tops))].tolist())
+        return TilePlan(cuts.width, cuts.height, cuts.stride, self.scale, ordered, limit)
+
+    def _leaves(self, depth: int, threshold: float) -> tuple[NDArray[np.object_], Edges, Edges]:
+        """The boxes of one depth that exist at a threshold and do not split, as tiles.
+
+        Each is made once, because a search asks for most of them again.
+
+        Returns:
+            The tiles, their tops and their lefts, each of shape (n,).
+        """
+        level, made = self.levels[depth], self.made[depth]
+        row, column = np.nonzero(_is_leaf(level, threshold))
+        for place in zip(row.tolist(), column.tolist(), strict=True):
+            if made[place] is None:
+                made[place] = level.tile(depth, *place)
+        return made[row, column], level.rows[row], level.columns[column]
+
+    @property
+    def highest(self) -> float:
+        """The most detail that a tile of the finest plan has: at this threshold roots are whole."""
+        return max(
+            float(level.detail[_is_leaf(level, 0.0)].max(initial=0.0)) for level in self.levels
+        )
 
 
 def _number(threshold: float | str) -> float:
@@ -113,23 +211,19 @@ def _strengths(least: float, most: float, depth: int) -> list[float]:
     return [round(strength, DIGITS) for strength in steps]
 
 
-def _levels(
-    detail: DetailMap, width: int, height: int, stride: int, root: int, strengths: list[float]
-) -> list[_Level]:
+def _levels(detail: DetailMap, cuts: Cuts, strengths: list[float]) -> list[_Level]:
     """The boxes of every depth, the roots first."""
     levels: list[_Level] = []
     for depth, denoise in enumerate(strengths):
-        rows = _edges(-(-height // stride), root, depth)
-        columns = _edges(-(-width // stride), root, depth)
-        y, x = np.minimum(rows * stride, height), np.minimum(columns * stride, width)
-        measured = _measure(detail, y * (detail.height / height), x * (detail.width / width))
+        measured = _measure(detail, *cuts.inside(depth, detail.height, detail.width))
         born = np.full_like(measured, np.inf)
         if levels:
-            born = levels[-1].split[np.arange(len(y) - 1)[:, None] // 2, np.arange(len(x) - 1) // 2]
+            row, column = (np.arange(length) // 2 for length in measured.shape)
+            born = levels[-1].split[np.ix_(row, column)]
         last = depth == len(strengths) - 1
         split = np.full_like(born, -np.inf) if last else np.minimum(born, measured)
-        area = np.outer(np.diff(y), np.diff(x)).astype(np.float64)
-        levels.append(_Level(rows, columns, measured, split, born, area, denoise))
+        area = np.outer(*(np.diff(each) for each in cuts.pixels(depth))).astype(np.float64)
+        levels.append(_Level(*cuts.cells(depth), measured, split, born, area, denoise))
     return levels
 
 
@@ -153,23 +247,12 @@ def _measure(
     return detail.mean(boxes).reshape(top.shape).round(DIGITS)
 
 
-def _leaves(level: _Level, depth: int, threshold: float) -> list[Tile]:
-    """The boxes of one depth that exist at this threshold and do not split."""
-    row, column = np.nonzero((level.born > threshold) & (level.split <= threshold))
-    return [
-        Tile(Box(top, left, bottom, right), depth, value, level.denoise)
-        for top, left, bottom, right, value in zip(
-            level.rows[row].tolist(),
-            level.columns[column].tolist(),
-            level.rows[row + 1].tolist(),
-            level.columns[column + 1].tolist(),
-            level.detail[row, column].tolist(),
-            strict=True,
-        )
-    ]
+def _is_leaf(level: _Level, threshold: float) -> NDArray[np.bool_]:
+    """Which boxes of one depth exist at this threshold and do not split."""
+    return (level.born > threshold) & (level.split <= threshold)
 
 
-def _auto(levels: list[_Level], floor: float) -> float:
+def _auto(levels: Sequence[_Level], floor: float) -> float:
     """The threshold that `auto` stands for; see `quadtree`."""
     candidates, strength = _strength_of_quarter(levels)
     target = _target(levels)
@@ -181,13 +264,13 @@ def _auto(levels: list[_Level], floor: float) -> float:
     return floor
 
 
-def _target(levels: list[_Level]) -> float:
+def _target(levels: Sequence[_Level]) -> float:
     least, most = levels[0].denoise, levels[-1].denoise
     return least + REACH * (most - least) - 1e-9
 
 
 def _strength_of_quarter(
-    levels: list[_Level],
+    levels: Sequence[_Level],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean strength of the finest grid's most detailed quarter at each candidate threshold.
 
@@ -238,7 +321,7 @@ class _Nodes:
     denoise: NDArray[np.float64]
 
     @classmethod
-    def of(cls, levels: list[_Level]) -> _Nodes:
+    def of(cls, levels: Sequence[_Level]) -> _Nodes:
         detail = np.concatenate([level.detail.ravel() for level in levels])
         denoise = np.repeat([level.denoise for level in levels], [x.area.size for x in levels])
         order = np.lexsort((denoise, -detail))

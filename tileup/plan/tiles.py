@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tileup.contracts import Box
+from tileup.plan.grid import Grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class TilePlan:
     """In the order of their top left corners, row by row, when `quadtree` made them."""
     threshold: float
     """A tile with more detail than this was split, where its size allowed it."""
+    grid: Grid = field(init=False, repr=False, compare=False)
+    """Strength of every cell, held between the edges of the tiles."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.height, self.stride) < 1:
@@ -62,7 +65,7 @@ class TilePlan:
             )
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {self.scale}")
-        _check_partition([tile.box for tile in self.tiles], self.rows, self.columns)
+        object.__setattr__(self, "grid", _partition(self.tiles, self.rows, self.columns))
 
     @property
     def rows(self) -> int:
@@ -81,10 +84,7 @@ class TilePlan:
 
     def denoise_map(self) -> NDArray[np.float64]:
         """Strength of every cell, shape (rows, columns)."""
-        result = np.empty((self.rows, self.columns))
-        for tile in self.tiles:
-            result[tile.box.index] = tile.denoise
-        return result
+        return self.grid.cells()
 
     def pixel_box(self, tile: Tile) -> Box:
         """The part of the picture that a tile owns, in output pixels."""
@@ -168,25 +168,38 @@ def _number(content: Mapping[str, object], name: str) -> float:
     return float(value)
 
 
-def _check_partition(boxes: list[Box], rows: int, columns: int) -> None:
-    """Raise ValueError unless every cell of rows x columns lies in exactly one box."""
-    for box in boxes:
+def _partition(tiles: Sequence[Tile], rows: int, columns: int) -> Grid:
+    """The strengths of tiles; ValueError unless every cell of rows x columns lies in exactly one.
+
+    Only cells between two neighbouring edges can differ, so the work is as small as the plan,
+    however fine the stride.
+    """
+    for tile in tiles:
+        box = tile.box
         if box.top < 0 or box.left < 0 or box.bottom > rows or box.right > columns:
             raise ValueError(f"{box} leaves the canvas of {rows} rows and {columns} columns")
-    corners = np.array([(b.top, b.left, b.bottom, b.right) for b in boxes], np.int64).reshape(-1, 4)
+    corners = np.array(
+        [(b.top, b.left, b.bottom, b.right) for b in (t.box for t in tiles)], np.int64
+    )
+    corners = corners.reshape(-1, 4)
     y, top, bottom = _ranks(corners[:, 0], corners[:, 2], rows)
     x, left, right = _ranks(corners[:, 1], corners[:, 3], columns)
-    # Only cells between two neighbouring edges can differ, so the check is as small as the
-    # plan, however fine the stride.
-    change = np.zeros((len(y), len(x)), np.int64)
-    for row, column, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1)):
-        np.add.at(change, (row, column), sign)
-    np.add.at(change, (bottom, right), 1)
-    cover = change.cumsum(0).cumsum(1)[:-1, :-1]
+    numbers = np.arange(1, len(tiles) + 1)
+    cover, number = np.zeros((2, len(y), len(x)), np.int64)
+    for row, column, sign in (
+        (top, left, 1),
+        (top, right, -1),
+        (bottom, left, -1),
+        (bottom, right, 1),
+    ):
+        np.add.at(cover, (row, column), sign)
+        np.add.at(number, (row, column), sign * numbers)
+    cover, number = (each.cumsum(0).cumsum(1)[:-1, :-1] for each in (cover, number))
     if (cover != 1).any():
         row, column = np.argwhere(cover != 1)[0]
         times = "no tile" if cover[row, column] == 0 else f"{cover[row, column]} tiles"
         raise ValueError(f"cell (row {y[row]}, column {x[column]}) lies in {times}")
+    return Grid(y, x, np.array([tile.denoise for tile in tiles])[number - 1])
 
 
 def _ranks(
