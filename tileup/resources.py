@@ -41,7 +41,7 @@ def _kilobytes(path: str, name: str) -> int | None:
 
 def _entry(path: str, name: str) -> int | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path(path).read_text().splitlines():
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
             if line.split()[:1] == [name]:
                 return int(line.split()[1])
     return None
@@ -49,5 +49,5 @@ def _entry(path: str, name: str) -> int | None:
 
 def _number(path: str) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        return int(Path(path).read_text())
+        return int(Path(path).read_text(encoding="utf-8"))
     return None

@@ -61,7 +61,7 @@ class Run:
             place[part] = joining * torch.randint(1, steps, (), generator=generator)
         begun = strengths.gather(0, joins.long().flatten(1).T).T.view(joins.shape)
         amount = torch.where(dialled < DIALLED, dial, torch.ones_like(dial))
-        texture = TEXTURE_RANGE.amount(begun, 1.0) * amount[:, None, None, None]
+        texture = TEXTURE_RANGE.amount(begun) * amount[:, None, None, None]
         return cls(
             sigmas=tuple(sigma_of(each)[:, None, None, None].to(like.device) for each in strengths),
             joins=joins.to(like.device),
@@ -77,7 +77,7 @@ class Run:
         return cls(
             sigmas=tuple(sigma_of(each).to(like).expand(len(like), 1, 1, 1) for each in levels),
             joins=torch.zeros_like(cells),
-            texture=TEXTURE_RANGE.amount(cells, 1.0),
+            texture=TEXTURE_RANGE.amount(cells),
             noise=noise,
         )
 

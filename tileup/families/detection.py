@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tileup.errors import UnknownCheckpointError
 from tileup.families.family import Detected, Look
 from tileup.families.foreign import PREFIXES, Kind, foreign_network, kind_of
@@ -12,13 +10,18 @@ from tileup.families.view import RelativeError, View
 from tileup.tensors.checkpoint import Checkpoint
 from tileup.tensors.formats import marks_of
 
+_UNTOLD = Kind("unknown", "a file that nothing is known of")
+
 
 class NoNetworkError(UnknownCheckpointError):
     """The file is known, but goes with a model and is none."""
 
-    def __init__(self, path: Path, kind: Kind) -> None:
-        super().__init__(f"{path} is {kind.title}, not a whole diffusion model; {kind.advice}")
+    def __init__(self, message: str, kind: Kind = _UNTOLD) -> None:
+        super().__init__(message)
         self.kind = kind
+
+    def __reduce__(self) -> tuple[type[NoNetworkError], tuple[str, Kind]]:
+        return NoNetworkError, (str(self), self.kind)  # the default would lose the kind
 
 
 def detect(checkpoint: Checkpoint) -> Detected:
@@ -36,7 +39,9 @@ def detect(checkpoint: Checkpoint) -> Detected:
         marks_of(checkpoint)
         return found
     if kind := kind_of(tensors):
-        raise NoNetworkError(path, kind)
+        raise NoNetworkError(
+            f"{path} is {kind.title}, not a whole diffusion model; {kind.advice}", kind
+        )
     names = ["bundled", *(family.name for family in FAMILIES)]
     raise UnknownCheckpointError(
         f"{path} is not a checkpoint that tileup can load: among its {len(tensors)} tensors, the"
