@@ -5,13 +5,24 @@ from __future__ import annotations
 import pytest
 
 from tileup.denoise.modes import RULES
+from tileup.families.predictions import WORDS
 from tileup.images.color_fix import METHODS as COLOR_FIX_METHODS
+from tileup.images.formats import WRITTEN
 from tileup.images.metadata import SAMPLER_NAMES, SCHEDULER_NAMES
 from tileup.plan.modes import MODES
+from tileup.plan.quadtree import NOISE_FLOOR
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
 from tileup.plan.windows import LAYINGS
-from tileup.settings.values import COLOR_FIXES, DENOISE_MODES, WEIGHTS, WINDOWS
+from tileup.settings.values import (
+    COLOR_FIXES,
+    DENOISE_MODES,
+    DETAIL_METRICS,
+    FORMATS,
+    PREDICTIONS,
+    WEIGHTS,
+    WINDOWS,
+)
 from tileup.tiling.profiles import PROFILES
 
 
@@ -25,6 +36,9 @@ from tileup.tiling.profiles import PROFILES
         (SAMPLER_NAMES, SAMPLERS),
         (SCHEDULER_NAMES, SCHEDULERS),
         (COLOR_FIXES, COLOR_FIX_METHODS),
+        (DETAIL_METRICS, NOISE_FLOOR),
+        (PREDICTIONS, WORDS.values()),
+        (FORMATS.items(), ((name, each.name) for name, each in WRITTEN.items())),
     ],
     ids=[
         "modes planned",
@@ -34,6 +48,9 @@ from tileup.tiling.profiles import PROFILES
         "samplers",
         "schedulers",
         "colour fixes",
+        "detail metrics",
+        "predictions",
+        "formats",
     ],
 )
 def test_names_and_tables_agree(named: object, provided: object) -> None:
