@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import tileup
@@ -112,6 +113,49 @@ def test_a_loaded_model_brings_its_own_spec(pixels: np.ndarray) -> None:
     result = tileup.upscale(pixels, model, **SMALL)
     assert result.plan == tileup.make_plan(pixels, model, **SMALL)
     assert model.counting.windows == result.cost.model_calls > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"dtype": "float16"}, "dtype is 'float16', and the model was loaded with 'float32'"),
+        ({"lora": "absent.safetensors"}, r"load_model\(..., lora=\('absent.safetensors',\)\)"),
+        ({"vae": "other.safetensors"}, "vae is 'other.safetensors'"),
+        ({"control_scale": 0.5}, "control_scale is 0.5"),
+        ({"threads": 3}, "threads is 3"),
+        ({"device": "cuda:9"}, "device 'cuda:9' is not"),
+        ({"device": "gpu"}, "device 'gpu' is not known"),
+        ({"nonsense": 1}, "unknown setting 'nonsense'"),
+    ],
+)
+def test_what_contradicts_a_loaded_model_is_an_error(
+    pixels: np.ndarray, asked: dict[str, object], message: str
+) -> None:
+    ours = tileup.load_model(device="cpu", dtype="float32")
+    for model in (ours, DoubleModel(gaussian_denoiser)):
+        for call in (tileup.upscale, tileup.make_plan):
+            with pytest.raises(UsageError, match=message):
+                call(pixels, model, **asked)
+    with pytest.raises(UsageError, match=message):
+        tileup.load_model(ours, **asked)
+
+
+def test_what_agrees_with_a_loaded_model_is_none(pixels: np.ndarray) -> None:
+    model = tileup.load_model(device="cpu", dtype="float32")
+    for asked in ({"device": "cpu", "dtype": "float32"}, {"dtype": "auto", "lora": ()}):
+        assert tileup.make_plan(pixels, model, **{**SMALL, **asked})
+    assert tileup.load_model(model, device="cpu") is model
+    # What a preset says of the device is no wish of the caller's.
+    assert tileup.make_plan(pixels, DoubleModel(gaussian_denoiser, device="cuda:0"), preset="smoke")
+
+
+def test_a_loaded_model_is_a_model_like_any_other() -> None:
+    model = tileup.load_model(device="cpu", dtype="bfloat16")
+    for name in ("spec", "digest", "device", "dtype"):
+        assert getattr(model, name) == getattr(model.model, name)
+    assert model.dtype == torch.bfloat16
+    assert model.settings.dtype == "bfloat16"
+    assert model.take_notes() == ()
 
 
 def test_on_step_hears_every_window_and_may_stop_the_work(

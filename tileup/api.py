@@ -7,14 +7,16 @@ read no `TILEUP_*` settings from the environment.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tileup.contracts import Model, ModelSpec, OnStep
+from tileup.contracts import Codec, Denoiser, Model, ModelSpec, OnStep, Scene
 from tileup.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from PIL import Image
 
@@ -39,19 +41,19 @@ def upscale(
     Args:
         image: a file, a Pillow image, an array or a Picture.
         model: a file, a model's name, or one from `load_model`; None is the bundled one. To
-            enlarge many pictures, load it once.
+            enlarge many pictures, load it once: device, precision and parts are then settled.
         on_step: told after each batch of windows; raising stops the work.
         **settings: see `tileup.Settings`; and `preset`.
 
     Raises:
         TileupError: with a sentence that says what is wrong.
+        UsageError: above all where settings contradict how the model was loaded.
     """
-    from tileup.checkpoints.load import load_model as load
     from tileup.upscaling import upscale_picture
 
     complete, found = _resolved(model, settings)
     picture = _picture(image, complete)
-    loaded = load(found, complete) if isinstance(found, Path) else found
+    loaded = _loaded(found, complete) if isinstance(found, Path) else found
     return upscale_picture(picture, loaded, complete, on_step)
 
 
@@ -72,7 +74,9 @@ def make_plan(
     return plan_picture(_picture(image, complete), _spec(found, complete), complete).plan
 
 
-def load_model(model: str | Path | None = None, device: str = "auto", **settings: object) -> Model:
+def load_model(
+    model: str | Path | None = None, device: str = "auto", **settings: object
+) -> LoadedModel:
     """Load a checkpoint.
 
     Args:
@@ -85,32 +89,119 @@ def load_model(model: str | Path | None = None, device: str = "auto", **settings
         ModelError: it is missing, unreadable or of no known family.
         UsageError: the device is not there, or a setting is not known.
     """
+    complete, found = _resolved(model, {**settings, "device": device})
+    return found if isinstance(found, LoadedModel) else _loaded(found, complete)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model, and the settings it was loaded with; satisfies `tileup.contracts.Model`."""
+
+    model: Model
+    settings: Settings
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What its header says."""
+        return self.model.spec
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, hexadecimal."""
+        return self.model.digest
+
+    @property
+    def codec(self) -> Codec:
+        """Pixels to latents and back."""
+        return self.model.codec
+
+    @property
+    def device(self) -> str:
+        """Where the network runs: `cpu`, `cuda:0`, `mps`."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.model.dtype
+
+    def denoiser(self, scene: Scene) -> Denoiser:
+        """The network, conditioned on one picture."""
+        return self.model.denoiser(scene)
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What had to be done in another way than was asked for, since this was last called."""
+        return self.model.take_notes()
+
+
+def _loaded(path: Path, settings: Settings) -> LoadedModel:
     from tileup.checkpoints.load import load_model as load
 
-    complete, found = _resolved(model, {**settings, "device": device})
-    return load(found, complete) if isinstance(found, Path) else found
+    return LoadedModel(load(path, settings), settings)
 
 
 def _resolved(
-    model: str | Path | Model | None, settings: dict[str, Any]
-) -> tuple[Settings, Path | Model]:
+    model: str | Path | Model | LoadedModel | None, asked: dict[str, Any]
+) -> tuple[Settings, Path | LoadedModel]:
     """Complete settings, and the model's file or the loaded model."""
-    from tileup.resolving import check_together, resolve_with_model
-    from tileup.settings.layers import resolve
+    from tileup.resolving import resolve_with_model
 
-    preset = settings.pop("preset", None)
+    preset = asked.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
         raise UsageError(f"preset must be a name, got {preset!r}")
     if model is None or isinstance(model, str | Path):
         named = {} if model is None else {"model": str(model)}
-        resolved = resolve_with_model(preset, flags=settings | named)
+        resolved = resolve_with_model(preset, flags=asked | named)
         return resolved.settings, resolved.model
-    complete = resolve(model.spec.family, preset, flags=settings)
-    check_together(complete, model.spec)
-    return complete, model
+    loaded = model if isinstance(model, LoadedModel) else _of_another(model)
+    return _for_loaded(loaded, preset, asked), loaded
 
 
-def _spec(model: Path | Model, settings: Settings) -> ModelSpec:
+def _of_another(model: Model) -> LoadedModel:
+    """A model that came about in another way than by `load_model`."""
+    from tileup.settings.values import DTYPES, Settings
+
+    dtype = str(model.dtype).removeprefix("torch.")
+    known = dtype if dtype in DTYPES else "auto"
+    return LoadedModel(model, Settings(device=model.device, dtype=known))
+
+
+def _for_loaded(loaded: LoadedModel, preset: str | None, asked: dict[str, Any]) -> Settings:
+    """Complete settings for a model whose parts, device and precision are settled.
+
+    Raises:
+        UsageError: what was asked for contradicts what was loaded.
+    """
+    from tileup.resolving import check_together
+    from tileup.settings.layers import checked, resolve
+    from tileup.settings.values import FLAGS
+
+    wanted = checked(asked, "settings")
+    settled = [each.name for each in FLAGS if each.flag.loading]
+    held = {name: getattr(loaded.settings, name) for name in settled}
+    for name in settled:
+        if name in wanted and not _agrees(loaded, name, wanted[name]):
+            raise UsageError(
+                f"{name} is {wanted[name]!r}, and the model was loaded with {held[name]!r}; "
+                f"load it with tileup.load_model(..., {name}={wanted[name]!r})"
+            )
+    complete = resolve(loaded.spec.family, preset, flags=wanted | held)
+    check_together(complete, loaded.spec)
+    return complete
+
+
+def _agrees(loaded: LoadedModel, name: str, wanted: object) -> bool:
+    """Whether a model was loaded as is wanted now; `auto` is whatever it is."""
+    if wanted in (getattr(loaded.settings, name), "auto"):
+        return True
+    if name == "device":
+        from tileup.devices import pick_device
+
+        return pick_device(str(wanted)) == loaded.device
+    return name == "dtype" and str(loaded.model.dtype) == f"torch.{wanted}"
+
+
+def _spec(model: Path | LoadedModel, settings: Settings) -> ModelSpec:
     from tileup.checkpoints.find import identify
 
     return identify(model, settings.prediction) if isinstance(model, Path) else model.spec

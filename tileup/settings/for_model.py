@@ -28,6 +28,7 @@ class ModelSettings:
         "A checkpoint (.safetensors, .ckpt, a diffusers folder), or the name of one in the folders "
         "of TILEUP_MODELS (default: the one that ships with tileup).",
         names="--model -m",
+        loading=True,
     )
     prediction: str | None = setting(
         None,
@@ -35,19 +36,39 @@ class ModelSettings:
         "KIND",
         f"What the network predicts where its file does not say: {either(PREDICTIONS)}.",
         one_of(PREDICTIONS),
+        loading=True,
     )
-    vae: str | None = setting(None, Panel.PARTS, "FILE", "The VAE, in place of the file's own.")
-    clip_l: str | None = setting(None, Panel.PARTS, "FILE", "The CLIP-L text encoder.")
-    clip_g: str | None = setting(None, Panel.PARTS, "FILE", "The CLIP-G text encoder.")
-    t5: str | None = setting(None, Panel.PARTS, "FILE", "The T5-XXL text encoder.")
+    vae: str | None = setting(
+        None, Panel.PARTS, "FILE", "The VAE, in place of the file's own.", loading=True
+    )
+    clip_l: str | None = setting(
+        None, Panel.PARTS, "FILE", "The CLIP-L text encoder.", loading=True
+    )
+    clip_g: str | None = setting(
+        None, Panel.PARTS, "FILE", "The CLIP-G text encoder.", loading=True
+    )
+    t5: str | None = setting(None, Panel.PARTS, "FILE", "The T5-XXL text encoder.", loading=True)
     tokenizer: str | None = setting(
-        None, Panel.PARTS, "PATH", "T5's: tokenizer.json, spiece.model or their folder."
+        None,
+        Panel.PARTS,
+        "PATH",
+        "T5's: tokenizer.json, spiece.model or their folder.",
+        loading=True,
     )
     control: str | None = setting(
-        None, Panel.PARTS, "FILE", "A tile ControlNet for SD 1.5 or SDXL: keeps the structure."
+        None,
+        Panel.PARTS,
+        "FILE",
+        "A tile ControlNet for SD 1.5 or SDXL: keeps the structure.",
+        loading=True,
     )
     control_scale: float = setting(
-        1.0, Panel.PARTS, "0..2", "How much it counts (default: {default}).", within(0, 2)
+        1.0,
+        Panel.PARTS,
+        "0..2",
+        "How much it counts (default: {default}).",
+        within(0, 2),
+        loading=True,
     )
     control_end: float = setting(
         1.0,
@@ -57,7 +78,12 @@ class ModelSettings:
         within(0, 1),
     )
     lora: tuple[str, ...] = setting(
-        (), Panel.PARTS, "FILE[:WEIGHT]", "A LoRA; can be given several times.", checks.weighted
+        (),
+        Panel.PARTS,
+        "FILE[:WEIGHT]",
+        "A LoRA; can be given several times.",
+        checks.weighted,
+        loading=True,
     )
     upscaler: str = setting(
         LANCZOS,
@@ -79,6 +105,7 @@ class ModelSettings:
         "Larger pictures go through the VAE in tiles of this side.",
         at_least(64),
         behind="low_memory",
+        loading=True,
     )
     device: str = setting(
         "auto",
@@ -87,6 +114,7 @@ class ModelSettings:
         "auto, cpu, cuda, cuda:1, mps (default: {default}).",
         names="--device -d",
         behind="prediction",
+        loading=True,
     )
     dtype: str = setting(
         "auto",
@@ -94,6 +122,7 @@ class ModelSettings:
         "NAME",
         f"Precision of the network: {either(DTYPES)} (default: {{default}}).",
         one_of(DTYPES),
+        loading=True,
     )
     threads: int | None = setting(
         None,
@@ -101,6 +130,7 @@ class ModelSettings:
         "N",
         "Threads the network computes with on a CPU (default: one for each core).",
         at_least(1),
+        loading=True,
     )
     low_memory: bool = setting(
         False,
@@ -108,4 +138,5 @@ class ModelSettings:
         "",
         "Text encoder, network and VAE are on the device in turn.",
         names="--low-memory/--high-memory",
+        loading=True,
     )

@@ -41,7 +41,11 @@ class TextSettings:
         names="--prompt-file/--no-prompt-file",
     )
     prompt_embeds: str | None = setting(
-        None, Panel.TEXT, "FILE", "Encoded prompts, so that no text encoder is loaded."
+        None,
+        Panel.TEXT,
+        "FILE",
+        "Encoded prompts, so that no text encoder is loaded.",
+        loading=True,
     )
     seed: int = setting(
         0,

@@ -47,6 +47,8 @@ class Flag:
     """Its spellings, apart by blanks; empty: two dashes and the setting's name."""
     behind: str = ""
     """Which one it follows in the help, TOP: none; empty: the one written before it."""
+    loading: bool = False
+    """Whether it counts when a model is loaded, and not afterwards."""
     count: bool = False
     """Whether it can be repeated for more of the same."""
     check: Check | None = None
