@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A developer's own ~/.config/tileup/config.yaml is none of the tests' business.
+os.environ["XDG_CONFIG_HOME"] = os.devnull
+
 # A run that fails by chance tells nothing about the change at hand: `make test` and CI draw the
 # same examples each time (hypothesis' own profile `ci`), and `make fuzz` new ones. What it finds
 # is kept as an @example.

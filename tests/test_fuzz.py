@@ -28,7 +28,8 @@ from tileup.images.metadata import read_metadata
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.writing import save_picture
-from tileup.settings.layers import read_config, resolve
+from tileup.settings.layers import resolve
+from tileup.settings.yaml_files import read_config
 
 often = settings(
     max_examples=int(os.environ.get("FUZZ", "40")),

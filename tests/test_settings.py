@@ -9,23 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tileup.cli.main import main
 from tileup.cli.options import PlanOptions, UpscaleOptions
 from tileup.errors import UsageError
 from tileup.resources import resource
-from tileup.settings import layers
-from tileup.settings.layers import (
-    checked,
-    from_environment,
-    merged,
-    preset_names,
-    read_config,
-    read_family,
-    read_preset,
-    resolve,
-)
+from tileup.settings import yaml_files
+from tileup.settings.layers import from_environment, layered, merged, notes_on, resolve
 from tileup.settings.setting import TOP, Flag, Named, Panel, flags_of, in_order
+from tileup.settings.typed import checked
 from tileup.settings.values import (
     ALIASES,
     FLAGS,
@@ -33,6 +25,13 @@ from tileup.settings.values import (
     did_you_mean,
     parse_size,
     parse_weighted,
+)
+from tileup.settings.yaml_files import (
+    preset_names,
+    read_config,
+    read_family,
+    read_preset,
+    to_yaml,
 )
 
 
@@ -54,7 +53,7 @@ def test_each_layer_wins_over_the_ones_below_it(
     for folder, name, tile in (("families", "toy", 101), ("presets", "toy", 102)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.yaml").write_text(f"tile: {tile}\n")
-    monkeypatch.setattr(layers, "resource", lambda name: tmp_path)
+    monkeypatch.setattr(yaml_files, "resource", lambda name: tmp_path)
     sources: dict[str, object] = {
         "family": "toy",
         "preset": "toy",
@@ -65,7 +64,7 @@ def test_each_layer_wins_over_the_ones_below_it(
     seen = [Settings().tile]
     for count in range(1, len(sources) + 1):
         seen.append(resolve(**dict(list(sources.items())[:count])).tile)  # type: ignore[arg-type]
-    assert seen == [256, 101, 102, 103, 104, 105]
+    assert seen == [128, 101, 102, 103, 104, 105]
 
 
 def test_layers_are_merged_setting_by_setting() -> None:
@@ -101,6 +100,7 @@ def test_a_setting_given_twice_is_refused(config: Callable[[str], Path], text: s
         ({"size": "0x5"}, "size must be at least 1x1"),
         ({"size": "9x9", "long_edge": 9}, "only one of size and long-edge can be given"),
         ({"max_pixels": 0}, "max-pixels must be at least 1, got 0"),
+        ({"denoise": 2}, "^denoise must be between 0 and 1, got 2"),
         ({"min_denoise": -0.1}, "min-denoise must be between 0 and 1, got -0.1"),
         ({"max_denoise": float("nan")}, "max-denoise must be between 0 and 1"),
         ({"min_denoise": 0.9}, r"min-denoise \(0.9\) is above max-denoise \(0.8\)"),
@@ -176,6 +176,117 @@ def test_a_flag_follows_the_one_it_names_or_was_written_after() -> None:
     assert order(a, b, c, named("d", "a"), named("e")) == ["a", "d", "e", "b", "c"]
     assert order(a, b, named("c", "absent")) == ["a", "b", "c"]
     assert order(named("d", "b"), named("a", TOP), b) == ["a", "b", "d"]
+
+
+# --- presets and files that are named elsewhere than in flags --------------------------------
+
+
+def test_a_preset_can_be_named_in_a_variable_and_in_a_file(config: Callable[[str], Path]) -> None:
+    file, smoke = config("preset: subtle\nmax-denoise: 0.6"), {"TILEUP_PRESET": "smoke"}
+    found = resolve(config=file)
+    assert (found.min_denoise, found.max_denoise) == (0.3, 0.6), "the file wins over its preset"
+    assert resolve(environment=smoke).steps == 2
+    assert resolve(environment={"TILEUP_PRESET": ""}) == Settings()
+    found = resolve(config=file, environment=smoke)
+    assert (found.steps, found.min_denoise, found.max_denoise) == (2, 0.2, 0.6)
+    assert resolve(preset="uniform", config=file, environment=smoke).min_denoise == 0.5
+    with pytest.raises(UsageError, match="preset 'phot' is not known; did you mean 'photo'"):
+        resolve(environment={"TILEUP_PRESET": "phot"})
+
+
+def test_a_config_can_be_named_in_a_variable(tmp_path: Path) -> None:
+    for name, seed in (("a.yaml", 1), ("b.yaml", 2)):
+        (tmp_path / name).write_text(f"seed: {seed}\n")
+    variable = {"TILEUP_CONFIG": str(tmp_path / "a.yaml")}
+    assert resolve(environment=variable).seed == 1
+    assert resolve(environment=variable, config=tmp_path / "b.yaml").seed == 2
+    assert resolve(environment={**variable, "TILEUP_SEED": "3"}).seed == 3
+    with pytest.raises(UsageError, match=r"config absent.yaml: cannot be read"):
+        resolve(environment={"TILEUP_CONFIG": "absent.yaml"})
+
+
+def test_habits_lie_below_what_is_asked_for(tmp_path: Path) -> None:
+    habits, file = tmp_path / "habits.yaml", tmp_path / "file.yaml"
+    habits.write_text("max-denoise: 0.4\nseed: 1\ntile: 96\n")
+    file.write_text("tile: 64\n")
+    assert resolve(habits=habits).max_denoise == 0.4
+    found = resolve(habits=habits, config=file, preset="subtle", flags={"seed": 2})
+    assert (found.max_denoise, found.tile, found.seed) == (0.5, 64, 2)
+    habits.write_text("preset: subtle\nmax-denoise: 0.6\n")
+    assert resolve(habits=habits).max_denoise == 0.6, "over the preset that it names"
+    habits.write_text("preset: subtle\nseed: 1\n")
+    found = resolve(habits=habits, preset="smoke")
+    assert (found.min_denoise, found.steps, found.seed) == (0.2, 2, 1), "one preset at a time"
+
+
+def test_the_users_own_file_is_read_by_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "tileup").mkdir()
+    (tmp_path / "tileup" / "config.yaml").write_text("seed: 77\n")
+    assert main(["upscale", "--print-config", "-v"]) == 0
+    shown = capsys.readouterr()
+    assert "seed: 77\n" in shown.out
+    assert str(tmp_path / "tileup" / "config.yaml") in shown.err
+    (tmp_path / "tileup" / "config.yaml").write_text("sed: 77\n")
+    assert main(["plan", "--print-config"]) == 2
+    assert "unknown setting 'sed'; did you mean 'seed'" in capsys.readouterr().err
+
+
+def test_a_preset_below_a_file_that_sets_all_of_it_has_no_effect(
+    config: Callable[[str], Path],
+) -> None:
+    whole = config(to_yaml(Settings()))
+    (note,) = notes_on(layered(preset="subtle", config=whole))
+    assert note == f"preset subtle has no effect: config {whole} sets all that it sets."
+    assert [*notes_on(layered(preset="subtle", config=config("max-denoise: 0.6")))] == []
+    assert [*notes_on(layered(preset="subtle", flags={"denoise": 0.3}))] == []
+
+
+def test_equal_strengths_are_noted_only_where_nobody_asked_for_them(
+    config: Callable[[str], Path],
+) -> None:
+    (note,) = notes_on(layered(flags={"min_denoise": 0.8}))
+    assert note == "min-denoise equals max-denoise: every tile has strength 0.8."
+    (note,) = notes_on(layered(config=config("max-denoise: 0.3"), flags={"min_denoise": 0.3}))
+    assert "strength 0.3" in note
+    for asked in (
+        {"flags": {"denoise": 0.3}},
+        {"flags": {"min_denoise": 0.3, "max_denoise": 0.3}},
+        {"flags": {"min_denoise": 0.8, "denoise_map": "map.png"}},
+        {"preset": "uniform"},
+        {"environment": {"TILEUP_DENOISE": "0.3"}},
+        {"config": config("denoise: 0.3")},
+        {},
+    ):
+        assert [*notes_on(layered(**asked))] == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        ({"denoise": 0.8}, 12),
+        ({"denoise": 0.4}, 12),
+        ({"denoise": 0.3}, 9),
+        ({"denoise": 0.2}, 6),
+        ({"denoise": 0.01}, 1),
+        ({"denoise": 0.2, "steps": 12}, 12),
+        ({"denoise": 0.0}, 12),
+        ({"denoise": 0.2, "denoise_map": "map.png"}, 12),
+        ({"min_denoise": 0.1, "max_denoise": 0.2}, 12),
+    ],
+)
+def test_a_weak_strength_everywhere_takes_its_share_of_steps(
+    asked: dict[str, object], steps: int
+) -> None:
+    """SD 1.x takes twelve at its own strongest, 0.4."""
+    assert resolve("sd1", flags=asked).steps == steps
+
+
+def test_whoever_says_how_many_steps_gets_them() -> None:
+    assert resolve("sd1", preset="smoke", flags={"denoise": 0.1}).steps == 2
+    assert resolve("sd1", environment={"TILEUP_STEPS": "7", "TILEUP_DENOISE": "0.1"}).steps == 7
 
 
 # --- words ----------------------------------------------------------------------------------
@@ -259,30 +370,38 @@ def test_text_stays_text_where_a_setting_takes_both() -> None:
 def test_config_files_are_read(
     text: str, expected: dict[str, object], config: Callable[[str], Path]
 ) -> None:
-    assert read_config(config(text)) == expected
+    assert read_config(config(text)).values == expected
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sampler: no", "sampler must be text, got False"),
-        ("size: 16:9", "size must be text, got 969"),
-        ("model: 2024-01-01", "model must be text, got datetime"),
+        ("sampler: no", "sampler must be text, got False; in quotes it is text"),
+        ("size: 16:9", "size must be text, got 969; in quotes"),
+        ("model: 2024-01-01", "model must be text, got datetime.*; in quotes"),
+        ("metadata: 7\nprompt: on", "metadata must be true or false, got 7$"),
         ("seed: '7'", "seed must be a whole number, got '7'"),
         ("- scale: 2", "must be lines of `name: value`"),
         ("just words", "must be lines of `name: value`"),
-        ("scale: [", "not valid YAML"),
+        ("scale: 2\nseed: [1", "config.yaml, line 2: not valid YAML: expected ',' or ']'"),
+        ("scale: 2\nprompt: a: b", "line 2: not valid YAML: a second colon; put a value with"),
+        ("scale: 2\nseed", "line 2: not valid YAML: a line without a colon"),
         ("a: &x 1\nb: *x", "aliases are not allowed"),
         ("scale: !!python/object/apply:os.getcwd []", "not valid YAML"),
-        ("scale: " + "[" * 5000, "not valid YAML"),
-        ("\tscale: 2", "not valid YAML"),
+        ("scale: " + "[" * 5000, "not valid YAML: it is nested too deeply"),
+        ("\tscale: 2", "line 1: not valid YAML: a tab begins the line; use blanks"),
+        ("scale: 2\nlong-edge: 900", "only one of scale and long-edge can be given"),
+        ("suffix: _big\nname: a.png", "only one of name and suffix can be given"),
+        ("preset: 3", "preset must be a name, got 3"),
+        ("preset: fhoto", "preset 'fhoto' is not known; did you mean 'photo'"),
     ],
 )
 def test_yaml_that_means_something_else_is_refused(
     text: str, message: str, config: Callable[[str], Path]
 ) -> None:
-    with pytest.raises(UsageError, match=message):
-        read_config(config(text))
+    with pytest.raises(UsageError, match=message) as told:
+        resolve(config=config(text))
+    assert "\n" not in str(told.value)
 
 
 def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -290,14 +409,29 @@ def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "torn.yaml").write_bytes(b"\xef")
     (tmp_path / "wide.yaml").write_bytes("scale: 3\n".encode("utf-16"))
     (tmp_path / "huge.yaml").write_text("# filler\n" * 200_000)
-    for name in ("absent.yaml", "", "latin.yaml", "torn.yaml", "wide.yaml", "huge.yaml"):
-        with pytest.raises(UsageError, match="config"):
+    cases = {
+        "absent.yaml": "cannot be read: No such file or directory",
+        "": "cannot be read: Is a directory",
+        "latin.yaml": "cannot be read: it is not UTF-8 text",
+        "torn.yaml": "cannot be read: it is not UTF-8 text",
+        "wide.yaml": "cannot be read: it is not UTF-8 text",
+        "huge.yaml": "over 1 MB is not a settings file",
+    }
+    for name, told in cases.items():
+        with pytest.raises(UsageError, match=f"^config .*: {told}$"):
             read_config(tmp_path / name)
 
 
+def test_a_mark_at_the_beginning_of_a_config_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "marked.yaml").write_bytes(b"\xef\xbb\xbfseed: 3\n")
+    assert read_config(tmp_path / "marked.yaml").values == {"seed": 3}
+
+
 def test_settings_survive_the_way_through_yaml(config: Callable[[str], Path]) -> None:
-    before = resolve(flags={"long_edge": 900, "denoise": 0.35, "sampler": "heun", "seed": 2**60})
-    assert resolve(config=config(yaml.safe_dump(before.to_dict()))) == before
+    asked = {"denoise": 0.35, "sampler": "heun", "seed": 2**60}
+    for more in ({"long_edge": 900}, {"size": "9x9"}, {"scale": 3.0}, {"suffix": "_x"}):
+        before = resolve(flags=asked | more)
+        assert resolve(config=config(to_yaml(before))) == before
 
 
 # --- shipped files --------------------------------------------------------------------------
@@ -312,15 +446,15 @@ def test_shipped_configs_are_valid_and_explained_line_by_line(path: Path) -> Non
     lines = path.read_text().splitlines()
     if path.parent.name == "presets":
         assert lines[0].startswith("description: ")
-        description, values = read_preset(path.stem)
+        description, layer = read_preset(path.stem)
         assert description
         assert resolve(preset=path.stem)
     else:
-        values = read_family(path.stem)
+        layer = read_family(path.stem)
         assert resolve(family=path.stem)
     given = [line for line in lines if line and line[0] not in "# " and "description:" not in line]
     assert all(" # " in line for line in given)
-    assert values
+    assert layer.values
     assert given
 
 

@@ -173,7 +173,8 @@ def _for_loaded(loaded: LoadedModel, preset: str | None, asked: dict[str, Any]) 
         UsageError: what was asked for contradicts what was loaded.
     """
     from tileup.resolving import check_together
-    from tileup.settings.layers import checked, resolve
+    from tileup.settings.layers import resolve
+    from tileup.settings.typed import checked
     from tileup.settings.values import FLAGS
 
     wanted = checked(asked, "settings")

@@ -11,7 +11,7 @@ from tileup.contracts import ModelSpec, RawSettings
 from tileup.plan.itinerary import window_size
 from tileup.plan.modes import sampler_of
 from tileup.plan.schedules import known_scheduler
-from tileup.settings.layers import resolve
+from tileup.settings.layers import layered, notes_on, resolve, settings_of
 from tileup.settings.values import Settings
 
 
@@ -24,6 +24,8 @@ class Resolved:
     """The checkpoint's file."""
     spec: ModelSpec
     """What its header says."""
+    notes: tuple[str, ...] = ()
+    """What the user may not have meant, in whole sentences."""
 
 
 def resolve_with_model(
@@ -31,21 +33,26 @@ def resolve_with_model(
     config: Path | None = None,
     environment: Mapping[str, str] | None = None,
     flags: RawSettings | None = None,
+    habits: Path | None = None,
 ) -> Resolved:
     """Settings from all layers, the defaults of the model's family among them.
 
     No torch and no tensors: the model is named by its header.
 
+    Args:
+        preset, config, environment, flags, habits: as `tileup.settings.layers.layered`.
+
     Raises:
         UsageError: as `tileup.settings.layers.resolve`, or a sampler or scheduler is unknown.
         ModelError: the model is missing, unreadable or of no known family.
     """
-    named = resolve(None, preset, config, environment, flags)
+    named = resolve(None, preset, config, environment, flags, habits)
     model = find_model(named.model)
     spec = identify(model, named.prediction)
-    settings = resolve(spec.family, preset, config, environment, flags)
+    layers = layered(spec.family, preset, config, environment, flags, habits)
+    settings = settings_of(layers)
     check_together(settings, spec)
-    return Resolved(settings, model, spec)
+    return Resolved(settings, model, spec, tuple(notes_on(layers)))
 
 
 def check_together(settings: Settings, spec: ModelSpec) -> None:

@@ -180,12 +180,16 @@ def test_quiet_and_verbose(smoke: Command) -> None:
     assert "loading the model" in words
 
 
-def test_equal_strengths_are_pointed_out_once(smoke: Command, folder: Path) -> None:
+def test_equal_strengths_are_pointed_out_once_and_only_where_nobody_asked_for_them(
+    smoke: Command, folder: Path
+) -> None:
     save(folder / "two.png", 20, 20)
-    ran = smoke("in.png", "two.png", "-o", "out", "--denoise", "0.3")
+    chance = ("--min-denoise", "0.8", "--max-denoise", "0.8")
+    ran = smoke("in.png", "two.png", "-o", "out", *chance[:2])
     assert ran.err.count("warning: min-denoise equals max-denoise") == 1
-    ran = smoke("in.png", "-o", "quiet.png", "--denoise", "0.3", "-q")
-    assert ran.err == ""
+    assert smoke("in.png", "-o", "quiet.png", *chance[:2], "-q").err == ""
+    for number, asked in enumerate((("--denoise", "0.3"), chance)):
+        assert "warning" not in smoke("in.png", "-o", f"{number}.png", *asked).err
 
 
 def test_a_log_file_gets_everything(smoke: Command, folder: Path) -> None:

@@ -70,10 +70,8 @@ def test_the_cost_never_exceeds_uniform_by_more_than_the_cover_allows(
     assert cost.megapixel_steps <= cost.uniform_megapixel_steps * 1.5
 
 
-def test_equal_strengths_and_too_few_steps_are_said() -> None:
+def test_too_few_steps_are_said() -> None:
     pixels = photograph(60, 90)
-    same = plan_pixels(pixels, 180, 120, spec(), replace(SMALL, min_denoise=0.8))
-    assert "min-denoise equals max-denoise" in same.warnings[0]
     few = plan_pixels(pixels, 180, 120, spec(), replace(SMALL, steps=2))
     assert "more strengths than 2 steps" in few.warnings[0]
     assert plan_pixels(pixels, 180, 120, spec(), SMALL).warnings == ()

@@ -6,7 +6,7 @@ import os
 import platform
 
 from tileup.cli.tables import print_table
-from tileup.settings.layers import preset_names, read_preset
+from tileup.settings.yaml_files import preset_names, read_preset
 
 
 def list_presets() -> None:

@@ -44,12 +44,6 @@ def warnings_of(facts: Facts) -> tuple[str, ...]:
     return tuple(sentence for advice in ADVICE for sentence in advice(facts))
 
 
-def _one_strength(facts: Facts) -> Iterator[str]:
-    settings = facts.settings
-    if settings.min_denoise == settings.max_denoise and settings.denoise_map is None:
-        yield f"min-denoise equals max-denoise: every tile has strength {settings.max_denoise:g}."
-
-
 def _merged_strengths(facts: Facts) -> Iterator[str]:
     schedule = facts.itinerary.schedule
     if schedule.merged:
@@ -214,7 +208,6 @@ def one_sided(drawn: HandDrawn) -> Iterator[str]:
 
 
 ADVICE: tuple[Advice, ...] = (
-    _one_strength,
     _merged_strengths,
     _approximate_mode,
     _steps_below_the_lowest_level,

@@ -18,7 +18,7 @@ class PlanSettings:
     __slots__ = ()
 
     tile: int = setting(
-        256, Panel.PLAN, "PX", "Side of the largest tiles, output pixels.", names="--tile -t"
+        128, Panel.PLAN, "PX", "Side of the largest tiles, output pixels.", names="--tile -t"
     )
     min_tile: int = setting(
         32, Panel.PLAN, "PX", "Side of the smallest tiles, output pixels.", at_least(1)

@@ -26,7 +26,7 @@ class SamplingSettings:
         behind="s_churn",
     )
     overlap: int = setting(
-        32,
+        16,
         Panel.SAMPLING,
         "PX",
         "How far windows overlap, and strengths fade into one another.",
@@ -57,7 +57,7 @@ class SamplingSettings:
         behind="weights",
     )
     steps: int = setting(
-        8,
+        3,
         Panel.SAMPLING,
         "N",
         "Steps of the strongest tiles; weaker ones take their share.",

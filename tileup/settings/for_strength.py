@@ -117,6 +117,7 @@ ALIASES = {
             "it is not noise removal.",
             names="--denoise --strength",
             behind="max_denoise",
+            check=within(0, 1),
         ),
     )
 }
