@@ -329,18 +329,20 @@ def test_sizes_in_names_are_those_of_the_upright_picture(add: Add) -> None:
 
 def test_exact_sizes_give_their_own_scale(add: Add) -> None:
     add("a.png", size=(6, 4))
-    assert outputs(jobs("a.png", settings=Settings(long_edge=9))) == ["a_1.5x.png"]
+    assert outputs(jobs("a.png", settings=Settings(long_edge=9))) == ["a_9px.png"]
+    scaled = Settings(long_edge=8, name="{stem}-{scale}.png")
+    assert outputs(jobs("a.png", settings=scaled)) == ["a-1.29.png"], "two decimals are enough"
 
 
 def test_a_name_with_sizes_does_not_decode_a_bomb(folder: Path) -> None:
     """For its EXIF Pillow would decode a PNG, and this one claims 100 TB of pixels."""
     (folder / "bomb.png").write_bytes(png(2**23, 2**22, 8, 2, (b"IDAT", b"")))
-    assert outputs(jobs("bomb.png", settings=Settings(long_edge=12))) == ["bomb_2x.png"]
+    assert outputs(jobs("bomb.png", settings=Settings(long_edge=12))) == ["bomb_12px.png"]
 
 
 def test_a_broken_picture_still_gets_a_name(folder: Path) -> None:
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert outputs(jobs("broken.png", settings=Settings(long_edge=9))) == ["broken_2x.png"]
+    assert outputs(jobs("broken.png", settings=Settings(long_edge=9))) == ["broken_9px.png"]
 
 
 def test_companions(add: Add) -> None:

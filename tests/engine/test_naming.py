@@ -6,8 +6,9 @@ from pathlib import PurePath
 
 import pytest
 
-from tileup.engine.naming import fields_of, file_name, natural, seed_of
+from tileup.engine.naming import fields_of, file_name, natural, seed_of, template_of
 from tileup.errors import UsageError
+from tileup.settings.values import Settings
 
 VALUES = {"stem": "a", "scale": "1.5", "ext": "JPG", "parent": "p", "seed": "7"}
 
@@ -41,6 +42,24 @@ def test_templates_that_cannot_be_are_refused(template: str, message: str) -> No
 def test_a_template_gives_a_file_name_and_no_path(template: str) -> None:
     with pytest.raises(UsageError, match="not a file name"):
         file_name(template, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("wish", "template"),
+    [
+        ({}, "{stem}_{scale}x.{ext}"),
+        ({"scale": 3.5, "max_pixels": 99}, "{stem}_{scale}x.{ext}"),
+        ({"long_edge": 301}, "{stem}_301px.{ext}"),
+        ({"short_edge": 301}, "{stem}_301px.{ext}"),
+        ({"size": "1920X1080"}, "{stem}_1920x1080.{ext}"),
+        ({"long_edge": 301, "suffix": "_up"}, "{stem}_up.{ext}"),
+        ({"long_edge": 301, "name": "{scale}.{ext}"}, "{scale}.{ext}"),
+    ],
+)
+def test_a_size_stands_in_the_name_as_it_was_asked_for(
+    wish: dict[str, object], template: str
+) -> None:
+    assert template_of(Settings(**wish)) == template  # type: ignore[arg-type]
 
 
 def test_seeds_depend_on_seed_and_path_and_on_nothing_else() -> None:

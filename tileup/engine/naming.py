@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from tileup.errors import UsageError
-from tileup.settings.values import Settings, did_you_mean
+from tileup.settings.values import NAME, Settings, did_you_mean
 
 FIELDS = ("stem", "scale", "ext", "seed", "width", "height", "parent")
 """What may stand in braces."""
@@ -20,8 +20,22 @@ PLAN = "_plan.json"
 
 
 def template_of(settings: Settings) -> str:
-    """The template of output names: `name`, or the stem with `suffix` behind it."""
-    return settings.name if settings.suffix is None else f"{{stem}}{settings.suffix}.{{ext}}"
+    """The template of output names: `name`, or the stem with `suffix` behind it.
+
+    Where neither is given, the size stands in the name as it was asked for.
+    """
+    if settings.suffix is not None:
+        return f"{{stem}}{settings.suffix}.{{ext}}"
+    asked = _asked_size(settings)
+    return settings.name if settings.name != NAME or asked is None else f"{{stem}}_{asked}.{{ext}}"
+
+
+def _asked_size(settings: Settings) -> str | None:
+    """A size in pixels, as a person would write it; None where a scale decides."""
+    if settings.size is not None:
+        return settings.size.lower()
+    edge = settings.long_edge or settings.short_edge
+    return None if edge is None else f"{edge}px"
 
 
 def fields_of(template: str) -> frozenset[str]:

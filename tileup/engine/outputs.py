@@ -154,7 +154,7 @@ def _sizes(source: Path, settings: Settings, fields: frozenset[str]) -> dict[str
     except UsageError:  # as above
         width, height = before
     scale = (width * height / (before[0] * before[1])) ** 0.5
-    return {"scale": scale_label(scale), "width": str(width), "height": str(height)}
+    return {"scale": scale_label(round(scale, 2)), "width": str(width), "height": str(height)}
 
 
 def foreseen(job: Job, settings: Settings) -> Job:

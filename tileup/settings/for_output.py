@@ -59,7 +59,7 @@ class OutputSettings:
         Panel.OUTPUT,
         "TEMPLATE",
         "Names of outputs, from {stem} {scale} {ext} {seed} {width} {height} {parent} "
-        "(default: {default}).",
+        "(default: {default}; with a size in pixels, that size, as in {stem}_3840px.{ext}).",
         behind="recursive",
     )
     suffix: str | None = setting(
