@@ -218,6 +218,33 @@ def test_a_mask_or_map_of_another_shape_is_said_to_be_stretched(
     assert len(said) == stretched
 
 
+@pytest.mark.parametrize(
+    ("size", "fit", "told"),
+    [
+        ((100, 60), None, ""),
+        ((101, 60), None, ""),  # a rounded side is no other shape
+        ((120, 60), None, "it becomes 1.2 times as wide for its shape"),
+        ((50, 60), None, "it becomes 2 times as high for its shape"),
+        ((120, 60), "stretch", ""),
+        ((100, 60), "inside", ""),
+    ],
+)
+def test_a_size_that_stretches_the_picture_is_pointed_out(
+    size: tuple[int, int], fit: str | None, told: str
+) -> None:
+    asked = replace(SMALL, size="{}x{}".format(*size), fit=fit)
+    said = plan_pixels(photograph(30, 50), *size, spec(), asked).warnings
+    assert [each for each in said if "stretches a picture of 50x30" in each] == [
+        each for each in said if told and told in each
+    ]
+    assert any("stretches" in each for each in said) == bool(told)
+
+
+def test_how_to_fit_has_no_effect_without_a_size() -> None:
+    said = plan_pixels(photograph(30, 50), 100, 60, spec(), replace(SMALL, fit="cover")).warnings
+    assert "fit has no effect: no size is given." in said
+
+
 @pytest.mark.parametrize("threshold", [float("inf"), float("nan"), -1.0])
 def test_a_threshold_that_is_no_number_is_refused(threshold: float) -> None:
     with pytest.raises(UsageError, match="must be a number from 0"):

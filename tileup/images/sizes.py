@@ -11,6 +11,8 @@ from tileup.settings.values import Settings, parse_size
 
 MOST = 16
 """Largest enlargement of a side."""
+KEEPING = ("inside", "cover")
+"""Ways to fit a picture to a size that keep its shape."""
 
 
 def output_size(width: int, height: int, settings: Settings) -> tuple[int, int]:
@@ -18,8 +20,8 @@ def output_size(width: int, height: int, settings: Settings) -> tuple[int, int]:
 
     Args:
         width, height: of the upright input, pixels, each at least 1.
-        settings: `scale`, or one of `size`, `long_edge` and `short_edge`; and `max_pixels`,
-            which lowers the result and keeps its aspect ratio.
+        settings: `scale`, or one of `size` (with `fit`), `long_edge` and `short_edge`; and
+            `max_pixels`, which lowers the result and keeps its aspect ratio.
 
     Raises:
         UsageError: a side would shrink, or grow more than sixteenfold.
@@ -29,8 +31,7 @@ def output_size(width: int, height: int, settings: Settings) -> tuple[int, int]:
     limit = settings.max_pixels
     if limit is None or wanted[0] * wanted[1] <= limit:
         return wanted
-    # A rounded size has a rounded ratio, so the input's own is taken where it is to be kept.
-    lowered = _within(limit, wanted, (width, height) if settings.size is None else wanted)
+    lowered = _within(limit, wanted, _shape(width, height, wanted, settings))
     if lowered[0] < width or lowered[1] < height:
         raise UsageError(
             f"max-pixels {limit} is too few for an input of {width}x{height}, which must not "
@@ -48,7 +49,7 @@ def is_reached(width: int, height: int, settings: Settings) -> bool:
     """
     wanted, limit = _wanted(width, height, settings), settings.max_pixels
     if limit is not None and wanted[0] * wanted[1] > limit:
-        wanted = _within(limit, wanted, (width, height) if settings.size is None else wanted)
+        wanted = _within(limit, wanted, _shape(width, height, wanted, settings))
     elif (settings.size, settings.long_edge, settings.short_edge) == (None, None, None):
         return False  # a factor decides
     return wanted[0] <= width and wanted[1] <= height
@@ -56,7 +57,7 @@ def is_reached(width: int, height: int, settings: Settings) -> bool:
 
 def _wanted(width: int, height: int, s: Settings) -> tuple[int, int]:
     if s.size is not None:
-        return parse_size(s.size)
+        return _fitted(width, height, parse_size(s.size), s.fit)
     if s.long_edge is not None:
         factor = Fraction(s.long_edge, max(width, height))
     elif s.short_edge is not None:
@@ -65,6 +66,23 @@ def _wanted(width: int, height: int, s: Settings) -> tuple[int, int]:
         # As decimals: 1.15 means 115/100 and not the nearest double.
         factor = Fraction(str(s.scale))
     return _rounded(width * factor), _rounded(height * factor)
+
+
+def _fitted(width: int, height: int, frame: tuple[int, int], fit: str | None) -> tuple[int, int]:
+    """The frame itself, or the size of the picture's own shape that lies in it or covers it."""
+    factors = Fraction(frame[0], width), Fraction(frame[1], height)
+    if fit not in KEEPING:
+        return frame
+    factor = min(factors) if fit == "inside" else max(factors)
+    return _rounded(width * factor), _rounded(height * factor)
+
+
+def _shape(width: int, height: int, wanted: tuple[int, int], s: Settings) -> tuple[int, int]:
+    """What has the ratio of sides that a lowered size keeps.
+
+    A rounded size has a rounded ratio, so it is the input's own where that is to be kept.
+    """
+    return (width, height) if s.size is None or s.fit in KEEPING else wanted
 
 
 def _rounded(side: Fraction) -> int:

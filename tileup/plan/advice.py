@@ -13,12 +13,15 @@ from tileup.plan.modes import MODES
 from tileup.plan.samplers import Sampler
 from tileup.plan.tiles import TilePlan
 from tileup.settings.values import Settings
+from tileup.wording import counted
 
 GEOMETRIC = frozenset({"karras", "exponential", "polyexponential"})
 HUGE_SIGMA = 100
 """Above this, karras and exponential spend most steps at noise levels no weak tile starts from."""
 HARD = 2
 """Latent cells over which windows blend, below which that is nearly a hard edge."""
+SHAPE = 1.01
+"""Ratio of aspect ratios from which a picture is seen to be stretched."""
 STRETCH = 1.1
 """Ratio of aspect ratios from which a mask or map was hardly meant for the picture."""
 
@@ -34,6 +37,8 @@ class Facts:
     spec: ModelSpec
     settings: Settings
     drawn: HandDrawn
+    given: tuple[int, int]
+    """Width and height of the input, pixels."""
 
 
 Advice = Callable[[Facts], Iterator[str]]
@@ -49,7 +54,7 @@ def _merged_strengths(facts: Facts) -> Iterator[str]:
     if schedule.merged:
         pairs = ", ".join(f"{lost:g} as {kept:g}" for lost, kept in schedule.merged.items())
         yield (
-            f"This plan has more strengths than {schedule.steps} steps can keep apart; "
+            f"This plan has more strengths than {counted(schedule.steps, 'step')} can keep apart; "
             f"these run as their neighbours: {pairs}."
         )
 
@@ -119,6 +124,11 @@ IDLE: tuple[Idle, ...] = (
         "{name} has no effect: it belongs to denoise-mode scale.",
     ),
     Idle(
+        _always("fit"),
+        lambda facts: facts.settings.size is None,
+        "{name} has no effect: no size is given.",
+    ),
+    Idle(
         _always("control_scale", "control_end"),
         lambda facts: not facts.settings.control,
         "{name} has no effect: no control is given.",
@@ -186,6 +196,21 @@ def _budget_out_of_reach(facts: Facts) -> Iterator[str]:
     )
 
 
+def _misshapen(facts: Facts) -> Iterator[str]:
+    """A size that stretches the picture, where nobody said that it shall."""
+    settings, (width, height), plan = facts.settings, facts.given, facts.plan
+    wider = plan.width * height / (plan.height * width)
+    if settings.size is None or settings.fit is not None:
+        return
+    if max(wider, 1 / wider) < SHAPE or abs(plan.width - plan.width / wider) <= 1:
+        return  # no more than a rounded side
+    how = f"{wider:.3g} times as wide" if wider > 1 else f"{1 / wider:.3g} times as high"
+    yield (
+        f"size {settings.size} stretches a picture of {width}x{height}: it becomes {how} for its "
+        f"shape. --fit inside or --fit cover keeps the shape; --fit stretch says it is meant."
+    )
+
+
 def _stretched(facts: Facts) -> Iterator[str]:
     width, height = facts.plan.width, facts.plan.height
     drawn = {"mask": facts.drawn.mask, "denoise-map": facts.drawn.denoise_map}
@@ -216,6 +241,7 @@ ADVICE: tuple[Advice, ...] = (
     _no_effect,
     _own_steps,
     _budget_out_of_reach,
+    _misshapen,
     _stretched,
     lambda facts: one_sided(facts.drawn),
 )

@@ -72,7 +72,8 @@ def plan_pixels(
     plan = _tiles(pixels, cuts, settings, drawn, prices)
     itinerary = itinerary_of(plan, spec, settings)
     cost = prices.of(plan, itinerary)
-    warnings = warnings_of(Facts(plan, itinerary, cost, sampler, spec, settings, drawn))
+    given = pixels.shape[1], pixels.shape[0]
+    warnings = warnings_of(Facts(plan, itinerary, cost, sampler, spec, settings, drawn, given))
     return Planned(plan, itinerary, sampler, cost, warnings)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tileup.settings import checks
-from tileup.settings.checks import at_least, require, within
+from tileup.settings.checks import at_least, one_of, require, within
 from tileup.settings.setting import Panel, dashed, setting
+
+FITS = ("inside", "cover", "stretch")
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
@@ -25,6 +27,14 @@ class SizeSettings:
     )
     size: str | None = setting(
         None, Panel.SIZE, "WxH", "Exact output size, such as 1920x1080.", checks.size
+    )
+    fit: str | None = setting(
+        None,
+        Panel.SIZE,
+        "HOW",
+        "A picture of another shape than --size is made to lie inside it, to cover it (nothing is "
+        "cut off), or stretched (default: stretch, with a warning).",
+        one_of(FITS),
     )
     long_edge: int | None = setting(
         None, Panel.SIZE, "PX", "Longer side of the output.", at_least(1)
