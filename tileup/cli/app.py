@@ -11,6 +11,7 @@ import typer
 
 from tileup.cli.options import PlanOptions, UpscaleOptions
 from tileup.cli.signatures import Given, with_flags
+from tileup.engine.standard_output import say
 from tileup.settings.setting import Panel
 
 app = typer.Typer(
@@ -26,7 +27,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from tileup import __version__
 
-        typer.echo(f"tileup {__version__}")
+        say(f"tileup {__version__}")
         raise typer.Exit
 
 

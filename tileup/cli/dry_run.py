@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import typer
-
 from tileup.cli.tables import print_text
+from tileup.engine.standard_output import say
 from tileup.engine.values import Job, Standing
 from tileup.errors import ExitCode
 
@@ -16,7 +15,7 @@ def show_intentions(jobs: Sequence[Job], json_lines: bool) -> int:
     """Print a line for each picture; returns 1 where some will not be there, else 0."""
     for job in jobs:
         if json_lines:
-            typer.echo(json.dumps(_values(job)))
+            say(json.dumps(_values(job)))
         else:
             print_text(_line(job))
     refused = any(job.refusal is not None for job in jobs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -14,7 +15,8 @@ import typer
 
 from tileup.cli.app import app
 from tileup.cli.console import forget_logging, set_up_logging
-from tileup.errors import ExitCode
+from tileup.engine.standard_output import OutputLost, abandon, finish
+from tileup.errors import ExitCode, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
-            return _run(arguments)
+            code = _run(arguments)
+            finish()
+            return code
+    except OutputLost as lost:
+        return _lost(lost)
     finally:
         forget_logging()
         # After an interruption the process is about to end: a second signal finds our handler.
@@ -46,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     command = typer.main.get_command(app)
     try:
+        _refuse_files_like_flags(sys.argv[1:] if arguments is None else arguments)
         # In this mode Typer raises its own errors, and returns the code of `typer.Exit`.
         result: object = command.main(
             None if arguments is None else list(arguments),
@@ -54,17 +61,37 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
     except typer.TyperException as error:
         if message := error.format_message().rstrip("."):
-            log.error("%s (see tileup --help)", message)
+            log.error("%s (see %s --help)", message, _command(error))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         result = ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        return _reader_gone()
+    except SystemExit:  # how Click ends where a reader of its help has gone
+        raise OutputLost(None) from None
     except Exception as error:  # noqa: BLE001  Here nothing but a sentence may reach the user.
         return _told(error)
     if result == ExitCode.INTERRUPTED:
         log.error("interrupted")
     return result if isinstance(result, int) else ExitCode.OK
+
+
+def _command(error: typer.TyperException) -> str:
+    """The command that was used wrongly."""
+    context: object = getattr(error, "ctx", None)
+    return str(getattr(context, "command_path", "tileup"))
+
+
+def _refuse_files_like_flags(words: Sequence[str]) -> None:
+    """`-dash.png`, of a shell's `*.png`, would be read as `-d ash.png`.
+
+    Raises:
+        UsageError: a word reads like a flag and is the name of a file.
+    """
+    for word in itertools.takewhile(lambda word: word != "--", words):
+        if word.startswith("-") and len(word) > 2 and os.path.lexists(word):
+            raise UsageError(
+                f"{word} is a file here, and would be read as a flag; write ./{word}, or put -- "
+                f"before the files"
+            )
 
 
 def _told(error: Exception) -> int:
@@ -76,9 +103,11 @@ def _told(error: Exception) -> int:
     return told.exit_code
 
 
-def _reader_gone() -> int:
-    # The interpreter flushes standard output at exit, and would fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _lost(lost: OutputLost) -> int:
+    """A reader that has gone is told nothing, as other tools do."""
+    if lost.reason is not None:
+        log.error("standard output cannot be written: %s", lost.reason)
+    abandon()
     return ExitCode.CANNOT_WRITE
 
 

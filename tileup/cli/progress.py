@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import typer
-
 from tileup.cli.console import NOTICE, is_terminal, printable
 from tileup.cli.timeleft import TimeLeft, in_words
 from tileup.contracts import Step
 from tileup.engine.outcomes import Begun, Event, Finished, Loading, Outcome
 from tileup.engine.outputs import output_pixels
+from tileup.engine.standard_output import say
 from tileup.engine.values import Job
 from tileup.settings.values import Settings
 
@@ -83,7 +82,7 @@ class Reporter:
         else:
             log.log(NOTICE, "%s", _line(outcome))
         if self._json_lines:
-            typer.echo(json.dumps(outcome.to_dict()))
+            say(json.dumps(outcome.to_dict()))
 
     def close_with(self, outcomes: Sequence[Outcome]) -> None:
         """Say how a batch went: counts, and a table of what failed and why."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-
-import typer
+from io import StringIO
 
 from tileup.cli.console import printable
+from tileup.engine.standard_output import say
 
 _PIPE_WIDTH = 120
 
@@ -31,9 +31,11 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: bo
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    Console(file=sys.stdout, width=width).print(table)
+    drawn = StringIO()
+    Console(file=drawn, width=width, force_terminal=sys.stdout.isatty()).print(table)
+    say(drawn.getvalue(), end="")
 
 
 def print_text(text: str) -> None:
     """Print text as it is."""
-    typer.echo(printable(text))
+    say(printable(text))

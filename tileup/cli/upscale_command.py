@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-import typer
-
 from tileup.cli.console import NOTICE
 from tileup.cli.dry_run import show_intentions
 from tileup.cli.flags import config_text, resolved
@@ -22,6 +20,7 @@ from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.outputs import foreseen
 from tileup.engine.resume import counted
+from tileup.engine.standard_output import say
 from tileup.engine.values import Job, Request
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import ExitCode, UsageError
@@ -38,7 +37,7 @@ def upscale_command(options: UpscaleOptions, given: Given) -> int:
     if options.overwrite and options.skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; leave one away")
     if options.print_config:
-        typer.echo(config_text(found), nl=False)
+        say(config_text(found), end="")
         return ExitCode.OK
     jobs = find_jobs(_request(options), found.settings, found.model)
     read_drawn(found.settings)  # refused now, not when the model is loaded

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,6 +17,7 @@ from tileup.engine.journal import Journal, Mark, Record, key_of, mark_of
 from tileup.engine.outcomes import Outcome
 from tileup.engine.room import check_room
 from tileup.engine.stamp import KEY, stamp_for
+from tileup.engine.standard_output import write_bytes
 from tileup.engine.values import Job
 from tileup.errors import TileupError
 from tileup.images.metadata import Metadata, told_settings
@@ -93,15 +94,17 @@ def write(given: Drawable, drawn: Made, journal: Journal | None) -> Outcome:
 
     Raises:
         OutputError: a file cannot be written.
+        OutputLost: standard output takes nothing more.
     """
     start = time.perf_counter()
     job, upscaled, settings = given.job, drawn.upscaled, drawn.settings
     save_companions(job, given.picture, upscaled.plan, upscaled.cost, settings)
     before = time.perf_counter() - start + sum(upscaled.timings.values())
+    stream = BytesIO()
     # Last, so that a picture in place means that everything about it is.
     told = save_picture(
         upscaled.picture,
-        job.output or sys.stdout.buffer,
+        job.output or stream,
         given.format,
         quality=settings.quality,
         lossless=settings.lossless,
@@ -109,6 +112,8 @@ def write(given: Drawable, drawn: Made, journal: Journal | None) -> Outcome:
         overwrite=job.overwrite,
         on_written=partial(_record_done, given, journal, before),
     )
+    if job.output is None:
+        write_bytes(stream.getvalue())
     return Outcome(
         job,
         "done",

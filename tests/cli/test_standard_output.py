@@ -1,0 +1,139 @@
+"""Standard output that takes less than all: the exit code says so, and a reader may leave."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tileup.engine.standard_output import OutputLost, say, write_bytes
+from tileup.errors import ExitCode
+
+PICTURE = ["upscale", "in.png", "-o", "-", "--denoise", "0", "-q"]
+COMMANDS = [
+    PICTURE,
+    ["upscale", "in.png", "--denoise", "0", "-q", "--json", "--overwrite"],
+    ["plan", "in.png", "--json"],
+    ["plan", "in.png"],
+    ["upscale", "--print-config"],
+    ["presets"],
+    ["--version"],
+]
+
+
+def started(
+    folder: Path, arguments: list[str], unbuffered: bool, stdout: object
+) -> subprocess.Popen[bytes]:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tileup", *arguments],
+        stdout=stdout,  # type: ignore[call-overload]
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env=env | ({"PYTHONUNBUFFERED": "1"} if unbuffered else {}),
+    )
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    assert process.stderr is not None
+    told = process.stderr.read().decode()
+    process.stderr.close()
+    return process.wait(), told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("unbuffered", [False, True], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda each: " ".join(each[:3]))
+def test_a_full_disk_is_6(folder: Path, arguments: list[str], unbuffered: bool) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        code, told = ended(started(folder, arguments, unbuffered, full))
+    assert code == ExitCode.CANNOT_WRITE
+    assert told == "tileup: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("unbuffered", [False, True], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("arguments", [PICTURE, COMMANDS[2]], ids=["picture", "plan"])
+def test_a_file_that_may_not_grow_is_6_and_never_a_cut_picture_with_0(
+    folder: Path, arguments: list[str], unbuffered: bool
+) -> None:
+    """A limit within the output: the system takes the first part of what is written."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    process = [sys.executable, "-m", "tileup", *arguments]
+    env = os.environ | {"PYTHONUNBUFFERED": "1" if unbuffered else ""}
+    with (folder / "out").open("wb") as out:
+        done = subprocess.run(
+            process,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env=env,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard)),
+        )
+    assert done.returncode == ExitCode.CANNOT_WRITE
+    assert done.stderr == b"tileup: standard output cannot be written: File too large\n"
+    assert (folder / "out").stat().st_size == 200
+
+
+@pytest.mark.parametrize("unbuffered", [False, True], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("arguments", [*COMMANDS, ["--help"]], ids=lambda each: " ".join(each[:3]))
+def test_a_reader_that_has_gone_ends_it_quietly(
+    folder: Path, arguments: list[str], unbuffered: bool
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        process = started(folder, arguments, unbuffered, pipe)
+    assert ended(process) == (ExitCode.CANNOT_WRITE, "")
+
+
+def test_a_batch_ends_when_the_reader_of_its_lines_has_gone(folder: Path) -> None:
+    names = [f"{number}.png" for number in range(4)]
+    for name in names:
+        (folder / name).write_bytes((folder / "in.png").read_bytes())
+    command = ["upscale", *names, "-o", "out", "--denoise", "0", "-q", "--json"]
+    with started(folder, command, unbuffered=False, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert ended(process) == (ExitCode.CANNOT_WRITE, "")
+    assert len([*(folder / "out").glob("*_2x.png")]) < 4
+
+
+class Sluggish:
+    """A stream that takes three bytes at a time, and every other time none."""
+
+    encoding, errors = "utf-8", "strict"
+
+    def __init__(self) -> None:
+        self.taken = b""
+        self.calls = 0
+        self.buffer = self
+
+    def write(self, data: memoryview) -> int | None:
+        self.calls += 1
+        part = bytes(data[:3]) if self.calls % 2 else b""
+        self.taken += part
+        return len(part) or None
+
+    def flush(self) -> None: ...
+
+
+def test_every_byte_reaches_a_stream_that_takes_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = Sluggish()
+    monkeypatch.setattr(sys, "stdout", stream)
+    write_bytes(b"0123456789")
+    say("\u00e4b", end="!")
+    assert stream.taken == b"0123456789" + "äb!".encode()
+    assert stream.calls > 6
+
+
+def test_what_is_lost_is_no_failure_of_a_picture() -> None:
+    """An engine goes on after an Exception of one picture: this is none."""
+    assert not issubclass(OutputLost, Exception)

@@ -1,0 +1,86 @@
+"""Standard output: every byte is written, or the run ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Generator
+from typing import IO
+
+_WAIT = 0.01
+"""Seconds between tries, where the reader of a pipe takes nothing for now."""
+
+
+class OutputLost(BaseException):
+    """Standard output takes nothing more. It ends a run at once, as an interruption does."""
+
+    def __init__(self, reason: str | None) -> None:
+        """Args:
+        reason: of the system; None: whoever read it has gone, which is no error of anyone's.
+        """
+        super().__init__(reason)
+        self.reason = reason
+
+
+def write_bytes(data: bytes) -> None:
+    """Write a picture.
+
+    Raises:
+        OutputLost: not all of it could be written.
+    """
+    with _loss():
+        _write_all(sys.stdout.buffer, data)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Write text.
+
+    Raises:
+        OutputLost: not all of it could be written.
+    """
+    stream = sys.stdout
+    with _loss():
+        buffer = getattr(stream, "buffer", None)
+        if buffer is None:
+            stream.write(text + end)
+            return
+        stream.flush()
+        _write_all(buffer, (text + end).encode(stream.encoding, stream.errors or "strict"))
+
+
+def finish() -> None:
+    """Write out what others have left in the buffers.
+
+    Raises:
+        OutputLost: not all of it could be written.
+    """
+    with _loss():
+        sys.stdout.flush()
+
+
+def abandon() -> None:
+    """Forget what is in the buffers: the interpreter would try once more, and fail, at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write_all(stream: IO[bytes], data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        taken = stream.write(left)  # a stream without a buffer takes what fits, or nothing
+        if not taken:
+            time.sleep(_WAIT)
+        left = left[taken or 0 :]
+    stream.flush()
+
+
+@contextlib.contextmanager
+def _loss() -> Generator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputLost(None) from error
+    except OSError as error:
+        raise OutputLost(error.strerror or str(error)) from error
