@@ -66,7 +66,7 @@ def test_standard_input(process: Callable[..., Process], folder: Path) -> None:
 def test_fewer_steps_than_strengths_are_pointed_out(tileup: Command) -> None:
     ran = tileup("plan", "in.png", "-t", "64", "--min-tile", "8", "--steps", "1")
     assert ran.code == 0
-    assert "warning: This plan has more strengths than 1 steps can keep apart" in ran.err
+    assert "warning: This plan has more strengths than 1 step can keep apart" in ran.err
 
 
 def test_info_of_a_picture(tileup: Command, folder: Path) -> None:

@@ -102,7 +102,7 @@ def test_what_is_lost_cut_or_painted_over(out: Path) -> None:
 
 def test_the_command(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "out"]) == ExitCode.OK
-    assert "4 of 4 pictures are what was made" in capsys.readouterr().err
+    assert "4 of 4 pictures as made" in capsys.readouterr().err
     (out / "a_2x.png").unlink()
     assert main(["verify", "out"]) == ExitCode.SOME_FAILED
     shown = capsys.readouterr()

@@ -13,6 +13,7 @@ from tileup.errors import OutputError
 NOTICE = 25
 """Level of what everyone wants to hear: between INFO and WARNING."""
 
+logging.addLevelName(NOTICE, "NOTICE")
 _ROOT = logging.getLogger("tileup")
 
 

@@ -15,6 +15,7 @@ from tileup.images.formats.format import Opened
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import opened
 from tileup.tensors.checkpoint import is_index
+from tileup.wording import counted
 
 Facts = list[tuple[str, str]]
 """Names and values, in order."""
@@ -57,7 +58,7 @@ def _checkpoint(path: Path) -> Facts:
         predicts = f"{told.name} (from {told.told_by})" if told.name else f"? ({told.told_by})"
         facts += [("family", info.family), ("prediction", predicts)]
     facts += [
-        ("parameters", f"{amount.total:,} in {amount.tensors} tensors"),
+        ("parameters", f"{amount.total:,} in {counted(amount.tensors, 'tensor')}"),
         ("precision", ", ".join(f"{name}: {count:,}" for name, count in amount.parameters.items())),
         ("size", f"{info.bytes / 1e6:.1f} MB"),
     ]
@@ -69,7 +70,7 @@ def _checkpoint(path: Path) -> Facts:
 def _part(part: PartInfo) -> str:
     if part.amount is None:
         return f"not in the file: {part.advice}"
-    return f"{part.amount.total:,} parameters, {part.amount.precisions}"
+    return f"{counted(part.amount.total, 'parameter')}, {part.amount.precisions}"
 
 
 def _short(value: object) -> str:

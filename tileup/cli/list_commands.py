@@ -7,6 +7,7 @@ import platform
 
 from tileup.cli.tables import print_table
 from tileup.settings.yaml_files import preset_names, read_preset
+from tileup.wording import counted
 
 
 def list_presets() -> None:
@@ -23,7 +24,7 @@ def list_devices() -> None:
 def _devices() -> list[tuple[str, str, str]]:
     import torch
 
-    found = [("cpu", f"{platform.machine()}, {os.cpu_count()} cores", _memory())]
+    found = [("cpu", f"{platform.machine()}, {counted(os.cpu_count() or 1, 'core')}", _memory())]
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
         name = torch.cuda.get_device_name(number)

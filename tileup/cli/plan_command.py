@@ -11,8 +11,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from tileup.cli.flags import config_text, resolved
 from tileup.cli.options import PlanOptions
 from tileup.cli.signatures import Given
@@ -20,10 +18,12 @@ from tileup.cli.tables import print_table, print_text
 from tileup.engine.checks import check_absent, check_clashes, check_writable
 from tileup.engine.companions import plan_to_dict, save_heatmap
 from tileup.engine.naming import HEATMAP
+from tileup.engine.standard_output import say
 from tileup.engine.values import AUTO, STREAM, Job
 from tileup.errors import ExitCode, InputError, NoInputError, UsageError
 from tileup.images.reading import open_picture
 from tileup.plan.planning import Planned, plan_picture
+from tileup.wording import counted
 
 if TYPE_CHECKING:
     from tileup.images.picture import Picture
@@ -37,7 +37,7 @@ def plan_command(options: PlanOptions, given: Given) -> int:
     """Show a plan as the flags say; returns the exit code."""
     found = resolved(options, given)
     if options.print_config:
-        typer.echo(config_text(found), nl=False)
+        say(config_text(found), end="")
         return ExitCode.OK
     if options.input is None:
         raise UsageError("no input given; name a picture, or - for standard input")
@@ -49,7 +49,7 @@ def plan_command(options: PlanOptions, given: Given) -> int:
     for warning in planned.warnings:
         log.warning("%s", warning)
     if options.json:
-        typer.echo(json.dumps(plan_to_dict(planned.plan, planned.cost)))
+        say(json.dumps(plan_to_dict(planned.plan, planned.cost)))
     elif not options.quiet:
         _show(job, picture, planned, found)
     return ExitCode.OK
@@ -117,9 +117,10 @@ def _start(planned: Planned, strength: float) -> int | None:
 
 def _show(job: Job, picture: Picture, planned: Planned, found: Resolved) -> None:
     plan, cost, settings = planned.plan, planned.cost, found.settings
+    steps = counted(planned.itinerary.schedule.steps, "step")
     print_text(
         f"{job.shown_input}  {picture.width}x{picture.height} -> {plan.width}x{plan.height}, "
-        f"model {found.spec.name}, {settings.sampler}, {planned.itinerary.schedule.steps} steps"
+        f"model {found.spec.name}, {settings.sampler}, {steps}"
     )
     print_table(
         ("strength", "tiles", "area", "from step", "steps"),
@@ -136,8 +137,9 @@ def _show(job: Job, picture: Picture, planned: Planned, found: Resolved) -> None
     )
     auto = " (auto)" if settings.detail_threshold == AUTO else ""
     print_text(
-        f"{cost.tiles} tiles, {settings.detail_metric} threshold {plan.threshold:.4g}{auto}\n"
-        f"{cost.windows} windows, {cost.model_calls} model calls\n"
+        f"{counted(cost.tiles, 'tile')}, "
+        f"{settings.detail_metric} threshold {plan.threshold:.4g}{auto}\n"
+        f"{counted(cost.windows, 'window')}, {counted(cost.model_calls, 'model call')}\n"
         f"{cost.megapixel_steps:.2f} megapixel-steps, {cost.uniform_megapixel_steps:.2f} with "
         f"{settings.max_denoise:g} everywhere: saves {cost.saving:.0%}"
     )

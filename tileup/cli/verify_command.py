@@ -6,12 +6,12 @@ import json
 import logging
 from pathlib import Path
 
-import typer
-
 from tileup.cli.console import NOTICE
 from tileup.cli.tables import print_text
+from tileup.engine.standard_output import say
 from tileup.engine.verify import verify
 from tileup.errors import ExitCode
+from tileup.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ def verify_command(folder: str, as_json: bool) -> int:
         total += 1
         wrong += not finding.sound
         if as_json:
-            typer.echo(json.dumps(finding.to_dict()))
+            say(json.dumps(finding.to_dict()))
         elif not finding.sound:
             print_text(f"{finding.output}  {finding.verdict}")
-    log.log(NOTICE, "%d of %d pictures are what was made", total - wrong, total)
+    log.log(NOTICE, "%d of %s as made", total - wrong, counted(total, "picture"))
     return ExitCode.SOME_FAILED if wrong else ExitCode.OK
