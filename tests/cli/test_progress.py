@@ -6,15 +6,19 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import QUICK, save
-from tileup.cli.progress import Bar, _Ahead
+from tests.cli.conftest import QUICK, Command, save
+from tileup.cli.bars import Bars
+from tileup.cli.console import NOTICE
+from tileup.cli.pulse import Pulse, told
+from tileup.cli.watch import Ahead, Watch
 from tileup.contracts import Step
 from tileup.engine.jobs import find_jobs
-from tileup.engine.outcomes import Begun, Finished, Outcome
+from tileup.engine.outcomes import Begun, Event, Finished, Loading, Outcome
 from tileup.engine.values import Request
 from tileup.settings.values import Settings
 
@@ -48,34 +52,43 @@ def test_a_terminal_sees_phases_and_windows(folder: Path) -> None:
     assert "pictures" in shown
 
 
+def both(watch: Watch, bars: Bars, event: Event) -> None:
+    watch.event(event)
+    bars.event(event)
+
+
 def test_the_bars_show_the_time_left(folder: Path) -> None:
     """Two pictures of one size, a window a second: once one is drawn, the other takes as long."""
     save(folder / "other.png")
     settings = Settings()
     jobs = find_jobs(Request(("in.png", "other.png"), output="out"), settings)
     now = [0.0]
-    bar = Bar(jobs, settings, lambda: now[0])
-    assert bar._ahead is not None
-    bar._ahead.start()
-    bar._ahead._thread.join()
-    bar.event(Begun(jobs[0], 1, 2))
+    watch = Watch(jobs, settings, lambda: now[0])
+    bar = Bars(watch)
+    assert watch.ahead is not None
+    watch.start()
+    watch.ahead._thread.join()
+    both(watch, bar, Begun(jobs[0], 1, 2))
     for call in range(51):
-        bar.event(Step(1, 1, call, 50))
+        both(watch, bar, Step(1, 1, call, 50))
         now[0] += 1
     pictures, picture = bar._progress.tasks
     assert pictures.fields["note"] == "about 50 s left"
     assert picture.fields["note"] == "window 50/50"
-    bar.event(Finished(Outcome(jobs[0], "done")))
+    assert told(watch) == "0/2 pictures, in.png (1/2), window 50/50, about 50 s left"
+    both(watch, bar, Finished(Outcome(jobs[0], "done")))
+    assert told(watch).startswith("1/2 pictures")
     assert (pictures.completed, pictures.total) == (1, 2)
 
 
 def test_one_picture_has_one_bar(folder: Path) -> None:
     jobs = find_jobs(Request(("in.png",)), Settings())
     now = [0.0]
-    bar = Bar(jobs, Settings(), lambda: now[0])
-    bar.event(Begun(jobs[0], 1, 1))
+    watch = Watch(jobs, Settings(), lambda: now[0])
+    bar = Bars(watch)
+    both(watch, bar, Begun(jobs[0], 1, 1))
     for call in range(5):
-        bar.event(Step(1, 1, call, 50))
+        both(watch, bar, Step(1, 1, call, 50))
         now[0] += 1
     (picture,) = bar._progress.tasks
     assert picture.fields["note"] == "window 4/50  about 45 s left"
@@ -86,7 +99,7 @@ def test_headers_are_read_ahead_without_disturbing(folder: Path) -> None:
     (folder / "bad.png").write_text("no picture")
     settings = Settings(scale=3)
     jobs = find_jobs(Request(("in.png", "bad.png", "small.png"), output="out"), settings)
-    ahead = _Ahead(jobs, settings)
+    ahead = Ahead(jobs, settings)
     ahead.start()
     ahead._thread.join()
     assert ahead.taken() == {1: 120 * 96, 3: 120 * 90}
@@ -98,3 +111,33 @@ def test_there_are_ways_to_switch_it_off(folder: Path, flag: str) -> None:
     shown = on_a_terminal(folder, "in.png", flag)
     assert "phase" not in shown
     assert "\x1b[?25l" not in shown, "the cursor was not hidden"
+
+
+def test_a_line_now_and_then_says_how_far_a_run_is(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(NOTICE, "tileup")
+    watch = Watch(find_jobs(Request(("in.png",)), Settings()), Settings())
+    assert told(watch) == "", "nothing before there is something"
+    watch.event(Loading())
+    pulse = Pulse(watch, every=0.01)
+    pulse.start()
+    while len(caplog.messages) < 3:
+        time.sleep(0.01)
+    pulse.stop()
+    before = len(caplog.messages)
+    assert set(caplog.messages) == {"loading the model"}
+    time.sleep(0.05)
+    assert len(caplog.messages) == before, "no line after the end"
+
+
+def test_who_looks_at_no_terminal_hears_it_too_unless_silenced(
+    smoke: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pulse.__init__, "__defaults__", (0.005,))
+    ran = smoke("in.png", "-o", "a.png", "--steps", "30")
+    assert ", window " in ran.err
+    assert ran.out == ""
+    for flag in ("--no-progress", "-q", "--json"):
+        ran = smoke("in.png", "-o", f"{flag}.png", "--steps", "30", flag)
+        assert "window " not in ran.err

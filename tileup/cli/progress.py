@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from tileup.cli.bars import Bars
 from tileup.cli.console import NOTICE, is_terminal, printable
-from tileup.cli.timeleft import TimeLeft, in_words
-from tileup.contracts import Step
+from tileup.cli.pulse import Pulse
+from tileup.cli.watch import Watch
 from tileup.engine.outcomes import Begun, Event, Finished, Loading, Outcome
-from tileup.engine.outputs import output_pixels
 from tileup.engine.standard_output import say
 from tileup.engine.values import Job
 from tileup.settings.values import Settings
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 log = logging.getLogger(__name__)
 
@@ -33,22 +28,26 @@ class Reporter:
     """Tells the user about a run."""
 
     def __init__(
-        self, jobs: Sequence[Job], settings: Settings, json_lines: bool, bar: bool
+        self, jobs: Sequence[Job], settings: Settings, json_lines: bool, progress: bool
     ) -> None:
         """Args:
         jobs: of the run.
         settings: of all of them.
         json_lines: print each outcome as a line of JSON.
-        bar: show progress, where someone is looking.
+        progress: show how far it is: with bars on a terminal, else with a line now and then.
         """
         self._total = len(jobs)
         self._json_lines = json_lines
-        self._bar = Bar(jobs, settings) if bar and is_terminal() else None
+        self._watch = Watch(jobs, settings)
+        self._shown: Bars | Pulse | None = None
+        if progress:
+            self._shown = Bars(self._watch) if is_terminal() else Pulse(self._watch)
         self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
+        if self._shown:
+            self._watch.start()
+            self._shown.start()
         return self
 
     def __exit__(
@@ -57,8 +56,9 @@ class Reporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        if self._shown:
+            self._shown.stop()
+            self._watch.stop()
 
     def event(self, event: Event) -> None:
         """Told by the engine."""
@@ -68,8 +68,9 @@ class Reporter:
             log.info("loading the model")
         elif isinstance(event, Begun):
             log.info("%s -> %s", event.job.shown_input, event.job.shown_output)
-        if self._bar:
-            self._bar.event(event)
+        self._watch.event(event)
+        if self._shown:
+            self._shown.event(event)
 
     def _finished(self, outcome: Outcome) -> None:
         """Report one outcome."""
@@ -127,114 +128,3 @@ def _line(outcome: Outcome) -> str:
     if outcome.cost is not None and outcome.cost.saving > 0:
         parts.append(f"saved {outcome.cost.saving:.0%} against uniform")
     return "  ".join(parts)
-
-
-class Bar:
-    """Progress bars on standard error: of the pictures, where there are several, and of the
-    picture at work; with the time that is left."""
-
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        settings: Settings,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Args:
-        jobs: of the run.
-        settings: from which the sizes of outputs follow.
-        clock: seconds from any start.
-        """
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._left = TimeLeft(clock)
-        self._ahead = _Ahead(jobs, settings) if len(jobs) > 1 else None
-        self._all: TaskID | None = None
-        if self._ahead is not None:
-            self._left.wait_for_sizes()
-            self._all = self._progress.add_task("pictures", note="", total=len(jobs))
-        self._task: TaskID = self._progress.add_task("", note="", total=None)
-        self._picture = ""
-
-    def start(self) -> None:
-        self._progress.start()
-        if self._ahead is not None:
-            self._ahead.start()
-
-    def stop(self) -> None:
-        self._progress.stop()
-        if self._ahead is not None:
-            self._ahead.stop()
-
-    def event(self, event: Event) -> None:
-        """Show what is going on."""
-        if isinstance(event, Loading):
-            self._progress.update(self._task, description="loading the model")
-        elif isinstance(event, Begun):
-            count = f" ({event.number}/{event.total})" if event.total > 1 else ""
-            self._picture = printable(event.job.shown_input) + count
-            self._left.begin(event.number)
-            self._progress.reset(self._task, total=None, description=self._picture, note="")
-        elif isinstance(event, Finished):
-            if self._all is not None:
-                self._progress.advance(self._all)
-        else:
-            self._step(event)
-
-    def _step(self, step: Step) -> None:
-        if self._ahead is not None and (sizes := self._ahead.taken()) is not None:
-            self._left.expect(sizes)
-        self._left.step(step.calls, step.total_calls)
-        left = in_words(self._left.seconds())
-        windows = f"window {step.calls}/{step.total_calls}"
-        if self._all is not None:
-            self._progress.update(self._all, note=left)
-        elif left:
-            windows = f"{windows}  {left}"
-        self._progress.update(
-            self._task,
-            description=f"{self._picture}  phase {step.phase}/{step.phases}",
-            note=windows,
-            total=step.total_calls,
-            completed=step.calls,
-        )
-
-
-class _Ahead:
-    """Reads the headers of all pictures of a run in a thread, so that nothing waits for it."""
-
-    def __init__(self, jobs: Sequence[Job], settings: Settings) -> None:
-        self._jobs = jobs
-        self._settings = settings
-        self._sizes: dict[int, float] | None = None
-        self._stopped = False
-        self._thread = threading.Thread(target=self._read, name="tileup-sizes", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped = True
-
-    def taken(self) -> dict[int, float] | None:
-        """Output pixels of each picture to be made, by its number; once, when all are known."""
-        sizes, self._sizes = self._sizes, None
-        return sizes
-
-    def _read(self) -> None:
-        sizes: dict[int, float] = {}
-        for number, job in enumerate(self._jobs, 1):
-            if self._stopped:
-                return
-            pixels = None if job.finished else output_pixels(job, self._settings)
-            if pixels is not None:
-                sizes[number] = float(pixels)
-        self._sizes = sizes

@@ -53,7 +53,7 @@ def upscale_command(options: UpscaleOptions, given: Given) -> int:
 def _run(jobs: Sequence[Job], found: Resolved, options: UpscaleOptions) -> Sequence[Outcome]:
     """Make the pictures, and tell the user about it."""
     silent = options.quiet or options.no_progress or options.json
-    reporter = Reporter(jobs, found.settings, json_lines=options.json, bar=not silent)
+    reporter = Reporter(jobs, found.settings, json_lines=options.json, progress=not silent)
     if len(jobs) > 1 and (standing := counted(jobs)):
         log.log(NOTICE, "%d pictures: %s", len(jobs), standing)
     load = partial(_load, found)

@@ -1,0 +1,73 @@
+"""Progress bars, for whoever looks at a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tileup.cli.watch import Watch
+from tileup.contracts import Step
+from tileup.engine.outcomes import Begun, Event, Finished, Loading
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Bars:
+    """Progress bars on standard error: of the pictures, where there are several, and of the
+    picture at work; with the time that is left."""
+
+    def __init__(self, watch: Watch) -> None:
+        """Args:
+        watch: what is shown.
+        """
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._watch = watch
+        self._progress: Progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._all: TaskID | None = None
+        if watch.total > 1:
+            self._all = self._progress.add_task("pictures", note="", total=watch.total)
+        self._task: TaskID = self._progress.add_task("", note="", total=None)
+
+    def start(self) -> None:
+        """Appear."""
+        self._progress.start()
+
+    def stop(self) -> None:
+        """Leave nothing behind."""
+        self._progress.stop()
+
+    def event(self, event: Event) -> None:
+        """Show what the watch, which was told before, knows now."""
+        if isinstance(event, Loading):
+            self._progress.update(self._task, description=self._watch.picture)
+        elif isinstance(event, Begun):
+            picture = self._watch.picture
+            self._progress.reset(self._task, total=None, description=picture, note="")
+        elif isinstance(event, Finished):
+            if self._all is not None:
+                self._progress.advance(self._all)
+        else:
+            self._step(event)
+
+    def _step(self, step: Step) -> None:
+        windows, left = self._watch.windows, self._watch.left
+        if self._all is not None:
+            self._progress.update(self._all, note=left)
+        elif left:
+            windows = f"{windows}  {left}"
+        self._progress.update(
+            self._task,
+            description=f"{self._watch.picture}  phase {step.phase}/{step.phases}",
+            note=windows,
+            total=step.total_calls,
+            completed=step.calls,
+        )

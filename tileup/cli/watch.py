@@ -1,0 +1,112 @@
+"""Where a run is, and how long it still takes: told by events, read by whoever shows it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from tileup.cli.console import printable
+from tileup.cli.timeleft import TimeLeft, in_words
+from tileup.contracts import Step
+from tileup.engine.outcomes import Begun, Event, Finished, Loading
+from tileup.engine.outputs import output_pixels
+from tileup.engine.values import Job
+from tileup.settings.values import Settings
+
+
+class Watch:
+    """What is known of a run at any time."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        jobs: of the run.
+        settings: from which the sizes of outputs follow.
+        clock: seconds from any start.
+        """
+        self.total = len(jobs)
+        """Pictures of the run."""
+        self.finished = 0
+        """How many of them are."""
+        self.picture = ""
+        """What is at work: a picture, with its number where there are several, or the model that
+        is loaded; empty before anything is."""
+        self.step: Step | None = None
+        """How far the picture is; None before its first window."""
+        self.ahead = Ahead(jobs, settings) if len(jobs) > 1 else None
+        self._left = TimeLeft(clock)
+        if self.ahead is not None:
+            self._left.wait_for_sizes()
+
+    def start(self) -> None:
+        """The run begins."""
+        if self.ahead is not None:
+            self.ahead.start()
+
+    def stop(self) -> None:
+        """The run is over."""
+        if self.ahead is not None:
+            self.ahead.stop()
+
+    def event(self, event: Event) -> None:
+        """Told by the engine."""
+        if isinstance(event, Loading):
+            self.picture = "loading the model"
+        elif isinstance(event, Begun):
+            count = f" ({event.number}/{event.total})" if event.total > 1 else ""
+            self.picture, self.step = printable(event.job.shown_input) + count, None
+            self._left.begin(event.number)
+        elif isinstance(event, Finished):
+            self.finished += 1
+        else:
+            self.step = event
+            if self.ahead is not None and (sizes := self.ahead.taken()) is not None:
+                self._left.expect(sizes)
+            self._left.step(event.calls, event.total_calls)
+
+    @property
+    def windows(self) -> str:
+        """How far the picture is, in words; empty before its first window."""
+        return "" if self.step is None else f"window {self.step.calls}/{self.step.total_calls}"
+
+    @property
+    def left(self) -> str:
+        """How long the run still takes, in words; empty while that is not known."""
+        return in_words(self._left.seconds())
+
+
+class Ahead:
+    """Reads the headers of all pictures of a run in a thread, so that nothing waits for it."""
+
+    def __init__(self, jobs: Sequence[Job], settings: Settings) -> None:
+        self._jobs = jobs
+        self._settings = settings
+        self._sizes: dict[int, float] | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._read, name="tileup-sizes", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def taken(self) -> dict[int, float] | None:
+        """Output pixels of each picture to be made, by its number; once, when all are known."""
+        sizes, self._sizes = self._sizes, None
+        return sizes
+
+    def _read(self) -> None:
+        sizes: dict[int, float] = {}
+        for number, job in enumerate(self._jobs, 1):
+            if self._stopped:
+                return
+            pixels = None if job.finished else output_pixels(job, self._settings)
+            if pixels is not None:
+                sizes[number] = float(pixels)
+        self._sizes = sizes
