@@ -17,7 +17,7 @@ from tileup.plan.planning import plan_pixels
 from tileup.plan.samplers import SAMPLERS
 from tileup.settings.values import DENOISE_MODES, Settings
 
-SMALL = Settings(tile=64, min_tile=8, overlap=8)
+SMALL = Settings(tile=64, min_tile=8, overlap=8, steps=8)
 
 
 def test_uniform_strength_costs_what_uniform_is_said_to_cost() -> None:

@@ -71,8 +71,8 @@ def _steps_below_the_lowest_level(facts: Facts) -> Iterator[str]:
         below = sum(0 < sigma * run.contraction < lowest for sigma in schedule.sigmas)
         if below and run.contraction < 1:
             yield (
-                f"strength {run.phases[0].strengths[0]:g}: {below} of {schedule.steps} steps fall"
-                f" below the lowest noise level that the model knows ({lowest:g})."
+                f"strength {run.phases[0].strengths[0]:g}: {below} of"
+                f" {counted(schedule.steps, 'step')} fall below the lowest noise level that the model knows ({lowest:g})."
             )
 
 
