@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from torch.nn import functional
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -57,6 +55,8 @@ def toned(drawn: Tensor, source: Tensor) -> Tensor:
         drawn: latents of pixels, shape (B, C, h, w).
         source: latents of the enlarged picture, same shape.
     """
+    from torch.nn import functional  # not above: plans read this module, and need no torch
+
     apart = drawn - source
     for size, pad in (((2 * REACH + 1, 1), (REACH, 0)), ((1, 2 * REACH + 1), (0, REACH))):
         apart = functional.avg_pool2d(apart, size, 1, pad, count_include_pad=False)

@@ -72,7 +72,8 @@ def _steps_below_the_lowest_level(facts: Facts) -> Iterator[str]:
         if below and run.contraction < 1:
             yield (
                 f"strength {run.phases[0].strengths[0]:g}: {below} of"
-                f" {counted(schedule.steps, 'step')} fall below the lowest noise level that the model knows ({lowest:g})."
+                f" {counted(schedule.steps, 'step')} fall below the lowest noise level that the"
+                f" model knows ({lowest:g})."
             )
 
 
