@@ -213,13 +213,14 @@ def test_each_way_of_drawing_has_pixels_of_its_own() -> None:
         for name, block in read_group("drawn").items()
         if name.startswith(("mode", "sampler", "seed", "default", "spot", "sd", "flux"))
     }
-    # Passes is what schedule has to equal.
+    # Passes and schedule too: with a real network they agree only farther from other strengths
+    # than it sees, and nothing of this picture is; tests/denoise has both equal to plain runs.
     alike = {
         (name, other)
         for (name, one), (other, two) in itertools.combinations(pictures.items(), 2)
         if same(one, two)
     }
-    assert alike == {("mode passes", "mode schedule")}
+    assert alike == set()
 
 
 def test_the_record_holds_all_exit_codes_that_need_no_accident_and_many_words() -> None:

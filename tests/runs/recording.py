@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,14 @@ def plain(text: str, names: Mapping[str, str]) -> str:
     text = re.sub(r"\b(?=[0-9]*[a-f])[0-9a-f]{10,64}\b", "<hash>", text)
     text = text.replace(tileup.__version__, "<version>").replace("\ufeff", "")
     whole = _json(text)
-    text = whole or "\n".join(_json(line) or _line(line) for line in text.splitlines())
+    text = whole or "\n".join(_in_any_order(text.splitlines()))
     return text.strip("\n") + "\n" if text.strip() else ""
+
+
+def _in_any_order(lines: Sequence[str]) -> list[str]:
+    """Lines as they are; a journal's sorted, where a failure may come before what was begun."""
+    objects = [_json(line) for line in lines]
+    return sorted(objects) if all(objects) else [_json(line) or _line(line) for line in lines]
 
 
 def _line(line: str) -> str:

@@ -185,7 +185,7 @@ class Forest:
         level, made = self.levels[depth], self.made[depth]
         row, column = np.nonzero(_is_leaf(level, threshold))
         for place in zip(row.tolist(), column.tolist(), strict=True):
-            if made[place] is None:
+            if not made[place]:
                 made[place] = level.tile(depth, *place)
         return made[row, column], level.rows[row], level.columns[column]
 
