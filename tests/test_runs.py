@@ -70,6 +70,7 @@ def play(
     for name in [name for name in os.environ if name.startswith("TILEUP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(folder)
     names = {
         str(folder): "<here>",

@@ -68,9 +68,13 @@ def make_plan(
     Raises:
         TileupError: with a sentence that says what is wrong.
     """
+    from tileup.checkpoints.find import identified
+    from tileup.checkpoints.given import check_given
     from tileup.plan.planning import plan_picture
 
     complete, found = _resolved(model, settings)
+    if isinstance(found, Path):
+        check_given(identified(found, complete.prediction), complete)
     return plan_picture(_picture(image, complete), _spec(found, complete), complete).plan
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tileup.checkpoints.find import find_model, identify
+from tileup.checkpoints.find import Identified, find_model, identified
+from tileup.checkpoints.given import check_given
 from tileup.contracts import ModelSpec, RawSettings
 from tileup.plan.itinerary import window_size
 from tileup.plan.modes import sampler_of
@@ -22,10 +23,23 @@ class Resolved:
     settings: Settings
     model: Path
     """The checkpoint's file."""
-    spec: ModelSpec
+    known: Identified
     """What its header says."""
     notes: tuple[str, ...] = ()
     """What the user may not have meant, in whole sentences."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What planning needs to know of the model."""
+        return self.known.spec
+
+    def check_files(self) -> None:
+        """Refuse, before any work, files that the settings name and that cannot be used.
+
+        Raises:
+            ModelError: as `tileup.checkpoints.given.check_given`.
+        """
+        check_given(self.known, self.settings)
 
 
 def resolve_with_model(
@@ -48,11 +62,11 @@ def resolve_with_model(
     """
     named = resolve(None, preset, config, environment, flags, habits)
     model = find_model(named.model)
-    spec = identify(model, named.prediction)
-    layers = layered(spec.family, preset, config, environment, flags, habits)
+    known = identified(model, named.prediction)
+    layers = layered(known.spec.family, preset, config, environment, flags, habits)
     settings = settings_of(layers)
-    check_together(settings, spec)
-    return Resolved(settings, model, spec, tuple(notes_on(layers)))
+    check_together(settings, known.spec)
+    return Resolved(settings, model, known, tuple(notes_on(layers)))
 
 
 def check_together(settings: Settings, spec: ModelSpec) -> None:

@@ -44,9 +44,11 @@ Command = Callable[..., Ran]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with `in.png`: 40 x 32, half flat and half busy. No TILEUP_ variables."""
+    """The working folder, with `in.png`: 40 x 32, half flat and half busy. No TILEUP_ variables,
+    and a cache of its own, so that what one test measures is not known to the next."""
     for name in [name for name in os.environ if name.startswith("TILEUP_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "in.png")
     return tmp_path

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image, ImageCms
 
 import tileup as package
-from tests.cli.conftest import Command, Process
+from tests.cli.conftest import Command, Process, save
+from tileup.cli import pace
 from tileup.plan.tiles import TilePlan
+from tileup.resolving import resolve_with_model
 
 
 def test_the_table(tileup: Command) -> None:
@@ -112,3 +114,108 @@ def test_version_and_help(tileup: Command) -> None:
     for command in ("upscale", "plan", "info", "presets", "devices"):
         assert command in out
     assert tileup().code in (0, 2)
+
+
+def test_several_pictures_have_a_line_each_and_a_sum(tileup: Command, folder: Path) -> None:
+    save(folder / "more" / "b.png", 60, 40)
+    save(folder / "more" / "deep" / "c.png", 20, 30)
+    ran = tileup("plan", "in.png", "more", "-r", "-t", "64", "--min-tile", "16")
+    assert ran.code == 0
+    rows = [line.split() for line in ran.out.splitlines() if ".png" in line]
+    assert [row[:3] for row in rows] == [
+        ["in.png", "40x32", "80x64"],
+        ["more/b.png", "60x40", "120x80"],
+        ["more/deep/c.png", "20x30", "40x60"],
+    ]
+    (total,) = (line.split() for line in ran.out.splitlines() if "3 pictures" in line)
+    costs = [package.make_plan(row[0], tile=64, min_tile=16) for row in rows]
+    assert int(total[2]) == sum(len(plan.tiles) for plan in costs)
+    assert float(total[4]) == pytest.approx(sum(float(row[5]) for row in rows), abs=0.02)
+    lines = tileup("plan", "in.png", "more", "--json", "-t", "64", "--min-tile", "16").lines
+    assert [line.pop("input") for line in lines] == ["in.png", "more/b.png"]
+    assert TilePlan.from_dict(lines[1]) == costs[1]
+
+
+def test_one_of_several_that_cannot_be_planned_is_named(tileup: Command, folder: Path) -> None:
+    (folder / "bad.png").write_text("no picture")
+    ran = tileup("plan", "in.png", "bad.png")
+    assert ran.code == 1
+    assert "bad.png is not a picture" in ran.err
+    assert "1 picture " in ran.out
+    ran = tileup("plan", "bad.png", "absent.png")
+    assert (ran.code, ran.out) == (3, "")
+
+
+def test_heatmaps_of_several_pictures(tileup: Command, folder: Path) -> None:
+    save(folder / "more" / "b.png")
+    assert tileup("plan", "in.png", "more", "--heatmap", "maps", "-q").code == 0
+    made = sorted(path.name for path in (folder / "maps").iterdir())
+    assert made == ["b_heatmap.png", "in_heatmap.png"]
+    assert tileup("plan", "in.png", "more", "--heatmap", "one.png").code == 2
+    assert tileup("plan", "more", "--heatmap", "auto", "-q").code == 0
+    assert (folder / "more" / "b_heatmap.png").exists()
+    assert tileup("plan", "more", "--heatmap", "auto", "-q").code == 6, "it is there already"
+
+
+def test_the_time_is_known_from_earlier_runs(
+    tileup: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pace of a run whose pictures took a known time, for the work of the plan."""
+    monkeypatch.setattr(pace, "ENOUGH", 0.0)
+    (folder / "more").mkdir()
+    save(folder / "more" / "b.png")
+    assert "The time is known once tileup upscale has run" in tileup("plan", "more").out
+    assert "pace" not in tileup("plan", "in.png").out
+    done = tileup("upscale", "in.png", "--steps", "2", "--json").lines[0]
+    cost = json.loads(tileup("plan", "in.png", "--json").out)["cost"]
+    noted = json.loads((folder / "cache" / "tileup" / "pace.json").read_text())
+    ((work, seconds),) = noted.values()
+    assert work == done["cost"]["megapixel_steps"]  # type: ignore[index]
+    assert seconds == pytest.approx(done["seconds"], abs=0.001)
+    assert "at the pace of earlier runs here" in tileup("plan", "in.png").out
+    found = resolve_with_model()
+    assert pace.known_pace(found) == pytest.approx(seconds / work)
+    assert cost["megapixel_steps"] > 0
+    assert pace.known_pace(resolve_with_model(flags={"dtype": "float32"})) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"x": 1}', '{"x": [1]}', "\x00", '{"a": null}'])
+def test_a_note_of_the_pace_that_is_damaged_is_as_none(folder: Path, text: str) -> None:
+    file = folder / "cache" / "tileup" / "pace.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    assert pace.known_pace(resolve_with_model()) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "told"),
+    [
+        (["--lora", "absent.safetensors"], 4, "--lora goes with diffusion checkpoints"),
+        (["--vae", "in.png"], 4, "--vae goes with diffusion checkpoints"),
+        (["--upscaler", "absent.pth"], 4, "upscaler absent.pth cannot be read"),
+        (["--device", "gpu"], 2, "device 'gpu' is not known; use auto, cpu, cuda, cuda:N or mps"),
+        (["--device", "cuda:x"], 2, "device 'cuda:x' is not known"),
+        (["--mask", "absent.png"], 2, "absent.png does not exist"),
+    ],
+)
+def test_what_upscale_refuses_plan_refuses_with_the_same_words(
+    tileup: Command, flags: list[str], code: int, told: str
+) -> None:
+    refused = [tileup(command, "in.png", *flags) for command in ("plan", "upscale")]
+    assert [ran.code for ran in refused] == [code, code]
+    assert told in refused[0].sentence
+    assert refused[0].sentence == refused[1].sentence
+    with pytest.raises(package.TileupError, match=refused[0].sentence[8:40]):
+        package.make_plan("in.png", **{flags[0][2:]: flags[1]})
+
+
+def test_info_as_json(tileup: Command, folder: Path) -> None:
+    told = json.loads(tileup("info", "in.png", "--json").out)
+    assert (told["kind"], told["width"], told["height"]) == ("picture", 40, 32)
+    assert (told["bytes"], told["profile"]) == ((folder / "in.png").stat().st_size, None)
+    tileup("upscale", "in.png", "--denoise", "0", "-q")
+    made = json.loads(tileup("info", "in_2x.png", "--json").out)
+    assert "Steps: 3" in made["metadata"]["parameters"]
+    told = json.loads(tileup("info", "tileup-small", "--json").out)
+    assert (told["kind"], told["family"], told["prediction"]) == ("checkpoint", "bundled", "x0")
+    assert told["parameters"] == sum(told["precision"].values()) == sum(told["parts"].values())

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tileup.checkpoints.find import Identified, find_model
+from tileup.checkpoints.given import refuse_control
 from tileup.checkpoints.lora import Lora, check_parts, merge_loras, open_lora
 from tileup.checkpoints.lora_names import NETWORK
 from tileup.checkpoints.model import DiffusionModel, Part, Reader, TurnCodec, Turns
@@ -17,7 +18,6 @@ from tileup.codec.vae import TILE, load_vae
 from tileup.contracts import Encoded
 from tileup.errors import ModelError, UsageError
 from tileup.families.family import Building, Built, ControlFile, Family
-from tileup.families.table import FAMILIES, named
 from tileup.settings.values import Settings, parse_weighted
 from tileup.tensors.checkpoint import open_checkpoint
 from tileup.text.embeds import read_embeds
@@ -86,9 +86,8 @@ def _network(
     known: Identified, parts: Parts, settings: Settings, device: str, dtype: torch.dtype
 ) -> Built:
     family, name = _family(known), parts.network.shown
-    if settings.control is not None and not family.controlled:
-        able = named((each for each in FAMILIES if each.controlled), last="and")
-        raise ModelError(f"--control works with {able}; {name} is of the family {family.name}")
+    if settings.control is not None:
+        refuse_control(known)
     how = Building(
         name,
         known.spec.levels,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tileup.checkpoints.find import find_model, identified
+from tileup.checkpoints.given import refuse_parts
 from tileup.contracts import Model
 from tileup.devices import pick_device, pick_dtype, use_threads
-from tileup.errors import ModelError
 from tileup.families.bundled import load_bundled
 from tileup.settings.values import Settings
 
@@ -35,21 +35,3 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     from tileup.checkpoints.assemble import assemble
 
     return assemble(known, settings, device, dtype)
-
-
-ADDED = ("control", "lora", "vae", "clip_l", "clip_g", "t5", "prompt_embeds")
-"""Settings that add something to a checkpoint of a latent family."""
-
-
-def refuse_parts(settings: Settings, path: Path) -> None:
-    """Refuse what a checkpoint of our own has no place for.
-
-    Raises:
-        ModelError: names the flag.
-    """
-    for name in ADDED:
-        if getattr(settings, name):
-            raise ModelError(
-                f"--{name.replace('_', '-')} goes with diffusion checkpoints, and {path.name} is"
-                f" none: give one with --model"
-            )

@@ -170,7 +170,7 @@ def _text(known: Identified, settings: Settings) -> Iterator[tuple[str, Stored]]
 
 def _found(name: str, known: Identified, settings: Settings) -> Stored | None:
     path: str | None = getattr(settings, COMPANIONS[name].flag)
-    return _in_checkpoint(name, known) if path is None else _in_file(name, path)
+    return _in_checkpoint(name, known) if path is None else part_in_file(name, path)
 
 
 def _in_checkpoint(name: str, known: Identified) -> Stored | None:
@@ -178,7 +178,12 @@ def _in_checkpoint(name: str, known: Identified) -> Stored | None:
     return _behind(COMPANIONS[name], known.checkpoint, prefixes)
 
 
-def _in_file(name: str, path: str) -> Stored:
+def part_in_file(name: str, path: str) -> Stored:
+    """A part in the file that a flag names.
+
+    Raises:
+        ModelError: the file is not there, is no checkpoint, or holds something else.
+    """
     kind = COMPANIONS[name]
     checkpoint = open_checkpoint(find_model(path))
     every = dict.fromkeys(each for family in FAMILIES for each in prefixes_of(name, family))

@@ -56,7 +56,10 @@ def upscale(options: UpscaleOptions, given: Given) -> int:
 
 
 def plan(options: PlanOptions, given: Given) -> int:
-    """Show what would be done to a picture and what it would cost. Loads no model."""
+    """Show what would be done to pictures and what it would cost. Loads no model.
+
+    Of one picture, its strengths; of several, a line each and what all of them cost.
+    """
     from tileup.cli.plan_command import plan_command
 
     return plan_command(options, given)
@@ -69,11 +72,12 @@ app.command()(with_flags(plan, PlanOptions, without=(Panel.OUTPUT,)))
 @app.command()
 def info(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A picture or a checkpoint.")],
+    json: Annotated[bool, typer.Option("--json", help="As one object of JSON.")] = False,
 ) -> None:
     """Show what a picture or a checkpoint says about itself."""
     from tileup.cli.info_command import show_info
 
-    show_info(file)
+    show_info(file, json)
 
 
 @app.command()

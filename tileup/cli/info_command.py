@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from tileup.checkpoints.describe import PartInfo, describe
+from tileup.checkpoints.describe import CheckpointInfo, PartInfo, describe
 from tileup.checkpoints.find import EXTENSIONS, find_model
 from tileup.cli.tables import print_text
+from tileup.engine.standard_output import say
 from tileup.errors import InputError, ModelError, NoInputError
 from tileup.images.formats import format_of
 from tileup.images.formats.format import Opened
@@ -21,18 +25,35 @@ Facts = list[tuple[str, str]]
 """Names and values, in order."""
 
 
-def show_info(name: str) -> None:
+def show_info(name: str, as_json: bool = False) -> None:
     """Print what is known of a file, or of a model by name.
+
+    Args:
+        name: the file or the model.
+        as_json: print one object of JSON, for programs.
 
     Raises:
         NoInputError: it is neither a picture nor there at all.
         ModelError: it is a checkpoint that is damaged or of no known family.
     """
     path = Path(name)
-    facts = _checkpoint(_model(name)) if _is_model(path) else _picture(path)
-    width = max(len(key) for key, _ in facts) + 2
-    for key, value in facts:
+    told = _of_checkpoint(describe(_model(name))) if _is_model(path) else _of_picture(path)
+    if as_json:
+        say(json.dumps(told.values))
+        return
+    width = max(len(key) for key, _ in told.facts) + 2
+    for key, value in told.facts:
         print_text(f"{key:<{width}}{value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of a file."""
+
+    facts: Facts
+    """For people."""
+    values: Mapping[str, object]
+    """For programs; JSON can hold all of it."""
 
 
 def _is_model(path: Path) -> bool:
@@ -50,8 +71,24 @@ def _model(name: str) -> Path:
         ) from error
 
 
-def _checkpoint(path: Path) -> Facts:
-    info = describe(path)
+def _of_checkpoint(info: CheckpointInfo) -> Told:
+    values = {
+        "kind": "checkpoint",
+        "file": str(info.path),
+        "what": info.title,
+        "family": info.family or None,
+        "prediction": info.prediction.name or None,
+        "tensors": info.amount.tensors,
+        "parameters": info.amount.total,
+        "precision": dict(info.amount.parameters),
+        "bytes": info.bytes,
+        "parts": {part.title: part.amount and part.amount.total for part in info.parts},
+        "header": dict(info.header),
+    }
+    return Told(_checkpoint(info), values)
+
+
+def _checkpoint(info: CheckpointInfo) -> Facts:
     amount, told = info.amount, info.prediction
     facts = [("file", str(info.path)), ("what", info.title)]
     if info.family:
@@ -78,25 +115,35 @@ def _short(value: object) -> str:
     return text if len(text) <= 1000 else text[:1000] + " ..."
 
 
-def _picture(path: Path) -> Facts:
+def _of_picture(path: Path) -> Told:
     try:
         with opened(path) as (found, _):
-            facts = _of_file(path, found)
-        facts += list(read_metadata(path).items())
+            values = _of_file(path, found)
+        said = read_metadata(path)
     except InputError as error:
         raise NoInputError(str(error)) from error
-    return facts
-
-
-def _of_file(path: Path, found: Opened) -> Facts:
-    head = found.head
-    return [
+    facts = [
         ("file", str(path)),
-        ("format", format_of(found.format).pillow[0]),
-        ("size", f"{head.width}x{head.height} pixels, {path.stat().st_size / 1e6:.2f} MB"),
-        ("mode", head.mode),
-        ("profile", _profile_name(head.icc) if head.icc else "none (sRGB is assumed)"),
+        ("format", str(values["format"])),
+        ("size", f"{values['width']}x{values['height']} pixels, {values['bytes'] / 1e6:.2f} MB"),
+        ("mode", str(values["mode"])),
+        ("profile", values["profile"] or "none (sRGB is assumed)"),
     ]
+    return Told([*facts, *said.items()], {**values, "metadata": dict(said)})
+
+
+def _of_file(path: Path, found: Opened) -> dict[str, Any]:
+    head = found.head
+    return {
+        "kind": "picture",
+        "file": str(path),
+        "format": format_of(found.format).pillow[0],
+        "width": head.width,
+        "height": head.height,
+        "bytes": path.stat().st_size,
+        "mode": head.mode,
+        "profile": _profile_name(head.icc) if head.icc else None,
+    }
 
 
 def _profile_name(profile: bytes) -> str:

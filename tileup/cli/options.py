@@ -42,7 +42,7 @@ class Options:
         False, Panel.SETTINGS, "", "Print all settings as YAML for --config, and stop."
     )
     json: bool = setting(
-        False, Panel.WORDS, "", "The plan and its cost as JSON on standard output."
+        False, Panel.WORDS, "", "Each plan and its cost as a line of JSON on standard output."
     )
     quiet: bool = setting(False, Panel.WORDS, "", "Nothing but errors.", names="--quiet -q")
     verbose: int = setting(
@@ -60,7 +60,15 @@ class Options:
 class PlanOptions(Options):
     """What `tileup plan` is asked."""
 
-    input: str | None = setting(None, None, "INPUT", "A picture, or - for standard input.")
+    inputs: tuple[str, ...] = setting(
+        (),
+        None,
+        "INPUT",
+        "Pictures, folders, patterns such as 'shots/*.jpg', or - for standard input.",
+    )
+    recursive: bool = setting(
+        False, Panel.OUTPUT, "", "Folders below too.", names="--recursive -r", behind=TOP
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,145 +1,140 @@
-"""The work of `tileup plan`: what would be done to one picture, without a model and torch."""
+"""The work of `tileup plan`: what would be done to pictures, without a model and torch."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tileup.cli.flags import config_text, resolved
 from tileup.cli.options import PlanOptions
+from tileup.cli.pace import known_pace
+from tileup.cli.plan_tables import Row, show_many, show_one
 from tileup.cli.signatures import Given
-from tileup.cli.tables import print_table, print_text
-from tileup.engine.checks import check_absent, check_clashes, check_writable
+from tileup.engine.checks import check_absent, check_clashes, check_shape, check_writable
 from tileup.engine.companions import plan_to_dict, save_heatmap
+from tileup.engine.inputs import find_inputs
 from tileup.engine.naming import HEATMAP
 from tileup.engine.standard_output import say
-from tileup.engine.values import AUTO, STREAM, Job
-from tileup.errors import ExitCode, InputError, NoInputError, UsageError
+from tileup.engine.values import AUTO, Input, Job, Request
+from tileup.errors import ExitCode, InputError, NoInputError, TileupError, UsageError
 from tileup.images.reading import open_picture
 from tileup.plan.planning import Planned, plan_picture
-from tileup.wording import counted
-
-if TYPE_CHECKING:
-    from tileup.images.picture import Picture
-    from tileup.resolving import Resolved
-    from tileup.settings.values import Settings
+from tileup.resolving import Resolved
 
 log = logging.getLogger(__name__)
 
 
 def plan_command(options: PlanOptions, given: Given) -> int:
-    """Show a plan as the flags say; returns the exit code."""
+    """Show plans as the flags say; returns the exit code."""
     found = resolved(options, given)
     if options.print_config:
         say(config_text(found), end="")
         return ExitCode.OK
-    if options.input is None:
-        raise UsageError("no input given; name a picture, or - for standard input")
-    job = _job(options.input, options, found.settings)
-    picture = _opened(job, found.settings.max_input_pixels)
-    planned = plan_picture(picture, found.spec, found.settings)
-    if job.heatmap is not None:
-        save_heatmap(job.heatmap, picture, planned.plan, found.settings, job.overwrite)
+    request = Request(options.inputs, recursive=options.recursive, heatmap=options.heatmap)
+    inputs = _without_heatmaps(find_inputs(request), options.heatmap)
+    many = len(inputs) > 1 or inputs[0].root is not None
+    check_shape(request, inputs, many)
+    jobs = [_job(each, options, found, many) for each in inputs]
+    _check_targets(jobs, options, found)
+    found.check_files()
+    return _plan_many(jobs, options, found) if many else _plan_one(jobs[0], options, found)
+
+
+def _without_heatmaps(inputs: list[Input], wanted: str | None) -> list[Input]:
+    """The pictures without the heatmaps that an earlier plan laid beside them."""
+    if wanted != AUTO:
+        return inputs
+    heatmaps = {_beside(each.path) for each in inputs if each.path is not None}
+    return [each for each in inputs if each.path not in heatmaps]
+
+
+def _beside(picture: Path) -> Path:
+    return picture.with_name(picture.stem + HEATMAP)
+
+
+def _job(each: Input, options: PlanOptions, found: Resolved, many: bool) -> Job:
+    heatmap = _heatmap_path(each, options.heatmap, many)
+    seed = found.settings.seed
+    return Job(each.path, None, each.relative, seed, heatmap, overwrite=options.overwrite)
+
+
+def _heatmap_path(each: Input, wanted: str | None, many: bool) -> Path | None:
+    if wanted is None:
+        return None
+    if wanted == AUTO:
+        if each.path is None:
+            raise UsageError("standard input has no place beside it for 'auto'; name a file")
+        return _beside(each.path)
+    if many and each.path is not None:
+        return Path(wanted) / each.below / (each.path.stem + HEATMAP)
+    return Path(wanted)
+
+
+def _check_targets(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> None:
+    check_clashes(jobs, found.settings)
+    targets = [path for job in jobs for path in job.targets]
+    if not options.overwrite:
+        check_absent(targets)
+    check_writable(targets)
+
+
+def _plan_one(job: Job, options: PlanOptions, found: Resolved) -> int:
+    try:
+        planned, row = _planned(job, found)
+    except InputError as error:
+        # It was the only one, so nothing is left.
+        raise NoInputError(str(error)) from error
     for warning in planned.warnings:
         log.warning("%s", warning)
     if options.json:
         say(json.dumps(plan_to_dict(planned.plan, planned.cost)))
     elif not options.quiet:
-        _show(job, picture, planned, found)
+        show_one(row, planned, found, known_pace(found))
     return ExitCode.OK
 
 
-def _job(source: str, options: PlanOptions, settings: Settings) -> Job:
-    """What there is to read and write, with the checks that every job gets."""
-    path = None if source == STREAM else Path(source)
-    heatmap = _heatmap_path(path, options.heatmap)
-    job = Job(path, None, None, settings.seed, heatmap, overwrite=options.overwrite)
-    check_clashes([job], settings)
-    if not job.overwrite:
-        check_absent(job.targets)
-    check_writable(job.targets)
-    return job
+def _plan_many(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> int:
+    """Plan what can be planned; what cannot is named."""
+    rows: list[Row] = []
+    warned: set[str] = set()
+    for job in jobs:
+        try:
+            planned, row = _planned(job, found)
+        except TileupError as error:
+            told = str(error)
+            shown = job.shown_input
+            log.error("%s", told if shown in told else f"{shown}: {told}")
+            continue
+        rows.append(row)
+        for warning in planned.warnings:
+            if warning not in warned:
+                log.warning("%s", warning)
+        warned.update(planned.warnings)
+        if options.json:
+            plan = plan_to_dict(planned.plan, planned.cost)
+            say(json.dumps({"input": job.shown_input, **plan}))
+    if rows and not (options.json or options.quiet):
+        show_many(rows, known_pace(found))
+    if not rows:
+        return ExitCode.NO_INPUT
+    return ExitCode.OK if len(rows) == len(jobs) else ExitCode.SOME_FAILED
 
 
-def _heatmap_path(source: Path | None, wanted: str | None) -> Path | None:
-    if wanted != AUTO:
-        return None if wanted is None else Path(wanted)
-    if source is None:
-        raise UsageError("standard input has no place beside it for 'auto'; name a file")
-    return source.with_name(source.stem + HEATMAP)
+def _planned(job: Job, found: Resolved) -> tuple[Planned, Row]:
+    """The plan of one picture, its heatmap written where one is wanted.
 
-
-def _opened(job: Job, max_pixels: int) -> Picture:
-    try:
-        return open_picture(job.input or BytesIO(sys.stdin.buffer.read()), max_pixels)
-    except InputError as error:
-        # It was the only one, so nothing is left.
-        raise NoInputError(str(error)) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """All tiles of one strength."""
-
-    strength: float
-    tiles: int
-    area: float
-    """Share of the picture, in [0, 1]."""
-    start: int | None
-    """First step at which they are at work; None: they are kept."""
-    steps: int
-    """Steps they take."""
-
-
-def levels(planned: Planned) -> Iterator[Level]:
-    """The strengths of a plan, strongest first, kept tiles last."""
-    plan, schedule = planned.plan, planned.itinerary.schedule
-    kept = [0.0] if any(tile.denoise == 0 for tile in plan.tiles) else []
-    for strength in (*plan.strengths, *kept):
-        tiles = [tile for tile in plan.tiles if tile.denoise == strength]
-        pixels = sum(plan.pixel_box(tile).area for tile in tiles)
-        start = _start(planned, schedule.merged.get(strength, strength))
-        steps = 0 if start is None else schedule.steps - start
-        yield Level(strength, len(tiles), pixels / (plan.width * plan.height), start, steps)
-
-
-def _start(planned: Planned, strength: float) -> int | None:
-    """The first step at which tiles of a strength are at work."""
-    phases = planned.itinerary.phases
-    return min((phase.start for phase in phases if strength in phase.strengths), default=None)
-
-
-def _show(job: Job, picture: Picture, planned: Planned, found: Resolved) -> None:
-    plan, cost, settings = planned.plan, planned.cost, found.settings
-    steps = counted(planned.itinerary.schedule.steps, "step")
-    print_text(
-        f"{job.shown_input}  {picture.width}x{picture.height} -> {plan.width}x{plan.height}, "
-        f"model {found.spec.name}, {settings.sampler}, {steps}"
-    )
-    print_table(
-        ("strength", "tiles", "area", "from step", "steps"),
-        [
-            (
-                f"{level.strength:.3g}",
-                str(level.tiles),
-                f"{level.area:.1%}",
-                "kept" if level.start is None else str(level.start + 1),
-                str(level.steps),
-            )
-            for level in levels(planned)
-        ],
-    )
-    auto = " (auto)" if settings.detail_threshold == AUTO else ""
-    print_text(
-        f"{counted(cost.tiles, 'tile')}, "
-        f"{settings.detail_metric} threshold {plan.threshold:.4g}{auto}\n"
-        f"{counted(cost.windows, 'window')}, {counted(cost.model_calls, 'model call')}\n"
-        f"{cost.megapixel_steps:.2f} megapixel-steps, {cost.uniform_megapixel_steps:.2f} with "
-        f"{settings.max_denoise:g} everywhere: saves {cost.saving:.0%}"
-    )
+    Raises:
+        TileupError: it cannot be read, planned, or its heatmap written.
+    """
+    limit = found.settings.max_input_pixels
+    picture = open_picture(job.input or BytesIO(sys.stdin.buffer.read()), limit)
+    planned = plan_picture(picture, found.spec, found.settings)
+    plan = planned.plan
+    if job.heatmap is not None:
+        save_heatmap(job.heatmap, picture, plan, found.settings, job.overwrite)
+    made = (plan.width, plan.height)
+    return planned, Row(job, (picture.width, picture.height), made, planned.cost)

@@ -73,7 +73,7 @@ def _refuse_empty(name: str, value: object) -> None:
     """
     texts: list[object] = [*value] if isinstance(value, list | tuple) else [value]  # pyright: ignore[reportUnknownArgumentType]
     if any(text == "" for text in texts):
-        shown = "INPUT" if name in {"input", "inputs"} else f"--{dashed(name)}"
+        shown = "INPUT" if name == "inputs" else f"--{dashed(name)}"
         raise UsageError(f"{shown} is empty; is a variable of your shell not set?")
 
 

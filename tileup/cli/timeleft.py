@@ -87,16 +87,21 @@ class TimeLeft:
         return max(0.0, left * (latest - began) / (done - before) - (self._clock() - latest))
 
 
+def lasting(seconds: float) -> str:
+    """How long something takes, as a person would say it: `a few seconds`, `about 4 min`."""
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 90:
+        return f"about {round(seconds / 5) * 5} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"about {minutes} min"
+    hours = minutes / 60
+    return f"about {hours:.1f} h" if hours < 10 else f"about {round(hours)} h"
+
+
 def in_words(seconds: float | None) -> str:
     """Seconds as a person would say them; empty for None."""
     if seconds is None:
         return ""
-    if seconds < 10:
-        return "a few seconds left"
-    if seconds < 90:
-        return f"about {round(seconds / 5) * 5} s left"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"about {minutes} min left"
-    hours = minutes / 60
-    return f"about {hours:.1f} h left" if hours < 10 else f"about {round(hours)} h left"
+    return f"{lasting(seconds)} left"

@@ -11,6 +11,7 @@ from tileup.cli.console import NOTICE
 from tileup.cli.dry_run import show_intentions
 from tileup.cli.flags import config_text, resolved
 from tileup.cli.options import UpscaleOptions
+from tileup.cli.pace import note_pace
 from tileup.cli.progress import Reporter
 from tileup.cli.signatures import Given
 from tileup.contracts import Model
@@ -40,7 +41,8 @@ def upscale_command(options: UpscaleOptions, given: Given) -> int:
         say(config_text(found), end="")
         return ExitCode.OK
     jobs = find_jobs(_request(options), found.settings, found.model)
-    read_drawn(found.settings)  # refused now, not when the model is loaded
+    found.check_files()  # refused now, not when the model is loaded
+    read_drawn(found.settings)
     if options.dry_run:
         return show_intentions([foreseen(job, found.settings) for job in jobs], options.json)
     if not jobs:
@@ -63,6 +65,7 @@ def _run(jobs: Sequence[Job], found: Resolved, options: UpscaleOptions) -> Seque
             engine(jobs, found.settings, load, reporter.event, fail_fast=options.fail_fast)
         )
     reporter.close_with(outcomes)
+    note_pace(found, outcomes)
     return outcomes
 
 

@@ -35,7 +35,7 @@ class Enlargers:
         if settings.upscaler == LANCZOS:
             return enlarge
         path = Path(settings.upscaler).expanduser()
-        way = path, settings.device, *_version(path)
+        way = path, settings.device, *version_of(path)
         with self._lock:
             if self._held is None or self._held[0] != way:
                 self._held = None
@@ -52,8 +52,12 @@ SHARED = Enlargers()
 """That of the process: who is short of memory drops what it holds."""
 
 
-def _version(path: Path) -> tuple[int, int]:
-    """When a file was last changed, and its size."""
+def version_of(path: Path) -> tuple[int, int]:
+    """When a file was last changed, and its size.
+
+    Raises:
+        ModelError: it is not there.
+    """
     try:
         status = path.stat()
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Sequence
 
 from tileup.errors import UsageError
@@ -59,6 +60,14 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 def either(words: Sequence[str]) -> str:
     """Words as help lists them: `a, b or c`."""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def device(name: str, value: str) -> None:
+    """Raises:
+    UsageError: no machine has such a device; whether this one has it is known to torch.
+    """
+    if re.fullmatch(r"auto|(cpu|mps|cuda)(:\d+)?", value) is None:
+        raise UsageError(f"{name} {value!r} is not known; use auto, cpu, cuda, cuda:N or mps")
 
 
 def seed(name: str, value: int) -> None:

@@ -112,6 +112,7 @@ class ModelSettings:
         Panel.MODEL,
         "NAME",
         "auto, cpu, cuda, cuda:1, mps (default: {default}).",
+        checks.device,
         names="--device -d",
         behind="prediction",
         loading=True,

@@ -1,0 +1,74 @@
+"""Files that are named beside a checkpoint: refused before any work where they cannot be used.
+
+Only their heads are read, so no torch is needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tileup.checkpoints.find import Identified, find_model
+from tileup.checkpoints.parts import COMPANIONS, part_in_file
+from tileup.enlarge.enlargers import version_of
+from tileup.errors import ModelError
+from tileup.families.table import FAMILIES, named
+from tileup.settings.setting import dashed
+from tileup.settings.values import LANCZOS, Settings, parse_weighted
+from tileup.tensors.checkpoint import open_checkpoint
+
+ADDED = ("control", "lora", "vae", "clip_l", "clip_g", "t5", "prompt_embeds")
+"""Settings that add something to a checkpoint of a latent family."""
+
+
+def check_given(known: Identified, settings: Settings) -> None:
+    """Refuse files that loading or enlarging would refuse by their heads.
+
+    Raises:
+        ModelError: a file is not there, is no checkpoint, holds something else than its flag says,
+            or goes with no checkpoint of this kind.
+    """
+    if settings.upscaler != LANCZOS:
+        version_of(Path(settings.upscaler).expanduser())
+    if known.found is None:
+        refuse_parts(settings, known.checkpoint.path)
+        return
+    for name in dict.fromkeys(("vae", *known.found.family.text.parts)):
+        if (path := getattr(settings, COMPANIONS[name].flag)) is not None:
+            part_in_file(name, path)
+    for each in settings.lora:
+        open_checkpoint(find_model(parse_weighted(each)[0]))
+    if settings.control is not None:
+        refuse_control(known)
+        open_checkpoint(find_model(settings.control))
+    for name in ("tokenizer", "prompt_embeds"):
+        path = getattr(settings, name)
+        if path is not None and not Path(path).expanduser().exists():
+            raise ModelError(f"--{dashed(name)} {path} is not there")
+
+
+def refuse_parts(settings: Settings, path: Path) -> None:
+    """Refuse what a checkpoint of our own has no place for.
+
+    Raises:
+        ModelError: names the flag.
+    """
+    for name in ADDED:
+        if getattr(settings, name):
+            raise ModelError(
+                f"--{dashed(name)} goes with diffusion checkpoints, and {path.name} is none: give"
+                f" one with --model"
+            )
+
+
+def refuse_control(known: Identified) -> None:
+    """Refuse a control network for a family that has no place for one.
+
+    Raises:
+        ModelError: names the families that have.
+    """
+    family = known.found.family if known.found else None
+    if family is not None and not family.controlled:
+        able = named((each for each in FAMILIES if each.controlled), last="and")
+        raise ModelError(
+            f"--control works with {able}; {known.checkpoint.path} is of the family {family.name}"
+        )
