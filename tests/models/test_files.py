@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import tileup
 from models.training.files import Part, Parts, note, read_parts, write_parts
 from models.training.levels import ARCHITECTURE, TEXTURE_RANGE
+from tileup.checkpoints.load import load_model
 from tileup.families.bundled import BundledModel
 from tileup.families.residual_unet import ResidualUNet
+from tileup.settings.values import Settings
 
 
 def weights(seed: int, conditions: int = 0) -> dict[str, torch.Tensor]:
@@ -49,7 +50,7 @@ def test_the_program_loads_both_networks_and_the_range_of_texture(tmp_path: Path
     path = tmp_path / "m.safetensors"
     for vivid in (None, Part(weights(1, 1))):
         write_parts(Parts(Part(weights(0)), vivid), path)
-        model = tileup.load_model(path, device="cpu", dtype="float32")
+        model = load_model(path, Settings(device="cpu", dtype="float32"))
         assert isinstance(model, BundledModel)
         assert model.spec.textured == (vivid is not None)
         assert_equal(model.network.state_dict(), weights(0))
