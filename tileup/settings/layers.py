@@ -119,8 +119,13 @@ def settings_of(layers: Sequence[Layer]) -> Settings:
     if any("steps" in each for each in asked) or not _uniform(settings):
         return settings
     share = settings.max_denoise / Settings(**merged(family)).max_denoise
-    steps = max(1, math.ceil(settings.steps * share - 1e-9))
+    steps = max(FEWEST, math.ceil(settings.steps * share - 1e-9))
     return replace(settings, steps=min(settings.steps, steps))
+
+
+FEWEST = 2
+"""Steps of a weak strength everywhere, where nobody says how many. With one the bundled model loses
+0.09 dB at 0.2, with two nothing: 13 of the held-out pictures, cut to 256 pixels."""
 
 
 def _uniform(settings: Settings) -> bool:
