@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.cli.conftest import Command, save
 from tileup.cli.main import main
 from tileup.errors import ExitCode
 
@@ -31,3 +34,23 @@ def test_refused_with_a_sentence(
     assert words in shown.err
     assert shown.out == ""
     assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("name", ["-dash.png", "-pretty.png", "--scale.png"])
+def test_a_file_named_like_a_flag_is_not_read_as_one(
+    tileup: Command, folder: Path, name: str
+) -> None:
+    """`-pretty.png` would be the prompt `retty.png`."""
+    save(folder / name)
+    for command in ("upscale", "plan"):
+        ran = tileup(command, name, "in.png")
+        assert ran.code == ExitCode.USAGE
+        assert f"{name} is a file here, and would be read as a flag; write ./{name}" in ran.sentence
+    assert sorted(path.name for path in folder.iterdir()) == sorted([name, "in.png"])
+    assert tileup("plan", "-q", "--", name).code == ExitCode.OK
+    assert tileup("plan", "-q", f"./{name}").code == ExitCode.OK
+
+
+@pytest.mark.parametrize("command", ["upscale", "plan", "info"])
+def test_wrong_usage_points_to_the_help_of_its_command(tileup: Command, command: str) -> None:
+    assert f"(see tileup {command} --help)" in tileup(command, "in.png", "--nonsense").sentence
