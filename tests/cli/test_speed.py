@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +16,10 @@ from tests.cli.conftest import Process
 
 HEAVY = {"torch", "diffusers", "transformers", "k_diffusion"}
 LIGHT = HEAVY | {"numpy", "scipy", "PIL", "yaml"}
+HELP = LIGHT | {"pydantic"}
+"""Typer itself imports the last, for values."""
+LIST = HELP | {"tileup.settings.values", "tileup.cli.signatures"}
+"""A list of commands needs the flags of none."""
 LISTING = """
 import contextlib, io, json, sys
 from tileup.cli.main import main
@@ -24,13 +28,14 @@ for arguments in json.loads(sys.argv[1]):
     words = io.StringIO()
     with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
         code = main(arguments)
-    print(json.dumps([code, sorted({name.split(".")[0] for name in sys.modules})]))
+    print(json.dumps([code, sorted(sys.modules)]))
 """
 RUNS = [
-    (["--help"], 0, LIGHT),
-    (["upscale", "--help"], 0, LIGHT),
-    (["plan", "--help"], 0, LIGHT),
-    (["--version"], 0, LIGHT),
+    (["--help"], 0, LIST),
+    (["--version"], 0, LIST),
+    (["info", "--help"], 0, LIST),
+    (["upscale", "--help"], 0, HELP),
+    (["plan", "--help"], 0, HELP),
     (["--nonsense"], 2, LIGHT),
     (["upscale", "in.png", "--nonsense"], 2, LIGHT),
     (["upscale", "in.png", "--scale", "99"], 2, HEAVY),
@@ -64,14 +69,16 @@ def test_what_is_not_imported(process: Callable[..., Process], folder: Path) -> 
 
 
 def seconds(*arguments: str) -> float:
-    """How long a run takes."""
-    start = time.perf_counter()
+    """Processor time of a run."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-    return time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.mark.slow
-def test_help_is_nearly_as_quick_as_an_empty_typer_program(folder: Path) -> None:
+@pytest.mark.parametrize("asked", [["--help"], ["upscale", "--help"], ["plan", "--help"]])
+def test_help_is_nearly_as_quick_as_an_empty_typer_program(folder: Path, asked: list[str]) -> None:
     (folder / "empty.py").write_text(
         "import typer\n"
         "app = typer.Typer()\n"
@@ -82,6 +89,6 @@ def test_help_is_nearly_as_quick_as_an_empty_typer_program(folder: Path) -> None
         "app()\n"
     )
     # In turns, so that whatever else the machine does slows both.
-    pairs = [(seconds("empty.py", "--help"), seconds("-m", "tileup", "--help")) for _ in range(5)]
+    pairs = [(seconds("empty.py", "--help"), seconds("-m", "tileup", *asked)) for _ in range(5)]
     empty, ours = (statistics.median(times) for times in zip(*pairs, strict=True))
     assert ours < empty + 0.15

@@ -1,21 +1,50 @@
 """The commands: what they take, and the module that does each one's work.
 
-Those modules are imported when a command runs, so that help and wrong usage answer at once.
+Those modules are imported when a command runs, and the flags of a command are made when that one
+is asked for, so that help and wrong usage answer at once.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from tileup.cli.options import PlanOptions, UpscaleOptions
-from tileup.cli.signatures import Given, with_flags
 from tileup.engine.standard_output import say
-from tileup.settings.setting import Panel
+
+if TYPE_CHECKING:
+    from tileup.cli.options import PlanOptions, UpscaleOptions
+    from tileup.cli.signatures import Given
+
+
+class _Commands(TyperGroup):
+    """All commands by name; the one that is asked for gets its flags."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
+        name, command, rest = super().resolve_command(ctx, args)
+        flagged = _FLAGGED.get(name or "")
+        return name, command if flagged is None else _alone(flagged()), rest
+
+    def get_help_option(self, ctx: Any) -> Any:  # noqa: ANN401
+        """With a value of its own: Typer imports pydantic to read one that has none."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
+
+
+def _alone(command: Callable[..., int]) -> Any:  # noqa: ANN401
+    """A command as Typer runs it."""
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command()(command)
+    return typer.main.get_command(alone)
+
 
 app = typer.Typer(
     name="tileup",
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -65,8 +94,26 @@ def plan(options: PlanOptions, given: Given) -> int:
     return plan_command(options, given)
 
 
-app.command()(with_flags(upscale, UpscaleOptions))
-app.command()(with_flags(plan, PlanOptions, without=(Panel.OUTPUT,)))
+def _upscale_with_flags() -> Callable[..., int]:
+    from tileup.cli.options import UpscaleOptions
+    from tileup.cli.signatures import with_flags
+
+    return with_flags(upscale, UpscaleOptions)
+
+
+def _plan_with_flags() -> Callable[..., int]:
+    from tileup.cli.options import PlanOptions
+    from tileup.cli.signatures import with_flags
+    from tileup.settings.setting import Panel
+
+    return with_flags(plan, PlanOptions, without=(Panel.OUTPUT,))
+
+
+_FLAGGED = {"upscale": _upscale_with_flags, "plan": _plan_with_flags}
+"""Commands whose flags are settings, and what gives them those."""
+# Help lists them by these; whoever asks for one gets another, see `_Commands`.
+app.command("upscale", help=upscale.__doc__)(lambda: None)
+app.command("plan", help=plan.__doc__)(lambda: None)
 
 
 @app.command()
