@@ -171,7 +171,7 @@ def test_other_settings_and_a_changed_input(folder: Path) -> None:
         ({"batch": 1}, True),
         ({"device": "cpu"}, True),
         ({"threads": 1}, True),
-        ({"seed": 3}, True),  # it is in the picture's own seed
+        ({"seed": 3}, False),
         ({"quality": 50}, False),
         ({"metadata": False}, False),
         ({"min_denoise": 0.3}, False),
@@ -334,7 +334,8 @@ def test_a_picture_alone_keeps_a_journal_true_that_is_there(folder: Path) -> Non
     assert record is not None
     assert record.result is not None
     assert record.result.fits(folder / "out" / "a_2x.png")
-    assert standings() == [Standing.OTHER_SETTINGS, Standing.DONE, Standing.DONE], "its seed"
+    assert standings() == [Standing.DONE] * 3
+    assert standings(replace(SETTINGS, seed=3)) == [Standing.OTHER_SETTINGS] * 3
 
 
 IN_PLACE = [("in",), ("in/*.png",)]
@@ -371,6 +372,40 @@ def test_any_form_goes_on_where_it_stopped(
     assert set(go().values()) == {"skipped"}
     made = {path.name for path in (folder / "in").glob("[!.]*")}
     assert made == {f"{each}{end}.png" for each in "abc" for end in ("", "_2x", "_2x_heatmap")}
+
+
+FORMS = ("folder", "pattern", "list", "loop")
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize("output", [None, "out"])
+@pytest.mark.parametrize("first", FORMS)
+@pytest.mark.parametrize("then", FORMS)
+def test_a_rerun_in_another_form_goes_on_too(
+    folder: Path, first: str, then: str, output: str | None, seed: int
+) -> None:
+    """A picture of a folder has a seed by its path, and one that was named the seed itself: what
+    was asked for is the same, so neither form calls the other's pictures made otherwise."""
+    settings = replace(SETTINGS, seed=seed)
+    names = [f"in/{name}.png" for name in "abc"]
+
+    def go(form: str, settings: Settings = settings) -> dict[str, str]:
+        runs = {"folder": [("in",)], "pattern": [("in/?.png",)], "list": [tuple(names)]}
+        outcomes: dict[str, str] = {}
+        for inputs in runs.get(form, [(name,) for name in names]):
+            jobs = find_jobs(Request(inputs, output=output and f"{output}/"), settings)
+            outcomes |= {str(each.job.input): each.outcome for each in run(jobs, settings, model)}
+        return outcomes
+
+    place = folder / (output or "in")
+    assert go(first) == dict.fromkeys(names, "done")
+    (place / "b_2x.png").unlink()
+    before = {name: (place / name).read_bytes() for name in ("a_2x.png", "c_2x.png")}
+    assert go(then) == {names[0]: "skipped", names[1]: "done", names[2]: "skipped"}
+    assert go(first) == go(then) == dict.fromkeys(names, "skipped")
+    assert {name: (place / name).read_bytes() for name in before} == before
+    other = go(then, replace(settings, seed=seed + 1))
+    assert other == dict.fromkeys(names, "failed"), "another seed was asked for"
 
 
 def test_an_output_named_alone_is_enlarged_only_elsewhere(folder: Path) -> None:

@@ -47,10 +47,12 @@ _HASH = 16
 
 
 def run_hash(settings: Settings, model: Path | None) -> str:
-    """Hash of all that decides what a picture becomes, besides the picture, its seed and prompt.
+    """Hash of all that was asked for, besides the picture and its prompt.
 
     Settings at their defaults are left out, so that a later version with more of them redoes
-    nothing. Files count by their content and not by their names.
+    nothing. Files count by their content and not by their names. The seed counts as it was asked
+    for, and not as the seed that a picture of a folder gets from it by its path: a picture is the
+    same job by whichever form of the command it is reached.
     """
     usual = {field.name: field.default for field in dataclasses.fields(Settings)}
     values: dict[str, object] = {
@@ -64,7 +66,6 @@ def run_hash(settings: Settings, model: Path | None) -> str:
         pairs = map(parse_weighted, settings.lora)
         values["lora"] = [(_sampled(Path(file)), weight) for file, weight in pairs]
     values["model"] = None if model is None else _sampled(model)
-    values.pop("seed", None)
     return _hash(json.dumps(values, sort_keys=True))
 
 
@@ -106,11 +107,11 @@ def marked(
 
 
 def _identified(job: Job, policy: Policy, run: str, settings: Settings) -> Job:
-    """A job with the hash of all that decides what it becomes."""
+    """A job with the hash of all that was asked for."""
     if job.decided:
         return job
     prompt = _prompt_mark(job.input) if settings.prompt_file else ""
-    return replace(job, fingerprint=_hash(f"{run} {job.seed}") + prompt, policy=policy)
+    return replace(job, fingerprint=run + prompt, policy=policy)
 
 
 def _prompt_mark(picture: Path | None) -> str:
