@@ -19,7 +19,10 @@ from tileup.tensors.header import TensorInfo
 if TYPE_CHECKING:
     from torch import Tensor
 
-WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "module", "model")
+WRAPPERS = (
+    *("state_dict", "params_ema", "params", "model_state_dict", "module", "model"),
+    "string_to_param",
+)
 """Keys under which the tensors may lie, in a dictionary with other things."""
 
 
