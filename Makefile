@@ -106,7 +106,7 @@ bench-crops: $(MEASURING) ## crops side by side, by strength, and where it fails
 pictures: $(INSTALLED) ## the pictures of the README
 	$(BIN)/python -m bench.pictures
 
-train: $(INSTALLED) ## train the shipped model further; DATA=folder HOURS=n
+train: $(CRITICS) ## train the shipped model further; DATA=folder HOURS=n
 	$(BIN)/python -m models.training fidelity --data $(DATA) --hours $(HOURS) $(ARGS)
 
 $(CRITICS): $(INSTALLED)

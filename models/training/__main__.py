@@ -41,12 +41,12 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     stages = parser.add_subparsers(dest="stage", required=True)
     fidelity = stages.add_parser("fidelity", help="the network that keeps to the source")
-    _common(fidelity, batch=16, crop=128, rate=4e-4, soft=0.12, every=500)
+    _common(fidelity, batch=16, crop=128, rate=4e-4, soft=0.12, letters=0.06, every=500)
     fidelity.add_argument(
         "--texture", type=float, default=TEXTURE, help="what contrast counts beside pixels"
     )
     texture = stages.add_parser("texture", help="the network that draws texture")
-    _common(texture, batch=8, crop=64, rate=2e-4, soft=0.0, every=400)
+    _common(texture, batch=8, crop=64, rate=2e-4, soft=0.0, letters=0.02, every=400)
     texture.add_argument("--critics", type=Path, help="a state whose critics to begin with")
     for each in fields(Weights):
         texture.add_argument(
@@ -59,7 +59,14 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def _common(
-    parser: argparse.ArgumentParser, *, batch: int, crop: int, rate: float, soft: float, every: int
+    parser: argparse.ArgumentParser,
+    *,
+    batch: int,
+    crop: int,
+    rate: float,
+    soft: float,
+    letters: float,
+    every: int,
 ) -> None:
     cuda = torch.cuda.is_available()
     stage = parser.prog.rsplit(maxsplit=1)[-1]
@@ -71,6 +78,7 @@ def _common(
     add("--batch", type=int, default=batch)
     add("--crop", type=int, default=crop, help="side of a crop, pixels")
     add("--soft", type=float, default=soft, help="share of truths that are soft themselves")
+    add("--letters", type=float, default=letters, help="share of samples that are pages of text")
     add("--rate", type=float, default=rate, help="learning rate")
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if cuda else "cpu")
@@ -94,7 +102,7 @@ def main() -> None:
     stage = fidelity if arguments.stage == "fidelity" else texture
     batches = Batches(
         train,
-        Recipe(arguments.crop, arguments.soft),
+        Recipe(arguments.crop, arguments.soft, arguments.letters),
         arguments.seed,
         arguments.batch,
         arguments.threads,

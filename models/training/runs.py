@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models.training.levels import TEXTURE_RANGE, sigma_of
 from models.training.ways import Network, part_of
+from tileup.families.texture import toned
 
 STEPS = torch.tensor([0.2, 0.3, 0.5])
 """How often a run has 1, 2 and 3 steps."""
@@ -96,3 +97,12 @@ class Run:
             # What has not joined yet is the source, with as much of the noise as there is now.
             x = torch.where(self.joins < step, x, source + following * self.noise)
         return network(x, self.sigmas[-1].flatten(), source, self.texture).float()
+
+
+def as_shown(network: Network) -> Network:
+    """A network that draws texture, with the colours of the source as the program shows it."""
+
+    def call(x: Tensor, sigma: Tensor, source: Tensor, texture: Tensor) -> Tensor:
+        return toned(network(x, sigma, source, texture).float(), source)
+
+    return call

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.training.degradations import degraded, softened
+from models.training.lettering import page
 
 SMOOTH = 0.1
 """Share of the samples that are a flat colour or a ramp, which photographs with their grain are
@@ -33,6 +34,8 @@ class Recipe:
     soft: float
     """Share of the photographs whose truth is made soft itself, so that a good enlargement is to be
     left alone."""
+    letters: float = 0.0
+    """Share of the samples that are pages of text."""
 
 
 def read_pictures(folder: Path) -> tuple[Pictures, list[Image.Image]]:
@@ -96,6 +99,7 @@ def sample(pictures: Pictures, seed: int, number: int, recipe: Recipe) -> NDArra
     rng, crop = np.random.default_rng([seed, number]), recipe.crop
     if rng.random() < SMOOTH:
         return np.stack([smooth(rng, crop)] * 2)
+    written = bool(recipe.letters) and rng.random() < recipe.letters
     picture = pick(pictures, rng)
     scale = 2.0 if rng.random() < 0.4 else float(np.exp(rng.uniform(np.log(1.5), np.log(4))))
     small = math.ceil((crop + 24) / scale)
@@ -107,7 +111,9 @@ def sample(pictures: Pictures, seed: int, number: int, recipe: Recipe) -> NDArra
     regions = [picture.crop((left, top, left + taken, top + taken)) for left, top in places]
     # Most of most photographs is flat; there is little to learn there.
     region = max(regions, key=busy) if rng.random() < 0.7 else regions[0]
-    if taken != side:
+    if written:
+        region = page(side, rng)
+    elif taken != side:
         region = region.resize((side, side), Image.Resampling.LANCZOS)
     if rng.random() < recipe.soft:
         region = softened(region, rng)

@@ -19,7 +19,7 @@ from models.training.critics import (
 from models.training.levels import STRIDE, latents
 from models.training.losses import LATTICE, lattice_loss
 from models.training.optimisers import Rate, follow
-from models.training.runs import Run
+from models.training.runs import Run, as_shown
 from tileup.families.residual_unet import Architecture, ResidualUNet
 
 
@@ -99,7 +99,7 @@ class TextureTrainer:
             for group in optimiser.param_groups:
                 group["lr"] = self.rate.at(self.step)
         with self._cast():
-            drawn = run.prediction(source, self.network)
+            drawn = run.prediction(source, as_shown(self.network))
         errors = self._against_critics(drawn, truth, source, run.texture)
         errors |= {
             "pixels": self._pixels(drawn, truth, run.texture),

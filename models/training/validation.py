@@ -17,7 +17,7 @@ from torch.nn import functional
 from models.training.critics import Features
 from models.training.levels import STRIDE, latents, sigma_of
 from models.training.losses import contrast
-from models.training.runs import Run
+from models.training.runs import Run, as_shown
 from tileup.families.residual_unet import ResidualUNet
 
 SIDE = 256  # pixels of the truths
@@ -107,7 +107,7 @@ def validate_texture(
         exact = features(functional.pixel_shuffle(case.truth, STRIDE))
         for strength in (0.2, 0.5, 0.8):
             run = Run.even(case.source, strength, STEPS, case.noise)
-            x = run.prediction(case.source, network).clamp(-1, 1)
+            x = run.prediction(case.source, as_shown(network)).clamp(-1, 1)
             seen = features(functional.pixel_shuffle(x, STRIDE))
             shares = [
                 (a.float() - b.float()).abs().mean() / b.float().abs().mean()

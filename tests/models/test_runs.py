@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.training.levels import SIGMA_MIN, denoise_of
-from models.training.runs import DIALLED, JOINING, Run
+from models.training.runs import DIALLED, JOINING, Run, as_shown
 from tileup.sampling.kdiffusion import sample_function
 
 
@@ -59,7 +59,7 @@ def test_texture_is_what_each_places_own_start_stands_for() -> None:
         for row in range(4):
             sigmas = torch.stack([sigma[row].flatten()[0] for sigma in run.sigmas])
             strengths = denoise_of(sigmas[run.joins[row, 0].long()])
-            expected = ((strengths - 0.2) / 0.6).clamp(0, 1)
+            expected = ((strengths - 0.2) / 0.4).clamp(0, 1)
             if expected.max() < 1e-3:
                 assert run.texture[row].max() < 1e-3
                 continue
@@ -99,3 +99,15 @@ def test_the_gradient_goes_through_the_last_step_alone() -> None:
     assert calls == [False, False, True]
     assert scale.grad is not None
     assert scale.grad.abs() > 0
+
+
+def test_what_is_shown_has_the_sources_colours() -> None:
+    generator = torch.Generator().manual_seed(3)
+    source = torch.rand(2, 12, 40, 40, generator=generator)
+    texture = torch.ones(2, 1, 40, 40)
+
+    def brighter(x: Tensor, sigma: Tensor, source: Tensor, texture: Tensor) -> Tensor:
+        return source + 0.3
+
+    found = as_shown(brighter)(source, torch.ones(2), source, texture)
+    torch.testing.assert_close(found, source)
