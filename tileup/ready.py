@@ -1,4 +1,4 @@
-"""A picture planned and enlarged: all that can be done ahead of sampling, without torch."""
+"""What of a picture's story is told ahead, while the picture before it is drawn; without torch."""
 
 from __future__ import annotations
 
@@ -8,39 +8,50 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tileup.contracts import ModelSpec
-from tileup.enlarge.enlargers import SHARED, Enlargers
+from tileup.enlarge.enlargers import SHARED
 from tileup.images.picture import Picture
 from tileup.plan.planning import Planned, plan_picture
+from tileup.plan.tiles import TilePlan
 from tileup.settings.values import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A picture that only a model is wanting for."""
+    """What is done already; nothing, unless given."""
 
-    planned: Planned
-    """What will be done to it."""
-    enlarged: Picture
+    planned: Planned | None = None
+    """What will be done to the picture."""
+    enlarged: Picture | None = None
     """The picture at its final size."""
-    timings: Mapping[str, float]
+    timings: Mapping[str, float] = field(default_factory=dict[str, float])
     """Seconds of each part of the work."""
 
 
-def make_ready(
-    picture: Picture, spec: ModelSpec, settings: Settings, enlargers: Enlargers = SHARED
-) -> Ready:
-    """Plan and enlarge a picture: all that can be done ahead of sampling, without torch.
+NOTHING = Ready()
+
+
+def make_ready(picture: Picture, spec: ModelSpec, settings: Settings) -> Ready:
+    """The first two steps of `tileup.upscaling.upscale_picture`, by themselves.
 
     Raises:
         UsageError: as `plan_picture`.
-        ModelError, MissingExtraError: as `Enlargers.of`.
+        ModelError, MissingExtraError: as `enlarge`.
     """
     clock = Clock()
     with clock("plan"):
         planned = plan_picture(picture, spec, settings)
     with clock("enlarge"):
-        enlarged = enlargers.of(settings)(picture, planned.plan.width, planned.plan.height)
+        enlarged = enlarge(picture, planned.plan, settings)
     return Ready(planned, enlarged, clock.seconds)
+
+
+def enlarge(picture: Picture, plan: TilePlan, settings: Settings) -> Picture:
+    """The picture at the size that is planned, by what the settings name.
+
+    Raises:
+        ModelError, MissingExtraError: as `tileup.enlarge.enlargers.Enlargers.of`.
+    """
+    return SHARED.of(settings)(picture, plan.width, plan.height)
 
 
 @dataclass(slots=True)
@@ -53,4 +64,4 @@ class Clock:
     def __call__(self, part: str) -> Generator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[part] = time.perf_counter() - start
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The story of one picture: enlarge, plan, encode, sample, decode, put kept tiles back."""
+"""The story of one picture: plan, enlarge, encode, sample, decode, paste."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tileup.images.planes import to_image
 from tileup.plan.cost import Cost
 from tileup.plan.grid import reflected
 from tileup.plan.itinerary import control_until
-from tileup.plan.planning import Planned
+from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
-from tileup.ready import Clock, Ready, make_ready
+from tileup.ready import NOTHING, Clock, Ready, enlarge
 from tileup.settings.values import Settings
 
 
@@ -61,7 +61,11 @@ class Upscaled:
 
 
 def upscale_picture(
-    picture: Picture, model: Model, settings: Settings, on_step: OnStep | None = None
+    picture: Picture,
+    model: Model,
+    settings: Settings,
+    on_step: OnStep | None = None,
+    ready: Ready = NOTHING,
 ) -> Upscaled:
     """Enlarge one picture, redrawing each tile at its own strength.
 
@@ -70,19 +74,17 @@ def upscale_picture(
         model: a loaded checkpoint.
         settings: everything else.
         on_step: told after each batch of windows; raising stops the work.
+        ready: what is done already, for this picture and these settings.
 
     Raises:
         UsageError: the settings do not go together.
         NotFiniteError: the model gave values that are no numbers.
     """
-    return draw(make_ready(picture, model.spec, settings), model, settings, on_step)
-
-
-def draw(ready: Ready, model: Model, settings: Settings, on_step: OnStep | None = None) -> Upscaled:
-    """Redraw a picture that is planned and enlarged; arguments and errors as `upscale_picture`."""
-    planned, enlarged = ready.planned, ready.enlarged
-    width, height = planned.plan.width, planned.plan.height
     clock = Clock(dict(ready.timings))
+    with clock("plan"):
+        planned = ready.planned or plan_picture(picture, model.spec, settings)
+    with clock("enlarge"):
+        enlarged = ready.enlarged or enlarge(picture, planned.plan, settings)
     if not planned.plan.strengths:
         return Upscaled(enlarged, planned, clock.seconds)
     with clock("encode"):
@@ -92,13 +94,8 @@ def draw(ready: Ready, model: Model, settings: Settings, on_step: OnStep | None 
         scene = scene_of(source, canvas, planned, settings)
         latents = sample_canvas(planned, scene, model, settings, on_step)
     with clock("decode"):
-        decoded = model.codec.decode(latents)[0, :, :height, :width]
-        drawn = np.ascontiguousarray(decoded.movedim(0, -1).float().cpu().numpy())
-        if not np.isfinite(drawn).all():  # of the decoder: clipped, they would be black or white
-            raise NotFiniteError
-        toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
-        toned = without_colour(toned) if enlarged.neutral else toned
-        pixels = put_back(toned, enlarged.pixels, planned)
+        drawn = decoded(latents, planned.plan, model)
+        pixels = pasted(drawn, enlarged, planned, settings)
     return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds, model.take_notes())
 
 
@@ -126,6 +123,28 @@ def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor
     rows = reflected(pixels.shape[0], layout.rows * stride)
     columns = reflected(pixels.shape[1], layout.columns * stride)
     return torch.from_numpy(pixels[np.ix_(rows, columns)]).movedim(-1, 0)[None]
+
+
+def decoded(latents: Tensor, plan: TilePlan, model: Model) -> NDArray[np.float32]:
+    """Pixels of a finished canvas, shape (height, width, 3), not clipped.
+
+    Raises:
+        NotFiniteError: some are no numbers; clipped, they would be black or white.
+    """
+    canvas = model.codec.decode(latents)[0, :, : plan.height, : plan.width]
+    drawn = np.ascontiguousarray(canvas.movedim(0, -1).float().cpu().numpy())
+    if not np.isfinite(drawn).all():
+        raise NotFiniteError
+    return drawn
+
+
+def pasted(
+    drawn: NDArray[np.float32], enlarged: Picture, planned: Planned, settings: Settings
+) -> NDArray[np.float32]:
+    """What was drawn, in the colours of the enlarged picture, under the tiles that are kept."""
+    toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
+    toned = without_colour(toned) if enlarged.neutral else toned
+    return put_back(toned, enlarged.pixels, planned)
 
 
 def put_back(

@@ -28,7 +28,7 @@ from tileup.images.picture import Picture
 from tileup.plan.cost import Cost
 from tileup.ready import make_ready
 from tileup.settings.values import Settings
-from tileup.upscaling import draw
+from tileup.upscaling import upscale_picture
 
 POLICY = Policy(overwrite=True, retry_failed=True)
 JOB = Job(Path("in/a.png"), Path("out/a_2x.png"), "a.png", 7, home=Path("out"), policy=POLICY)
@@ -45,7 +45,8 @@ def opened_and_made() -> tuple[Drawable, Made]:
     model = DoubleModel(gaussian_denoiser)
     ready = make_ready(picture, model.spec, settings)
     opened = Drawable(JOB, settings, picture, "png", MARK, ready)
-    return opened, Made(draw(ready, model, settings), settings, None)
+    drawn = upscale_picture(picture, model, settings, ready=ready)
+    return opened, Made(drawn, settings, None)
 
 
 PLAIN = [

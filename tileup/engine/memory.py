@@ -13,7 +13,6 @@ from tileup.engine.picture import Drawable, Made, metadata_of
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import NotFiniteError, OutOfMemoryError
 from tileup.plan.itinerary import window_size
-from tileup.plan.planning import plan_picture
 from tileup.ready import make_ready
 from tileup.settings.values import LANCZOS, Settings
 
@@ -51,7 +50,7 @@ def draw(given: Drawable, models: Models, on_step: OnStep) -> Made:
 
 def _with_less_memory(given: Drawable, settings: Settings, models: Models, on_step: OnStep) -> Made:
     # Imported here because this is where torch comes in.
-    from tileup.upscaling import draw
+    from tileup.upscaling import upscale_picture
 
     notes: tuple[str, ...] = ()
     ready, planned_for = given.ready, given.settings.window
@@ -59,12 +58,11 @@ def _with_less_memory(given: Drawable, settings: Settings, models: Models, on_st
         notes = (*notes, note) if note else notes
         try:
             model = models.of(chosen)
-            if ready is None:
+            if chosen.window != planned_for:
+                ready, planned_for = replace(ready, planned=None), chosen.window
+            if ready.enlarged is None:  # kept for the next try
                 ready = make_ready(given.picture, model.spec, chosen)
-            elif chosen.window != planned_for:
-                ready = replace(ready, planned=plan_picture(given.picture, model.spec, chosen))
-            planned_for = chosen.window
-            upscaled = draw(ready, model, chosen, on_step)
+            upscaled = upscale_picture(given.picture, model, chosen, on_step, ready)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
             metadata = metadata_of(upscaled, given, model, chosen)
             return Made(upscaled, chosen, metadata if chosen.metadata else None)

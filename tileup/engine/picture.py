@@ -25,7 +25,7 @@ from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.sizes import check_format_limit, output_size
 from tileup.images.writing import resolve_format, save_picture
-from tileup.ready import Ready, make_ready
+from tileup.ready import NOTHING, Ready, make_ready
 from tileup.settings.values import Settings
 from tileup.text.prompts import prompt_of
 
@@ -56,8 +56,8 @@ class Drawable:
     """File format of the output."""
     mark: Mark | None
     """Of the input; None where it is no file."""
-    ready: Ready | None
-    """Planned and enlarged; None where that is still to do."""
+    ready: Ready
+    """What of it is planned and enlarged already."""
 
 
 def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec | None) -> Drawable:
@@ -74,7 +74,7 @@ def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec 
     size = output_size(picture.width, picture.height, settings)
     check_format_limit(*size, format)
     check_room(*size)
-    ready = None if spec is None else make_ready(picture, spec, settings)
+    ready = NOTHING if spec is None else make_ready(picture, spec, settings)
     return Drawable(job, settings, picture, format, mark, ready)
 
 
