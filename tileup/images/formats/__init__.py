@@ -11,7 +11,7 @@ from tileup.images.formats.jpeg import JPEG
 from tileup.images.formats.jpeg2000 import JPEG2000
 from tileup.images.formats.jpegxl import JPEGXL
 from tileup.images.formats.png import PNG
-from tileup.images.formats.pnm import PNM
+from tileup.images.formats.ppm import PNM
 from tileup.images.formats.tga import TGA
 from tileup.images.formats.tiff import TIFF
 from tileup.images.formats.webp import WEBP
