@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tileup.denoise.modes import RULES
 from tileup.families.predictions import WORDS
+from tileup.images import formats
 from tileup.images.color_fix import METHODS as COLOR_FIX_METHODS
-from tileup.images.formats import WRITTEN
 from tileup.images.metadata import SAMPLER_NAMES, SCHEDULER_NAMES
 from tileup.plan.modes import MODES
 from tileup.plan.quadtree import NOISE_FLOOR
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
 from tileup.plan.windows import LAYINGS
+from tileup.settings.formats import FORMAT_NAMES
 from tileup.settings.values import (
     COLOR_FIXES,
     DENOISE_MODES,
@@ -38,7 +41,7 @@ from tileup.tiling.profiles import PROFILES
         (COLOR_FIXES, COLOR_FIX_METHODS),
         (DETAIL_METRICS, NOISE_FLOOR),
         (PREDICTIONS, WORDS.values()),
-        (FORMATS.items(), ((name, each.name) for name, each in WRITTEN.items())),
+        (FORMATS.values(), (each.name for each in formats.FORMATS if each.write)),
     ],
     ids=[
         "modes planned",
@@ -55,3 +58,10 @@ from tileup.tiling.profiles import PROFILES
 )
 def test_names_and_tables_agree(named: object, provided: object) -> None:
     assert set(named) == set(provided)  # type: ignore[call-overload]
+
+
+def test_every_module_of_a_format_is_one_of_the_table() -> None:
+    modules = {path.stem for path in Path(formats.__file__).parent.glob("*.py")}
+    named = {each.title.lower().replace(" ", "") for each in FORMAT_NAMES}
+    assert modules == named | {"__init__", "format", "pillow"}
+    assert [each.name for each in formats.FORMATS] == [each.name for each in FORMAT_NAMES]

@@ -20,12 +20,13 @@ from tileup.errors import InputError
 from tileup.images import xmp
 from tileup.images.colour import is_neutral
 from tileup.images.exif import BROKEN
-from tileup.images.formats import FORMATS, format_of, in_words
+from tileup.images.formats import FORMATS, format_of
 from tileup.images.formats.format import Head, Opened, Raster, UnreadableError
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words, unit
 from tileup.images.generators import OWN
 from tileup.images.picture import Picture
 from tileup.images.signatures import recognised
+from tileup.wording import listed
 
 Source = Path | str | BinaryIO | bytes | Image.Image | NDArray[Any]
 """Anything that `open_picture` takes."""
@@ -211,7 +212,7 @@ def _packet(head: Head, told: tuple[str, ...]) -> tuple[str | None, tuple[str, .
     if head.xmp is None:
         return None, told
     packet, gone = xmp.cleaned(head.xmp, head.exif.orientation != 1)
-    return packet, (*told, f": left out is {in_words([*gone])}") if gone else told
+    return packet, (*told, f": left out is {listed([*gone])}") if gone else told
 
 
 _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {

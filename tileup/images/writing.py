@@ -9,12 +9,13 @@ from typing import BinaryIO
 
 from tileup.errors import OutputError, UsageError
 from tileup.images.fitting import APART, fitted, is_apart
-from tileup.images.formats import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of, in_words
+from tileup.images.formats import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of
 from tileup.images.formats.format import Said, Way
 from tileup.images.metadata import Metadata, parameters_text, settings_json
 from tileup.images.picture import Picture
 from tileup.images.sizes import check_format_limit
 from tileup.images.whole import OnWritten, checked_target, write_whole
+from tileup.wording import listed
 
 
 def resolve_format(path: Path | None, wanted: str | None, input_format: str | None) -> str:
@@ -107,7 +108,7 @@ class _Told:
 def _sentences(where: str, format: str, told: _Told) -> tuple[str, ...]:
     """One about what is lost, and one that is the same for all pictures."""
     title, lost = format_of(format).title, [*dict.fromkeys(told.lost)]
-    about = [f"{where}: {title} cannot hold {in_words(lost)}"] if lost else []
+    about = [f"{where}: {title} cannot hold {listed(lost)}"] if lost else []
     return (*about, *([APART] if told.apart else []))
 
 

@@ -57,11 +57,6 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
 
 
-def either(words: Sequence[str]) -> str:
-    """Words as help lists them: `a, b or c`."""
-    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
 def device(name: str, value: str) -> None:
     """Raises:
     UsageError: no machine has such a device; whether this one has it is known to torch.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tileup.settings import checks
-from tileup.settings.checks import at_least, either, one_of, within
+from tileup.settings.checks import at_least, one_of, within
 from tileup.settings.setting import Panel, setting
+from tileup.wording import listed
 
 PREDICTIONS = ("eps", "v", "x0", "flow")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -34,7 +35,7 @@ class ModelSettings:
         None,
         Panel.MODEL,
         "KIND",
-        f"What the network predicts where its file does not say: {either(PREDICTIONS)}.",
+        f"What the network predicts where its file does not say: {listed(PREDICTIONS, 'or')}.",
         one_of(PREDICTIONS),
         loading=True,
     )
@@ -95,7 +96,7 @@ class ModelSettings:
         "none",
         Panel.PARTS,
         "HOW",
-        f"Keep the tones of the source: {either(COLOR_FIXES)} (default: the family's own).",
+        f"Keep the tones of the source: {listed(COLOR_FIXES, 'or')} (default: the family's own).",
         one_of(COLOR_FIXES),
     )
     vae_tile: int | None = setting(
@@ -121,7 +122,7 @@ class ModelSettings:
         "auto",
         Panel.MODEL,
         "NAME",
-        f"Precision of the network: {either(DTYPES)} (default: {{default}}).",
+        f"Precision of the network: {listed(DTYPES, 'or')} (default: {{default}}).",
         one_of(DTYPES),
         loading=True,
     )

@@ -5,21 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tileup.settings.checks import at_least, one_of, require, within
+from tileup.settings.formats import EITHER, FORMATS, LOSSY
 from tileup.settings.setting import Panel, setting
+from tileup.wording import listed
 
-FORMATS = {
-    "png": "png",
-    "jpg": "jpg",
-    "jpeg": "jpg",
-    "webp": "webp",
-    "tif": "tif",
-    "tiff": "tif",
-    "avif": "avif",
-    "bmp": "bmp",
-    "jp2": "jp2",
-    "jxl": "jxl",
-}
-"""Formats that are written, by each extension that stands for them."""
 NAME = "{stem}_{scale}x.{ext}"
 """Template of output names unless another is given."""
 
@@ -44,14 +33,14 @@ class OutputSettings:
         92,
         Panel.OUTPUT,
         "1..100",
-        "Of JPEG, WebP, AVIF and JPEG XL (default: {default}).",
+        f"Of {listed(LOSSY)} (default: {{default}}).",
         within(1, 100),
     )
     lossless: bool | None = setting(
         None,
         Panel.OUTPUT,
         "",
-        "Keep every pixel, in WebP, AVIF and JPEG XL (default: where the input's file did).",
+        f"Keep every pixel, in {listed(EITHER)} (default: where the input's file did).",
         names="--lossless/--lossy",
     )
     name: str = setting(

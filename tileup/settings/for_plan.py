@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tileup.settings import checks
-from tileup.settings.checks import at_least, either, one_of, require
+from tileup.settings.checks import at_least, one_of, require
 from tileup.settings.setting import Panel, setting
+from tileup.wording import listed
 
 DETAIL_METRICS = ("gradient", "variance")
 
@@ -34,7 +35,7 @@ class PlanSettings:
         "gradient",
         Panel.PLAN,
         "METRIC",
-        f"{either(DETAIL_METRICS)} (default: {{default}}).",
+        f"{listed(DETAIL_METRICS, 'or')} (default: {{default}}).",
         one_of(DETAIL_METRICS),
     )
     budget: float | None = setting(

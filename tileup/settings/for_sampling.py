@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tileup.settings.checks import at_least, either, one_of, within
+from tileup.settings.checks import at_least, one_of, within
 from tileup.settings.setting import TOP, Panel, setting
+from tileup.wording import listed
 
 WEIGHTS = ("feather", "gaussian", "uniform")
 WINDOWS = ("cover", "spot")
@@ -36,7 +37,7 @@ class SamplingSettings:
         "feather",
         Panel.SAMPLING,
         "NAME",
-        f"How windows are blended: {either(WEIGHTS)} (default: {{default}}).",
+        f"How windows are blended: {listed(WEIGHTS, 'or')} (default: {{default}}).",
         one_of(WEIGHTS),
     )
     windows: str = setting(

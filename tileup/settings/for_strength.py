@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tileup.settings.checks import either, one_of, parse_extent, require, within
+from tileup.settings.checks import one_of, parse_extent, require, within
 from tileup.settings.setting import Alias, Flag, Panel, setting
+from tileup.wording import listed
 
 DENOISE_MODES = ("schedule", "sigma", "passes", "blend", "scale")
 DENOISE_BY = ("depth", "detail", "area")
@@ -44,7 +45,7 @@ class StrengthSettings:
         "depth",
         Panel.STRENGTH,
         "WHAT",
-        f"What a tile's strength follows: {either(DENOISE_BY)} (default: {{default}}).",
+        f"What a tile's strength follows: {listed(DENOISE_BY, 'or')} (default: {{default}}).",
         one_of(DENOISE_BY),
     )
     texture: float = setting(

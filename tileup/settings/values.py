@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from tileup.settings import for_output, for_plan, for_size, for_strength
 from tileup.settings.checks import did_you_mean, parse_extent, parse_size, parse_weighted
 from tileup.settings.for_model import COLOR_FIXES, DTYPES, LANCZOS, PREDICTIONS, ModelSettings
-from tileup.settings.for_output import FORMATS, NAME, OutputSettings
+from tileup.settings.for_output import NAME, OutputSettings
 from tileup.settings.for_plan import DETAIL_METRICS, PlanSettings
 from tileup.settings.for_sampling import WEIGHTS, WINDOWS, SamplingSettings
 from tileup.settings.for_size import SizeSettings
 from tileup.settings.for_strength import ALIASES, DENOISE_BY, DENOISE_MODES, StrengthSettings
 from tileup.settings.for_text import TextSettings
+from tileup.settings.formats import FORMATS
 from tileup.settings.setting import check_each, flags_of
 
 __all__ = [

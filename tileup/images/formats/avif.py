@@ -227,10 +227,8 @@ def _more_properties(iprp: bytes, properties: Sequence[bytes], primary: int) -> 
     return box(b"ipco", ipco + b"".join(properties)) + box(b"ipma", changed)
 
 
-AVIF = Format(
+FORMAT = Format(
     "avif",
-    "AVIF",
-    ("avif",),
     ("AVIF",),
     ((4, b"ftypavi"),),
     _open,
@@ -238,6 +236,5 @@ AVIF = Format(
     bits=BITS,
     longest=32768,  # what programs with libavif open unless told otherwise
     most_pixels=16384**2,
-    lossless=True,
     holds=frozenset({"alpha", "icc", "cicp", "exif", "xmp"}),
 )

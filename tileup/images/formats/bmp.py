@@ -56,15 +56,11 @@ def _write(picture: Picture, _: Way) -> bytes:
     return stream.getvalue()
 
 
-BMP = Format(
+FORMAT = Format(
     "bmp",
-    "BMP",
-    ("bmp",),
     ("BMP",),
     ((0, b"BM"),),
     _open,
     _write,
-    also=("dib",),
-    lossless=True,
     most_pixels=2**30,  # at most 4 GiB
 )

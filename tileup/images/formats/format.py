@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tileup.images.calibration import Calibration
 from tileup.images.exif import Exif
 from tileup.images.picture import Picture
+from tileup.settings.formats import FORMAT_NAMES, FormatName
 
 
 class UnreadableError(Exception):
@@ -107,11 +108,7 @@ class Format:
     """One kind of picture file."""
 
     name: str
-    """Also the extension of outputs that get one: png."""
-    title: str
-    """In words: JPEG 2000."""
-    extensions: tuple[str, ...]
-    """Extensions by which it is asked for, lower case, without dot."""
+    """Of its row in `FORMAT_NAMES`."""
     pillow: tuple[str, ...]
     """What Pillow calls it."""
     signatures: tuple[tuple[int, bytes], ...]
@@ -120,15 +117,21 @@ class Format:
     """Reads the header; raises `UnreadableError`, or what is in `tileup.images.exif.BROKEN`."""
     write: Callable[[Picture, Way], bytes] | None = None
     """Encodes a picture: the same one in the same way gives the same bytes. None: only read."""
-    also: tuple[str, ...] = ()
-    """Further extensions of files that are read."""
     bits: int = 8
     """Most bits per channel that are written."""
     longest: int | None = None
     """Longest side that is written, pixels."""
     most_pixels: int | None = None
     """Most pixels that are written."""
-    lossless: bool = False
-    """Whether it can keep every pixel."""
     holds: frozenset[str] = frozenset()
     """What it carries of a picture besides its colours: alpha, icc, cicp, exif, xmp, iptc, text."""
+
+    @property
+    def names(self) -> FormatName:
+        """What it and its files are called."""
+        return next(each for each in FORMAT_NAMES if each.name == self.name)
+
+    @property
+    def title(self) -> str:
+        """In words: JPEG 2000."""
+        return self.names.title

@@ -14,4 +14,9 @@ def _open(stream: IO[bytes]) -> Opened:
     return opened_by_pillow("gif", GifImageFile(stream))
 
 
-GIF = Format("gif", "GIF", (), ("GIF",), ((0, b"GIF8"),), _open, also=("gif",))
+FORMAT = Format(
+    "gif",
+    ("GIF",),
+    ((0, b"GIF8"),),
+    _open,
+)

@@ -50,12 +50,9 @@ def _decode(image: Any, bits: int) -> Raster:  # noqa: ANN401
     return raster_of_words(values, image.size, bits)
 
 
-HEIC = Format(
+FORMAT = Format(
     "heic",
-    "HEIC",
-    (),
     (),
     tuple((4, b"ftyp" + brand) for brand in _BRANDS),
     _open,
-    also=("heic", "heif", "hif"),
 )

@@ -74,15 +74,12 @@ def _first_that_fits(choices: Iterable[bytes | None], way: Way) -> bytes | None:
     return None
 
 
-JPEG = Format(
+FORMAT = Format(
     "jpg",
-    "JPEG",
-    ("jpg", "jpeg"),
     ("JPEG", "MPO"),
     ((0, b"\xff\xd8\xff"),),
     _open,
     _write,
-    also=("jpe", "jfif"),
     longest=65500,  # the format's own is 65535, but libjpeg, which writes it, stops earlier
     holds=frozenset({"icc", "exif", "xmp", "iptc", "comment"}),
 )

@@ -205,16 +205,12 @@ def _res(dpi: tuple[float, float]) -> bytes:
     return box(b"res ", box(b"resc", struct.pack(">4H2b", down, 254, across, 254, *[exponent] * 2)))
 
 
-JPEG2000 = Format(
+FORMAT = Format(
     "jp2",
-    "JPEG 2000",
-    ("jp2",),
     ("JPEG2000",),
     ((4, b"jP  "), (0, b"\xff\x4f\xff\x51")),
     _open,
     _write,
-    also=("j2k", "jpc", "jpf", "jpx"),
     bits=16,
-    lossless=True,
     holds=frozenset({"alpha", "icc", "exif", "xmp", "iptc"}),
 )

@@ -328,15 +328,12 @@ def distance_of(quality: int) -> float:
     return 53 / 3000 * quality**2 - 23 / 20 * quality + 25
 
 
-JPEGXL = Format(
+FORMAT = Format(
     "jxl",
-    "JPEG XL",
-    ("jxl",),
     ("JXL",),
     ((0, _CODESTREAM), (0, _BOXED)),
     _open,
     _write,
     bits=16,
-    lossless=True,
     holds=frozenset({"alpha", "exif", "xmp"}),
 )

@@ -274,16 +274,12 @@ def _whole_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + length
 
 
-PNG = Format(
+FORMAT = Format(
     "png",
-    "PNG",
-    ("png",),
     ("PNG",),
     ((0, SIGNATURE),),
     _open,
     _write,
-    also=("apng",),
     bits=16,
-    lossless=True,
     holds=frozenset({"alpha", "icc", "cicp", "exif", "xmp", "iptc", "text"}),
 )

@@ -41,12 +41,9 @@ def _words(
     return raster_of_words(planes, size, 16)
 
 
-PNM = Format(
+FORMAT = Format(
     "ppm",
-    "PPM",
-    (),
     ("PPM",),
     tuple((0, b"P%d%s" % (kind, space)) for kind in range(1, 7) for space in (b"\n", b" ", b"\r")),
     _open,
-    also=("ppm", "pgm", "pbm", "pnm"),
 )

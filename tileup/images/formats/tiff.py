@@ -233,15 +233,12 @@ def _correct(data: bytearray, width: int, channels: int) -> None:
             struct.pack_into(f"<{channels}H", data, where, *[16] * channels)
 
 
-TIFF = Format(
+FORMAT = Format(
     "tif",
-    "TIFF",
-    ("tif", "tiff"),
     ("TIFF",),
     ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
     _open,
     _write,
     bits=16,
-    lossless=True,
     holds=frozenset({"alpha", "icc", "exif", "xmp", "iptc"}),
 )

@@ -48,15 +48,12 @@ def _write(picture: Picture, way: Way) -> bytes:
     return stream.getvalue()
 
 
-WEBP = Format(
+FORMAT = Format(
     "webp",
-    "WebP",
-    ("webp",),
     ("WEBP",),
     ((8, b"WEBP"),),
     _open,
     _write,
     longest=16383,
-    lossless=True,
     holds=frozenset({"alpha", "icc", "exif", "xmp"}),
 )
