@@ -155,6 +155,9 @@ def test_heatmaps_of_several_pictures(tileup: Command, folder: Path) -> None:
     assert tileup("plan", "more", "--heatmap", "auto", "-q").code == 0
     assert (folder / "more" / "b_heatmap.png").exists()
     assert tileup("plan", "more", "--heatmap", "auto", "-q").code == 6, "it is there already"
+    ran = tileup("upscale", "more", "--dry-run")
+    assert "b_heatmap" not in ran.out
+    assert "passed over: 1 drawn by --heatmap" in ran.err
 
 
 def test_the_time_is_known_from_earlier_runs(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tests.doubles import DoubleModel, gaussian_denoiser, photograph
 from tileup.contracts import Box, Model
+from tileup.engine.companions import save_heatmap
 from tileup.engine.jobs import find_jobs
 from tileup.engine.journal import NAME, Journal, Mark, Record, mark_of, read_record
 from tileup.engine.local import run
@@ -24,7 +25,10 @@ from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.resume import counted, is_cut, run_hash
 from tileup.engine.values import Request, Standing
 from tileup.errors import ExitCode, RecordedFailureError
+from tileup.images.formats import FORMATS
 from tileup.images.metadata import read_metadata
+from tileup.images.reading import open_picture
+from tileup.plan.planning import plan_picture
 from tileup.settings.values import Settings
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=2)
@@ -437,6 +441,36 @@ def test_a_name_alone_makes_nothing_an_output(folder: Path) -> None:
     }
     assert (folder / "in" / "a_2x.png").read_bytes() == before
     assert (folder / "in" / "a_2x_2x.png").exists()
+
+
+def picked(*inputs: str, **request: object) -> list[str]:
+    """The pictures that a search takes, by their names."""
+    jobs = find_jobs(Request(inputs, **request), SETTINGS)  # type: ignore[arg-type]
+    return [job.input.name for job in jobs if job.input and not job.decided]
+
+
+@pytest.mark.parametrize("format", [each.name for each in FORMATS if "exif" in each.holds])
+def test_a_heatmap_is_no_picture_to_enlarge(
+    folder: Path, format: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Told by what it says, in every format that says anything, and by nothing else."""
+    picture = open_picture(folder / "in" / "a.png")
+    plan = plan_picture(picture, DoubleModel(gaussian_denoiser).spec, SETTINGS).plan
+    drawn = folder / "in" / f"x.{format}"
+    save_heatmap(drawn, picture, plan, SETTINGS, False)
+    draw(folder / "in" / "a_heatmap.png", 4)
+    photographs = ["a.png", "a_heatmap.png", "b.png", "c.png"]
+    everything = sorted(f"in/{path.name}" for path in (folder / "in").iterdir())
+    for inputs in (("in",), ("in/*",), tuple(everything)):
+        for output in (None, "out"):
+            caplog.clear()
+            assert picked(*inputs, output=output) == photographs
+            assert "passed over: 1 drawn by --heatmap (-v names them)" in caplog.text
+    (alone,) = find_jobs(Request((str(drawn),)), SETTINGS)
+    assert alone.standing is Standing.OWN
+    assert picked(str(drawn), output="out/") == [drawn.name], "somebody wants just this"
+    save_heatmap(drawn, picture, plan, replace(SETTINGS, metadata=False), True)
+    assert drawn.name in picked("in", output="out"), "--no-metadata says nothing"
 
 
 def test_a_missing_companion_is_made(folder: Path) -> None:

@@ -35,21 +35,13 @@ def plan_command(options: PlanOptions, given: Given) -> int:
         say(config_text(found), end="")
         return ExitCode.OK
     request = Request(options.inputs, recursive=options.recursive, heatmap=options.heatmap)
-    inputs = _without_heatmaps(find_inputs(request), options.heatmap)
+    inputs = find_inputs(request)
     many = len(inputs) > 1 or inputs[0].root is not None
     check_shape(request, inputs, many)
     jobs = [_job(each, options, found, many) for each in inputs]
     _check_targets(jobs, options, found)
     found.check_files()
     return _plan_many(jobs, options, found) if many else _plan_one(jobs[0], options, found)
-
-
-def _without_heatmaps(inputs: list[Input], wanted: str | None) -> list[Input]:
-    """The pictures without the heatmaps that an earlier plan laid beside them."""
-    if wanted != AUTO:
-        return inputs
-    heatmaps = {_beside(each.path) for each in inputs if each.path is not None}
-    return [each for each in inputs if each.path not in heatmaps]
 
 
 def _beside(picture: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tileup.engine.heatmaps import titled
 from tileup.engine.values import Job
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -41,8 +42,9 @@ def save_heatmap(
     image = heatmap(
         picture.pixels, plan, min_denoise=settings.min_denoise, max_denoise=settings.max_denoise
     )
-    picture = open_picture(image)
-    save_picture(picture, path, format, overwrite=overwrite, on_written=_nothing_to_add)
+    drawn = open_picture(image)
+    drawn = titled(drawn) if settings.metadata else drawn
+    save_picture(drawn, path, format, overwrite=overwrite, on_written=_nothing_to_add)
 
 
 def _nothing_to_add(path: Path) -> None:

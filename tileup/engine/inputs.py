@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tileup.engine import naming
+from tileup.engine.heatmaps import is_heatmap
 from tileup.engine.own import OwnFiles
 from tileup.engine.values import AUTO, STREAM, Input, Request
 from tileup.errors import NoInputError, UsageError
@@ -31,7 +32,7 @@ def find_inputs(request: Request) -> list[Input]:
         raise UsageError("no input given; name a picture or a folder, or - for standard input")
     search = _Search(request)
     expanded = [each for text in request.inputs for each in search.expanded(text)]
-    found = search.once(expanded)
+    found = search.without_heatmaps(search.once(expanded))
     search.passed.tell()
     if not any(each.path is None or _is(each.path.exists) for each in found):
         names = " and ".join(str(each.path) for each in found[:2])
@@ -57,7 +58,8 @@ class _Search:
             return [Input(file, path) for file in self._pictures(path)]
         if glob.has_magic(text) and not _is(path.exists):
             return self._matching(text)
-        return [Input(path, own=_is(path.is_file) and self._is_own(path))]
+        own = _is(path.is_file) and self._goes_beside(path)
+        return [Input(path, own=own and (self._is_own(path) or is_heatmap(path)))]
 
     def once(self, found: Sequence[Input]) -> list[Input]:
         """Each picture once: of links to one and the same, the picture itself or the first."""
@@ -73,6 +75,19 @@ class _Search:
                 self.passed.add(each.path, "named twice or linked to a picture that is taken")
         return list(kept.values())
 
+    def without_heatmaps(self, found: list[Input]) -> list[Input]:
+        """Pictures without the heatmaps among them, as a shell's `*.png` names them too.
+
+        What is left of nothing but heatmaps is what the user named.
+        """
+        maps = [each for each in found if each.path is not None and is_heatmap(each.path)]
+        if len(maps) == len(found):
+            return found
+        for each in maps:
+            assert each.path is not None
+            self.passed.add(each.path, _HEATMAP)
+        return [each for each in found if each not in maps]
+
     def _matching(self, pattern: str) -> list[Input]:
         names = (Path(name) for name in glob.glob(_pattern(pattern), recursive=True))  # noqa: PTH207
         files = sorted((name for name in names if name.is_file()), key=naming.natural)
@@ -82,9 +97,14 @@ class _Search:
         others = [each for each in inputs if not each.own]
         return others or inputs
 
+    def _goes_beside(self, file: Path) -> bool:
+        """Whether the result of a picture that was named is to lie beside it."""
+        output = self.request.output
+        return output is None or real(Path(output)) == real(file.parent)
+
     def _is_own(self, file: Path) -> bool:
         """Whether a picture that was named is an output beside its input, and results go there."""
-        if self.request.output is not None and real(Path(self.request.output)) != real(file.parent):
+        if not self._goes_beside(file):
             return False
         return self._own.recorded(real(file), file.parent) or self._own.beside_its_input(file)
 
@@ -115,9 +135,12 @@ class _Search:
             yield from (Path(here) / name for name in names if not name.startswith("."))
 
     def _is_picture(self, file: Path) -> bool:
-        if file.suffix.lower() in SUFFIXES and file.is_file():
+        if file.suffix.lower() not in SUFFIXES or not file.is_file():
+            self.passed.add(file, _kind(file))
+        elif is_heatmap(file):
+            self.passed.add(file, _HEATMAP)
+        else:
             return True
-        self.passed.add(file, _kind(file))
         return False
 
     def _not_ours(self, files: list[Path], folder: Path) -> list[Path]:
@@ -145,6 +168,10 @@ class _Search:
         if any(self._own.recorded(place, home) for home in homes):
             return True
         return in_place and self._own.beside_its_input(file)
+
+
+_HEATMAP = "drawn by --heatmap"
+"""What a heatmap is to a search."""
 
 
 class PassedOver:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tileup.engine.journal import NAME, Journal
-from tileup.engine.naming import HEATMAP
 from tileup.engine.stamp import name_hash, stamp_of
 
 
@@ -25,24 +24,13 @@ class OwnFiles:
         return file in self._recorded[home]
 
     def beside_its_input(self, file: Path) -> bool:
-        """Whether a file is the output, or the heatmap of one, of a picture in its folder."""
-        return self._stamped(file) or self._goes_with_one(file)
-
-    def _stamped(self, file: Path) -> bool:
+        """Whether a file is the output of a picture in its folder."""
         known = self._known(file.parent)
         # An output's name usually holds its input's: only such files are opened.
         if not any(part in known.stems for part in _parts(file.stem)):
             return False
         stamp = stamp_of(file)
         return stamp is not None and stamp.of in known.hashes
-
-    def _goes_with_one(self, file: Path) -> bool:
-        if not file.name.endswith(HEATMAP):
-            return False
-        stem = file.name.removesuffix(HEATMAP)
-        names = self._known(file.parent).names
-        beside = (file.with_name(name) for name in names if Path(name).stem == stem)
-        return any(self._stamped(each) for each in beside)
 
     def _known(self, folder: Path) -> _Names:
         if folder not in self._names:
@@ -51,7 +39,7 @@ class OwnFiles:
             except OSError:  # a folder may let files be opened and not be listed
                 names = ()
             stems = frozenset(Path(name).stem for name in names)
-            self._names[folder] = _Names(names, stems, frozenset(map(name_hash, names)))
+            self._names[folder] = _Names(stems, frozenset(map(name_hash, names)))
         return self._names[folder]
 
 
@@ -59,7 +47,6 @@ class OwnFiles:
 class _Names:
     """What lies in a folder."""
 
-    names: tuple[str, ...]
     stems: frozenset[str]
     """Names without their extensions."""
     hashes: frozenset[str]
