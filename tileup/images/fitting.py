@@ -76,7 +76,7 @@ def _depth(fit: _Fit) -> None:
 
 
 def _loss(fit: _Fit) -> None:
-    if fit.way.lossless and not fit.format.lossless:
+    if fit.way.lossless and not fit.format.names.lossless:
         fit.lost.append("every pixel (--lossless is for the others)")
 
 
