@@ -163,7 +163,7 @@ def _turns(length: int, rows: int, columns: int) -> Tensor:
     return torch.polar(torch.ones_like(angle), angle)
 
 
-def _turned(x: Tensor, turn: Tensor) -> Tensor:
+def turned(x: Tensor, turn: Tensor) -> Tensor:
     pairs = torch.view_as_complex(x.double().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turn).flatten(-2).to(x)
 
@@ -201,7 +201,7 @@ def _double_modulated(
         qkv = linear(w, f"{block}.{each}_attn.qkv", modulated(x, m[each][0], m[each][1]))
         parts.append(_flux_qkv(w, f"{block}.{each}_attn.norm", qkv))
     q, k, v = (torch.cat(each, dim=2) for each in zip(*parts, strict=True))
-    seen = attention(_turned(q, turn), _turned(k, turn), v)
+    seen = attention(turned(q, turn), turned(k, turn), v)
     shares = {"txt": seen[:, : text.shape[1]], "img": seen[:, text.shape[1] :]}
     for each, x in streams.items():
         x = x + m[each][2][:, None] * linear(w, f"{block}.{each}_attn.proj", shares[each])
@@ -223,7 +223,7 @@ def _single_modulated(
     wide = linear(w, f"{block}.linear1", modulated(x, shift, scale))
     qkv, inner = wide[..., : 3 * x.shape[-1]], wide[..., 3 * x.shape[-1] :]
     q, k, v = _flux_qkv(w, f"{block}.norm", qkv)
-    seen = attention(_turned(q, turn), _turned(k, turn), v)
+    seen = attention(turned(q, turn), turned(k, turn), v)
     out = linear(w, f"{block}.linear2", torch.cat([seen, perceptron(inner)], dim=-1))
     return x + gate[:, None] * out
 

@@ -9,6 +9,7 @@ import torch
 
 from tests.checkpoints import headers
 from tests.checkpoints.headers import save_head, under
+from tests.checkpoints.layouts.z_image import z_image_shapes
 from tileup.checkpoints.find import identified
 from tileup.checkpoints.parts import Parts, parts_of
 from tileup.errors import ModelError
@@ -119,3 +120,42 @@ def test_parts_of_a_pickle(tmp_path: Path) -> None:
     torch.save({"state_dict": {k: torch.zeros(v) for k, v in shapes.items()}}, tmp_path / "v.pt")
     parts = _of(tmp_path, headers.sd1_file(), vae=str(tmp_path / "v.pt"))
     assert set(parts.vae.state_dict()) == {*shapes}
+
+
+LLM = {
+    "layers.0.self_attn.q_proj.weight": (4, 4),
+    "embed_tokens.weight": (9, 4),
+    "norm.weight": (4,),
+}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "model.",
+        "model.language_model.",
+        "language_model.model.",
+        "text_encoders.qwen3_4b.transformer.model.",
+    ],
+)
+def test_a_language_model_is_found_under_every_name(tmp_path: Path, prefix: str) -> None:
+    llm = save_head(tmp_path / "llm.safetensors", {**under(prefix, LLM), "visual.x.weight": (4,)})
+    vae = save_head(tmp_path / "vae.safetensors", headers.vae(channels=16, quant=False))
+    network = dict(z_image_shapes(1, 1, 128, 2560))
+    given = {"vae": str(vae), "text_encoder": str(llm), "tokenizer": str(tmp_path)}
+    parts = _of(tmp_path, network, **given)
+    assert _names(parts)["llm"] == {*LLM}
+    assert parts.tokenizer == tmp_path
+    inside = under("text_encoders.qwen3_4b.transformer.model.", LLM)
+    whole = {**under(headers.NET, network), **under("vae.", headers.vae()), **inside}
+    assert _names(_of(tmp_path, whole, tokenizer=str(tmp_path)))["llm"] == {*LLM}
+
+
+def test_a_language_model_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        _of(tmp_path, dict(z_image_shapes(1, 1, 128, 2560)))
+    for words in ("the text encoder Qwen3 4B (--text-encoder)", "Qwen3 4B's tokenizer", "--vae"):
+        assert words in str(caught.value)
+    t5 = save_head(tmp_path / "t5.safetensors", headers.t5())
+    with pytest.raises(ModelError, match="is not the text encoder: it is a T5"):
+        _of(tmp_path, dict(z_image_shapes(1, 1, 128, 2560)), text_encoder=str(t5))

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.checkpoints.layouts.flux import chroma_transformer, flux_transformer
+from tests.checkpoints.layouts.llm import language_model
 from tests.checkpoints.layouts.sd3 import sd3_shapes
 from tests.checkpoints.layouts.text import clip_l, open_clip, prefixed, t5
 from tests.checkpoints.layouts.unet import (
@@ -21,6 +22,7 @@ from tests.checkpoints.layouts.unet import (
 )
 from tests.checkpoints.layouts.vae import vae_state_dict
 from tests.checkpoints.layouts.weights import random_weights
+from tests.checkpoints.layouts.z_image import z_image_transformer
 
 
 def sd1(seed: int = 0) -> dict[str, Tensor]:
@@ -85,6 +87,15 @@ def chroma_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
         "network": chroma_transformer(features=64, seed=seed),
         "vae": vae_state_dict(32, 16, quant=False, seed=seed),
         "t5": t5(64),
+    }
+
+
+def z_image_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
+    """Z-Image likewise, which takes a language model."""
+    return {
+        "network": z_image_transformer(features=64, seed=seed),
+        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "text_encoder": language_model(),
     }
 
 

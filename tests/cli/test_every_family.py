@@ -32,6 +32,8 @@ SMALL: Mapping[str, Callable[[], Parts]] = {
     "chroma": whole.chroma_parts,
     "flux-dev": whole.flux_parts,
     "flux-schnell": lambda: whole.flux_parts(guidance=False),
+    "z-image-turbo": whole.z_image_parts,
+    "z-image": whole.z_image_parts,
 }
 """Files of random weights, by family."""
 
@@ -42,9 +44,11 @@ def test_no_family_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_family_is_described_and_draws(tileup: Command, folder: Path, name: str) -> None:
-    flags = saved(folder, SMALL[name]())
     family = next(each for each in FAMILIES if each.name == name)
-    told = tileup("info", "network.safetensors")
+    # Two families of one network are told by the name of the file.
+    network = f"{name}.safetensors"
+    flags = saved(folder, SMALL[name](), network)
+    told = tileup("info", network)
     assert told.code == 0, told.err
     assert family.title in told.out
     assert f"{family.name}\n" in told.out.replace(" \n", "\n")
@@ -57,17 +61,21 @@ def test_a_family_is_described_and_draws(tileup: Command, folder: Path, name: st
     assert np.abs(drawn - kept).max() > 5
 
 
-def saved(folder: Path, parts: Parts) -> list[str]:
+def saved(folder: Path, parts: Parts, network: str) -> list[str]:
     """The flags that name the files of a model."""
     save(folder / "in.png")
     for part, tensors in parts.items():
-        whole.save(folder / f"{part}.safetensors", tensors)
-    flags = ["-m", "network.safetensors"]
+        name = network if part == "network" else f"{part}.safetensors"
+        whole.save(folder / name, tensors)
+    flags = ["-m", network]
     for part in parts.keys() - {"network"}:
         flags += [f"--{part.replace('_', '-')}", f"{part}.safetensors"]
     if "t5" in parts:
         references.save_t5_tokenizer(folder / "tokenizer.json")
         flags += ["--tokenizer", "tokenizer.json"]
+    if "text_encoder" in parts:
+        references.save_qwen_tokenizer(folder / "qwen")
+        flags += ["--tokenizer", "qwen"]
     return flags
 
 

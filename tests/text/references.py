@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,62 @@ def scheduler(flow: bool) -> Any:  # noqa: ANN401
     if flow:
         return diffusers.FlowMatchEulerDiscreteScheduler()
     return diffusers.DDIMScheduler(steps_offset=1, clip_sample=False)
+
+
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking is false %}"
+    "<think>\n\n</think>\n\n{% endif %}"
+)
+"""What Qwen3's own template makes of one message: its generation prompt, with or without a
+thought of nothing."""
+MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+
+
+def save_qwen_tokenizer(folder: Path) -> Path:
+    """Train a small tokenizer of Qwen's kind, and write its files as Qwen2's folders have them."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator([WORDS] * 4, trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.model.save(str(folder))
+    size = tokenizer.get_vocab_size()
+    marks = {mark: size + number for number, mark in enumerate(MARKS)}
+    (folder / "added_tokens.json").write_text(json.dumps(marks))
+    return folder
+
+
+def qwen_tokenizer(folder: Path) -> Any:  # noqa: ANN401
+    """transformers' tokenizer of Qwen, from the files of `save_qwen_tokenizer`."""
+    tokenizer = transformers.Qwen2Tokenizer(
+        vocab=json.loads((folder / "vocab.json").read_text()),
+        merges=[
+            tuple(line.split(" "))
+            for line in (folder / "merges.txt").read_text().split("\n")
+            if line and not line.startswith("#version")
+        ],
+        chat_template=CHAT,
+    )
+    tokenizer.add_tokens([transformers.AddedToken(m, special=True) for m in MARKS])
+    return tokenizer
+
+
+def language_model(tensors: Mapping[str, Tensor], kind: str, **sizes: Any) -> nn.Module:  # noqa: ANN401
+    """A whole model of transformers, `Qwen3` or `Qwen2`, with its head."""
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=tensors["model.embed_tokens.weight"].shape[0],
+        hidden_size=tensors["model.norm.weight"].shape[0],
+        intermediate_size=tensors["model.layers.0.mlp.gate_proj.weight"].shape[0],
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        **sizes,
+    )
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    model.load_state_dict(tensors)
+    return model.eval()

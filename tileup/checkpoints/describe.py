@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tileup.checkpoints.find import Identified
-from tileup.checkpoints.parts import COMPANIONS, inside
+from tileup.checkpoints.parts import COMPANIONS, TOKENIZED, inside, title_of
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError
 from tileup.families.bundled_header import VIVID, bundled_spec, is_bundled
@@ -170,13 +170,13 @@ def _parts(known: Identified, found: Detected) -> Iterator[PartInfo]:
     recipe = found.family.text
     for name in ("vae", *recipe.parts):
         kind = COMPANIONS[name]
-        title = kind.title.removeprefix("the ").removeprefix("text encoder ")
+        title = title_of(name, found.family).removeprefix("the ").removeprefix("text encoder ")
         if name in there:
             yield PartInfo(title, _behind(checkpoint, there[name].prefix))
             continue
         optional = name != "vae" and name not in recipe.required
         flag = f"--{kind.flag.replace('_', '-')} FILE"
-        if name == "t5":
+        if name in TOKENIZED:
             flag += " --tokenizer PATH"
         yield PartInfo(title, None, f"{flag}, or go without" if optional else flag)
 

@@ -16,7 +16,7 @@ from tileup.settings.setting import dashed
 from tileup.settings.values import LANCZOS, Settings, parse_weighted
 from tileup.tensors.checkpoint import open_checkpoint
 
-ADDED = ("control", "lora", "vae", "clip_l", "clip_g", "t5", "prompt_embeds")
+ADDED = ("control", "lora", "vae", "clip_l", "clip_g", "t5", "text_encoder", "prompt_embeds")
 """Settings that add something to a checkpoint of a latent family."""
 
 

@@ -350,6 +350,7 @@ _WORDS = {
     "clip_l": "the first text encoder",
     "clip_g": "the second text encoder",
     "t5": "the T5 text encoder",
+    "llm": "the text encoder",
 }
 
 

@@ -50,9 +50,10 @@ class Parts:
     network: Stored
     vae: Stored
     text: Mapping[str, Stored]
-    """Text encoders by part: clip_l, clip_g, clip_h (SD 2's) and t5; none with `prompt_embeds`."""
+    """Text encoders by part: clip_l, clip_g, clip_h (SD 2's), t5 and llm (a language model); none
+    with `prompt_embeds`."""
     tokenizer: Path | None
-    """T5's: tokenizer.json, spiece.model or their folder."""
+    """That of T5 or the language model: tokenizer.json, spiece.model or their folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,23 @@ COMPANIONS = {
         ("shared.weight", "encoder.embed_tokens.weight"),
         ("", "transformer.", "t5xxl.", "text_encoders.t5xxl."),
     ),
+    "llm": Companion(
+        "the text encoder",
+        "text_encoder",
+        ("layers.0.self_attn.q_proj.weight",),
+        (
+            "model.",
+            "",
+            "model.language_model.",
+            "language_model.model.",
+            "language_model.",
+            "transformer.model.",
+        ),
+    ),
 }
 """By name. The signs tell OpenCLIP's names from those of transformers, which both occur."""
+TOKENIZED = ("t5", "llm")
+"""Text encoders whose tokenizer is a file of its own."""
 VAE_INSIDE = ("first_stage_model.", "vae.")
 """Where the VAE is in a whole checkpoint."""
 
@@ -104,6 +120,13 @@ VAE_INSIDE = ("first_stage_model.", "vae.")
 def prefixes_of(name: str, family: Family) -> tuple[str, ...]:
     """What the names of a part's tensors may begin with in a family's whole checkpoints."""
     return VAE_INSIDE if name == "vae" else family.inside.get(name, ())
+
+
+def title_of(name: str, family: Family) -> str:
+    """A part as messages call it: `the VAE`, `the text encoder Qwen3 4B`."""
+    llm = family.text.llm
+    title = COMPANIONS[name].title
+    return f"{title} {llm.title}" if name == "llm" and llm is not None else title
 
 
 def parts_of(known: Identified, settings: Settings) -> Parts:
@@ -128,26 +151,26 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
     missing: list[str] = []
     if vae is None:
         missing.append("vae")
-    if not settings.prompt_embeds:
-        missing += [each for each in recipe.parts if each not in text and each in recipe.required]
-    reads_t5 = "t5" in text or ("t5" in recipe.required and not settings.prompt_embeds)
-    wants_tokenizer = reads_t5 and tokenizer is None
-    if wants_tokenizer and "t5" not in recipe.required and settings.t5 is None:
+    needed = () if settings.prompt_embeds else recipe.required
+    reads = [each for each in TOKENIZED if each in text or each in needed]
+    wants_tokenizer = bool(reads) and tokenizer is None
+    if wants_tokenizer and reads == ["t5"] and "t5" not in needed and settings.t5 is None:
         log.warning("T5 is left out: its tokenizer is not in the file; give it with --tokenizer")
         del text["t5"]
         wants_tokenizer = False
+    missing += [each for each in needed if each not in text]
     if missing or wants_tokenizer or vae is None:
         raise ModelError(_lacking(known, missing, wants_tokenizer))
     network = Stored(known.checkpoint, known.found.prefix)
-    return Parts(network, vae, text, tokenizer if "t5" in text else None)
+    return Parts(network, vae, text, tokenizer if {*text} & {*TOKENIZED} else None)
 
 
 def _unused(encoders: Collection[str], settings: Settings) -> Iterator[str]:
     """Flags that name parts which a family does not have."""
     flags = {COMPANIONS[name].flag for name in encoders} | (
-        {"tokenizer"} if "t5" in encoders else set()
+        {"tokenizer"} if {*encoders} & {*TOKENIZED} else set()
     )
-    for name in ("clip_l", "clip_g", "t5", "tokenizer"):
+    for name in ("clip_l", "clip_g", "t5", "text_encoder", "tokenizer"):
         if getattr(settings, name) is not None and name not in flags:
             yield "--" + name.replace("_", "-")
 
@@ -215,9 +238,12 @@ def _tokenizer(known: Identified, settings: Settings) -> Path | None:
 
 
 def _lacking(known: Identified, missing: list[str], tokenizer: bool) -> str:
-    flags = [(COMPANIONS[name].title, COMPANIONS[name].flag) for name in missing]
+    assert known.found is not None
+    family = known.found.family
+    flags = [(title_of(name, family), COMPANIONS[name].flag) for name in missing]
     if tokenizer:
-        flags.append(("T5's tokenizer", "tokenizer"))
+        reader = "T5" if family.text.llm is None else family.text.llm.title
+        flags.append((f"{reader}'s tokenizer", "tokenizer"))
     wanted = ", ".join(f"{title} (--{flag.replace('_', '-')})" for title, flag in flags)
     embeds = " --prompt-embeds takes the place of all text encoders." if missing != ["vae"] else ""
     return f"{known.checkpoint.path} holds no whole model; give as well: {wanted}.{embeds}"

@@ -35,7 +35,7 @@ _WITHOUT_EFFECT = frozenset(
 _FILES = frozenset(
     {
         *("mask", "denoise_map", "prompt_embeds", "upscaler", "control"),
-        *("vae", "clip_l", "clip_g", "t5", "tokenizer"),
+        *("vae", "clip_l", "clip_g", "t5", "text_encoder", "tokenizer"),
     }
 )
 """Settings that name files."""

@@ -82,7 +82,11 @@ NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("t_block.1.weight", "adaln_single.linear.weight", "adaln_single.emb.resolution_embedder"),
     ),
     ("Sana", ("blocks.0.cross_attn.q_linear.weight", "caption_norm.weight")),
-    ("Lumina 2 or Z-Image", ("cap_embedder.0.weight", "cap_embedder.1.weight")),
+    (
+        "Lumina 2",
+        ("layers.0.adaLN_modulation.1.weight", "time_caption_embed.caption_embedder.0.weight"),
+    ),
+    ("Krea 2", ("txtfusion.projector.weight",)),
     ("Qwen-Image", ("txt_norm.weight", "txt_in.text_norm.weight")),
     ("Wan", ("head.modulation",)),
     ("Mochi", ("t5_yproj.weight",)),
@@ -224,7 +228,15 @@ KINDS: tuple[tuple[Kind, Callable[[Tensors], bool]], ...] = (
         ),
         _esrgan,
     ),
-    (Kind("llm", "a language model", "tileup has no use for one"), _language),
+    (
+        Kind(
+            "llm",
+            "a language model",
+            "where it reads prompts for a model, give that with -m and this file with"
+            " --text-encoder",
+        ),
+        _language,
+    ),
     (
         Kind("inversion", "a textual inversion (embedding)", "tileup has no use for one"),
         _inversion,

@@ -9,8 +9,20 @@ from tileup.families.family import Family
 from tileup.families.flux import DEV, SCHNELL
 from tileup.families.sd3 import SD3
 from tileup.families.unet import REFINER, SD1, SD2, SDXL
+from tileup.families.z_image import Z_IMAGE, Z_IMAGE_TURBO
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, REFINER, SD3, CHROMA, DEV, SCHNELL)
+FAMILIES: tuple[Family, ...] = (
+    SD1,
+    SD2,
+    SDXL,
+    REFINER,
+    SD3,
+    CHROMA,
+    DEV,
+    SCHNELL,
+    Z_IMAGE_TURBO,
+    Z_IMAGE,
+)
 """In the order in which messages name them, and in which their signs are looked for."""
 
 

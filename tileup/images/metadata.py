@@ -136,7 +136,7 @@ def settings_json(metadata: Metadata) -> str:
 
 _FILES = (
     *("model", "mask", "denoise_map", "prompt_embeds", "upscaler", "control", "lora"),
-    *("vae", "clip_l", "clip_g", "t5", "tokenizer"),
+    *("vae", "clip_l", "clip_g", "t5", "text_encoder", "tokenizer"),
 )
 """Settings that name files."""
 _WORDS = frozenset({"prompt", "negative", "name", "suffix"})

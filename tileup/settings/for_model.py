@@ -49,11 +49,18 @@ class ModelSettings:
         None, Panel.PARTS, "FILE", "The CLIP-G text encoder.", loading=True
     )
     t5: str | None = setting(None, Panel.PARTS, "FILE", "The T5-XXL text encoder.", loading=True)
+    text_encoder: str | None = setting(
+        None,
+        Panel.PARTS,
+        "FILE",
+        "The language model that reads prompts for Z-Image.",
+        loading=True,
+    )
     tokenizer: str | None = setting(
         None,
         Panel.PARTS,
         "PATH",
-        "T5's: tokenizer.json, spiece.model or their folder.",
+        "T5's or the language model's: tokenizer.json, spiece.model or their folder.",
         loading=True,
     )
     control: str | None = setting(

@@ -16,6 +16,8 @@ from tileup.contracts import Encoded
 from tileup.errors import ModelError
 from tileup.text.clip import Clip, load_clip
 from tileup.text.finite import check_finite
+from tileup.text.llm import Llm, load_llm
+from tileup.text.llm_tokens import LlmTokenizer, load_llm_tokenizer
 from tileup.text.recipes import ClipUse, Recipe, T5Use
 from tileup.text.t5 import T5, load_t5
 from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
@@ -26,13 +28,21 @@ log = logging.getLogger(__name__)
 ReadTensors = Callable[[], Mapping[str, Tensor]]
 """Reads an encoder's tensors, names without the file's prefix."""
 OnLoaded = Callable[[str, nn.Module], None]
-"""Given the name of an encoder (clip_l, clip_g, clip_h, t5) and its network, just loaded."""
+"""Given the name of an encoder (clip_l, clip_g, clip_h, t5, llm) and its network, just loaded."""
 Row = tuple[int, ...]
 """Numbers of the tokens that an encoder reads at once, padded."""
 T5_WIDTH = 4096
 """Of T5-XXL's features."""
 
-_NAMES = {"clip_l": "CLIP-L", "clip_g": "CLIP-G", "clip_h": "CLIP-H", "t5": "T5"}
+_NAMES = {
+    "clip_l": "CLIP-L",
+    "clip_g": "CLIP-G",
+    "clip_h": "CLIP-H",
+    "t5": "T5",
+    "llm": "that reads prompts",
+}
+_FLAGS = {"llm": "--text-encoder"}
+"""Flags that are not called as their part is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +69,10 @@ def load_text(
 
     Args:
         recipe: of the family.
-        parts: what is there of clip_l, clip_g, clip_h (SD 2's) and t5; others are ignored.
-        tokenizer: T5's, where there is a T5: its folder, tokenizer.json or spiece.model.
+        parts: what is there of clip_l, clip_g, clip_h (SD 2's), t5 and llm (a language model);
+            others are ignored.
+        tokenizer: that of T5 or of the language model, where there is one: its folder,
+            tokenizer.json or spiece.model.
         dtype: the encoders run in.
         device: they run on, and their results are put on.
         features: width of the tokens' features that the network takes, to be held against what
@@ -72,20 +84,29 @@ def load_text(
     """
     for part in recipe.parts:
         if part not in parts and part in recipe.required:
-            flag = "" if part == "clip_h" else f"; give it with --{part.replace('_', '-')}"
+            flag = _FLAGS.get(part, f"--{part.replace('_', '-')}")
+            flag = "" if part == "clip_h" else f"; give it with {flag}"
             raise ModelError(f"the text encoder {_NAMES[part]} is missing{flag}")
-    read = None
-    if "t5" in recipe.parts and "t5" in parts:
-        if tokenizer is None:
-            raise ModelError(
-                "T5 needs its tokenizer; give its folder, tokenizer.json or spiece.model"
-                " with --tokenizer"
-            )
-        read = load_t5_tokenizer(tokenizer)
     used = {part: parts[part] for part in recipe.parts if part in parts}
     return TextEncoder(
-        recipe, used, read, dtype=dtype, device=device, features=features, on_loaded=on_loaded
+        recipe,
+        used,
+        load_t5_tokenizer(_needed(tokenizer, "T5")) if "t5" in used else None,
+        load_llm_tokenizer(_needed(tokenizer, "the text encoder")) if "llm" in used else None,
+        dtype=dtype,
+        device=device,
+        features=features,
+        on_loaded=on_loaded,
     )
+
+
+def _needed(tokenizer: Path | None, what: str) -> Path:
+    if tokenizer is None:
+        raise ModelError(
+            f"{what} needs its tokenizer; give its folder, tokenizer.json or spiece.model with"
+            f" --tokenizer"
+        )
+    return tokenizer
 
 
 class TextEncoder:
@@ -96,6 +117,7 @@ class TextEncoder:
         recipe: Recipe,
         parts: Mapping[str, ReadTensors],
         t5_tokenizer: T5Tokenizer | None,
+        llm_tokenizer: LlmTokenizer | None = None,
         *,
         dtype: torch.dtype,
         device: str,
@@ -105,6 +127,7 @@ class TextEncoder:
         self._recipe = recipe
         self._parts = parts
         self._t5_tokenizer = t5_tokenizer
+        self._llm_tokenizer = llm_tokenizer
         self._dtype = dtype
         self._device = device
         self._features = features
@@ -135,6 +158,8 @@ class TextEncoder:
             self._learn_clip(use, itertools.chain.from_iterable(rows))
         if "t5" in self._parts:
             self._learn_t5(self._t5_row(text) for text, _ in each)
+        if "llm" in self._parts:
+            self._learn_llm(self._llm_row(text)[0] for text, _ in each)
         return [
             (self._encoded(prompt, n), None if negative is None else self._encoded(negative, n))
             for (prompt, negative), n in pairs
@@ -165,6 +190,16 @@ class TextEncoder:
         ids = ids[:room]
         return self._t5_tokenizer.row(ids, use.length if use.filled else len(ids) + 2)
 
+    def _llm_row(self, text: str) -> tuple[Row, int]:
+        """A text's tokens, and how many of its features are left out at the beginning."""
+        use, tokenizer = self._recipe.llm, self._llm_tokenizer
+        assert use is not None
+        assert tokenizer is not None
+        ids = tokenizer.ids(use.before + text + use.after)
+        if len(ids) > use.length:
+            self._warn_cut("the text encoder", use.length, len(ids))
+        return tuple(ids[: use.length]), len(tokenizer.ids(use.before)) if use.dropped else 0
+
     def _warn_cut(self, reader: str, room: int, length: int) -> None:
         if reader not in self._warned:
             self._warned.add(reader)
@@ -193,6 +228,14 @@ class TextEncoder:
             for row in new:
                 self._known["t5"][row] = _read_t5(t5, row, self._recipe.t5)
 
+    def _learn_llm(self, rows: Iterable[Row]) -> None:
+        use = self._recipe.llm
+        if (new := self._new("llm", rows)) and use is not None:
+            llm = load_llm(self._parts["llm"](), use, dtype=self._dtype, device=self._device)
+            self._on_loaded("llm", llm.network)
+            for row in new:
+                self._known["llm"][row] = _read_llm(llm, row)
+
     def _new(self, part: str, rows: Iterable[Row]) -> list[Row]:
         """Rows not seen yet, each once. One by one, so that no row's rounding hangs on others."""
         return [row for row in dict.fromkeys(rows) if row not in self._known[part]]
@@ -219,6 +262,9 @@ class TextEncoder:
 
     def _joined(self, clip: Tensor | None, text: str) -> Tensor:
         """CLIP's tokens, shape (length, width), followed by T5's, both as wide as T5's are."""
+        if self._recipe.llm is not None:
+            row, dropped = self._llm_row(text)
+            return self._known["llm"][row].tokens[dropped:]
         use = self._recipe.t5
         if use is None:
             assert clip is not None
@@ -256,3 +302,9 @@ def _read_t5(t5: T5, row: Row, use: T5Use | None) -> _Features:
     tokens = t5([row], unseen)
     check_finite(tokens, t5.tensors(), "T5")
     return _Features(tokens[0].float().cpu())
+
+
+def _read_llm(llm: Llm, row: Row) -> _Features:
+    tokens = llm(row)
+    check_finite(tokens, llm.tensors(), llm.title)
+    return _Features(tokens.float().cpu())

@@ -44,6 +44,32 @@ class T5Use:
 
 
 @dataclass(frozen=True, slots=True)
+class LlmUse:
+    """How a family uses a language model: what it makes of a text that lies in a conversation."""
+
+    model: Literal["qwen3", "qwen2"]
+    """Which kind."""
+    title: str
+    """Which one exactly, as its authors call it."""
+    before: str
+    """What stands before the text."""
+    after: str
+    """What stands behind it."""
+    length: int
+    """Tokens that it reads at most, those before the text counted."""
+    layers: tuple[int, ...]
+    """Layers whose features lie side by side: 0 is the embedding, -1 what the last layer gives."""
+    normed: bool = False
+    """Whether the final norm is applied to what the last of them gives."""
+    dropped: bool = False
+    """Whether the features of what stands before the text are left out."""
+
+    def depths(self, there: int) -> list[int]:
+        """How many layers come before the features of each of `layers`, where so many are there."""
+        return [each if each >= 0 else there + 1 + each for each in self.layers]
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How a family's text is put together."""
 
@@ -55,12 +81,15 @@ class Recipe:
     """Whether long texts are read in pieces of 75 tokens; else they are cut."""
     t5: T5Use | None = None
     """How it uses T5; None takes none."""
+    llm: LlmUse | None = None
+    """How it uses a language model, whose features then are the tokens; None takes none."""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Keys of the encoders it can use."""
         clips = tuple(use.part for use in self.clips)
-        return clips if self.t5 is None else (*clips, "t5")
+        t5 = () if self.t5 is None else ("t5",)
+        return (*clips, *t5, *(() if self.llm is None else ("llm",)))
 
     @property
     def required(self) -> tuple[str, ...]:
