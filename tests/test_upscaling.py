@@ -217,3 +217,15 @@ def test_alpha_and_greyness_are_carried_over() -> None:
     grey = upscale_picture(open_picture(pixels[..., 0]), DoubleModel(blurring_denoiser), SMALL)
     assert grey.picture.grey
     assert grey.image.mode == "L"
+
+
+def test_rows_put_back_one_by_one_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = open_picture(photograph(48, 80))
+    planned = plan_picture(picture, spec(), replace(SMALL, min_denoise=0.0))
+    drawn = photograph(96, 160, seed=1)
+    enlarged = 1 - drawn
+    whole = put_back(drawn, enlarged, planned)
+    assert not np.array_equal(whole, drawn)
+    for band in (1, 7):
+        monkeypatch.setattr("tileup.upscaling._BAND", band)
+        np.testing.assert_array_equal(put_back(drawn, enlarged, planned), whole)

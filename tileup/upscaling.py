@@ -154,11 +154,34 @@ def put_back(
 
     Pixels of kept tiles are those of the enlarged picture exactly.
     """
-    clipped = np.clip(drawn, 0.0, 1.0)
-    plan, layout = planned.plan, planned.itinerary.layout
-    cells = finished_share(plan.denoise_map(), 2 * layout.margin)
+    plan, width = planned.plan, 2 * planned.itinerary.layout.margin
+    pixels = np.empty_like(drawn)
+    for top in range(0, plan.rows, _BAND):
+        bottom = min(top + _BAND, plan.rows)
+        share = finished_share(plan.grid, width, (top, bottom))
+        place = slice(top * plan.stride, bottom * plan.stride)
+        _lay_over(drawn[place], enlarged[place], share, plan.stride, out=pixels[place])
+    return pixels
+
+
+_BAND = 64
+"""Rows of cells whose pixels are put back at once."""
+
+
+def _lay_over(
+    drawn: NDArray[np.float32],
+    enlarged: NDArray[np.float32],
+    cells: NDArray[np.float64],
+    stride: int,
+    out: NDArray[np.float32],
+) -> None:
+    """The same for some rows, where the share of the drawn picture in each cell is known."""
+    np.clip(drawn, 0.0, 1.0, out=out)
     if cells.min() == 1:
-        return clipped
+        return
     height, width = drawn.shape[:2]
-    share = cells.repeat(plan.stride, axis=0).repeat(plan.stride, axis=1)[:height, :width, None]
-    return (share * clipped + (1 - share) * enlarged).astype(np.float32)
+    share = cells.repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width]
+    np.copyto(out, enlarged, where=(share == 0)[..., None])
+    fading = (share > 0) & (share < 1)
+    part = share[fading, None]
+    out[fading] = (part * out[fading] + (1 - part) * enlarged[fading]).astype(np.float32)

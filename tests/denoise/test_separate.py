@@ -13,6 +13,7 @@ from tileup.contracts import Denoiser
 from tileup.denoise.draft import Draft
 from tileup.denoise.modes import run
 from tileup.denoise.strength import memberships
+from tileup.plan.grid import Grid
 from tileup.plan.samplers import SAMPLERS
 from tileup.sampling.kdiffusion import NoiseSampler
 from tileup.sampling.steps import sample
@@ -103,7 +104,7 @@ def test_finished_canvases_are_feathered_together(mode: str) -> None:
 def test_shares_sum_to_one_on_working_cells() -> None:
     rng = np.random.default_rng(0)
     strengths = rng.choice([0.0, 0.2, 0.5, 0.8], (6, 7)).repeat(5, 0).repeat(5, 1)
-    shares = memberships(strengths, [0.8, 0.5, 0.2], 3)
+    shares = memberships(Grid.of(strengths), [0.8, 0.5, 0.2], 3)
     total = np.sum(shares, axis=0)
     np.testing.assert_allclose(total[strengths > 0], 1)
     assert (total[strengths == 0] == 0).all()
@@ -114,5 +115,5 @@ def test_shares_sum_to_one_on_working_cells() -> None:
 
 def test_without_margin_every_cell_is_of_its_own_strength_alone() -> None:
     strengths = np.array([[0.8, 0.2, 0.0]])
-    shares = memberships(strengths, [0.8, 0.2], 0)
+    shares = memberships(Grid.of(strengths), [0.8, 0.2], 0)
     np.testing.assert_array_equal(shares, [[[1, 0, 0]], [[0, 1, 0]]])

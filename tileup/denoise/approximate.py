@@ -100,9 +100,7 @@ def _strength_map(draft: Draft) -> Tensor:
     """Strength of each cell, feathered between tiles."""
     (run,) = draft.itinerary.runs
     strengths = run.phases[0].strengths
-    shares = memberships(
-        draft.itinerary.strengths.cells(), strengths, draft.itinerary.layout.margin
-    )
+    shares = memberships(draft.itinerary.strengths, strengths, draft.itinerary.layout.margin)
     return draft.tensor(np.tensordot(strengths, shares, axes=1))
 
 

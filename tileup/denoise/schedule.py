@@ -75,7 +75,7 @@ def _in_one_call(draft: Draft, phases: tuple[Phase, ...]) -> Tensor:
 def _weight(draft: Draft, phase: Phase) -> Tensor:
     itinerary = draft.itinerary
     return draft.tensor(
-        working_weight(itinerary.strengths.cells(), phase.strengths[-1], itinerary.layout.margin)
+        working_weight(itinerary.strengths, phase.strengths[-1], itinerary.layout.margin)
     )
 
 

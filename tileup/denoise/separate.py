@@ -70,9 +70,7 @@ def run_passes(draft: Draft) -> Tensor:
 
 def _together(draft: Draft, strengths: Sequence[float], canvases: Sequence[Tensor]) -> Tensor:
     """Finished canvases feathered together; the source where a tile is kept."""
-    shares = memberships(
-        draft.itinerary.strengths.cells(), strengths, draft.itinerary.layout.margin
-    )
+    shares = memberships(draft.itinerary.strengths, strengths, draft.itinerary.layout.margin)
     result = torch.zeros_like(draft.source)
     for share, canvas in zip(shares, canvases, strict=True):
         weight = draft.tensor(share)

@@ -56,6 +56,10 @@ class Grid:
         """The value of every cell, shape (H, W)."""
         return self.inside(Box(0, 0, *self.shape))
 
+    def between(self, top: int, bottom: int) -> NDArray[Any]:
+        """The value of every cell of the rows [top, bottom), shape (bottom - top, W)."""
+        return self.inside(Box(top, 0, bottom, self.shape[1]))
+
     def inside(self, box: Box) -> NDArray[Any]:
         """The value of every cell of a box inside the map, shape (h, w)."""
         part = self.crop(box)

@@ -33,10 +33,11 @@ def canvas_noise(like: Tensor, rows: int, columns: int, seed: int) -> Tensor:
         rows, columns: cells of the picture, at most H and W.
     """
     channels, height, width = like.shape[1:]
+    own = torch.randn((1, channels, rows, columns), generator=_generator(seed, 1))
+    if (rows, columns) == (height, width):
+        return own.to(like)
     noise = torch.randn((1, channels, height, width), generator=_generator(seed, 0))
-    noise[..., :rows, :columns] = torch.randn(
-        (1, channels, rows, columns), generator=_generator(seed, 1)
-    )
+    noise[..., :rows, :columns] = own
     return noise.to(like)
 
 
