@@ -8,8 +8,10 @@ from tileup.images import generators, iptc, xmp
 from tileup.images.calibration import profile_of_numbers
 from tileup.images.colour import in_srgb
 from tileup.images.extras import placement, stands_apart
+from tileup.images.formats import FORMATS
 from tileup.images.formats.format import Format, Way
 from tileup.images.picture import Picture
+from tileup.wording import listed
 
 APART = (
     "what the input says about itself stays where programs look for it: how the picture was made "
@@ -69,10 +71,13 @@ def _profile(fit: _Fit) -> None:
     fit.lost.append(f"a colour profile ({done})")
 
 
+_DEEP = listed([each.name for each in FORMATS if each.write and each.bits == 16])
+
+
 def _depth(fit: _Fit) -> None:
     picture, bits = fit.picture, fit.format.bits
     if picture.deep and bits < 16 and fit.format.name != picture.format:
-        fit.lost.append(f"more than {bits} bits per channel (png, tif, jp2 and jxl hold 16)")
+        fit.lost.append(f"more than {bits} bits per channel ({_DEEP} hold 16)")
 
 
 def _loss(fit: _Fit) -> None:
