@@ -8,8 +8,8 @@ import pytest
 
 from tileup.denoise.modes import RULES
 from tileup.families.predictions import WORDS
-from tileup.images import formats
 from tileup.images.color_fix import METHODS as COLOR_FIX_METHODS
+from tileup.images.formats import known
 from tileup.images.metadata import SAMPLER_NAMES, SCHEDULER_NAMES
 from tileup.plan.modes import MODES
 from tileup.plan.quadtree import NOISE_FLOOR
@@ -41,7 +41,7 @@ from tileup.tiling.profiles import PROFILES
         (COLOR_FIXES, COLOR_FIX_METHODS),
         (DETAIL_METRICS, NOISE_FLOOR),
         (PREDICTIONS, WORDS.values()),
-        (FORMATS.values(), (each.name for each in formats.FORMATS if each.write)),
+        (FORMATS.values(), (each.name for each in known.FORMATS if each.write)),
     ],
     ids=[
         "modes planned",
@@ -61,7 +61,7 @@ def test_names_and_tables_agree(named: object, provided: object) -> None:
 
 
 def test_every_module_of_a_format_is_one_of_the_table() -> None:
-    modules = {path.stem for path in Path(formats.__file__).parent.glob("*.py")}
+    modules = {path.stem for path in Path(known.__file__).parent.glob("*.py")}
     named = {each.title.lower().replace(" ", "") for each in FORMAT_NAMES}
-    assert modules == named | {"__init__", "format", "pillow"}
-    assert [each.name for each in formats.FORMATS] == [each.name for each in FORMAT_NAMES]
+    assert modules == named | {"__init__", "format", "known", "pillow"}
+    assert [each.name for each in known.FORMATS] == [each.name for each in FORMAT_NAMES]

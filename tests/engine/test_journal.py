@@ -25,7 +25,7 @@ from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.resume import counted, is_cut, run_hash
 from tileup.engine.values import Request, Standing
 from tileup.errors import ExitCode, RecordedFailureError
-from tileup.images.formats import FORMATS
+from tileup.images.formats.known import FORMATS
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import open_picture
 from tileup.plan.planning import plan_picture

@@ -20,8 +20,8 @@ from PIL import Image, IptcImagePlugin
 from tests.images.pictures import PILLOW, smooth, some_metadata, srgb_profile
 from tileup.images import iptc, xmp
 from tileup.images.exif import has_comment, loaded
-from tileup.images.formats import FORMATS
 from tileup.images.formats import jpeg2000 as jp2
+from tileup.images.formats.known import FORMATS
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture, opened
 from tileup.images.writing import save_picture

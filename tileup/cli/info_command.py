@@ -14,8 +14,8 @@ from tileup.checkpoints.find import EXTENSIONS, find_model
 from tileup.cli.tables import print_text
 from tileup.engine.standard_output import say
 from tileup.errors import InputError, ModelError, NoInputError
-from tileup.images.formats import format_of
 from tileup.images.formats.format import Opened
+from tileup.images.formats.known import format_of
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import opened
 from tileup.tensors.checkpoint import is_index

@@ -14,7 +14,7 @@ from tileup.engine.heatmaps import is_heatmap
 from tileup.engine.own import OwnFiles
 from tileup.engine.values import AUTO, STREAM, Input, Request
 from tileup.errors import NoInputError, UsageError
-from tileup.images.formats import READ_IN_WORDS, SUFFIXES
+from tileup.images.formats.known import READ_IN_WORDS, SUFFIXES
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from tileup.engine import naming
 from tileup.engine.room import check_room
 from tileup.engine.values import AUTO, STREAM, Input, Job, Request, Standing
 from tileup.errors import InputError, OutputError, TileupError, UsageError
-from tileup.images.formats import WRITTEN
+from tileup.images.formats.known import WRITTEN
 from tileup.images.reading import check_size, opened
 from tileup.images.sizes import check_format_limit, is_reached, output_size, scale_label
 from tileup.images.writing import resolve_format

@@ -8,8 +8,8 @@ from tileup.images import generators, iptc, xmp
 from tileup.images.calibration import profile_of_numbers
 from tileup.images.colour import in_srgb
 from tileup.images.extras import placement, stands_apart
-from tileup.images.formats import FORMATS
 from tileup.images.formats.format import Format, Way
+from tileup.images.formats.known import FORMATS
 from tileup.images.picture import Picture
 from tileup.wording import listed
 

@@ -20,8 +20,8 @@ from tileup.errors import InputError
 from tileup.images import xmp
 from tileup.images.colour import is_neutral
 from tileup.images.exif import BROKEN
-from tileup.images.formats import FORMATS, format_of
 from tileup.images.formats.format import Head, Opened, Raster, UnreadableError
+from tileup.images.formats.known import FORMATS, format_of
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words, unit
 from tileup.images.generators import OWN
 from tileup.images.picture import Picture

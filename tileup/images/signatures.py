@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import IO
 
 from tileup.errors import InputError
-from tileup.images.formats import FORMATS, READ_IN_WORDS
+from tileup.images.formats.known import FORMATS, READ_IN_WORDS
 
 _OTHERS = (
     (0, b"8BPS", "Photoshop (PSD)"),

@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import floor, isqrt
 
 from tileup.errors import OutputError, UsageError
-from tileup.images.formats import format_of
+from tileup.images.formats.known import format_of
 from tileup.settings.values import Settings, parse_size
 
 MOST = 16

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from tileup.errors import OutputError, UsageError
 from tileup.images.fitting import APART, fitted, is_apart
-from tileup.images.formats import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of
 from tileup.images.formats.format import Said, Way
+from tileup.images.formats.known import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of
 from tileup.images.metadata import Metadata, parameters_text, settings_json
 from tileup.images.picture import Picture
 from tileup.images.sizes import check_format_limit
