@@ -306,12 +306,26 @@ def test_standard_input_goes_to_standard_output_unless_told_otherwise() -> None:
     assert outputs(jobs("-", output="out/")) == ["out/stdin_2x.png"]
 
 
-def test_extensions_that_are_not_written_become_png(add: Add, folder: Path) -> None:
-    add("a.png", "b.png")
-    (folder / "a.png").rename("bare")
-    (folder / "b.png").rename("b.jfif")
-    assert outputs(jobs("bare")) == ["bare_2x.png"]
-    assert outputs(jobs("b.jfif")) == ["b_2x.png"]
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        *(("JPEG", f"a.{end}", f"a_2x.{end}") for end in ("jpg", "JPEG", "jpe", "jfif")),
+        *(("JPEG", name, "a_2x.jpg") for name in ("a", "a.jif", "a.mpo", "a.download")),
+        ("PNG", "a", "a_2x.png"),
+        ("PNG", "a.apng", "a_2x.png"),
+        ("TIFF", "a.scan", "a_2x.tif"),
+        ("JPEG2000", "a.jpx", "a_2x.jp2"),
+        ("BMP", "a.dib", "a_2x.bmp"),
+        *((kind, "a.x", "a_2x.png") for kind in ("GIF", "PPM", "TGA", "ICO")),
+    ],
+)
+def test_an_output_is_of_the_kind_of_its_input(
+    folder: Path, kind: str, name: str, expected: str
+) -> None:
+    """By the name where it is one of the format's, by the content elsewhere; else PNG."""
+    Image.new("RGB", (16, 16)).save(folder / name, kind)
+    assert outputs(jobs(name)) == [expected]
+    assert outputs(jobs(name, settings=Settings(format="webp"))) == ["a_2x.webp"]
 
 
 def test_every_field_of_a_template(add: Add) -> None:

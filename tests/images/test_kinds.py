@@ -14,6 +14,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from sd_parsers import ParserManager
@@ -447,6 +448,83 @@ def test_a_raw_file_is_not_its_thumbnail(data: bytes, words: str) -> None:
     assert words in str(caught.value)
 
 
+def tiff_of(
+    planes: NDArray[np.generic], photometric: int, extra: tuple[int, ...], apart: bool, order: str
+) -> bytes:
+    """An uncompressed TIFF of planes (H, W, channels), chunky or each plane for itself."""
+    height, width, channels = planes.shape
+    laid = np.moveaxis(planes, -1, 0) if apart else planes
+    data = laid.astype(laid.dtype.newbyteorder(order)).tobytes()
+    strips, length = (channels, len(data) // channels) if apart else (1, len(data))
+    shorts, longs = {"<": "<H", ">": ">H"}[order], {"<": "<L", ">": ">L"}[order]
+    values: dict[int, tuple[int, list[int]]] = {
+        **{256: (4, [width]), 257: (4, [height]), 258: (3, [planes.dtype.itemsize * 8] * channels)},
+        **{259: (3, [1]), 262: (3, [photometric]), 273: (4, [0] * strips), 277: (3, [channels])},
+        **{278: (4, [height]), 279: (4, [length] * strips), 284: (3, [2 if apart else 1])},
+        **({338: (3, [*extra])} if extra else {}),
+    }
+    packed = {
+        tag: b"".join(struct.pack(shorts if kind == 3 else longs, each) for each in numbers)
+        for tag, (kind, numbers) in values.items()
+    }
+    behind = 8 + 2 + 12 * len(values) + 4
+    start = behind + sum(len(each) for each in packed.values() if len(each) > 4)
+    packed[273] = b"".join(struct.pack(longs, start + n * length) for n in range(strips))
+    entries = rest = b""
+    for tag, (kind, numbers) in values.items():
+        content = packed[tag]
+        place = (
+            content.ljust(4, b"\0") if len(content) <= 4 else struct.pack(longs, behind + len(rest))
+        )
+        rest += content if len(content) > 4 else b""
+        entries += struct.pack(f"{order}HHL", tag, kind, len(numbers)) + place
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(longs, 8)
+    return head + struct.pack(shorts, len(values)) + entries + bytes(4) + rest + data
+
+
+LAYOUTS = [
+    *((photometric, extra) for photometric in (0, 1, 2) for extra in ((), (0,), (1,), (2,))),
+    *((2, extra) for extra in ((2, 0), (0, 0), (1, 0, 0))),
+]
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("photometric", "extra"), LAYOUTS)
+def test_a_tiff_of_any_layout(
+    photometric: int, extra: tuple[int, ...], kind: type, apart: bool, order: str
+) -> None:
+    """White as zero, alpha that colours are multiplied by, channels that are neither."""
+    most, colours = np.iinfo(kind).max, 3 if photometric == 2 else 1
+    planes = np.random.default_rng(3).integers(0, most + 1, (16, 24, colours + len(extra)), kind)
+    picture = open_picture(tiff_of(planes, photometric, extra, apart, order))
+    numbers = planes.astype(np.float64) / most
+    shown = 1 - numbers[..., :colours] if photometric == 0 else numbers[..., :colours]
+    alpha = numbers[..., colours] if extra[:1] in ((1,), (2,)) else None
+    if extra[:1] == (1,):
+        shown = np.clip(shown / np.maximum(numbers[..., colours : colours + 1], 1 / most), 0, 1)
+    seen = np.ones((16, 24), bool) if alpha is None else alpha > 0
+    step = 0.5 / most + 1e-6
+    found = picture.pixels[seen]
+    assert_allclose(found, np.broadcast_to(shown, picture.pixels.shape)[seen], atol=step)
+    assert (picture.alpha is not None) == (alpha is not None)
+    if alpha is not None:
+        assert_allclose(picture.alpha, alpha, atol=1e-6)
+    assert (picture.deep, picture.grey) == (kind is np.uint16, photometric != 2)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "kind"), [(8, np.uint16), (5, np.uint16), (1, np.uint32), (2, np.uint32)]
+)
+def test_a_tiff_that_is_not_read_is_not_called_broken(photometric: int, kind: type) -> None:
+    planes = np.zeros((16, 24, {8: 3, 5: 4, 1: 1, 2: 3}[photometric]), kind)
+    with pytest.raises(InputError) as caught:
+        open_picture(tiff_of(planes, photometric, (), False, "<"))
+    assert "convert it to" in str(caught.value)
+    assert "broken" not in str(caught.value)
+
+
 @pytest.mark.parametrize("format", ["PPM", "TGA"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_ppm_and_tga(format: str, mode: str) -> None:
@@ -467,6 +545,15 @@ def test_ppm_of_sixteen_bits(most: int, channels: int) -> None:
     picture = open_picture(head + numbers.astype(">u2").tobytes())
     assert picture.deep
     assert_allclose(picture.pixels, np.broadcast_to(numbers / most, (9, 12, 3)), atol=1e-5)
+
+
+def test_a_profile_of_a_jpeg_xl_without_loss_is_refused_with_what_to_do() -> None:
+    """The header by ISO/IEC 18181-1, lowest bits first: 8x8 of 8 bits, no XYB, a profile."""
+    size, metadata = "100000100", "000001000"
+    bits = size + metadata + "0100"
+    head = int(bits[::-1], 2).to_bytes(8, "little")
+    with pytest.raises(InputError, match=r"a colour profile.*djxl IN\.jxl OUT\.png"):
+        open_picture(b"\xff\x0a" + head)
 
 
 def test_jpeg_xl_of_other_programs() -> None:

@@ -12,6 +12,7 @@ from tileup.engine.values import AUTO, STREAM, Input, Job, Request, Standing
 from tileup.errors import InputError, OutputError, TileupError, UsageError
 from tileup.images.formats.known import WRITTEN
 from tileup.images.reading import check_size, opened
+from tileup.images.signatures import recognised_name
 from tileup.images.sizes import check_format_limit, is_reached, output_size, scale_label
 from tileup.images.writing import resolve_format
 from tileup.settings.values import Settings
@@ -136,9 +137,12 @@ def _named(source: Path, settings: Settings, seed: int) -> str:
 
 
 def _extension(source: Path) -> str:
-    """The input's own extension where tileup can write such a file, else png."""
+    """The input's own extension where an output can have it, else that of its format, else png."""
     extension = source.suffix[1:]
-    return extension if extension.lower() in WRITTEN else "png"
+    if extension.lower() in WRITTEN:
+        return extension
+    name = recognised_name(source)
+    return name if name in WRITTEN else "png"
 
 
 def _sizes(source: Path, settings: Settings, fields: frozenset[str]) -> dict[str, str]:

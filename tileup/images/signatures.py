@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import IO
 
 from tileup.errors import InputError
@@ -49,6 +50,17 @@ def recognised(stream: IO[bytes], where: str) -> str:
         if head[start:].startswith(signature):
             raise InputError(_unsupported(where, name))
     raise InputError(f"{where} is not a picture; tileup reads {READ_IN_WORDS}")
+
+
+def recognised_name(path: Path) -> str | None:
+    """Format of a file by its first bytes; None where there is none that is read."""
+    try:
+        if not path.is_file():  # a pipe would wait
+            return None
+        with path.open("rb") as stream:
+            return recognised(stream, str(path))
+    except (InputError, OSError, ValueError):
+        return None
 
 
 def _unsupported(where: str, name: str) -> str:

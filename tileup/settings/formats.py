@@ -28,7 +28,14 @@ class FormatName:
 
 FORMAT_NAMES = (
     FormatName("png", "PNG", ("png",), ("apng",)),
-    FormatName("jpg", "JPEG", ("jpg", "jpeg"), ("jpe", "jfif"), lossy=True, lossless=False),
+    FormatName(
+        "jpg",
+        "JPEG",
+        ("jpg", "jpeg", "jpe", "jfif"),
+        ("jif", "jfi", "pjpeg", "pjp", "mpo"),
+        lossy=True,
+        lossless=False,
+    ),
     FormatName("webp", "WebP", ("webp",), lossy=True),
     FormatName("tif", "TIFF", ("tif", "tiff")),
     FormatName("avif", "AVIF", ("avif",), lossy=True),

@@ -215,7 +215,8 @@ def _open(stream: IO[bytes]) -> Opened:
         raise UnreadableError("has channels of more than 16 bits; convert it to 16 bits first")
     if header.profile and not header.lossy:
         raise UnreadableError(
-            "has a colour profile that cannot be read; convert it to sRGB or to PNG first"
+            "has a colour profile, which is not read from a JPEG XL without loss; "
+            "djxl IN.jxl OUT.png, of libjxl, makes a PNG that has it"
         )
     exif = read_block(None if parts.exif is None else _EXIF_PREFIX + parts.exif)
     head = Head(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from typing import IO, Any
@@ -19,11 +19,12 @@ from tileup.images.calibration import SRGB_POINTS, Calibration, as_light
 from tileup.images.exif import loaded, stamped
 from tileup.images.extras import given, merged, placement
 from tileup.images.formats.format import Format, Opened, Raster, UnreadableError, Way
-from tileup.images.formats.pillow import head_of, raster_of, raster_of_words, too_deep
+from tileup.images.formats.pillow import head_of, raster_of, too_deep, unit
 from tileup.images.picture import Picture
 from tileup.images.planes import to_image, to_words
 
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 257, 258, 262, 339, 338
+_SAMPLES, _PLANAR = 277, 284
 _XMP, _ORIENTATION, _IPTC, _PHOTOSHOP, _PROFILE = 700, 274, 33723, 34377, 34675
 _KIND, _BELOW, _MAKE, _DNG_VERSION = 254, 330, 271, 50706
 _OF_SENSORS = (32803, 34892)
@@ -37,20 +38,96 @@ _CLASSIC = 2**32 - 2**24
 """Bytes of pixels up to which a file is written with 32-bit offsets."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the channels of a pixel are stored."""
+
+    bits: int
+    """Of each channel; 0 where they differ."""
+    photometric: int
+    """0: grey, white is zero; 1: grey; 2: RGB; others."""
+    extra: tuple[int, ...]
+    """Of the channels behind the colours: 1 alpha that colours are multiplied by, 2 alpha, or
+    something else."""
+    floats: bool
+    planes: bool
+    """Whether each channel is stored for itself."""
+
+    @property
+    def colours(self) -> int:
+        """Channels of a colour; 0 for kinds that Pillow alone knows."""
+        return {0: 1, 1: 1, 2: 3}.get(self.photometric, 0)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is grey or RGB of 8 or 16 bits."""
+        return self.bits in (8, 16) and self.colours > 0 and not self.floats
+
+
+class _Shown(TiffImageFile):
+    """A TIFF of which Pillow is shown no more than it has a mode for; `layout` says what it is.
+
+    Pillow has none for 16-bit grey with alpha, for white as zero beside other channels, for most
+    channels that are neither colour nor alpha, and for channels that are stored apart.
+    """
+
+    layout: _Layout
+
+    def _setup(self) -> None:
+        tags = self.tag_v2
+        self.layout = shown = _Layout(
+            bits=bits.pop() if len(bits := _tags(self, _BITS) or {1}) == 1 else 0,
+            photometric=_number(tags.get(_PHOTOMETRIC)),
+            extra=tuple(_values(self, _EXTRA)),
+            floats=not _tags(self, _FORMAT) <= {1},
+            planes=_number(tags.get(_PLANAR)) == 2,
+        )
+        if shown.plain:
+            tags[_SAMPLES] = shown.colours
+            tags[_BITS] = (shown.bits,) * shown.colours
+            tags[_PHOTOMETRIC] = max(1, shown.photometric)
+            tags[_PLANAR] = 1
+            tags.pop(_EXTRA, None)
+        super()._setup()
+
+
 def _open(stream: IO[bytes]) -> Opened:
-    image = TiffImageFile(stream)
+    image = _shown(stream)
     _refuse_raw(image)
     head = head_of(
         image,
         # Pillow gives the size as it is seen, and would turn the pixels itself.
         width=image.tag_v2[_WIDTH],
         height=image.tag_v2[_HEIGHT],
+        mode=_mode(image),
         calibration=None if _PROFILE in image.tag_v2 else _calibration(image),
         iptc=_iptc(image),
     )
-    deep = _tags(image, _BITS) == {16} and _tags(image, _FORMAT) in (set[int](), {1})
-    decode = partial(_words, image, stream) if deep else partial(_bytes, image)
+    layout = image.layout
+    whole = layout.plain and (layout.bits == 16 or layout.extra or layout.planes)
+    decode = partial(_numbers, image, stream) if whole else partial(_bytes, stream)
     return Opened("tif", head, decode)
+
+
+def _shown(stream: IO[bytes]) -> _Shown:
+    try:
+        return _Shown(stream)
+    except SyntaxError as error:
+        if "unknown pixel mode" in str(error):
+            raise UnreadableError(
+                "has channels of a kind that is not read (such as floats, 32 bits, Lab or CMYK of "
+                "16 bits); convert it to grey or RGB of 8 or 16 bits first"
+            ) from error
+        raise
+
+
+def _mode(image: _Shown) -> str:
+    """How the pixels are stored, as `tileup info` names it."""
+    layout = image.layout
+    if not layout.plain:
+        return image.mode
+    alpha = "A" if layout.extra[:1] in ((1,), (2,)) else ""
+    return ("L" if layout.colours == 1 else "RGB") + alpha + (";16" if layout.bits == 16 else "")
 
 
 def _refuse_raw(image: TiffImageFile) -> None:
@@ -109,11 +186,18 @@ def _iptc(image: TiffImageFile) -> bytes | None:
 
 
 def _tags(image: TiffImageFile, tag: int) -> set[int]:
+    return set(_values(image, tag))
+
+
+def _values(image: TiffImageFile, tag: int) -> list[int]:
     value: Any = image.tag_v2.get(tag, ())
-    return set(value) if isinstance(value, tuple) else {int(value)}
+    return [*value] if isinstance(value, tuple) else [int(value)]
 
 
-def _bytes(image: TiffImageFile) -> Raster:
+def _bytes(stream: IO[bytes]) -> Raster:
+    """What Pillow decodes."""
+    stream.seek(0)
+    image = TiffImageFile(stream)
     if max(_tags(image, _BITS) or {1}) > 8:
         raise too_deep()
     # As they are stored: without the tag Pillow leaves them so.
@@ -124,30 +208,35 @@ def _bytes(image: TiffImageFile) -> Raster:
     return raster_of(image)
 
 
-def _words(image: TiffImageFile, stream: IO[bytes]) -> Raster:
+def _numbers(image: _Shown, stream: IO[bytes]) -> Raster:
+    """What libtiff decodes: grey or RGB of 8 or 16 bits, however many channels there are."""
     # Imported here because few pictures need it.
     import imagecodecs
 
     stream.seek(0)
-    words = np.asarray(imagecodecs.tiff_decode(stream.read()))
-    size = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
-    return raster_of_words(_plain(words, image), size, 16)
-
-
-def _plain(words: NDArray[Any], image: TiffImageFile) -> NDArray[np.uint16]:
-    """Words with black at zero and colours that are not multiplied by alpha."""
-    words = words.reshape(*words.shape[:2], -1)
-    photometric = _tags(image, _PHOTOMETRIC)
-    if photometric not in ({0}, {1}, {2}) or (photometric == {2}) != (words.shape[2] > 2):
+    found = np.asarray(imagecodecs.tiff_decode(stream.read(), index=0))
+    layout, (width, height) = image.layout, (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])
+    if layout.planes and found.ndim == 3:
+        found = np.moveaxis(found, 0, -1)
+    numbers = found.reshape(*found.shape[:2], -1)
+    channels = layout.colours + len(layout.extra)
+    if numbers.shape != (height, width, channels) or numbers.dtype.itemsize * 8 != layout.bits:
         raise too_deep()
-    if photometric == {0}:  # white is zero
-        inverted = np.subtract(65535, words[..., :1], dtype=np.uint16)
-        words = np.concatenate([inverted, words[..., 1:]], axis=2)
-    if _tags(image, _EXTRA) == {1} and words.shape[2] in (2, 4):  # multiplied by alpha
-        alpha = np.maximum(words[..., -1:], 1).astype(np.float64)
-        colours = np.clip(np.rint(words[..., :-1] / alpha * 65535), 0, 65535)
-        words = np.concatenate([colours.astype(np.uint16), words[..., -1:]], axis=2)
-    return words
+    return Raster(unit(_plain(numbers, layout), 2**layout.bits - 1), deep=layout.bits == 16)
+
+
+def _plain(numbers: NDArray[Any], layout: _Layout) -> NDArray[Any]:
+    """Colours with black at zero that are not multiplied by alpha, and alpha where there is one."""
+    most, colours = 2**layout.bits - 1, numbers[..., : layout.colours]
+    if layout.photometric == 0:  # white is zero
+        colours = most - colours
+    if layout.extra[:1] not in ((1,), (2,)):
+        return colours
+    alpha = numbers[..., layout.colours : layout.colours + 1]
+    if layout.extra[0] == 1:  # multiplied by alpha
+        whole = np.rint(colours.astype(np.float64) / np.maximum(alpha, 1) * most)
+        colours = np.clip(whole, 0, most).astype(numbers.dtype)
+    return np.concatenate([colours, alpha], axis=2)
 
 
 def _write(picture: Picture, way: Way) -> bytes:
