@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from tests.checkpoints.layouts.lora import (
 )
 from tests.checkpoints.layouts.unet import LdmUNet, Shape, sd1, sd1_unet, sdxl, sdxl_unet
 from tests.families.building import built_unet, how, transformer_of
-from tileup.checkpoints.lora import Lora, check_parts, merge_loras, open_lora, read_lora
+from tileup.checkpoints.changes import LowRank
+from tileup.checkpoints.lora import Lora, open_lora, read_lora
 from tileup.checkpoints.lora_names import normal, split_name, targets
+from tileup.checkpoints.merging import check_parts, merge_loras
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
 from tileup.families.flux import build_flux
@@ -468,12 +471,14 @@ def test_flux_is_changed_as_by_diffusers_conversion(layout: str) -> None:
     for name, change in lora.parts["network"].items():
         target = known[name]
         heights = [layers[each][0] for each in target.modules]
+        assert change.weight is not None
+        product = change.weight.delta(torch.empty(change.weight.shape))
         start = 0
         for each, height in zip(target.modules, heights, strict=True):
             rows = torch.arange(start, start + height)
             if target.swapped:
                 rows = (rows + height // 2) % height
-            found = change.rows(rows, torch.device("cpu"))[:, :5]
+            found = product[rows, :5]
             key = each if f"{each}.lora_A.weight" in wanted else f"transformer.{each}"
             up, down = wanted[f"{key}.lora_B.weight"], wanted[f"{key}.lora_A.weight"]
             torch.testing.assert_close(found, up @ down[:, :5], rtol=1e-5, atol=1e-6)
@@ -610,23 +615,23 @@ def test_odd_metadata_stops_nothing_but_is_not_silent_when_broken(metadata: str)
         with pytest.raises(ModelError, match="not JSON"):
             read_lora("x", tensors, given)
     else:
-        assert read_lora("x", tensors, given).parts["network"]["a"].scale == 1.0
+        assert scale_of(read_lora("x", tensors, given), "a") == 1.0
+
+
+def scale_of(lora: Lora, layer: str) -> float:
+    """alpha / rank of one layer of the network."""
+    change = lora.parts["network"][layer].weight
+    assert isinstance(change, LowRank)
+    return change.scale
 
 
 @pytest.mark.parametrize(
     ("extra", "kind"),
     [
-        ("lora_unet_a.hada_w1_a", "LoHa"),
-        ("lora_unet_a.lokr_w1", "LoKr"),
-        ("lora_unet_a.dora_scale", "DoRA"),
-        ("unet.a.lora_magnitude_vector", "DoRA"),
         ("lora_unet_a.oft_blocks", "OFT"),
         ("lora_unet_a.on_input", "(IA)^3"),
         ("lora_unet_a.a1.weight", "GLoRA"),
         ("lora_controlnet", "ControlNet LoRA"),
-        ("lora_unet_a.diff", "full differences"),
-        ("lora_unet_a.diff_b", "full differences"),
-        ("unet.a.lora_B.bias", "biases"),
         ("double_blocks.0.img_attn.norm.query_norm.scale", "ControlNet LoRA"),
     ],
 )
@@ -644,7 +649,7 @@ def test_other_kinds_are_refused_by_name(extra: str, kind: str) -> None:
     [
         ({"lora_unet_a.lora_up.weight": None}, "has no up weight"),
         ({"lora_unet_a.lora_down.weight": None}, "has no down weight"),
-        ({"lora_unet_a.lora_up.weight": torch.zeros(4, 3)}, r"\[\(4, 3\), \(2, 4\)\]"),
+        ({"lora_unet_a.lora_up.weight": torch.zeros(4, 3)}, r"'down': \(2, 4\), 'up': \(4, 3\)"),
         ({"lora_unet_a.lora_up.weight": torch.zeros(4)}, "damaged"),
         ({"lora_unet_a.lora_up.weight": torch.zeros(4, 2, 3, 3)}, "damaged"),
         ({"lora_unet_a.lora_mid.weight": torch.zeros(2, 2)}, "damaged"),
@@ -702,15 +707,37 @@ def test_a_lora_of_another_family_is_refused_and_changes_nothing(
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_a_lora_for_an_encoder_that_the_model_lacks_is_refused() -> None:
-    lora = read_lora(
-        "x",
-        kohya_lora(changes({"a": (4, 4)}))
-        | kohya_lora(changes({"text_model.encoder.layers.0.mlp.fc1": (4, 4)}), "lora_te2_"),
-    )
+def test_a_change_of_an_encoder_that_the_model_lacks_is_left_out_by_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    own = kohya_lora(changes({"a": (4, 4)}))
+    other = kohya_lora(changes({"text_model.encoder.layers.0.mlp.fc1": (4, 4)}), "lora_te2_")
+    lora = read_lora("x", own | other)
     check_parts(lora, ("network", "clip_l", "clip_g"))
-    with pytest.raises(ModelError, match="second text encoder, which this model does not have"):
-        check_parts(lora, ("network", "clip_l"))
+    assert caplog.messages == []
+    check_parts(lora, ("network", "clip_l"))
+    words = r"second text encoder, which this model does not have \(lora_te2_text_model"
+    (message,) = caplog.messages
+    assert re.search(words, message)
+    with pytest.raises(ModelError, match=words):
+        check_parts(read_lora("x", other), ("network", "clip_l"))
+
+
+def test_changes_without_a_layer_are_left_out_by_name_where_as_many_fit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    module = nn.ModuleDict({name: nn.Linear(4, 4) for name in "ab"})
+    made = changes(dict.fromkeys("abcd", (4, 4)))
+    before = state(module)
+    found = merged(module, (read_lora("mine", kohya_lora(made)), 1.0))
+    assert_same(found, added(before, {name: made[name] for name in "ab"}))
+    assert caplog.messages == [
+        "mine: 2 of its 4 changes to the network find no layer, and are left out: lora_unet_c,"
+        " lora_unet_d"
+    ]
+    more = changes(dict.fromkeys("abcde", (4, 4)))
+    with pytest.raises(ModelError, match="3 of its 5 changes to the network find no layer"):
+        merge(module, [(read_lora("mine", kohya_lora(more)), 1.0)])
 
 
 def test_what_is_no_part_of_a_lora_is_named_and_left_out(
@@ -747,11 +774,11 @@ def test_alpha_in_pefts_configuration_beside_the_file_counts(
     (tmp_path / "adapter_model.safetensors").rename(tmp_path / "alone/adapter_model.safetensors")
     (tmp_path / "alone/adapter_config.json").write_text(json.dumps(content))
     for lora in (peft, open_lora(str(tmp_path / "alone"))):
-        found = {name: each.scale for name, each in lora.parts["network"].items()}
+        found = {name: scale_of(lora, name) for name in lora.parts["network"]}
         wanted = {f"down_0_attn_{name}": scale for name, scale in scales.items()}
         assert found == pytest.approx(wanted)
-    other = open_lora(str(tmp_path / "other.safetensors")).parts["network"]
-    assert {each.scale for each in other.values()} == {1.0}
+    other = open_lora(str(tmp_path / "other.safetensors"))
+    assert {scale_of(other, name) for name in other.parts["network"]} == {1.0}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="needs peft")

@@ -91,6 +91,13 @@ def test_a_tensor_of_another_shape_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["decoder.mid.attn_2.q.weight", "encoder.extra", "decoder.x.1.y"])
-def test_a_tensor_too_many_is_named(name: str) -> None:
+def test_a_tensor_too_many_is_named(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    built(vae_state_dict(multipliers=SMALL) | {name: torch.zeros(1)})
+    (message,) = caplog.messages
+    assert f"no place for: {name}; they are left out" in message
+
+
+def test_a_tensor_beside_a_weight_is_refused() -> None:
+    name = "decoder.conv_in.weight_scale_inv"
     with pytest.raises(ModelError, match=f"no place for: {name}"):
         built(vae_state_dict(multipliers=SMALL) | {name: torch.zeros(1)})

@@ -341,13 +341,9 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] =
         lambda w: {k: v for k, v in w.items() if "norm1.bias" not in k},
         r"the UNet lacks \d+ of .*norm1\.bias, .* and \d+ more\. The file is incomplete",
     ),
-    "one too many": (
-        lambda w: w | {"input_blocks.1.0.extra.weight": torch.zeros(1)},
-        r"has 1 tensors .* no place for: input_blocks\.1\.0\.extra\.weight\.",
-    ),
-    "of another kind": (
-        lambda w: w | {"lora_up.weight": torch.zeros(1)},
-        r"has 1 tensors .* no place for: lora_up\.weight\.",
+    "one too many beside a weight": (
+        lambda w: w | {"input_blocks.1.0.in_layers.2.extra": torch.zeros(1)},
+        r"has 1 tensors .* no place for: input_blocks\.1\.0\.in_layers\.2\.extra\.",
     ),
     "a wrong shape": (
         lambda w: w | {MATRIX: torch.zeros(128, 767)},

@@ -149,10 +149,20 @@ def test_missing_tensors_are_named() -> None:
         made(tensors)
 
 
-def test_unexpected_tensors_are_named() -> None:
+def test_unexpected_tensors_are_named_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
     extra = {f"extra.{index}": torch.zeros(1) for index in range(5)}
-    with pytest.raises(ModelError, match=r"has 5 .*: extra\.0, extra\.1, extra\.2 and 2 more"):
-        made(weights() | extra)
+    found = made(weights() | extra).state_dict()
+    assert found.keys() == weights().keys()
+    (message,) = caplog.messages
+    assert "small has 5 tensors" in message
+    assert "no place for: extra.0, extra.1, extra.2 and 2 more; they are left out" in message
+
+
+@pytest.mark.parametrize("name", ["leave.weight_zero_point", "leave.weight.absmax", "leave.lora.A"])
+def test_what_lies_beside_a_weight_is_refused(name: str) -> None:
+    """It says how the weight is stored or changed."""
+    with pytest.raises(ModelError, match=rf"no place for: {name}\. They change what its weights"):
+        made(weights() | {name: torch.zeros(1)})
 
 
 def test_missing_and_unexpected_tensors_are_named_together() -> None:
@@ -163,7 +173,7 @@ def test_missing_and_unexpected_tensors_are_named_together() -> None:
         made(tensors)
 
 
-def test_tensors_by_the_names_of_a_file() -> None:
+def test_tensors_by_the_names_of_a_file(caplog: pytest.LogCaptureFixture) -> None:
     tensors = weights()
     file = {name.upper(): tensor for name, tensor in tensors.items()}
     names = {name: name.upper() for name in tensors}
@@ -172,9 +182,13 @@ def test_tensors_by_the_names_of_a_file() -> None:
     assert {name: each.data_ptr() for name, each in found.items()} == {
         name: each.data_ptr() for name, each in tensors.items()
     }
-    for name, words in (("EXTRA", "no place for: EXTRA"), ("leave.bias", "for: leave.bias")):
-        with pytest.raises(ModelError, match=words):
-            build_renamed(Small, file | {name: torch.zeros(4)}, names, "small", placing)
+    assert caplog.messages == []
+    for name in ("EXTRA", "leave.bias"):
+        build_renamed(Small, file | {name: torch.zeros(4)}, names, "small", placing)
+        assert f"no place for: {name};" in caplog.messages.pop()
+        caplog.clear()
+    with pytest.raises(ModelError, match=r"no place for: LEAVE\.scale"):
+        build_renamed(Small, file | {"LEAVE.scale": torch.zeros(4)}, names, "small", placing)
     file["LEAVE.WEIGHT"] = torch.full((4, 8), float("nan"))
     with pytest.raises(ModelError, match=r"LEAVE\.WEIGHT of small .* not finite"):
         build_renamed(Small, file, names, "small", placing)

@@ -1,8 +1,6 @@
-"""LoRA files: small changes of a network, merged into its weights when it is loaded.
+"""LoRA files and their relatives, read: which layers of which network they change, and how.
 
-A layer's change is a product of two small matrices, `up @ down`, times `alpha / rank`. Adding it to
-the weight once costs nothing while sampling, works for every kind of network, and needs no library
-that rewrites the network's layers (peft).
+What the kinds of change compute is in `tileup.checkpoints.changes`.
 """
 
 from __future__ import annotations
@@ -11,56 +9,32 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tileup.checkpoints.changes import (
+    Change,
+    Decomposed,
+    Difference,
+    Factors,
+    Hadamard,
+    Kronecker,
+    LayerChange,
+    LowRank,
+    Whole,
+)
 from tileup.checkpoints.find import find_model
-from tileup.checkpoints.lora_names import CLIP_L, NETWORK, split_name, targets
+from tileup.checkpoints.lora_names import NETWORK, split_name
 from tileup.errors import ModelError
-from tileup.families.family import no_rules
 from tileup.families.table import FAMILIES, named, of_context
 from tileup.tensors.checkpoint import open_checkpoint, read_json
-from tileup.tensors.renaming import Rule, Target
-from tileup.tensors.residency import FLOAT8
+from tileup.tensors.names import listed
 
 log = logging.getLogger(__name__)
-
-Layer = nn.Linear | nn.Conv2d
-
-
-@dataclass(frozen=True, slots=True)
-class LowRank:
-    """The change of one layer: `scale * up @ down`."""
-
-    name: str
-    """The layer in the file's own words."""
-    down: Tensor
-    """Shape (rank, inputs), or (rank, inputs, h, w) for a convolution."""
-    up: Tensor
-    """Shape (outputs, rank), or with two more axes of size 1."""
-    middle: Tensor | None
-    """A convolution between the two, shape (rank, rank, h, w); `down` is then 1 x 1."""
-    scale: float
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the weight that it changes."""
-        kernel = self.down if self.middle is None else self.middle
-        return (self.up.shape[0], self.down.shape[1], *kernel.shape[2:])
-
-    def rows(self, rows: Tensor, device: torch.device) -> Tensor:
-        """These rows of the change: indices, shape (n,), to (n, inputs, ...), float32."""
-        up = self.up.flatten(1)[rows].to(device, torch.float32) * self.scale
-        down = self.down.to(device, torch.float32)
-        if self.middle is not None:
-            middle = self.middle.to(device, torch.float32)
-            return torch.einsum("oa,abhw,bi->oihw", up, middle, down.flatten(1))
-        return (up @ down.flatten(1)).unflatten(1, down.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +42,7 @@ class Lora:
     """A LoRA file, sorted by the network that each change belongs to."""
 
     name: str
-    parts: Mapping[str, Mapping[str, LowRank]]
+    parts: Mapping[str, Mapping[str, LayerChange]]
     """Network (network, clip_l, clip_g, t5) to normal name of a layer to its change."""
 
     @property
@@ -92,29 +66,29 @@ def read_lora(
         config: PEFT's adapter_config.json beside the file, which keeps alpha too.
 
     Raises:
-        ModelError: it is no LoRA, or one of another kind (LoHa, LoKr, DoRA and so on), a tensor is
-            missing, of the wrong shape or not finite.
+        ModelError: it is no LoRA, or one of another kind (OFT, (IA)^3, GLoRA), a tensor is missing,
+            of the wrong shape or not finite.
     """
     _refuse_other_kinds(name, tensors)
     layers: dict[str, dict[str, Tensor]] = {}
     unknown: list[str] = []
     for key, tensor in tensors.items():
-        if match := _KEY.fullmatch(key):
-            layers.setdefault(match["layer"], {})[_ROLES[match["role"]]] = tensor
+        if told := _role(key):
+            layers.setdefault(told[0], {})[told[1]] = tensor
         else:
             unknown.append(key)
     if not layers:
         raise ModelError(f"{name} is not a LoRA: none of its {len(tensors)} tensors is a change")
     if unknown:
-        log.warning("%s: no part of a LoRA, and left out: %s", name, _some(unknown))
+        log.warning("%s: no part of a LoRA, and left out: %s", name, listed(unknown))
     alphas = _Alphas.of(metadata or {}, config or {}, name)
-    parts: dict[str, dict[str, LowRank]] = {}
+    parts: dict[str, dict[str, LayerChange]] = {}
     for layer, roles in layers.items():
         part, normal = split_name(layer)
         place = parts.setdefault(part, {})
         if normal in place:
             raise ModelError(f"{name} changes {layer} and {place[normal].name}, which are the same")
-        place[normal] = _low_rank(name, layer, roles, alphas)
+        place[normal] = _layer_change(name, layer, roles, alphas)
     return Lora(name, parts)
 
 
@@ -151,8 +125,10 @@ def adapter_config(path: Path) -> dict[str, object]:
 _KEY = re.compile(
     r"(?P<layer>.+?)"
     r"(?:\.|(?:\.lora|\.lora_linear_layer)?\.(?=down\.|up\.))"
-    r"(?P<role>lora_down|lora_up|lora_mid|lora_A|lora_B|down|up|alpha)"
-    r"(?:\.default\w*)?(?:\.weight)?"
+    r"(?P<role>lora_down|lora_up|lora_mid|lora_A|lora_B|down|up|alpha|dora_scale"
+    r"|lora_magnitude_vector|hada_[wt][12](?:_[ab])?|lokr_[wt][12](?:_[ab])?"
+    r"|diff(?:_b)?|[wb]_norm)"
+    r"(?:\.default\w*)?(?P<end>\.weight|\.bias)?"
 )
 _ROLES = {
     "lora_down": "down",
@@ -162,20 +138,29 @@ _ROLES = {
     "lora_B": "up",
     "up": "up",
     "lora_mid": "middle",
-    "alpha": "alpha",
+    "lora_magnitude_vector": "magnitude",
+    "w_norm": "diff",
+    "b_norm": "diff_b",
 }
+"""What different trainers call one thing; other roles keep their names."""
 _OTHER_KINDS = {
-    "LoHa": r"\.hada_w\d",
-    "LoKr": r"\.lokr_w\d",
-    "DoRA": r"\.dora_scale$|lora_magnitude_vector",
     "OFT": r"\.oft_|\.boft_",
     "(IA)^3": r"\.on_input$",
     "GLoRA": r"\.[ab][12]\.weight$",
     "ControlNet LoRA": r"^lora_controlnet$|query_norm\.scale$",
-    "LoRA with full differences": r"\.diff(_b)?$|\.[wb]_norm$",
-    "LoRA with biases": r"\.lora_B(\.default)?\.bias$",
 }
 """What a tensor's name gives away."""
+
+
+def _role(key: str) -> tuple[str, str] | None:
+    """Layer and role of a tensor; None where it is no part of a change."""
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return None
+    role = _ROLES.get(match["role"], match["role"])
+    if match["end"] == ".bias":
+        return (match["layer"], "up_bias") if role == "up" else None
+    return match["layer"], role
 
 
 def _refuse_other_kinds(name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -183,7 +168,7 @@ def _refuse_other_kinds(name: str, tensors: Mapping[str, Tensor]) -> None:
         found = [key for key in tensors if re.search(pattern, key)]
         if found:
             raise ModelError(
-                f"{name} is a {kind}, which tileup does not merge ({_some(found)});"
+                f"{name} is a {kind}, which tileup does not merge ({listed(found)});"
                 f" merge it into the checkpoint with the program that made it, or take a plain LoRA"
             )
 
@@ -210,15 +195,25 @@ class _Alphas:
                 configs.setdefault(prefix, {})[field] = value
         return cls(configs)
 
-    def scale(self, layer: str, rank: int) -> float:
-        """alpha / rank of a layer: 1 where nothing is said."""
+    def scale(self, layer: str, rank: int | None) -> float:
+        """alpha / rank of a layer: 1 where nothing is said.
+
+        Args:
+            rank: None where no tensor of the layer tells.
+        """
         layer = layer.removeprefix("base_model.model.")
         prefix = layer.split(".")[0]
         config = self.configs.get(prefix)
         own = layer.removeprefix(f"{prefix}.") if config else layer
         config = config or self.configs[""]
+        if rank is None:
+            said = _matching(config.get("rank_pattern"), own) or config.get("r")
+            rank = said if isinstance(said, int) else 0
+        if not rank:
+            return 1.0
         alpha = _matching(config.get("alpha_pattern"), own)
-        alpha = config.get("lora_alpha", rank) if alpha is None else alpha
+        if alpha is None:
+            alpha = config.get("lora_alpha", config.get("alpha", rank))
         if not isinstance(alpha, int | float):
             return 1.0
         return alpha / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
@@ -231,164 +226,131 @@ def _matching(pattern: object, layer: str) -> object:
     return next(found, None)
 
 
-def _low_rank(name: str, layer: str, roles: Mapping[str, Tensor], alphas: _Alphas) -> LowRank:
-    down, up, middle = roles.get("down"), roles.get("up"), roles.get("middle")
-    if down is None or up is None:
-        lacking = "down" if down is None else "up"
-        raise ModelError(f"{name} is incomplete: {layer} has no {lacking} weight")
-    rank = down.shape[0] if middle is None else up.shape[1]
-    scale = alphas.scale(layer, rank)
-    if "alpha" in roles:
-        scale = float(roles["alpha"].float().mean()) / rank
-    result = LowRank(layer, down, up, middle, scale)
-    if not _composes(result):
-        sizes = [tuple(each.shape) for each in (up, middle, down) if each is not None]
-        raise ModelError(f"{name} is damaged: {layer} has weights of the shapes {sizes}")
+def _layer_change(
+    name: str, layer: str, roles: Mapping[str, Tensor], alphas: _Alphas
+) -> LayerChange:
     if not all(each.float().isfinite().all() for each in roles.values()):
         raise ModelError(f"{name} is damaged: {layer} has values that are not finite")
-    return result
+    part = _Part(name, layer, roles, alphas)
+    weight, bias = part.weight(), part.bias()
+    if weight is None and bias is None:
+        raise ModelError(f"{name} is incomplete: {layer} has {', '.join(roles)} and no change")
+    return LayerChange(layer, weight, bias)
 
 
-def _composes(change: LowRank) -> bool:
-    """Whether the shapes of a change fit one another."""
-    down, up, middle = change.down, change.up, change.middle
-    if not (down.ndim in {2, 4} and up.ndim in {2, 4} and set(up.shape[2:]) <= {1}):
-        return False
-    if middle is None:
-        return up.shape[1] == down.shape[0]
-    inner = (up.shape[1], down.shape[0])
-    return middle.ndim == 4 and tuple(middle.shape[:2]) == inner and set(down.shape[2:]) <= {1}
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The tensors of one layer, by role, and what they make."""
 
+    file: str
+    layer: str
+    roles: Mapping[str, Tensor]
+    alphas: _Alphas
 
-def merge_loras(
-    module: nn.Module,
-    loras: Sequence[tuple[Lora, float]],
-    part: str = NETWORK,
-    *,
-    dtype: torch.dtype = torch.bfloat16,
-    rules: Callable[[Collection[str]], Iterable[Rule]] = no_rules,
-) -> None:
-    """Add the changes of LoRA files to a network's weights, in place.
+    def weight(self) -> Change | None:
+        """The change of the weight, if there is any."""
+        change = self._change()
+        if change is None:
+            return None
+        try:
+            shape = change.shape
+        except (RuntimeError, IndexError) as error:
+            raise self._damaged() from error
+        magnitude = self.roles.get("magnitude", self.roles.get("dora_scale"))
+        return change if magnitude is None else self._decomposed(change, magnitude, shape)
 
-    All changes of one layer are added up in float32 and rounded to its precision once. A weight
-    of 0 changes nothing. Nothing is changed when an error is raised.
+    def bias(self) -> Difference | None:
+        """The change of the bias, if there is any."""
+        if "diff_b" in self.roles:
+            return Difference(self.roles["diff_b"])
+        if "up_bias" not in self.roles:
+            return None
+        return Difference(self.roles["up_bias"], self._scale(self._needed("down").shape[0]))
 
-    Args:
-        module: a network of diffusers or transformers, with its tensors in it.
-        loras: each with its weight.
-        part: which network this is: network, clip_l, clip_g, clip_h (SD 2's) or t5. Files that have
-            nothing for it are passed over.
-        dtype: what changed weights of 8 bits become. Most changes are smaller than their steps,
-            and would be lost.
-        rules: of the network's family, for files in the words of its first release.
+    def _change(self) -> Change | None:
+        starts = {role.partition("_")[0] for role in self.roles}
+        if "hada" in starts:
+            return self._hadamard()
+        if "lokr" in starts:
+            return self._kronecker()
+        if starts & {"down", "up"}:
+            return self._low_rank()
+        return Difference(self.roles["diff"]) if "diff" in self.roles else None
 
-    Raises:
-        ModelError: a change finds no layer, or one of another shape.
-    """
-    layers = {name: each for name, each in module.named_modules() if isinstance(each, Layer)}
-    known = targets(layers, rules)
-    changes: dict[str, list[tuple[LowRank, Tensor, float]]] = {}
-    for lora, weight in loras:
-        placed = _placed(lora, part, known, layers)
-        for name, change, rows in placed if weight else ():
-            changes.setdefault(name, []).append((change, rows, weight))
-    for name, found in changes.items():
-        _add(layers[name], found, dtype)
+    def _low_rank(self) -> LowRank:
+        down, up = self._needed("down"), self._needed("up")
+        middle = self.roles.get("middle")
+        if up.ndim < 2 or not set(up.shape[2:]) <= {1}:
+            raise self._damaged()
+        rank = down.shape[0] if middle is None else up.shape[1]
+        return LowRank(down, up, middle, self._scale(rank))
 
+    def _hadamard(self) -> Hadamard:
+        first, second = (self._factors("hada", each) for each in "12")
+        return Hadamard(first, second, self._scale(first.b.shape[0]))
 
-def _placed(
-    lora: Lora, part: str, known: Mapping[str, Target], layers: Mapping[str, Layer]
-) -> list[tuple[str, LowRank, Tensor]]:
-    """Layer, change and the change's rows for it, of each layer that a LoRA changes."""
-    placed: list[tuple[str, LowRank, Tensor]] = []
-    part = _PLACES.get(part, part)
-    content = lora.parts.get(part, {})
-    lost = [change.name for normal, change in content.items() if normal not in known]
-    if lost:
-        raise ModelError(
-            f"{lora.name} does not fit this model{_made_for(lora)}: {len(lost)} of its"
-            f" {len(content)} changes to {_WORDS[part]} find no layer, such as {_some(lost)}"
+    def _kronecker(self) -> Kronecker:
+        """Where both are whole there is no rank: a tensor alpha does not count then, as in LyCORIS,
+        but PEFT's configuration does.
+        """
+        first, second = (
+            Whole(self.roles[f"lokr_w{each}"])
+            if f"lokr_w{each}" in self.roles
+            else self._factors("lokr", each)
+            for each in "12"
         )
-    for normal, change in content.items():
-        target = known[normal]
-        heights = [layers[name].weight.shape[0] for name in target.modules]
-        rows = torch.arange(sum(heights))
-        if target.swapped:
-            rows = rows.roll(len(rows) // 2)
-        for name, own in zip(target.modules, rows.split(heights), strict=True):
-            wanted = (len(rows), *layers[name].weight.shape[1:])
-            if _without_ones(wanted) != _without_ones(change.shape):
-                raise ModelError(
-                    f"{lora.name} does not fit this model{_made_for(lora)}: its change to"
-                    f" {change.name} has the shape {change.shape}, not {wanted}"
-                )
-            placed.append((name, change, own))
-    return placed
+        ranks = [each.b.shape[0] for each in (first, second) if isinstance(each, Factors)]
+        scale = self._scale(ranks[0]) if ranks else self.alphas.scale(self.layer, None)
+        return Kronecker(first, second, scale)
+
+    def _factors(self, kind: str, number: str) -> Factors:
+        names = [f"{kind}_w{number}_{each}" for each in "ab"]
+        a, b = (self._needed(each) for each in names)
+        if not a.ndim == b.ndim == 2:
+            raise self._damaged()
+        return Factors(a, b, self.roles.get(f"{kind}_t{number}"))
+
+    def _decomposed(self, change: Change, magnitude: Tensor, shape: tuple[int, ...]) -> Decomposed:
+        """By output, or by input as the shape (1, inputs, ...) of some of LyCORIS's says."""
+        by_input = (
+            "magnitude" not in self.roles
+            and magnitude.ndim > 1
+            and magnitude.shape[0] == 1 < shape[0]
+        )
+        count = magnitude.numel()
+        if count != shape[0] if not by_input else not count or shape[1] % count:
+            raise self._damaged()
+        return Decomposed(change, magnitude, by_input)
+
+    def _scale(self, rank: int) -> float:
+        if "alpha" in self.roles:
+            return float(self.roles["alpha"].float().mean()) / max(rank, 1)
+        return self.alphas.scale(self.layer, rank)
+
+    def _needed(self, role: str) -> Tensor:
+        if role not in self.roles:
+            raise ModelError(f"{self.file} is incomplete: {self.layer} has no {role} weight")
+        tensor = self.roles[role]
+        if not tensor.ndim:
+            raise self._damaged()
+        return tensor
+
+    def _damaged(self) -> ModelError:
+        sizes = {role: tuple(each.shape) for role, each in self.roles.items() if role != "alpha"}
+        return ModelError(f"{self.file} is damaged: {self.layer} has weights of the shapes {sizes}")
 
 
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A matrix and a 1 x 1 convolution of its size are the same."""
-    return shape[:2] if set(shape[2:]) <= {1} else shape
-
-
-def _add(
-    layer: Layer, changes: Sequence[tuple[LowRank, Tensor, float]], dtype: torch.dtype
-) -> None:
-    weight = layer.weight
-    total = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
-    for change, rows, factor in changes:
-        total += factor * change.rows(rows, weight.device).reshape(weight.shape)
-    merged = total.add_(weight.detach().float())
-    merged = merged.to(dtype if weight.dtype in FLOAT8 else weight.dtype)
-    layer.weight = nn.Parameter(merged, requires_grad=weight.requires_grad)
-
-
-_PLACES = {"clip_h": CLIP_L}
-"""Encoders that files know under another's name: the first one of a model."""
-_WORDS = {
-    NETWORK: "the network",
-    "clip_l": "the first text encoder",
-    "clip_g": "the second text encoder",
-    "t5": "the T5 text encoder",
-    "llm": "the text encoder",
-}
-
-
-def check_parts(lora: Lora, parts: Sequence[str]) -> None:
-    """Refuse a LoRA that changes a network which the model does not have.
-
-    Args:
-        parts: the networks of the model: network, clip_l, clip_g, clip_h, t5.
-
-    Raises:
-        ModelError: there is a change for another network.
-    """
-    there = {_PLACES.get(part, part) for part in parts}
-    for part, content in lora.parts.items():
-        if part not in there:
-            first = _some([change.name for change in content.values()])
-            raise ModelError(
-                f"{lora.name} does not fit this model{_made_for(lora)}: it changes"
-                f" {_WORDS[part]}, which this model does not have ({first})"
-            )
-
-
-def _made_for(lora: Lora) -> str:
+def made_for(lora: Lora) -> str:
+    """For which models it was made, in brackets; empty where that is not known."""
     return f" (it was made for {lora.family})" if lora.family else ""
 
 
-def _family(changes: Mapping[str, LowRank]) -> str:
+def _family(changes: Mapping[str, LayerChange]) -> str:
     if by_blocks := [
         family for family in FAMILIES if any(name.startswith(family.blocks) for name in changes)
     ]:
         return named(by_blocks)
-    texts = [each.shape[1] for name, each in changes.items() if name.endswith("attn2_to_k")]
+    keys = [each.weight for name, each in changes.items() if name.endswith("attn2_to_k")]
+    texts = [each.shape[1] for each in keys if each is not None]
     family = of_context(texts[0]) if texts else None
     return family.short if family else ""
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few of some names, and how many more there are."""
-    shown = sorted(names)[:3]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")

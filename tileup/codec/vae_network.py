@@ -31,7 +31,7 @@ def diffusers_tensors(
         Tensors by diffusers' names, and the file's name of each.
 
     Raises:
-        ModelError: a tensor of the encoder or the decoder has no name in diffusers.
+        ModelError: a tensor beside a weight of the encoder or the decoder has no name in diffusers.
     """
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(BEGINNINGS)}
     if layout.diffusers:
@@ -46,7 +46,8 @@ def diffusers_tensors(
     config = layout.config()
     found: dict[str, Tensor] = convert_ldm_vae_checkpoint(numbers, config)
     origin = {new: names[int(number)] for new, number in found.items()}
-    check_names((), own.keys() - set(origin.values()), NAME)
+    known = set(origin.values())
+    check_names((), own.keys() - known, known, NAME)
     return convert_ldm_vae_checkpoint(own, config), origin
 
 

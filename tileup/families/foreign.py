@@ -114,8 +114,26 @@ def foreign_network(tensors: Tensors) -> str | None:
 
 def _lora(tensors: Tensors) -> bool:
     words = (".lora_up.", ".lora_down.", ".lora_A", ".lora_B", ".lora.up.", ".lora.down.")
-    other = (".hada_w1", ".lokr_w", ".oft_blocks", ".oft_diag", "lora_unet_", "lora_te")
-    return _share(tensors, *words, *other) >= 0.3
+    other = (".hada_w", ".lokr_w", ".oft_blocks", ".oft_diag", "lora_unet_", "lora_te", "lycoris_")
+    whole = sum(name.endswith((".diff", ".diff_b", ".w_norm", ".b_norm")) for name in tensors)
+    return _share(tensors, *words, *other) + whole / max(len(tensors), 1) >= 0.3
+
+
+def _lora_with(*words: str) -> Callable[[Tensors], bool]:
+    """Whether a file is a LoRA with such names in it."""
+    return lambda tensors: _lora(tensors) and _share(tensors, *words) > 0
+
+
+_WITH_LORA = "give the model it was made for with -m and this file with --lora"
+_LORAS = {
+    "a DoRA": (".dora_scale", "lora_magnitude_vector"),
+    "a LoHa": (".hada_w",),
+    "a LoKr": (".lokr_w",),
+    "a LoRA": (".lora", ".alpha"),
+    "a file of differences, as LoRA files have them": ("",),
+}
+"""LoRA and its relatives, and words in the names that only they have; the first that fits counts.
+"""
 
 
 def _controlnet(tensors: Tensors) -> bool:
@@ -192,10 +210,7 @@ def _language(tensors: Tensors) -> bool:
 
 
 KINDS: tuple[tuple[Kind, Callable[[Tensors], bool]], ...] = (
-    (
-        Kind("lora", "a LoRA", "give the model it was made for with -m and this file with --lora"),
-        _lora,
-    ),
+    *((Kind("lora", title, _WITH_LORA), _lora_with(*words)) for title, words in _LORAS.items()),
     (Kind("ip-adapter", "an IP-Adapter", "tileup has no use for one"), _adapter),
     (Kind("motion", "a motion module of AnimateDiff", "tileup has no use for one"), _motion),
     (

@@ -200,6 +200,8 @@ _LDM_BLOCK = re.compile(
     r"(down|mid|up)_blocks?(?:\.(\d+))?\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
 )
 _LDM_PARTS = {
+    ("resnets", "norm1"): "in_layers.0",
+    ("resnets", "norm2"): "out_layers.0",
     ("resnets", "conv1"): "in_layers.2",
     ("resnets", "conv2"): "out_layers.3",
     ("resnets", "time_emb_proj"): "emb_layers.1",
@@ -208,6 +210,7 @@ _LDM_PARTS = {
 }
 _LDM_ENDS = {
     "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
     "conv_out": "out.2",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",

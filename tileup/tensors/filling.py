@@ -69,8 +69,8 @@ def build(
             works them out while it is made.
 
     Raises:
-        ModelError: tensors are missing, unexpected, of the wrong shape or kind, not finite, or too
-            large for the precision; or the factory finds no network of such sizes.
+        ModelError: tensors are missing, unexpected beside a weight, of the wrong shape or kind, not
+            finite, or too large for the precision; or the factory finds no network of such sizes.
     """
     network = _unfilled(factory, name, computed).eval().requires_grad_(False)
     expected: Mapping[str, Tensor] = network.state_dict()
@@ -78,8 +78,10 @@ def build(
     check_names(
         {called.get(each, each) for each in expected.keys() - tensors.keys()},
         {called.get(each, each) for each in tensors.keys() - expected.keys()} | {*left_over},
+        (called.get(each, each) for each in expected),
         name,
     )
+    tensors = {each: tensors[each] for each in expected}
     _check_shapes(expected, tensors, name, called)
     kept = _in_fp8(network, tensors) if placing.float8 else frozenset[str]()
     weights = {each for each, _ in network.named_parameters()}
@@ -111,8 +113,8 @@ def build_renamed(
     """As `build`, of tensors under the file's names.
 
     Args:
-        names: the file's name of each of the network's own; the file may have tensors beyond them,
-            which are refused.
+        names: the file's name of each of the network's own; of tensors beyond them a warning tells,
+            or an error where they lie beside a weight.
     """
     own = {ours: tensors[theirs] for ours, theirs in names.items()}
     beyond = tensors.keys() - set(names.values())

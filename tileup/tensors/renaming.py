@@ -70,10 +70,12 @@ def converted(
         Tensors by the network's names, and the file's name of each.
 
     Raises:
-        ModelError: a rule's tensor is missing or cannot be divided, or a tensor has no rule.
+        ModelError: a rule's tensor is missing or cannot be divided, or one without a rule lies
+            beside a weight.
     """
     by_source = {rule.source: rule for rule in rules}
-    check_names(by_source.keys() - tensors.keys(), tensors.keys() - by_source.keys(), name)
+    missing, beyond = by_source.keys() - tensors.keys(), tensors.keys() - by_source.keys()
+    check_names(missing, beyond, by_source, name)
     state: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for source, rule in by_source.items():

@@ -79,3 +79,43 @@ def added(
         change = product(down.float(), up.float()).reshape(old.shape)
         changed[f"{name}.weight"] = old + weight * alpha / len(down) * change
     return changed
+
+
+def relatives(
+    layers: Mapping[str, tuple[int, ...]], prefix: str = "lora_unet_", seed: int = 6
+) -> dict[str, dict[str, Tensor]]:
+    """LoRA's relatives with random numbers, as LyCORIS writes them, by kind.
+
+    Args:
+        layers: of matrices whose sides are even, with their shapes.
+        prefix: before the layers' names.
+        seed: of the numbers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in RELATIVES}
+    for name, (outputs, inputs) in layers.items():
+        layer = prefix + name.replace(".", "_")
+        for part, shape in {
+            "hada_w1_a": (outputs, 2),
+            "hada_w1_b": (2, inputs),
+            "hada_w2_a": (outputs, 2),
+            "hada_w2_b": (2, inputs),
+        }.items():
+            kinds["LoHa"][f"{layer}.{part}"] = drawn(*shape) / inputs**0.25
+        kinds["LoKr"][f"{layer}.lokr_w1"] = drawn(2, 2)
+        kinds["LoKr"][f"{layer}.lokr_w2"] = drawn(outputs // 2, inputs // 2) / inputs**0.5
+        kinds["DoRA"][f"{layer}.lora_down.weight"] = drawn(2, inputs) / inputs**0.5
+        kinds["DoRA"][f"{layer}.lora_up.weight"] = drawn(outputs, 2)
+        kinds["DoRA"][f"{layer}.dora_scale"] = drawn(outputs, 1).abs()
+        kinds["differences"][f"{layer}.diff"] = drawn(outputs, inputs) / inputs**0.5
+    for kind in ("LoHa", "DoRA"):
+        layer_names = {name.partition(".")[0] for name in kinds[kind]}
+        kinds[kind] |= {f"{layer}.alpha": torch.tensor(ALPHA) for layer in layer_names}
+    return kinds
+
+
+RELATIVES = ("LoHa", "LoKr", "DoRA", "differences")

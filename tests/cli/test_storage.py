@@ -1,0 +1,96 @@
+"""Files as people store them, from the file to a picture: `tileup info`, and two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from tests.checkpoints import whole
+from tests.checkpoints.layouts.lora import RELATIVES, changes, kohya_lora, layers_of, relatives
+from tests.checkpoints.layouts.unet import sd1_unet
+from tests.cli.conftest import Command, save
+from tests.families.building import built_unet
+
+SIZE = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.float64)
+
+
+def drawn(tileup: Command, *flags: object) -> np.ndarray:
+    """The picture that two steps make."""
+    ran = tileup("upscale", "in.png", "-o", "out.png", "--overwrite", *SIZE, *flags)
+    assert ran.code == 0, ran.err
+    return pixels(Path("out.png"))
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return whole.save(tmp_path_factory.mktemp("models") / "mine.safetensors", whole.sd1())
+
+
+@pytest.fixture(scope="module")
+def attention() -> dict[str, tuple[int, ...]]:
+    """The matrices of the small SD 1 that adapters change."""
+    layers = layers_of(built_unet(sd1_unet(32)).module)
+    return {name: shape for name, shape in layers.items() if ".attn" in name and "to_" in name}
+
+
+@pytest.fixture(scope="module")
+def plain(sd1: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """Filled by the first test: the picture without an adapter."""
+    return {}
+
+
+@pytest.mark.parametrize("kind", ["LoRA", *RELATIVES])
+def test_an_adapter_is_described_and_draws(
+    tileup: Command,
+    folder: Path,
+    sd1: Path,
+    attention: dict[str, tuple[int, ...]],
+    plain: dict[str, np.ndarray],
+    kind: str,
+) -> None:
+    made = {"LoRA": kohya_lora(changes(attention)), **relatives(attention)}
+    save_file(made[kind], folder / "adapter.safetensors")
+    told = tileup("info", "adapter.safetensors")
+    assert told.code == 0, told.err
+    assert kind in told.out
+    if "plain" not in plain:
+        plain["plain"] = drawn(tileup, "-m", sd1)
+    changed = drawn(tileup, "-m", sd1, "--lora", "adapter.safetensors")
+    assert np.abs(changed - plain["plain"]).max() > 5
+
+
+def test_what_does_not_belong_is_named_and_left_out(
+    tileup: Command, folder: Path, attention: dict[str, tuple[int, ...]]
+) -> None:
+    """Stray tensors in a checkpoint and in a LoRA: the picture is the one without them."""
+    save(folder / "in.png")
+    strays = {"model.diffusion_model.mine.weight": torch.zeros(3)}
+    whole.save(folder / "a.safetensors", whole.sd1())
+    whole.save(folder / "b.safetensors", whole.sd1() | strays)
+    lora = kohya_lora(changes(attention))
+    other = kohya_lora(changes({"elsewhere": (4, 4)}))
+    save_file(lora, folder / "lora_a.safetensors")
+    save_file(lora | other, folder / "lora_b.safetensors")
+
+    def ran(model: str, flags: Sequence[str] = ()) -> tuple[np.ndarray, str]:
+        out = f"{model}.png"
+        ran = tileup("upscale", "in.png", "-o", out, *SIZE, "-m", f"{model}.safetensors", *flags)
+        assert ran.code == 0, ran.err
+        return pixels(folder / out), ran.err
+
+    plain, _ = ran("a", ["--lora", "lora_a.safetensors"])
+    with_strays, said = ran("b", ["--lora", "lora_b.safetensors"])
+    assert np.array_equal(plain, with_strays)
+    assert "no place for: mine.weight; they are left out" in said.replace("\n", " ")
+    assert "find no layer, and are left out: lora_unet_elsewhere" in said.replace("\n", " ")
