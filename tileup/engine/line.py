@@ -1,0 +1,199 @@
+"""Pictures one after the other, in one process: one model, one outcome for each.
+
+While one picture is drawn, the next is read and enlarged and the last is encoded and written, in
+a thread each. There is never more than one picture in each of the three places.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Protocol
+
+from tileup.contracts import Step
+from tileup.engine import memory
+from tileup.engine.desk import Busy, Desk, Look, Settled, attempt, known
+from tileup.engine.models import Load, Models
+from tileup.engine.outcomes import Begun, Finished, Loading, OnEvent, Outcome
+from tileup.engine.picture import Drawable
+from tileup.engine.values import Job
+from tileup.errors import OutOfMemoryError
+from tileup.settings.values import Settings
+
+_POLL = 0.1
+"""Seconds between looks at a lock that another process has."""
+
+
+class Turns(Protocol):
+    """Where a line gets its pictures from."""
+
+    def take(self) -> Begun | None:
+        """The next one, once there is one; None at the end."""
+        ...
+
+    def following(self) -> Job | None:
+        """The next one that is to be made, where it is known already."""
+        ...
+
+
+class InOrder:
+    """The jobs of a list."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._left = deque(Begun(job, number, len(jobs)) for number, job in enumerate(jobs, 1))
+
+    def take(self) -> Begun | None:
+        return self._left.popleft() if self._left else None
+
+    def following(self) -> Job | None:
+        return next((turn.job for turn in self._left if not turn.job.finished), None)
+
+
+class Line:
+    """Draws one picture while the next is read and the last is written."""
+
+    def __init__(self, settings: Settings, load: Load, on_event: OnEvent, overlap: bool) -> None:
+        """Args: see `run`."""
+        self._settings = settings
+        self._on_event = on_event
+        self._desk = Desk(settings)
+        self._models = Models(load, lambda: on_event(Loading()))
+        self._overlap = overlap
+        self._reading = ReadAhead(self._look)
+        self._writing = WriteBehind(on_event)
+
+    def outcomes(self, turns: Turns) -> Iterator[Outcome]:
+        """All outcomes, in order; pictures that another process is at come last."""
+        busy: list[Begun] = []
+        while (turn := turns.take()) is not None:
+            look = self._looked_at(turn)
+            if isinstance(look, Busy):
+                busy.append(turn)
+            else:
+                yield from self._go_on(look, turns.following() if self._overlap else None)
+        for turn in busy:
+            yield from self._writing.settled()
+            yield from self._go_on(self._waited_for(turn), None)
+        yield from self._writing.settled()
+
+    def _looked_at(self, turn: Begun) -> Look:
+        if turn.job.finished:
+            return Settled(known(turn.job))
+        self._on_event(turn)
+        return self._reading.result(turn.job)
+
+    def _waited_for(self, turn: Begun) -> Drawable | Settled:
+        """The same once the other process is through with it."""
+        self._on_event(turn)
+        while isinstance(look := self._look(turn.job), Busy):
+            time.sleep(_POLL)
+        return look
+
+    def _look(self, job: Job) -> Look:
+        return self._desk.look(job, self._models.spec)
+
+    def _go_on(self, look: Drawable | Settled, following: Job | None) -> Iterator[Outcome]:
+        """Draw a picture that can be drawn, and hand it on to be written."""
+        if isinstance(look, Settled):
+            yield from self._writing.settled()
+            yield self._told(look.outcome)
+            return
+        # Loading is no picture's fault, so it is not tried as part of one.
+        self._models.of(self._settings)
+        self._reading.start(following)
+        made = attempt(partial(memory.draw, look, self._models, self._on_step))
+        yield from self._writing.settled()
+        if isinstance(made, Exception):
+            yield self._told(self._desk.failed(look.job, made))
+            return
+        self._writing.start(partial(self._desk.write, look, made))
+        del look, made
+        if following is None:  # nothing is to be drawn meanwhile
+            yield from self._writing.settled()
+
+    def _on_step(self, step: Step) -> None:
+        self._writing.look()
+        self._on_event(step)
+
+    def _told(self, outcome: Outcome) -> Outcome:
+        self._on_event(Finished(outcome))
+        return outcome
+
+    def close(self) -> None:
+        """Let the picture being written be finished, drop the others, and give back all locks."""
+        self._reading.close()
+        self._writing.close()
+        self._desk.close()
+
+
+class ReadAhead:
+    """Reads a picture while the one before it is drawn."""
+
+    def __init__(self, look: Callable[[Job], Look]) -> None:
+        """Args:
+        look: reads a picture.
+        """
+        self._look = look
+        self._thread = ThreadPoolExecutor(1, "tileup-read")
+        self._ahead: tuple[Job, Future[Look]] | None = None
+
+    def start(self, job: Job | None) -> None:
+        """Read a picture ahead, unless that is being done."""
+        # Standard input is not read ahead: what is to be drawn first may come from there too.
+        if job is not None and job.input is not None and self._ahead is None:
+            self._ahead = (job, self._thread.submit(self._look, job))
+
+    def result(self, job: Job) -> Look:
+        """What was read ahead, or else is read now."""
+        if self._ahead is not None and self._ahead[0] is job:
+            future, self._ahead = self._ahead[1], None
+            if not _lacked_memory(look := future.result()):
+                return look
+            # There was no room beside another picture; there may be now.
+        return self._look(job)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _lacked_memory(look: Look) -> bool:
+    return isinstance(look, Settled) and isinstance(look.outcome.error, OutOfMemoryError)
+
+
+class WriteBehind:
+    """Writes a picture while the one after it is drawn."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        """Args:
+        on_event: told of each outcome, once, in the caller's thread.
+        """
+        self._on_event = on_event
+        self._thread = ThreadPoolExecutor(1, "tileup-write")
+        self._at: Future[Outcome] | None = None
+        self._told = False
+
+    def start(self, write: Callable[[], Outcome]) -> None:
+        """Write a picture; the one before it is settled."""
+        self._at, self._told = self._thread.submit(write), False
+
+    def look(self) -> None:
+        """Tell the outcome where it is known by now."""
+        if self._at is not None and self._at.done() and not self._told:
+            self._told = True
+            self._on_event(Finished(self._at.result()))
+
+    def settled(self) -> Iterator[Outcome]:
+        """The outcome of the picture being written, once it is known and told."""
+        if self._at is not None:
+            outcome = self._at.result()
+            self.look()
+            self._at = None
+            yield outcome
+
+    def close(self) -> None:
+        """Wait for what is being written, and tell its outcome."""
+        self._thread.shutdown(wait=True)
+        self.look()
