@@ -6,6 +6,7 @@
     + InputError                1  one input is missing, is no picture or is broken
     + NotFiniteError            1  the model gave values that are no numbers
     + RecordedFailureError      1  failed in an earlier run, and left alone
+    + WorkerLostError           1  the process that should have made it ended
     + ModelError                4  the model is missing, unreadable or unknown
       + UnknownCheckpointError  4  readable, but of no family that tileup can load
     + OutOfMemoryError          5  memory did not suffice on any try
@@ -82,6 +83,10 @@ class NotFiniteError(TileupError):
 
 class RecordedFailureError(TileupError):
     """The picture failed in an earlier run with the same settings, and was left alone."""
+
+
+class WorkerLostError(TileupError):
+    """The process that should have made a picture, or any, ended before it did."""
 
 
 class ModelError(TileupError):

@@ -16,14 +16,17 @@ import tileup.engine
 from tests.doubles import DoubleModel, gaussian_denoiser, photograph
 from tileup.contracts import Step
 from tileup.engine.desk import Busy, Settled
+from tileup.engine.engine import Team
 from tileup.engine.journal import Mark, Record
-from tileup.engine.outcomes import Begun, Finished, Loading, Outcome
+from tileup.engine.messages import Broken, Done, Lost, Ready, Recorded, Said, Stop, Told, Written
+from tileup.engine.outcomes import Begun, ByWorker, Finished, Loading, Outcome
 from tileup.engine.picture import Drawable, Made
+from tileup.engine.processes import LoadAt, Place
 from tileup.engine.shards import Shard
 from tileup.engine.stamp import Stamp
 from tileup.engine.values import Input, Job, Policy, Request
 from tileup.engine.verify import Finding
-from tileup.errors import NotFiniteError, TileupError
+from tileup.errors import ModelError, NotFiniteError, TileupError
 from tileup.images.picture import Picture
 from tileup.plan.cost import Cost
 from tileup.ready import make_ready
@@ -35,6 +38,7 @@ JOB = Job(Path("in/a.png"), Path("out/a_2x.png"), "a.png", 7, home=Path("out"), 
 MARK = Mark(3, 5, "aa")
 RECORD = Record("a_2x.png", "in/a.png", "done", "0f", MARK, MARK, ("p",))
 OUTCOME = Outcome(JOB, "done", 1.5, (4, 6), Cost(3, 2, 8, 1.5, 2.0), ("a warning",))
+BROKEN = Broken(ModelError("no model"))
 FAILED = Outcome(JOB, "failed", error=NotFiniteError())
 
 
@@ -52,6 +56,9 @@ def opened_and_made() -> tuple[Drawable, Made]:
 PLAIN = [
     *(JOB, POLICY, Input(Path("a.png"), Path()), Request(("a.png",), overwrite=True)),
     *(MARK, RECORD, OUTCOME, Loading(), Begun(JOB, 1, 2), Finished(OUTCOME), Step(1, 2, 3, 4)),
+    *(ByWorker(1, Begun(JOB, 1, 2, alone=False)), Team(2), Place(1, 2), Ready(), Stop()),
+    *(Told(Step(1, 2, 3, 4)), Written(Path("a_2x.png"), RECORD), Done(OUTCOME), Said("x", 30, "y")),
+    *(Lost("killed by SIGKILL"), Recorded(Path("a_2x.png")), LoadAt(print, Place(0, None))),
     *(Settled(OUTCOME), Busy(), Stamp("1f", "aa", "0f"), Shard(1, 2), Finding("a.png", "sound")),
 ]
 
@@ -59,6 +66,11 @@ PLAIN = [
 @pytest.mark.parametrize("value", PLAIN, ids=lambda value: type(value).__name__)
 def test_values_survive_pickle(value: object) -> None:
     assert pickle.loads(pickle.dumps(value)) == value
+
+
+def test_a_worker_that_broke_survives_pickle() -> None:
+    back = pickle.loads(pickle.dumps(BROKEN))
+    assert (type(back.error), str(back.error)) == (ModelError, str(BROKEN.error))
 
 
 def test_a_failure_survives_pickle() -> None:
@@ -91,7 +103,7 @@ def test_every_error_survives_pickle(kind: type[TileupError]) -> None:
 
 
 def test_every_value_of_the_engine_was_tried() -> None:
-    tried = {type(value).__name__ for value in (*PLAIN, *opened_and_made())}
+    tried = {type(value).__name__ for value in (*PLAIN, BROKEN, *opened_and_made())}
     found: set[str] = set()
     for each in pkgutil.iter_modules(tileup.engine.__path__, "tileup.engine."):
         module = importlib.import_module(each.name)

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING
 
 from tileup.cli.watch import Watch
 from tileup.contracts import Step
-from tileup.engine.outcomes import Begun, Event, Finished, Loading
+from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Loading
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+MOST = 12
+"""Bars of pictures at work at once."""
+
+
 class Bars:
     """Progress bars on standard error: of the pictures, where there are several, and of the
-    picture at work; with the time that is left."""
+    pictures at work, as many as a screen holds; with the time that is left."""
 
     def __init__(self, watch: Watch) -> None:
         """Args:
@@ -35,7 +39,15 @@ class Bars:
         self._all: TaskID | None = None
         if watch.total > 1:
             self._all = self._progress.add_task("pictures", note="", total=watch.total)
-        self._task: TaskID = self._progress.add_task("", note="", total=None)
+        self._tasks: dict[int, TaskID] = {}
+        self._at(0)
+
+    def _at(self, worker: int) -> TaskID:
+        """The bar of a worker; those that find no room share the last."""
+        worker = min(worker, MOST - 1)
+        if worker not in self._tasks:
+            self._tasks[worker] = self._progress.add_task("", note="", total=None)
+        return self._tasks[worker]
 
     def start(self) -> None:
         """Appear."""
@@ -47,11 +59,13 @@ class Bars:
 
     def event(self, event: Event) -> None:
         """Show what the watch, which was told before, knows now."""
-        if isinstance(event, Loading):
-            self._progress.update(self._task, description=self._watch.picture)
+        if isinstance(event, ByWorker):
+            self.event(event.event)
+        elif isinstance(event, Loading):
+            self._progress.update(self._at(self._watch.worker), description=self._watch.picture)
         elif isinstance(event, Begun):
-            picture = self._watch.picture
-            self._progress.reset(self._task, total=None, description=picture, note="")
+            task, picture = self._at(self._watch.worker), self._watch.picture
+            self._progress.reset(task, total=None, description=picture, note="")
         elif isinstance(event, Finished):
             if self._all is not None:
                 self._progress.advance(self._all)
@@ -65,7 +79,7 @@ class Bars:
         elif left:
             windows = f"{windows}  {left}"
         self._progress.update(
-            self._task,
+            self._at(self._watch.worker),
             description=f"{self._watch.picture}  phase {step.phase}/{step.phases}",
             note=windows,
             total=step.total_calls,

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tileup.engine.engine import ENGINES
 from tileup.settings.setting import TOP, Panel, setting
+from tileup.wording import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,16 @@ class UpscaleOptions(Options):
         Panel.OUTPUT,
         "K/N",
         "Only the K-th of N shares of the pictures, for as many machines or jobs.",
+    )
+    workers: int | None = setting(
+        None,
+        Panel.OUTPUT,
+        "N",
+        "Pictures drawn at once, each in a process with a model of its own: for several GPUs, or "
+        "many cores (default: 1). --threads is for each.",
+    )
+    engine: str = setting(
+        "local", Panel.OUTPUT, "NAME", f"Where pictures are drawn: {listed([*ENGINES], 'or')}."
     )
     fail_fast: bool = setting(False, Panel.OUTPUT, "", "Stop at the first failure.")
     dry_run: bool = setting(False, Panel.OUTPUT, "", "Say what would be made, and make nothing.")

@@ -13,7 +13,7 @@ from tileup.cli.bars import Bars
 from tileup.cli.console import NOTICE, is_terminal, printable
 from tileup.cli.pulse import Pulse
 from tileup.cli.watch import Watch
-from tileup.engine.outcomes import Begun, Event, Finished, Loading, Outcome
+from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Loading, Outcome
 from tileup.engine.standard_output import say
 from tileup.engine.values import Job
 from tileup.settings.values import Settings
@@ -64,10 +64,11 @@ class Reporter:
         """Told by the engine."""
         if isinstance(event, Finished):
             self._finished(event.outcome)
-        if isinstance(event, Loading):
+        happened = event.event if isinstance(event, ByWorker) else event
+        if isinstance(happened, Loading):
             log.info("loading the model")
-        elif isinstance(event, Begun):
-            log.info("%s -> %s", event.job.shown_input, event.job.shown_output)
+        elif isinstance(happened, Begun):
+            log.info("%s -> %s", happened.job.shown_input, happened.job.shown_output)
         self._watch.event(event)
         if self._shown:
             self._shown.event(event)

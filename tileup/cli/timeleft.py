@@ -29,8 +29,10 @@ class TimeLeft:
         self._ahead: dict[int, float] | None = {}
         self._sizes: dict[int, float] = {}
         self._plans: dict[int, int] = {}
-        self._current: int | None = None
-        self._calls = self._total = 0
+        self._begun: set[int] = set()
+        self._current: dict[int, int] = {}
+        self._calls: dict[int, int] = {}
+        self._total: dict[int, int] = {}
         self._done = 0
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -46,27 +48,28 @@ class TimeLeft:
                 cannot be read, are left out.
         """
         self._sizes = dict(sizes)
-        begun = self._current or 0
-        self._ahead = {number: size for number, size in sizes.items() if number > begun}
+        self._ahead = {each: size for each, size in sizes.items() if each not in self._begun}
 
-    def begin(self, number: int) -> None:
-        """A picture has its turn; the one before it is drawn, or has failed."""
-        self._done += self._calls
-        self._calls = self._total = 0
-        self._current = number
+    def begin(self, number: int, worker: int = 0) -> None:
+        """A picture has its turn; the one before it, at that worker, is drawn, or has failed."""
+        self._done += self._calls.get(worker, 0)
+        self._calls[worker] = self._total[worker] = 0
+        self._current[worker] = number
+        self._begun.add(number)
         if self._ahead is not None:
             self._ahead.pop(number, None)
 
-    def step(self, calls: int, total: int) -> None:
-        """So many windows of the current picture are evaluated, of so many."""
-        if self._total == 0 and self._current is not None:
-            self._plans[self._current] = total
+    def step(self, calls: int, total: int, worker: int = 0) -> None:
+        """So many windows of a worker's current picture are evaluated, of so many."""
+        before = self._calls.get(worker, 0)
+        if self._total.get(worker, 0) == 0 and worker in self._current:
+            self._plans[self._current[worker]] = total
         # A picture that is begun anew, for want of memory, has its first windows still ahead.
-        if calls < self._calls:
-            self._done += self._calls
-        self._calls, self._total = calls, total
+        if calls < before:
+            self._done += before
+        self._calls[worker], self._total[worker] = calls, total
         now = self._clock()
-        self._samples.append((now, self._done + calls))
+        self._samples.append((now, self._done + sum(self._calls.values())))
         while len(self._samples) > 2 and now - self._samples[1][0] >= _MEMORY:
             self._samples.popleft()
 
@@ -77,7 +80,7 @@ class TimeLeft:
         (began, before), (latest, done) = self._samples[0], self._samples[-1]
         if latest - began < _ENOUGH or done == before:
             return None
-        left: float = self._total - self._calls
+        left: float = sum(self._total.values()) - sum(self._calls.values())
         if self._ahead:
             known = self._plans.keys() & self._sizes.keys()
             if not known:

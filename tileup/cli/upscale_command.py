@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from tileup.cli.console import NOTICE
 from tileup.cli.dry_run import show_intentions
@@ -15,9 +16,8 @@ from tileup.cli.pace import note_pace
 from tileup.cli.progress import Reporter
 from tileup.cli.signatures import Given
 from tileup.contracts import Model
-from tileup.engine.engine import Engine
+from tileup.engine.engine import Team, engine_named
 from tileup.engine.jobs import find_jobs
-from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.outputs import foreseen
 from tileup.engine.resume import counted
@@ -37,6 +37,7 @@ def upscale_command(options: UpscaleOptions, given: Given) -> int:
     found = resolved(options, given)
     if options.overwrite and options.skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; leave one away")
+    engine, team = engine_named(options.engine), Team(options.workers)
     if options.print_config:
         say(config_text(found), end="")
         return ExitCode.OK
@@ -49,23 +50,28 @@ def upscale_command(options: UpscaleOptions, given: Given) -> int:
         log.log(NOTICE, "no picture is of shard %s", options.shard)
         return ExitCode.OK
     _check_standard_output(jobs, options.json)
-    return exit_code(_run(jobs, found, options))
+    draw = partial(engine, team=team, fail_fast=options.fail_fast)
+    outcomes = _run(jobs, found, options, draw)
+    if options.workers in (None, 1):  # beside others, each is slower
+        note_pace(found, outcomes)
+    return exit_code(outcomes)
 
 
-def _run(jobs: Sequence[Job], found: Resolved, options: UpscaleOptions) -> Sequence[Outcome]:
+def _run(
+    jobs: Sequence[Job],
+    found: Resolved,
+    options: UpscaleOptions,
+    draw: Callable[..., Iterator[Outcome]],
+) -> Sequence[Outcome]:
     """Make the pictures, and tell the user about it."""
     silent = options.quiet or options.no_progress or options.json
     reporter = Reporter(jobs, found.settings, json_lines=options.json, progress=not silent)
     if len(jobs) > 1 and (standing := counted(jobs)):
         log.log(NOTICE, "%d pictures: %s", len(jobs), standing)
-    load = partial(_load, found)
-    engine: Engine = run
+    load = partial(_load, found.model)
     with reporter:
-        outcomes = list(
-            engine(jobs, found.settings, load, reporter.event, fail_fast=options.fail_fast)
-        )
+        outcomes = list(draw(jobs, found.settings, load, reporter.event))
     reporter.close_with(outcomes)
-    note_pace(found, outcomes)
     return outcomes
 
 
@@ -92,9 +98,9 @@ def _check_standard_output(jobs: Sequence[Job], json_lines: bool) -> None:
         raise UsageError("a picture is not written to a terminal; give -o FILE, or a pipe")
 
 
-def _load(found: Resolved, settings: Settings) -> Model:
+def _load(model: Path, settings: Settings) -> Model:
     # Imported here because this is where torch comes in.
     from tileup.checkpoints.load import load_model
 
     SHARED.of(settings)  # a file that is no upscaler ends the run, as one that is no model does
-    return load_model(found.model, settings)
+    return load_model(model, settings)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from tileup.cli.console import printable
 from tileup.cli.timeleft import TimeLeft, in_words
 from tileup.contracts import Step
-from tileup.engine.outcomes import Begun, Event, Finished, Loading
+from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Loading
 from tileup.engine.outputs import output_pixels
 from tileup.engine.values import Job
 from tileup.settings.values import Settings
@@ -35,9 +35,12 @@ class Watch:
         """How many of them are."""
         self.picture = ""
         """What is at work: a picture, with its number where there are several, or the model that
-        is loaded; empty before anything is."""
+        is loaded; empty before anything is. Of several workers, the one that was told of last."""
         self.step: Step | None = None
-        """How far the picture is; None before its first window."""
+        """How far that picture is; None before its first window."""
+        self.worker = 0
+        """Which worker is at it; 0 where there is one."""
+        self._others: dict[int, tuple[str, Step | None]] = {}
         self.ahead = Ahead(jobs, settings) if len(jobs) > 1 else None
         self._left = TimeLeft(clock)
         if self.ahead is not None:
@@ -55,19 +58,28 @@ class Watch:
 
     def event(self, event: Event) -> None:
         """Told by the engine."""
-        if isinstance(event, Loading):
+        if isinstance(event, ByWorker):
+            self._switch(event.worker)
+            self.event(event.event)
+        elif isinstance(event, Loading):
             self.picture = "loading the model"
         elif isinstance(event, Begun):
             count = f" ({event.number}/{event.total})" if event.total > 1 else ""
             self.picture, self.step = printable(event.job.shown_input) + count, None
-            self._left.begin(event.number)
+            self._left.begin(event.number, self.worker)
         elif isinstance(event, Finished):
             self.finished += 1
         else:
             self.step = event
             if self.ahead is not None and (sizes := self.ahead.taken()) is not None:
                 self._left.expect(sizes)
-            self._left.step(event.calls, event.total_calls)
+            self._left.step(event.calls, event.total_calls, self.worker)
+
+    def _switch(self, worker: int) -> None:
+        """Look at another worker."""
+        self._others[self.worker] = self.picture, self.step
+        self.worker = worker
+        self.picture, self.step = self._others.get(worker, ("", None))
 
     @property
     def windows(self) -> str:

@@ -17,13 +17,14 @@ from typing import TypeVar
 from tileup.contracts import ModelSpec
 from tileup.engine import picture
 from tileup.engine.checks import check_absent
-from tileup.engine.journal import Journals
+from tileup.engine.failures import as_tileup_error
+from tileup.engine.journal import Journals, Record
 from tileup.engine.locks import Locks
 from tileup.engine.outcomes import Outcome
 from tileup.engine.picture import Drawable, Made, settings_of
 from tileup.engine.resume import with_standing
 from tileup.engine.values import Job
-from tileup.errors import OutputError
+from tileup.errors import OutputError, TileupError
 from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)
@@ -59,16 +60,28 @@ class Desk:
         self._locks = Locks()
 
     def look(self, job: Job, spec: ModelSpec | None) -> Look:
-        """Lock the output, look once more whether it is done, and read the input.
+        """Take a picture up, and read the input.
 
         Args:
             job: a picture that was not finished when it was found.
             spec: of the model; the picture is planned where it is known already.
         """
-        found = attempt(partial(self._look, job, spec))
+        taken = self.take(job)
+        if not isinstance(taken, Job):
+            return taken
+        found = attempt(partial(self._read, taken, spec))
         return Settled(self.failed(job, found)) if isinstance(found, Exception) else found
 
-    def _look(self, job: Job, spec: ModelSpec | None) -> Look:
+    def _read(self, job: Job, spec: ModelSpec | None) -> Drawable:
+        source = job.input or BytesIO(sys.stdin.buffer.read())
+        return picture.read(job, settings_of(job, self._settings), source, spec)
+
+    def take(self, job: Job) -> Job | Settled | Busy:
+        """Lock the output, and look once more whether it is done; the job as it stands now."""
+        taken = attempt(partial(self._take, job))
+        return Settled(self.failed(job, taken)) if isinstance(taken, Exception) else taken
+
+    def _take(self, job: Job) -> Job | Settled | Busy:
         if not self._locks.take(job.output):
             return _busy(job)
         job = with_standing(job, self._journals)
@@ -77,8 +90,7 @@ class Desk:
             return Settled(known(job))
         if not job.batch and not job.overwrite:
             check_absent(job.targets)
-        source = job.input or BytesIO(sys.stdin.buffer.read())
-        return picture.read(job, settings_of(job, self._settings), source, spec)
+        return job
 
     def write(self, opened: Drawable, made: Made) -> Outcome:
         """Write a picture, and give its lock back."""
@@ -88,6 +100,16 @@ class Desk:
             return self.failed(job, outcome)
         self._locks.give_back(job.output)
         return outcome
+
+    def record(self, job: Job, record: Record) -> TileupError | None:
+        """Put a picture on record that another process has written; why that failed, if it did."""
+        journal = self._journals.of(job)
+        error = None if journal is None else attempt(partial(journal.append, record))
+        return None if error is None else as_tileup_error(error)
+
+    def done(self, job: Job) -> None:
+        """Give the lock of a picture back that another process has written."""
+        self._locks.give_back(job.output)
 
     def failed(self, job: Job, error: Exception) -> Outcome:
         """A picture that failed: its lock is given back when the failure is on record."""

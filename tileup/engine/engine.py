@@ -1,20 +1,39 @@
-"""What an engine is: jobs in, outcomes out."""
+"""What an engine is: jobs in, outcomes out. And the table of engines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Protocol
 
 from tileup.engine.models import Load
 from tileup.engine.outcomes import OnEvent, Outcome
 from tileup.engine.values import Job
-from tileup.settings.values import Settings
+from tileup.errors import UsageError
+from tileup.settings.values import Settings, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Who draws, as it was asked for.
+
+    Raises:
+        UsageError: a number cannot be right.
+    """
+
+    workers: int | None = None
+    """How many pictures are drawn at once, 1 or more; None: as many as the engine finds right."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers must be at least 1, got {self.workers}")
 
 
 class Engine(Protocol):
     """Makes pictures, wherever it does so. It never changes a byte of them.
 
-    Jobs, settings, events and outcomes are values that survive `pickle`; models, locks and
+    Jobs, settings, teams, events and outcomes are values that survive `pickle`; models, locks and
     journals stay where the work is done.
     """
 
@@ -25,7 +44,41 @@ class Engine(Protocol):
         load: Load,
         on_event: OnEvent,
         *,
+        team: Team = ...,
         fail_fast: bool = False,
     ) -> Iterator[Outcome]:
-        """One outcome for each job; see `tileup.engine.local.run`."""
+        """One outcome for each job, in order.
+
+        An outcome is told as an event as soon as it is known, and yielded once those before it
+        are known too.
+
+        Args:
+            jobs: from `find_jobs`.
+            settings: of all of them; each job has its own seed.
+            load: loads the model. It survives `pickle` where there is more than one worker.
+            on_event: told what happens, always in the caller's thread; it may raise to stop the
+                run.
+            team: who draws.
+            fail_fast: whether the first picture that fails ends the run.
+
+        Raises:
+            ModelError: the model cannot be loaded. A picture that fails raises nothing.
+        """
         ...
+
+
+ENGINES = {
+    "local": "tileup.engine.local",
+}
+"""Where each engine lives: a module whose `run` is one. It is imported when it is asked for."""
+
+
+def engine_named(name: str) -> Engine:
+    """The engine of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in ENGINES:
+        raise UsageError(f"engine {name!r} is not known{did_you_mean(name, [*ENGINES])}")
+    return import_module(ENGINES[name]).run  # pyright: ignore[reportAny]

@@ -13,12 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
-from tileup.contracts import Step
+from tileup.contracts import ModelSpec, Step
 from tileup.engine import memory
-from tileup.engine.desk import Busy, Desk, Look, Settled, attempt, known
+from tileup.engine.desk import Busy, Look, Settled, attempt, known
 from tileup.engine.models import Load, Models
 from tileup.engine.outcomes import Begun, Finished, Loading, OnEvent, Outcome
-from tileup.engine.picture import Drawable
+from tileup.engine.picture import Drawable, Made
 from tileup.engine.values import Job
 from tileup.errors import OutOfMemoryError
 from tileup.settings.values import Settings
@@ -44,22 +44,57 @@ class InOrder:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._left = deque(Begun(job, number, len(jobs)) for number, job in enumerate(jobs, 1))
+        self._to_make = deque(job for job in jobs if not job.finished)
 
     def take(self) -> Begun | None:
-        return self._left.popleft() if self._left else None
+        if not self._left:
+            return None
+        turn = self._left.popleft()
+        if not turn.job.finished:
+            self._to_make.popleft()
+        return turn
 
     def following(self) -> Job | None:
-        return next((turn.job for turn in self._left if not turn.job.finished), None)
+        return self._to_make[0] if self._to_make else None
+
+
+class AtDesk(Protocol):
+    """Where a line takes pictures up and puts them down; threads share it."""
+
+    def look(self, job: Job, spec: ModelSpec | None) -> Look:
+        """Take a picture up, and read it."""
+        ...
+
+    def write(self, opened: Drawable, made: Made) -> Outcome:
+        """Write a picture."""
+        ...
+
+    def failed(self, job: Job, error: Exception) -> Outcome:
+        """A picture that failed."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        ...
 
 
 class Line:
     """Draws one picture while the next is read and the last is written."""
 
-    def __init__(self, settings: Settings, load: Load, on_event: OnEvent, overlap: bool) -> None:
-        """Args: see `run`."""
+    def __init__(
+        self, settings: Settings, load: Load, on_event: OnEvent, desk: AtDesk, overlap: bool
+    ) -> None:
+        """Args:
+        settings: of all pictures; each job has its own seed.
+        load: loads the model.
+        on_event: told what happens, always in the caller's thread; it may raise to stop.
+        desk: where pictures are taken up and put down.
+        overlap: whether reading and writing go on beside drawing.
+        """
         self._settings = settings
         self._on_event = on_event
-        self._desk = Desk(settings)
+        self._desk = desk
+        self._turns: Turns = InOrder(())
         self._models = Models(load, lambda: on_event(Loading()))
         self._overlap = overlap
         self._reading = ReadAhead(self._look)
@@ -67,16 +102,16 @@ class Line:
 
     def outcomes(self, turns: Turns) -> Iterator[Outcome]:
         """All outcomes, in order; pictures that another process is at come last."""
-        busy: list[Begun] = []
+        self._turns, busy = turns, list[Begun]()
         while (turn := turns.take()) is not None:
             look = self._looked_at(turn)
             if isinstance(look, Busy):
                 busy.append(turn)
             else:
-                yield from self._go_on(look, turns.following() if self._overlap else None)
+                yield from self._go_on(look, turn)
         for turn in busy:
             yield from self._writing.settled()
-            yield from self._go_on(self._waited_for(turn), None)
+            yield from self._go_on(self._waited_for(turn), turn)
         yield from self._writing.settled()
 
     def _looked_at(self, turn: Begun) -> Look:
@@ -95,7 +130,10 @@ class Line:
     def _look(self, job: Job) -> Look:
         return self._desk.look(job, self._models.spec)
 
-    def _go_on(self, look: Drawable | Settled, following: Job | None) -> Iterator[Outcome]:
+    def _following(self) -> Job | None:
+        return self._turns.following() if self._overlap else None
+
+    def _go_on(self, look: Drawable | Settled, turn: Begun) -> Iterator[Outcome]:
         """Draw a picture that can be drawn, and hand it on to be written."""
         if isinstance(look, Settled):
             yield from self._writing.settled()
@@ -103,19 +141,20 @@ class Line:
             return
         # Loading is no picture's fault, so it is not tried as part of one.
         self._models.of(self._settings)
-        self._reading.start(following)
-        made = attempt(partial(memory.draw, look, self._models, self._on_step))
+        self._reading.start(self._following())
+        made = attempt(partial(memory.draw, look, self._models, self._on_step, turn.alone))
         yield from self._writing.settled()
         if isinstance(made, Exception):
             yield self._told(self._desk.failed(look.job, made))
             return
         self._writing.start(partial(self._desk.write, look, made))
         del look, made
-        if following is None:  # nothing is to be drawn meanwhile
+        if self._following() is None:  # nothing is to be drawn meanwhile
             yield from self._writing.settled()
 
     def _on_step(self, step: Step) -> None:
         self._writing.look()
+        self._reading.start(self._following())  # which may have become known just now
         self._on_event(step)
 
     def _told(self, outcome: Outcome) -> Outcome:

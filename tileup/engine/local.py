@@ -1,12 +1,16 @@
-"""Pictures one after the other, in this process."""
+"""Pictures on this machine: one after the other in this process, or shared out among several."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tileup.engine.crew import share_out
+from tileup.engine.desk import Desk
+from tileup.engine.engine import Team
 from tileup.engine.line import InOrder, Line
 from tileup.engine.models import Load
 from tileup.engine.outcomes import OnEvent, Outcome
+from tileup.engine.processes import Processes
 from tileup.engine.values import Job
 from tileup.settings.values import Settings
 
@@ -17,26 +21,24 @@ def run(
     load: Load,
     on_event: OnEvent = lambda event: None,
     *,
+    team: Team = Team(),  # noqa: B008  A frozen value.
     fail_fast: bool = False,
     overlap: bool = True,
 ) -> Iterator[Outcome]:
-    """Make pictures; yields what became of each, in order.
+    """Make pictures; arguments and errors as `tileup.engine.engine.Engine`.
 
-    An outcome is told as an event as soon as it is known, which may be while the next picture
-    is drawn, and yielded after that.
+    With one worker, or where only one picture is to be made, no other process is started.
 
     Args:
-        jobs: from `find_jobs`.
-        settings: of all of them; each job has its own seed.
-        load: loads the model.
-        on_event: told what happens, always in the caller's thread; it may raise to stop the run.
-        fail_fast: whether the first picture that fails ends the run.
         overlap: whether reading and writing go on beside drawing.
-
-    Raises:
-        ModelError: the model cannot be loaded. A picture that fails raises nothing.
     """
-    line = Line(settings, load, on_event, overlap and not fail_fast)
+    overlap = overlap and not fail_fast
+    workers = min(team.workers or 1, sum(not job.finished for job in jobs))
+    if workers > 1:
+        hands = Processes(workers, settings, load, overlap)
+        yield from share_out(jobs, settings, hands, on_event, fail_fast)
+        return
+    line = Line(settings, load, on_event, Desk(settings), overlap)
     try:
         for outcome in line.outcomes(InOrder(jobs)):
             yield outcome

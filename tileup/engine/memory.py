@@ -22,16 +22,23 @@ _SMALLEST_WINDOW = 64
 """Windows smaller than this, output pixels, show a network too little to draw from."""
 
 
-def draw(given: Drawable, models: Models, on_step: OnStep) -> Made:
+def draw(given: Drawable, models: Models, on_step: OnStep, alone: bool = True) -> Made:
     """Draw a picture; with less at once where memory does not suffice, and once more in float32
     where half precision gives values that are no numbers.
+
+    Args:
+        given: the picture.
+        models: of the run.
+        on_step: told after each batch of windows.
+        alone: whether the memory is for this picture alone. Where others are drawn beside it, it
+            is not changed for want of memory: it may suffice later.
 
     Raises:
         OutOfMemoryError: memory did not suffice on any try.
         NotFiniteError: the model gave no picture.
     """
     try:
-        return _with_less_memory(given, given.settings, models, on_step)
+        return _with_less_memory(given, given.settings, models, on_step, alone)
     except NotFiniteError:
         used = models.precision
         if "float32" in (used, given.settings.dtype):
@@ -39,7 +46,7 @@ def draw(given: Drawable, models: Models, on_step: OnStep) -> Made:
         log.debug("values that are no numbers in %s", used, exc_info=True)
     # Outside the handler: its error holds on to the memory that the next try needs.
     settings = replace(given.settings, dtype="float32")
-    drawn = _with_less_memory(given, settings, models, on_step)
+    drawn = _with_less_memory(given, settings, models, on_step, alone)
     note = (
         f"the model gave values that are no numbers in {used or 'half precision'}: "
         f"went on in float32"
@@ -48,13 +55,15 @@ def draw(given: Drawable, models: Models, on_step: OnStep) -> Made:
     return replace(drawn, upscaled=upscaled)
 
 
-def _with_less_memory(given: Drawable, settings: Settings, models: Models, on_step: OnStep) -> Made:
+def _with_less_memory(
+    given: Drawable, settings: Settings, models: Models, on_step: OnStep, alone: bool
+) -> Made:
     # Imported here because this is where torch comes in.
     from tileup.upscaling import upscale_picture
 
     notes: tuple[str, ...] = ()
     ready, planned_for = given.ready, given.settings.window
-    for chosen, note in _smaller(settings, models.of(settings).spec):
+    for chosen, note in _smaller(settings, models.of(settings).spec, alone):
         notes = (*notes, note) if note else notes
         try:
             model = models.of(chosen)
@@ -80,7 +89,7 @@ def _with_less_memory(given: Drawable, settings: Settings, models: Models, on_st
     )
 
 
-def _smaller(settings: Settings, spec: ModelSpec) -> Iterator[tuple[Settings, str]]:
+def _smaller(settings: Settings, spec: ModelSpec, alone: bool) -> Iterator[tuple[Settings, str]]:
     """The settings, then ones that need less memory, each with what is said about it."""
     yield settings, ""
     if settings.upscaler != LANCZOS:  # which is dropped by now
@@ -88,6 +97,8 @@ def _smaller(settings: Settings, spec: ModelSpec) -> Iterator[tuple[Settings, st
     if settings.batch > 1:
         settings = replace(settings, batch=1)
         yield settings, "memory did not suffice for several windows at once: went on one by one"
+    if not alone:
+        return
     sides = list(_window_sides(settings, spec))
     for side in sides:
         yield replace(settings, window=side), _ABOUT_WINDOWS.format(side=side)

@@ -26,6 +26,8 @@ class Begun:
     """Which one, from 1."""
     total: int
     """How many there are."""
+    alone: bool = True
+    """Whether no other picture of the run is drawn on the machine meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,16 @@ class Finished:
     outcome: Outcome
 
 
-Event = Loading | Begun | Step | Finished
+@dataclass(frozen=True, slots=True)
+class ByWorker:
+    """Something happened at one of several workers."""
+
+    worker: int
+    """Which one, from 0."""
+    event: Loading | Begun | Step
+
+
+Event = Loading | Begun | Step | Finished | ByWorker
 OnEvent = Callable[[Event], None]
 
 
