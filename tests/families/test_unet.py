@@ -31,6 +31,7 @@ from tests.families.building import built_unet
 from tileup.checkpoints.model import Part
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
+from tileup.families.unet_control import Shown
 from tileup.families.unet_layout import diffusers_names, unet_config
 from tileup.families.unet_network import UNetNetwork, refiner_ids, size_ids
 from tileup.plan.noise_levels import training_levels
@@ -556,19 +557,10 @@ class Recorded:
     """A control network that adds given residuals, and keeps what it was asked."""
 
     residuals: list[Tensor]
-    calls: list[tuple[object, ...]] = field(default_factory=list)
+    calls: list[Shown] = field(default_factory=list)
 
-    def __call__(
-        self,
-        x: Tensor,
-        time: Tensor,
-        tokens: Tensor,
-        added: Mapping[str, Tensor] | None,
-        windows: Sequence[Box],
-        scene: Scene,
-        sigma: Tensor,
-    ) -> tuple[Sequence[Tensor], Tensor]:
-        self.calls.append((x.shape, time.tolist(), tokens.shape, added, windows, scene, sigma))
+    def __call__(self, shown: Shown) -> tuple[Sequence[Tensor], Tensor]:
+        self.calls.append(shown)
         *sides, middle = self.residuals
         return sides, middle
 
@@ -617,10 +609,11 @@ def test_control_is_added_where_the_noise_is_strong_enough(
     assert len(control.calls) == 3
     assert torch.equal(under(8.0), plain)
     assert len(control.calls) == 3
-    shape, at, tokens, conditions, boxes, scene, levels = control.calls[0]
-    assert (shape, at, tokens) == (x.shape, time.tolist(), text.tokens.shape)
-    assert (conditions, boxes, scene) == (None, windows, SCENE)
-    assert levels is sigma
+    shown = control.calls[0]
+    assert (shown.x.shape, shown.tokens.shape) == (x.shape, text.tokens.shape)
+    assert shown.time.tolist() == time.tolist()
+    assert (shown.added, shown.windows, shown.scene) == (None, windows, SCENE)
+    assert shown.sigma is sigma
 
 
 def test_control_of_weight_0_changes_nothing(small: tuple[LdmUNet, UNetNetwork]) -> None:
@@ -638,7 +631,7 @@ def test_control_of_sdxl_is_shown_the_sizes() -> None:
     text = prompt(shape)
     with pytest.raises(ValueError, match="unpack"):  # it adds nothing at all
         replace(network, control=control)(noisy(8, 8), torch.ones(2), windows_of(8, 8), text, SCENE)
-    added = control.calls[0][3]
+    added = control.calls[0].added
     assert isinstance(added, dict)
     assert torch.equal(added["text_embeds"], text.pooled)
     assert added["time_ids"].tolist() == [[64, 64, 0, 0, 64, 64]] * 2

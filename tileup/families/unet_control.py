@@ -27,8 +27,32 @@ PREFIX = "control_model."
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What a UNet, and the control beside it, are shown of a batch of windows."""
+
+    x: Tensor
+    """What the UNet sees, shape (B, C, h, w), in its precision and on its device."""
+    time: Tensor
+    """Training step of each row, also between whole numbers, shape (B,)."""
+    tokens: Tensor
+    """Features of the prompt, shape (B, length, features)."""
+    added: Mapping[str, Tensor] | None
+    """SDXL's `text_embeds` and `time_ids` by diffusers' names, B rows each."""
+    windows: Sequence[Box]
+    """Where each row lies on the padded canvas, in cells."""
+    scene: Scene
+    sigma: Tensor
+    """Noise level of each row, shape (B,)."""
+
+
+Control = Callable[[Shown], tuple[Sequence[Tensor], Tensor]]
+"""A control network: residuals that are added to each skip connection, finest first, and to the
+middle block's output. The UNet leaves out those of rows below `scene.control_until`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ControlNet:
-    """A ControlNet that satisfies the UNet's `Control`."""
+    """A ControlNet that satisfies `Control`."""
 
     name: str
     """Its file, for messages."""
@@ -40,47 +64,30 @@ class ControlNet:
     dtype: torch.dtype
     """What it computes in."""
 
-    def __call__(
-        self,
-        x: Tensor,
-        time: Tensor,
-        tokens: Tensor,
-        added: Mapping[str, Tensor] | None,
-        windows: Sequence[Box],
-        scene: Scene,
-        sigma: Tensor,
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Residuals of a batch of windows; those of rows below `scene.control_until` are 0.
+    def __call__(self, shown: Shown) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Residuals in the precision and on the device of `shown.x`, 0 where the UNet takes none.
 
         Each row's hint is its own window's part of the picture, never resized. Rows that need no
         residuals are not computed.
 
-        Args:
-            x: what the UNet sees, shape (B, C, h, w).
-            time: training step of each row, shape (B,).
-            tokens: features of the prompt, shape (B, length, features).
-            added: SDXL's `text_embeds` and `time_ids`, B rows each.
-            windows: where each row lies on the padded canvas, in cells.
-            scene: the picture.
-            sigma: noise level of each row, shape (B,).
-
-        Returns:
-            What is added to each skip connection, finest first, and to the middle block's output:
-            in the precision and on the device of `x`.
+        Raises:
+            ValueError: no row needs any.
         """
-        rows = (sigma >= scene.control_until).nonzero().flatten().tolist()
+        x, scene = shown.x, shown.scene
+        rows = (shown.sigma >= scene.control_until).nonzero().flatten().tolist()
         if not rows:
             raise ValueError("no row is at a noise level at which the ControlNet acts")
-        hint = torch.cat([scene.pixels[..., *windows[row].scaled(STRIDE).index] for row in rows])
+        boxes = (shown.windows[row].scaled(STRIDE) for row in rows)
+        hint = torch.cat([scene.pixels[..., *box.index] for box in boxes])
         with torch.no_grad():
             sides, middle = self.module(
                 self._placed(x[rows]),
-                time[rows].to(self.device),
-                encoder_hidden_states=self._placed(tokens[rows]),
+                shown.time[rows].to(self.device),
+                encoder_hidden_states=self._placed(shown.tokens[rows]),
                 controlnet_cond=self._placed(hint).contiguous(memory_format=torch.channels_last),
                 conditioning_scale=self.scale,
-                added_cond_kwargs=added
-                and {name: self._placed(each[rows]) for name, each in added.items()},
+                added_cond_kwargs=shown.added
+                and {name: self._placed(each[rows]) for name, each in shown.added.items()},
                 return_dict=False,
             )
         return tuple(_spread(each.to(x), rows, len(x)) for each in sides), _spread(
