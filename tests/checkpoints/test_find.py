@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from tests.checkpoints.small import save_small
 from tileup.checkpoints.describe import describe
-from tileup.checkpoints.find import find_model, identify
+from tileup.checkpoints.find import find_model, identify, named_model
 from tileup.errors import ExitCode, ModelError, UnknownCheckpointError
 
 
@@ -57,6 +57,18 @@ def test_models_are_found_by_path_name_and_folder(
     monkeypatch.setenv("TILEUP_MODELS", str(tmp_path))
     assert find_model("own") == path
     assert find_model("own.safetensors") == path
+
+
+def test_a_name_alone_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, here = tmp_path / "models", tmp_path / "here"
+    (here / "own").mkdir(parents=True)
+    models.mkdir()
+    path = save_small(models / "own.v1.safetensors")
+    save_small(here / "other.safetensors")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("TILEUP_MODELS", str(models))
+    assert named_model("own.v1") == named_model("own.v1.safetensors") == path
+    assert [named_model(name) for name in ("own", "other", "other.safetensors", "")] == [None] * 4
 
 
 def _foreign(path: Path) -> None:

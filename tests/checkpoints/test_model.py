@@ -153,6 +153,61 @@ def test_loras_act_with_their_weights(
     assert distance(made(lora=(f"{unet}:0", f"{text}:0")), plain) == 0
 
 
+def test_a_prompt_asks_for_a_lora_as_the_flag_does(
+    made: Callable[..., Pixels],
+    sd1: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    encoder = {f"text_model.encoder.layers.0.self_attn.{k}_proj": (768, 768) for k in "qkv"}
+    lora = tmp_path / "some thing.safetensors"
+    save_file(kohya_lora(changes(encoder, seed=6), "lora_te_"), lora)
+    monkeypatch.setenv("TILEUP_MODELS", str(tmp_path))
+    asked = made(prompt="a cat <lora:some thing:0.5>")
+    assert caplog.messages == []
+    assert distance(asked, made(prompt="a cat", lora=(f"{lora}:0.5",))) == 0
+    plain = made(prompt="a cat")
+    assert distance(asked, plain) > 1e-4
+    assert distance(made(prompt="a cat <lora:gone:1>"), plain) == 0
+    assert any("<lora:gone:1> in a prompt is left out" in each for each in caplog.messages)
+    # a loaded model keeps what it was loaded with, and says so
+    settings = settings_for(sd1, prompt="a cat")
+    model = load_model(sd1, settings)
+    caplog.clear()
+    told = replace(settings, prompt="a cat <lora:some thing:0.5>")
+    assert distance(drawn(model, told), plain) == 0
+    assert any("some thing:0.5> in a prompt is left out" in each for each in caplog.messages)
+
+
+def test_embeddings_clip_skip_and_weights_act(
+    made: Callable[..., Pixels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = torch.randn(2, 768, generator=torch.Generator().manual_seed(3))
+    path = tmp_path / "my-cat.pt"
+    torch.save({"string_to_param": {"*": vectors}, "string_to_token": {"*": 265}}, path)
+    plain = made(prompt="a ")
+    given = made(prompt="a my-cat", embedding=(str(path),))
+    assert distance(given, plain) > 1e-4
+    monkeypatch.setenv("TILEUP_MODELS", str(tmp_path))
+    assert distance(made(prompt="a embedding:my-cat"), given) == 0
+    heavy = made(prompt="a (my-cat:1.5)", embedding=(str(path),))
+    assert distance(heavy, given) > 1e-4
+    assert distance(heavy, made(prompt="a (my-cat:1.5)", embedding=("my-cat",))) == 0
+    other = made(prompt="a (embedding:my-cat:1.5)", emphasis="comfyui")
+    assert distance(other, heavy) > 1e-4
+    assert distance(made(prompt="a ", clip_skip=1), plain) == 0
+    with pytest.raises(ModelError, match="clip-skip 2 cannot be"):  # the file has one layer
+        made(prompt="a ", clip_skip=2)
+
+
+def test_a_file_that_is_no_embedding_is_refused(sd1: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(2, 768), "b": torch.zeros(2, 768)}, other)
+    with pytest.raises(ModelError, match=r"other\.safetensors is no embedding"):
+        load_model(sd1, settings_for(sd1, embedding=(str(other),)))
+
+
 def test_memory_and_tiles_of_the_vae_change_no_picture(made: Callable[..., Pixels]) -> None:
     assert distance(made(low_memory=True), made()) == 0
     assert distance(made(vae_tile=64), made(vae_tile=512)) < 2e-5

@@ -104,7 +104,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"string_to_param": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(ModelError, match="nothing was run"):
+    with pytest.raises(ModelError, match=r"evil\.pt looks like a pickle"):
         open_embedding(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
 

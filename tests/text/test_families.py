@@ -22,7 +22,7 @@ from tileup.text import encoder as encoder_module
 from tileup.text.encoder import ReadTensors, TextEncoder, load_text
 from tileup.text.tokens import clip_ids
 
-PROMPT = "A photo of a cat, (sharp:1.2)"
+PROMPT = "A photo of a cat, sharp"
 NEGATIVE = "blurry dog"
 LAYERS = 3
 RECIPES = {family.name: family.text for family in FAMILIES}

@@ -15,11 +15,12 @@ from tileup.checkpoints.lora_names import NETWORK
 from tileup.checkpoints.merging import check_parts, merge_loras
 from tileup.checkpoints.model import DiffusionModel, Part, Reader, TurnCodec, Turns
 from tileup.checkpoints.parts import Parts, parts_of
+from tileup.checkpoints.prompted import loras_of, writing_of
 from tileup.codec.vae import TILE, load_vae
 from tileup.contracts import Encoded
 from tileup.errors import ModelError, UsageError
 from tileup.families.family import Building, Built, ControlFile, Family
-from tileup.settings.values import Settings, parse_weighted
+from tileup.settings.values import Settings
 from tileup.tensors.checkpoint import open_checkpoint
 from tileup.text.embeds import read_embeds
 from tileup.text.encoder import load_text
@@ -44,8 +45,7 @@ def assemble(
     """
     parts = parts_of(known, settings)
     family = _family(known)
-    named_loras = [parse_weighted(each) for each in settings.lora]
-    loras = [(open_lora(name), weight) for name, weight in named_loras]
+    loras = [(open_lora(name), weight) for name, weight in loras_of(settings)]
     for lora, _ in loras:
         check_parts(lora, (NETWORK, *family.text.parts))
     built = _network(known, parts, settings, device, dtype)
@@ -157,6 +157,7 @@ def _reader(
         device=device,
         features=features,
         on_loaded=lambda name, encoder: merge_loras(encoder, loras, name, dtype=dtype),
+        writing=writing_of(settings),
     )
 
 

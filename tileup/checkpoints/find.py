@@ -62,6 +62,21 @@ def find_model(name: str | None) -> Path:
     )
 
 
+def named_model(name: str) -> Path | None:
+    """A model by its name alone, as prompts give it: none of the paths that it may also be.
+
+    Args:
+        name: with or without extension, in a folder of TILEUP_MODELS.
+
+    Returns:
+        Its path; None where there is none.
+    """
+    known = _known()
+    if name in known:
+        return known[name]
+    return next((path for path in known.values() if path.name == name), None)
+
+
 def _known() -> dict[str, Path]:
     """Models by name; of two with one name, that of the earlier folder."""
     folders = [Path(each) for each in os.environ.get(FOLDERS, "").split(os.pathsep) if each]

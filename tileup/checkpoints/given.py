@@ -9,14 +9,18 @@ from pathlib import Path
 
 from tileup.checkpoints.find import Identified, find_model
 from tileup.checkpoints.parts import COMPANIONS, part_in_file
+from tileup.checkpoints.prompted import loras_of
 from tileup.enlarge.enlargers import version_of
 from tileup.errors import ModelError
 from tileup.families.table import FAMILIES, named
 from tileup.settings.setting import dashed
-from tileup.settings.values import LANCZOS, Settings, parse_weighted
+from tileup.settings.values import LANCZOS, Settings
 from tileup.tensors.checkpoint import open_checkpoint
 
-ADDED = ("control", "lora", "vae", "clip_l", "clip_g", "t5", "text_encoder", "prompt_embeds")
+ADDED = (
+    *("control", "lora", "vae", "clip_l", "clip_g", "t5", "text_encoder"),
+    *("prompt_embeds", "embedding"),
+)
 """Settings that add something to a checkpoint of a latent family."""
 
 
@@ -35,8 +39,8 @@ def check_given(known: Identified, settings: Settings) -> None:
     for name in dict.fromkeys(("vae", *known.found.family.text.parts)):
         if (path := getattr(settings, COMPANIONS[name].flag)) is not None:
             part_in_file(name, path)
-    for each in settings.lora:
-        open_checkpoint(find_model(parse_weighted(each)[0]))
+    for each in (*(name for name, _ in loras_of(settings)), *settings.embedding):
+        open_checkpoint(find_model(each))
     if settings.control is not None:
         refuse_control(known)
         open_checkpoint(find_model(settings.control))

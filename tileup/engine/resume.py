@@ -65,6 +65,8 @@ def run_hash(settings: Settings, model: Path | None) -> str:
     if settings.lora:
         pairs = map(parse_weighted, settings.lora)
         values["lora"] = [(_sampled(Path(file)), weight) for file, weight in pairs]
+    if settings.embedding:
+        values["embedding"] = [_sampled(Path(file)) for file in settings.embedding]
     values["model"] = None if model is None else _sampled(model)
     return _hash(json.dumps(values, sort_keys=True))
 

@@ -253,7 +253,11 @@ KINDS: tuple[tuple[Kind, Callable[[Tensors], bool]], ...] = (
         _language,
     ),
     (
-        Kind("inversion", "a textual inversion (embedding)", "tileup has no use for one"),
+        Kind(
+            "inversion",
+            "a textual inversion (embedding)",
+            "give the model it was made for with -m and this file with --embedding",
+        ),
         _inversion,
     ),
 )

@@ -136,6 +136,7 @@ def settings_json(metadata: Metadata) -> str:
 
 _FILES = (
     *("model", "mask", "denoise_map", "prompt_embeds", "upscaler", "control", "lora"),
+    "embedding",
     *("vae", "clip_l", "clip_g", "t5", "text_encoder", "tokenizer"),
 )
 """Settings that name files."""

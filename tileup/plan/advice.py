@@ -160,7 +160,7 @@ IDLE: tuple[Idle, ...] = (
         "{sampler} takes no {name}: it has no effect.",
     ),
     Idle(
-        _always("prompt", "negative", "cfg", "guidance"),
+        _always("prompt", "negative", "cfg", "guidance", "emphasis", "clip_skip"),
         lambda facts: not facts.spec.text,
         "{model} takes no text: {name} has no effect.",
     ),

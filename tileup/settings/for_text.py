@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tileup.settings import checks
-from tileup.settings.checks import within
+from tileup.settings.checks import one_of, within
 from tileup.settings.setting import Panel, setting
+from tileup.wording import listed
+
+EMPHASES = ("a1111", "comfyui", "none")
+"""Ways of writing that a part of a prompt counts more or less."""
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
@@ -45,6 +49,30 @@ class TextSettings:
         Panel.TEXT,
         "FILE",
         "Encoded prompts, so that no text encoder is loaded.",
+        loading=True,
+    )
+    emphasis: str = setting(
+        "a1111",
+        Panel.TEXT,
+        "STYLE",
+        f"How weights are written, as in (red:1.3): {listed(EMPHASES, 'or')} (default: {{default}}).",
+        one_of(EMPHASES),
+        loading=True,
+    )
+    embedding: tuple[str, ...] = setting(
+        (),
+        Panel.TEXT,
+        "FILE",
+        "A textual inversion, which prompts call as its file is called; can be given several "
+        "times.",
+        loading=True,
+    )
+    clip_skip: int | None = setting(
+        None,
+        Panel.TEXT,
+        "N",
+        "Layer of CLIP from the end whose features count, 1 the last (default: the family's own).",
+        within(1, 24),
         loading=True,
     )
     seed: int = setting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,23 @@ class ClipOutput:
     """The last layer at the first mark of the end, normed, shape (rows, width)."""
 
 
+class Enlarged(nn.Module):
+    """A table of tokens with further ones behind CLIP's own."""
+
+    def __init__(self, table: nn.Embedding, further: Tensor) -> None:
+        """Args:
+        table: of the encoder.
+        further: vectors, shape (n, width), of the tokens from `SIZE` on.
+        """
+        super().__init__()
+        self.table = table
+        self.further = nn.Parameter(further, requires_grad=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        known = self.table(ids.clamp(max=SIZE - 1))
+        return torch.where((ids < SIZE)[..., None], known, self.further[(ids - SIZE).clamp(min=0)])
+
+
 class Clip:
     """A text encoder, for inference."""
 
@@ -55,6 +72,12 @@ class Clip:
         self.network = network
         self.trimmed = trimmed
         """Whether it comes under the names of transformers, where SD 2's lacks its last layer."""
+
+    def learn(self, vectors: Tensor) -> None:
+        """Take vectors, shape (n, width), for tokens of the numbers from `SIZE` on."""
+        embeddings = cast(nn.Module, self.network.text_model.embeddings)  # pyright: ignore[reportAttributeAccessIssue]
+        table = cast(nn.Embedding, embeddings.token_embedding)
+        embeddings.token_embedding = Enlarged(table, vectors.to(table.weight))
 
     @torch.no_grad()
     def __call__(self, rows: Sequence[Sequence[int]]) -> ClipOutput:

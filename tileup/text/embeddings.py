@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
 from tileup.tensors.checkpoint import open_checkpoint, stem
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BUNDLE = "bundle_emb."
 """What the names of tensors begin with that OneTrainer puts into a LoRA: then the embedding's name,

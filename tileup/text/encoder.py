@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,19 @@ from torch.nn import functional
 
 from tileup.contracts import Encoded
 from tileup.errors import ModelError
+from tileup.text.chunks import Group, Line, Row, line_of, lines_of
 from tileup.text.clip import Clip, load_clip
+from tileup.text.emphasis import Named, Words, Written, read_prompt
 from tileup.text.finite import check_finite
+from tileup.text.learned import Learned
 from tileup.text.llm import Llm, load_llm
 from tileup.text.llm_tokens import LlmTokenizer, load_llm_tokenizer
 from tileup.text.recipes import ClipUse, Recipe, T5Use
 from tileup.text.t5 import T5, load_t5
 from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
-from tileup.text.tokens import CHUNK, clip_chunks, clip_ids, clip_row
+from tileup.text.tokens import CHUNK, clip_ids
+from tileup.text.weighting import away_from_nothing, scaled
+from tileup.text.writing import USUAL, Writing
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +34,6 @@ ReadTensors = Callable[[], Mapping[str, Tensor]]
 """Reads an encoder's tensors, names without the file's prefix."""
 OnLoaded = Callable[[str, nn.Module], None]
 """Given the name of an encoder (clip_l, clip_g, clip_h, t5, llm) and its network, just loaded."""
-Row = tuple[int, ...]
-"""Numbers of the tokens that an encoder reads at once, padded."""
 T5_WIDTH = 4096
 """Of T5-XXL's features."""
 
@@ -64,6 +67,7 @@ def load_text(
     device: str = "cpu",
     features: int | None = None,
     on_loaded: OnLoaded = lambda part, encoder: None,
+    writing: Writing = USUAL,
 ) -> TextEncoder:
     """The text encoders of a model family; none of their tensors is read before the first text is.
 
@@ -78,9 +82,11 @@ def load_text(
         features: width of the tokens' features that the network takes, to be held against what
             the encoders give; and without T5 that of the zeros in its place.
         on_loaded: given each encoder whenever its weights were loaded; it may change them.
+        writing: how prompts are read.
 
     Raises:
-        ModelError: an encoder or its tokenizer is missing; the message names the flag for it.
+        ModelError: an encoder or its tokenizer is missing; the message names the flag for it; or
+            an embedding fits none of the encoders.
     """
     for part in recipe.parts:
         if part not in parts and part in recipe.required:
@@ -88,6 +94,8 @@ def load_text(
             flag = "" if part == "clip_h" else f"; give it with {flag}"
             raise ModelError(f"the text encoder {_NAMES[part]} is missing{flag}")
     used = {part: parts[part] for part in recipe.parts if part in parts}
+    if writing.clip_skip is not None and not recipe.clip_tokens:
+        log.warning("clip-skip has no effect: this model takes no tokens of CLIP's")
     return TextEncoder(
         recipe,
         used,
@@ -97,6 +105,7 @@ def load_text(
         device=device,
         features=features,
         on_loaded=on_loaded,
+        writing=writing,
     )
 
 
@@ -123,6 +132,7 @@ class TextEncoder:
         device: str,
         features: int | None,
         on_loaded: OnLoaded,
+        writing: Writing,
     ) -> None:
         self._recipe = recipe
         self._parts = parts
@@ -132,6 +142,9 @@ class TextEncoder:
         self._device = device
         self._features = features
         self._on_loaded = on_loaded
+        self._writing = writing
+        self._learned = {use.part: Learned(use.part, parts[use.part]) for use in recipe.clips}
+        self._check_embeddings()
         self._known: dict[str, dict[Row, _Features]] = {part: {} for part in parts}
         self._warned: set[str] = set()
 
@@ -150,34 +163,105 @@ class TextEncoder:
         self, texts: Sequence[tuple[str, str | None]]
     ) -> list[tuple[Encoded, Encoded | None]]:
         """As `encode`, for many pairs: each encoder is loaded once, one after the other."""
-        counts = [self._chunks(pair) for pair in texts]
+        written = {text: self._read(text) for pair in texts for text in pair if text is not None}
+        counts = [
+            self._count([written[text] for text in pair if text is not None]) for pair in texts
+        ]
         pairs = list(zip(texts, counts, strict=True))
-        each = [(text, n) for pair, n in pairs for text in pair if text is not None]
+        each = [(written[text], n) for pair, n in pairs for text in pair if text is not None]
         for use in self._recipe.clips:
-            rows = [self._clip_rows(use, text, n) for text, n in each]
+            rows = [self._rows_to_learn(use, text, n) for text, n in each]
             self._learn_clip(use, itertools.chain.from_iterable(rows))
         if "t5" in self._parts:
-            self._learn_t5(self._t5_row(text) for text, _ in each)
+            self._learn_t5(self._t5_row(text.plain) for text, _ in each)
         if "llm" in self._parts:
-            self._learn_llm(self._llm_row(text)[0] for text, _ in each)
-        return [
-            (self._encoded(prompt, n), None if negative is None else self._encoded(negative, n))
-            for (prompt, negative), n in pairs
-        ]
+            self._learn_llm(self._llm_row(text.plain)[0] for text, _ in each)
 
-    def _chunks(self, pair: tuple[str, str | None]) -> int:
-        """Rows of CLIP's that the longer text of a pair takes."""
+        def encoded(text: str | None, count: int) -> Encoded | None:
+            return None if text is None else self._encoded(written[text], count)
+
+        return [(self._encoded(written[pair[0]], n), encoded(pair[1], n)) for pair, n in pairs]
+
+    def _read(self, text: str) -> Written:
+        """A prompt in its parts; what of it cannot be used is said once."""
+        written = read_prompt(text, self._writing.style, [*self._writing.embeddings])
+        for tag in written.tags:
+            if tag.kind != "lora" or tag.name not in self._writing.loras:
+                self._warn(
+                    f"{tag.text} in a prompt is left out: LoRAs count in --prompt, where a folder"
+                    f" of TILEUP_MODELS holds a file of that name; or give --lora FILE"
+                )
+        plainly = "t5" in self._parts or not self._recipe.clip_tokens
+        if written.weighted and plainly:
+            self._warn(
+                "weights in a prompt, as in (red:1.3), are left out where T5 or a language model"
+                " reads it: these take plain text"
+            )
+        return written
+
+    def _check_embeddings(self) -> None:
+        """Refuse embeddings that were given and fit no encoder.
+
+        Raises:
+            ModelError: names the embedding.
+        """
+        for embedding in self._writing.embeddings.values():
+            if not any(learned.ids(embedding) for learned in self._learned.values()):
+                raise ModelError(
+                    f"the embedding {embedding.name} belongs to another model: its vectors are"
+                    f" {embedding.widths} wide, and no text encoder is"
+                )
+
+    def _count(self, texts: Sequence[Written]) -> int:
+        """Lines of CLIP's that the longest of some texts takes."""
         if not self._recipe.chunked:
             return 1
-        return max(len(clip_chunks(clip_ids(text), 0)) for text in pair if text is not None)
+        lines = (self._lines(use, text) for use in self._recipe.clips for text in texts)
+        return max(map(len, lines))
 
-    def _clip_rows(self, use: ClipUse, text: str, count: int) -> list[Row]:
-        ids = clip_ids(text)
-        if not self._recipe.chunked and len(ids) > CHUNK:
-            self._warn_cut("CLIP", CHUNK, len(ids))
-            ids = ids[:CHUNK]
-        rows = clip_chunks(ids, use.padding)
-        return rows + [clip_row([], use.padding)] * (count - len(rows))
+    def _rows_to_learn(self, use: ClipUse, text: Written, count: int) -> list[Row]:
+        lines = self._lines(use, text, count)
+        weighted = any(line.weighted for line in lines)
+        return [line.ids for line in [*lines, *[line_of([], use)] * weighted]]
+
+    def _lines(self, use: ClipUse, text: Written, count: int = 1) -> list[Line]:
+        """A prompt in lines, followed by empty ones up to a number."""
+        style = self._writing.style
+        groups = list(self._groups(use, text))
+        if not self._recipe.chunked:
+            return [self._cut(use, groups)]
+        lines = lines_of(groups, use, style)
+        return lines + [line_of([], use)] * (count - len(lines))
+
+    def _groups(self, use: ClipUse, text: Written) -> Iterator[Group | None]:
+        for piece in text.pieces:
+            if isinstance(piece, Words):
+                yield Group(tuple(clip_ids(piece.text)), piece.weight)
+            elif isinstance(piece, Named):
+                yield Group(self._vectors(use, piece.name), piece.weight, whole=True)
+            else:
+                yield None
+
+    def _vectors(self, use: ClipUse, name: str) -> tuple[int, ...]:
+        """Tokens that stand for an embedding; none where it has nothing for an encoder."""
+        embedding = self._writing.embedding(name)
+        if embedding is None:
+            self._warn(f"embedding:{name} is left out: no folder of TILEUP_MODELS holds its file")
+            return ()
+        ids = self._learned[use.part].ids(embedding)
+        if not ids:
+            self._warn(
+                f"embedding:{name} has nothing for {_NAMES[use.part]}: its vectors are"
+                f" {embedding.widths} wide"
+            )
+        return ids
+
+    def _cut(self, use: ClipUse, groups: Iterable[Group | None]) -> Line:
+        """One line, for families that read no more."""
+        tokens = [(each, group.weight) for group in groups if group for each in group.ids]
+        if len(tokens) > CHUNK:
+            self._warn_cut("CLIP", CHUNK, len(tokens))
+        return line_of(tokens[:CHUNK], use)
 
     def _t5_row(self, text: str) -> Row:
         use = self._recipe.t5
@@ -203,12 +287,16 @@ class TextEncoder:
     def _warn_cut(self, reader: str, room: int, length: int) -> None:
         if reader not in self._warned:
             self._warned.add(reader)
-            log.warning(
-                "a prompt is longer than %s reads: its first %d tokens count, of %d",
-                reader,
-                room,
-                length,
+            self._warn(
+                f"a prompt is longer than {reader} reads: its first {room} tokens count,"
+                f" of {length}"
             )
+
+    def _warn(self, message: str) -> None:
+        """Say something, once."""
+        if message not in self._warned:
+            self._warned.add(message)
+            log.warning("%s", message)
 
     def _learn_clip(self, use: ClipUse, rows: Iterable[Row]) -> None:
         if new := self._new(use.part, rows):
@@ -218,8 +306,12 @@ class TextEncoder:
                 tensors, act=use.act, what=name, dtype=self._dtype, device=self._device
             )
             self._on_loaded(use.part, clip.network)
+            if (vectors := self._learned[use.part].vectors) is not None:
+                clip.learn(vectors)
             for row in new:
-                self._known[use.part][row] = _read_clip(clip, use, row, name)
+                self._known[use.part][row] = _read_clip(
+                    clip, use, row, name, self._writing.clip_skip
+                )
 
     def _learn_t5(self, rows: Iterable[Row]) -> None:
         if new := self._new("t5", rows):
@@ -240,16 +332,16 @@ class TextEncoder:
         """Rows not seen yet, each once. One by one, so that no row's rounding hangs on others."""
         return [row for row in dict.fromkeys(rows) if row not in self._known[part]]
 
-    def _encoded(self, text: str, count: int) -> Encoded:
+    def _encoded(self, text: Written, count: int) -> Encoded:
         recipe = self._recipe
-        read = [
-            [self._known[use.part][row] for row in self._clip_rows(use, text, count)]
-            for use in recipe.clips
-        ]
-        sides = [torch.cat([each.tokens for each in rows]) for rows in read]
-        whole = [rows[0].pooled for rows in read]
-        pooled = [each for each in whole if each is not None]
-        tokens = self._joined(torch.cat(sides, dim=1) if recipe.clip_tokens else None, text)
+        sides: list[Tensor] = []
+        pooled: list[Tensor] = []
+        for use in recipe.clips:
+            lines = self._lines(use, text, count)
+            sides.append(torch.cat([self._features_of(use, line) for line in lines]))
+            whole = self._known[use.part][lines[0].ids].pooled
+            pooled += [] if whole is None else [whole]
+        tokens = self._joined(torch.cat(sides, dim=1) if recipe.clip_tokens else None, text.plain)
         if self._features is not None and tokens.shape[1] != self._features:
             raise ModelError(
                 f"the text encoders give features {tokens.shape[1]} wide, the network takes"
@@ -259,6 +351,17 @@ class TextEncoder:
             tokens[None].to(self._device),
             torch.cat(pooled)[None].to(self._device) if pooled else None,
         )
+
+    def _features_of(self, use: ClipUse, line: Line) -> Tensor:
+        """Features of the tokens of one line, shape (77, width), as much as each counts."""
+        known = self._known[use.part]
+        features = known[line.ids].tokens
+        if not line.weighted:
+            return features
+        weights = torch.tensor(line.weights)
+        if self._writing.style == "comfyui":
+            return away_from_nothing(features, weights, known[line_of([], use).ids].tokens)
+        return scaled(features, weights)
 
     def _joined(self, clip: Tensor | None, text: str) -> Tensor:
         """CLIP's tokens, shape (length, width), followed by T5's, both as wide as T5's are."""
@@ -284,10 +387,18 @@ class TextEncoder:
         return torch.cat([functional.pad(clip, (0, missing)), t5])
 
 
-def _read_clip(clip: Clip, use: ClipUse, row: Row, name: str) -> _Features:
+def _read_clip(clip: Clip, use: ClipUse, row: Row, name: str, clip_skip: int | None) -> _Features:
     output = clip([row])
-    skip = 0 if use.part == "clip_h" and clip.trimmed else use.skip
-    hidden = output.hidden[-1 - skip]
+    layers = len(output.hidden) - 1
+    from_end = (use.skip + 1 if clip_skip is None else clip_skip) - (
+        use.part == "clip_h" and clip.trimmed
+    )
+    if clip_skip is not None and not 1 <= from_end <= layers:
+        raise ModelError(
+            f"clip-skip {clip_skip} cannot be: the file of {name} has no such layer, but {layers}"
+            f" {'without its last one' if from_end < 1 else 'in all'}"
+        )
+    hidden = output.hidden[-from_end]
     tokens = clip.normed(hidden) if use.normed else hidden
     check_finite(tokens, clip.tensors(), name)
     if use.pooled == "none":

@@ -1,0 +1,61 @@
+"""What prompts name besides words: LoRAs and embeddings, looked up in the folders of models."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+
+from tileup.checkpoints.find import find_model, named_model
+from tileup.errors import ModelError
+from tileup.settings.values import Settings, parse_weighted
+from tileup.text.embeddings import Embedding, by_name, open_embedding
+from tileup.text.emphasis import Tag, tags_of
+from tileup.text.writing import Writing
+
+log = logging.getLogger(__name__)
+
+
+def loras_of(settings: Settings) -> list[tuple[str, float]]:
+    """File and weight of every LoRA that is asked for, by its flag or in the prompt.
+
+    A prompt's are looked up by name in the folders of TILEUP_MODELS; those that are not there are
+    left out, and the text encoder says so when it reads the prompt.
+
+    Raises:
+        UsageError: a weight is not between -4 and 4.
+    """
+    given = [parse_weighted(each) for each in settings.lora]
+    found = [(tag, named_model(tag.name)) for tag in _tags(settings)]
+    named = [(f"{path}:{tag.weight:g}") for tag, path in found if path is not None]
+    return given + [parse_weighted(each) for each in named]
+
+
+def _tags(settings: Settings) -> tuple[Tag, ...]:
+    if settings.prompt_embeds is not None:
+        return ()  # then no prompt is read
+    return tuple(tag for tag in tags_of(settings.prompt) if tag.kind == "lora")
+
+
+def writing_of(settings: Settings) -> Writing:
+    """How prompts are read.
+
+    Raises:
+        ModelError: a file that was given is not there, or is no embedding.
+    """
+    given = [open_embedding(find_model(each)) for each in settings.embedding]
+    loras = (tag.name for tag in _tags(settings) if named_model(tag.name) is not None)
+    return Writing(
+        settings.emphasis, settings.clip_skip, by_name(given), cache(_looked_up), frozenset(loras)
+    )
+
+
+def _looked_up(name: str) -> Embedding | None:
+    path: Path | None = named_model(name)
+    if path is None:
+        return None
+    try:
+        return open_embedding(path)
+    except ModelError as error:
+        log.warning("embedding:%s cannot be used: %s", name, error)
+        return None
