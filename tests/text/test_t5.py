@@ -225,7 +225,6 @@ def test_a_tokenizer_of_another_model_is_refused() -> None:
         ("encoder.block.1.layer.0.SelfAttention.k.weight", None, "lacks 1 of .*k.weight"),
         ("encoder.block.0.layer.0.SelfAttention.q.weight", None, "lacks the tensor .*q.weight"),
         ("encoder.block.0.layer.0.SelfAttention.q.weight", torch.ones(63, 64), "63 wide do not"),
-        ("extra.weight", torch.ones(1), r"has 1 tensors .*: extra.weight"),
         (
             "encoder.final_layer_norm.weight",
             torch.ones(64).int(),
@@ -241,3 +240,11 @@ def test_tensors_that_do_not_fit_are_named(name: str, tensor: Tensor | None, mes
         changed[name] = tensor
     with pytest.raises(ModelError, match=message):
         loaded(changed)
+
+
+def test_tensors_that_belong_nowhere_are_named_and_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loaded({**t5(), "extra.weight": torch.ones(1)})
+    assert len(caplog.messages) == 1
+    assert "extra.weight" in caplog.text

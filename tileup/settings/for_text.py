@@ -55,7 +55,7 @@ class TextSettings:
         "a1111",
         Panel.TEXT,
         "STYLE",
-        f"How weights are written, as in (red:1.3): {listed(EMPHASES, 'or')} (default: {{default}}).",
+        f"Whose weights, as in (red:1.3): {listed(EMPHASES, 'or')} (default: {{default}}).",
         one_of(EMPHASES),
         loading=True,
     )
