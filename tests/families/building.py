@@ -12,6 +12,7 @@ from tileup.families.family import Building, Built
 from tileup.families.transformer import TransformerNetwork
 from tileup.families.unet_network import UNetNetwork, load_unet
 from tileup.plan.noise_levels import training_levels
+from tileup.torchvision_shield import shield_torchvision
 
 
 def how(name: str = "small", **options: Any) -> Building:  # noqa: ANN401
@@ -31,3 +32,26 @@ def built_unet(tensors: Mapping[str, Tensor], sizes: int = 6, **options: Any) ->
     network = load_unet(tensors, how(**options), sizes).network
     assert isinstance(network, UNetNetwork)
     return network
+
+
+def small_vae(channels: int) -> Any:  # noqa: ANN401
+    """diffusers' `AutoencoderKL` of 8 pixels per cell, for pipelines that only need to have one."""
+    shield_torchvision()
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(2, 2, 2, 2),
+        norm_num_groups=1,
+        latent_channels=channels,
+    )
+
+
+def of_latents(pipe: Any, channels: int) -> Any:  # noqa: ANN401
+    """A quiet img2img pipeline of diffusers that takes latents for its picture, as FLUX's does."""
+    from diffusers.image_processor import VaeImageProcessor
+
+    pipe.set_progress_bar_config(disable=True)
+    pipe.image_processor = VaeImageProcessor(vae_scale_factor=16, vae_latent_channels=channels)
+    return pipe

@@ -27,7 +27,7 @@ from tests.checkpoints.layouts.flux import (
 )
 from tests.checkpoints.layouts.text import t5
 from tests.checkpoints.layouts.weights import random_weights
-from tests.families.building import how, transformer_of
+from tests.families.building import how, of_latents, small_vae, transformer_of
 from tests.text import references
 from tileup.checkpoints.find import identify
 from tileup.contracts import Box, Encoded
@@ -81,23 +81,12 @@ def test_names_are_those_of_diffusers_conversion() -> None:
 
 
 def pipeline(network: TransformerNetwork) -> Any:  # noqa: ANN401
-    from diffusers import AutoencoderKL, ChromaImg2ImgPipeline, FlowMatchEulerDiscreteScheduler
-    from diffusers.image_processor import VaeImageProcessor
+    from diffusers import ChromaImg2ImgPipeline, FlowMatchEulerDiscreteScheduler
 
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(2, 2, 2, 2),
-        norm_num_groups=1,
-        latent_channels=CHANNELS,
-    )
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    nothing = dict.fromkeys(["text_encoder", "tokenizer"])
+    nothing, vae = dict.fromkeys(["text_encoder", "tokenizer"]), small_vae(CHANNELS)
     pipe = ChromaImg2ImgPipeline(scheduler, vae, transformer=network.module, **nothing)  # type: ignore[arg-type]
-    pipe.set_progress_bar_config(disable=True)
-    # As FLUX's own pipeline has it: 16 channels are latents, and no picture to be encoded.
-    pipe.image_processor = VaeImageProcessor(vae_scale_factor=16, vae_latent_channels=CHANNELS)
-    return pipe
+    return of_latents(pipe, CHANNELS)
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])

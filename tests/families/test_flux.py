@@ -21,14 +21,13 @@ from tests.checkpoints.flow import (
     latents,
     pooled_of,
     relative,
-    row_of,
     scene_of_latents,
     text_of,
     tiled,
     whole,
 )
 from tests.checkpoints.layouts.flux import CHANNELS, FULL_WIDTH, HEAD, flux_transformer
-from tests.families.building import how, transformer_of
+from tests.families.building import how, small_vae, transformer_of
 from tileup.checkpoints.find import identify
 from tileup.contracts import Box, Encoded
 from tileup.errors import ModelError
@@ -106,19 +105,12 @@ def _cut(part: Tensor, width: int) -> Tensor:
 
 
 def pipeline(transformer: FluxTransformer2DModel) -> Any:  # noqa: ANN401
-    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline
 
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(2, 2, 2, 2),
-        norm_num_groups=1,
-        latent_channels=CHANNELS,
-    )
     nothing = dict.fromkeys(["text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"])
     pipe = FluxImg2ImgPipeline(
         FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae,
+        small_vae(CHANNELS),
         transformer=transformer,
         **nothing,  # type: ignore[arg-type]
     )
@@ -233,27 +225,6 @@ def test_several_windows_are_the_weighted_sum_of_their_predictions(
         assert relative(denoiser(x, torch.tensor([2.0])), expected) < 1e-5
 
 
-def test_each_row_has_its_own_noise_level_and_text(network: Network) -> None:
-    x, sigma = latents(3, CHANNELS, 8, 8), torch.tensor([0.02, 1.0, 50.0])
-    text = _text(3)
-    windows = [Box(0, 0, 8, 8)] * 3
-    together = network(x, sigma, windows, text, SCENE)
-    for row in range(3):
-        one = slice(row, row + 1)
-        alone = network(x[one], sigma[one], windows[:1], row_of(text, row), SCENE)
-        assert relative(together[one], alone) < 1e-5
-    other = network(x, sigma.flip(0), windows, text, SCENE)
-    assert relative(other[:1], together[:1]) > 0.01
-
-
-def test_a_window_looks_the_same_wherever_it_lies(network: Network) -> None:
-    x, text = latents(1, CHANNELS, 8, 8), _text()
-    corner, inside = (
-        network(x, torch.ones(1), [box], text, SCENE) for box in (Box(0, 0, 8, 8), Box(0, 4, 8, 12))
-    )
-    assert torch.equal(corner, inside)
-
-
 def test_only_dev_is_told_the_guidance_and_3_5_where_nothing_is_said(
     network: Network,
 ) -> None:
@@ -267,19 +238,6 @@ def test_only_dev_is_told_the_guidance_and_3_5_where_nothing_is_said(
     assert torch.equal(told(network, None), told(network, 3.5))
     assert relative(told(network, 0.0), told(network, 3.5)) > 0.01
     assert torch.equal(told(schnell, 1.0), told(schnell, 9.0))
-
-
-@pytest.mark.parametrize(("height", "width"), [(7, 9), (1, 1), (1, 24), (8, 23)])
-def test_odd_sides_are_continued_and_cut_off_again(
-    network: Network, height: int, width: int
-) -> None:
-    x, text = latents(2, CHANNELS, height, width), _text()
-    edges = ((0, 0), (0, 0), (0, height % 2), (0, width % 2))
-    even = torch.from_numpy(np.pad(x.numpy(), edges, mode="edge"))
-    sigma = torch.tensor([0.5, 2.0])
-    found = network(x, sigma, [Box(0, 0, height, width)] * 2, text, SCENE)
-    expected = network(even, sigma, [Box(0, 0, *even.shape[-2:])] * 2, text, SCENE)
-    assert torch.equal(found, expected[..., :height, :width])
 
 
 def test_packing_and_positions_are_those_of_diffusers() -> None:

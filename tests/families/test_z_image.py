@@ -22,7 +22,7 @@ from tests.checkpoints.headers import save_head
 from tests.checkpoints.layouts.llm import language_model
 from tests.checkpoints.layouts.z_image import CHANNELS, z_image_shapes, z_image_transformer
 from tests.checkpoints.originals_z_image import z_image
-from tests.families.building import how, transformer_of
+from tests.families.building import how, of_latents, small_vae, transformer_of
 from tests.text import references
 from tileup.checkpoints.find import identified, identify
 from tileup.contracts import Box, Encoded
@@ -117,23 +117,12 @@ def test_full_size_has_the_published_settings() -> None:
 
 
 def pipeline(network: TransformerNetwork) -> Any:  # noqa: ANN401
-    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageImg2ImgPipeline
-    from diffusers.image_processor import VaeImageProcessor
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImageImg2ImgPipeline
 
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(2, 2, 2, 2),
-        norm_num_groups=1,
-        latent_channels=CHANNELS,
-    )
-    nothing = dict.fromkeys(["text_encoder", "tokenizer"])
+    nothing, vae = dict.fromkeys(["text_encoder", "tokenizer"]), small_vae(CHANNELS)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     pipe = ZImageImg2ImgPipeline(scheduler, vae, transformer=network.module, **nothing)  # type: ignore[arg-type]
-    pipe.set_progress_bar_config(disable=True)
-    # As FLUX's own pipeline has it: 16 channels are latents, and no picture to be encoded.
-    pipe.image_processor = VaeImageProcessor(vae_scale_factor=16, vae_latent_channels=CHANNELS)
-    return pipe
+    return of_latents(pipe, CHANNELS)
 
 
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
