@@ -17,8 +17,13 @@ Weights = Mapping[str, Tensor]
 
 def idle(velocity: Tensor, weights: Weights) -> set[str]:
     """Names of the weights that a velocity does not depend on; they must require gradients."""
-    gradients = torch.autograd.grad(velocity.square().mean(), list(weights.values()))
-    return {name for name, each in zip(weights, gradients, strict=True) if each.abs().max() < 1e-6}
+    loss = velocity.square().mean()
+    gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+    return {
+        name
+        for name, each in zip(weights, gradients, strict=True)
+        if each is None or each.abs().max() < 1e-6
+    }
 
 
 def linear(weights: Weights, name: str, x: Tensor) -> Tensor:

@@ -688,7 +688,7 @@ def test_a_lora_of_another_family_is_refused_and_changes_nothing(
         (changes(sd3_layers(2, 64)), "SD 3", "find no layer"),
         (
             changes({"transformer_blocks.0.attn.to_q": (64, 64)}),
-            "SD 3, Chroma or FLUX",
+            "SD 3, Chroma, FLUX or Qwen-Image",
             "1 of its 1 ",
         ),
     ]

@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.checkpoints.layouts.causal_vae import causal_vae
 from tests.checkpoints.layouts.flux import chroma_transformer, flux_transformer
 from tests.checkpoints.layouts.llm import language_model
+from tests.checkpoints.layouts.qwen_image import qwen_image_transformer
 from tests.checkpoints.layouts.sd3 import sd3_shapes
 from tests.checkpoints.layouts.text import clip_l, open_clip, prefixed, t5
 from tests.checkpoints.layouts.unet import (
@@ -96,6 +98,15 @@ def z_image_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
         "network": z_image_transformer(features=64, seed=seed),
         "vae": vae_state_dict(32, 16, quant=False, seed=seed),
         "text_encoder": language_model(),
+    }
+
+
+def qwen_image_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
+    """Qwen-Image likewise, with a VAE of its own."""
+    return {
+        "network": qwen_image_transformer(features=64, seed=seed),
+        "vae": causal_vae(seed=seed),
+        "text_encoder": language_model(normed=False, biased=True),
     }
 
 

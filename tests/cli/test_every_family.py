@@ -34,6 +34,7 @@ SMALL: Mapping[str, Callable[[], Parts]] = {
     "flux-schnell": lambda: whole.flux_parts(guidance=False),
     "z-image-turbo": whole.z_image_parts,
     "z-image": whole.z_image_parts,
+    "qwen-image": whole.qwen_image_parts,
 }
 """Files of random weights, by family."""
 

@@ -8,6 +8,7 @@ import pytest
 from tileup.contracts import ModelSpec
 from tileup.plan.noise_levels import (
     FlowLevels,
+    Growth,
     TableLevels,
     WindowFlowLevels,
     fitted,
@@ -101,5 +102,9 @@ def test_only_flux_dev_is_fitted_to_its_window() -> None:
     spec = ModelSpec("m", "flux-dev", "flow", 8, 16, 1024, 16, WindowFlowLevels.of(1024))
     assert fitted(spec, 1024) == spec
     assert fitted(spec, 512).levels == WindowFlowLevels.of(512)
+    other = Growth(0.001, 0.2, large=2000, large_slope=0.0001, large_offset=3)
+    spec = replace(spec, levels=WindowFlowLevels.of(1024, other))
+    assert fitted(spec, 512).levels == WindowFlowLevels(np.exp(0.001 * 1024 + 0.2), growth=other)
+    assert fitted(spec, 1024).levels == WindowFlowLevels(np.exp(0.0001 * 4096 + 3), growth=other)
     other = replace(spec, levels=FlowLevels(3.0))
     assert fitted(other, 512) == other

@@ -72,7 +72,9 @@ class Companion:
 _CLIP = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
 _OPEN_CLIP = ("token_embedding.weight",)
 COMPANIONS = {
-    "vae": Companion("the VAE", "vae", ("decoder.conv_in.weight",)),
+    "vae": Companion(
+        "the VAE", "vae", ("decoder.conv_in.weight", "decoder.middle.0.residual.0.gamma")
+    ),
     "clip_l": Companion(
         "the text encoder CLIP-L",
         "clip_l",

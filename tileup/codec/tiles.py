@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import Conv2d, GroupNorm
 from torch.nn import functional as F  # noqa: N812  As everywhere where torch is used.
 
+from tileup.codec.channel_norm import ChannelNorm
 from tileup.contracts import Box
 
 SCORES = 2**26
@@ -194,12 +195,14 @@ class TiledNetwork:
 
         return Input(2 * x.shape[2], 2 * x.shape[3], read)
 
-    def normed_silu(self, norm: GroupNorm, x: Tensor) -> Act:
-        """SiLU after a GroupNorm with the statistics of the whole map `x`."""
+    def normed_silu(self, norm: GroupNorm | ChannelNorm, x: Tensor) -> Act:
+        """SiLU after a norm with the statistics of the whole map `x`."""
         return self.normed(norm, x, then=lambda tile: F.silu(tile, inplace=True))
 
-    def normed(self, norm: GroupNorm, x: Tensor, then: Act | None = None) -> Act:
-        """A GroupNorm with the statistics of the whole map `x`, worked out in float32."""
+    def normed(self, norm: GroupNorm | ChannelNorm, x: Tensor, then: Act | None = None) -> Act:
+        """A norm with the statistics of the whole map `x`, worked out in float32."""
+        if isinstance(norm, ChannelNorm):
+            return norm if then is None else lambda tile: then(norm(tile))
         mean, variance = self.statistics(norm.num_groups, x)
         deviation = (variance + norm.eps).rsqrt()
         per_channel = x.shape[1] // norm.num_groups

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tileup.codec.causal_layout import CausalLayout, causal_layout
+from tileup.codec.causal_network import build_causal, causal_tensors
 from tileup.codec.tiles import Grid, TiledNetwork
 from tileup.codec.vae_layout import VaeLayout, vae_layout
 from tileup.codec.vae_network import build_vae, diffusers_tensors
-from tileup.errors import TileupError
+from tileup.errors import ModelError, TileupError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
+
+    from tileup.codec.causal_network import CausalAutoencoder
+
+    Network = AutoencoderKL | CausalAutoencoder
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +38,18 @@ TILE = 256
 
 @dataclass(slots=True)
 class VaeCodec:
-    """An AutoencoderKL as a `Codec`.
+    """An AutoencoderKL, or Qwen-Image's VAE, as a `Codec`.
 
     Each picture begins in `dtype`; where that gives values that are not finite, it is done again
     in a wider one. So a picture does not depend on those before it. Networks in other precisions
     are kept for the next picture.
     """
 
-    layout: VaeLayout
-    scale: float
-    """Latents are (z - shift) * scale of what the encoder gives."""
-    shift: float
+    layout: VaeLayout | CausalLayout
+    scale: Tensor
+    """Latents are (z - shift) * scale of what the encoder gives; of all channels, shape (1,), or of
+    each, (C, 1, 1); on the CPU."""
+    shift: Tensor
     dtype: torch.dtype
     """What the network computes in at first: float16, bfloat16 or float32."""
     device: str
@@ -54,8 +61,8 @@ class VaeCodec:
     """Weights as stored, by diffusers' names."""
     origin: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """What the file calls them."""
-    networks: dict[torch.dtype, AutoencoderKL] = field(
-        default_factory=dict[torch.dtype, "AutoencoderKL"], repr=False
+    networks: dict[torch.dtype, Network] = field(
+        default_factory=dict[torch.dtype, "Network"], repr=False
     )
     _notes: list[str] = field(default_factory=list[str], repr=False)
 
@@ -82,7 +89,7 @@ class VaeCodec:
             raise ValueError(f"sides must be multiples of {self.stride}, got {pixels.shape}")
         scaled = pixels.to(self.device).float() * 2 - 1
         mean = self._finite("encode", lambda network: self._encoded(network, scaled))
-        return (mean - self.shift) * self.scale
+        return (mean - self.shift.to(mean)) * self.scale.to(mean)
 
     def decode(self, latents: Tensor) -> Tensor:
         """RGB, nominally in [0, 1], shape (1, 3, h * stride, w * stride), float32.
@@ -93,7 +100,8 @@ class VaeCodec:
         Raises:
             TileupError: the VAE gives values that are not finite in every precision.
         """
-        z = latents.to(self.device).float() / self.scale + self.shift
+        z = latents.to(self.device).float()
+        z = z / self.scale.to(z) + self.shift.to(z)
         return (self._finite("decode", lambda network: self._decoded(network, z)) + 1) / 2
 
     def take_notes(self) -> tuple[str, ...]:
@@ -102,15 +110,18 @@ class VaeCodec:
         self._notes.clear()
         return notes
 
-    def network(self, dtype: torch.dtype) -> AutoencoderKL:
+    def network(self, dtype: torch.dtype) -> Network:
         """The network in a precision, built when it is first wanted."""
         if dtype not in self.networks:
-            self.networks[dtype] = build_vae(
-                self.tensors, self.layout, dtype, self.device, self.origin
+            how = (dtype, self.device, self.origin)
+            self.networks[dtype] = (
+                build_vae(self.tensors, self.layout, *how)
+                if isinstance(self.layout, VaeLayout)
+                else build_causal(self.tensors, self.layout, *how)
             )
         return self.networks[dtype]
 
-    def _encoded(self, network: AutoencoderKL, pixels: Tensor) -> Tensor:
+    def _encoded(self, network: Network, pixels: Tensor) -> Tensor:
         pixels = pixels.to(network.dtype)
         tiled = self._tiled(*pixels.shape[2:])
         x = network.encoder(pixels) if tiled is None else tiled.encode(network.encoder, pixels)
@@ -118,7 +129,7 @@ class VaeCodec:
             x = network.quant_conv(x.to(self.device))
         return x.to(self.device).float().chunk(2, dim=1)[0]
 
-    def _decoded(self, network: AutoencoderKL, z: Tensor) -> Tensor:
+    def _decoded(self, network: Network, z: Tensor) -> Tensor:
         z = z.to(network.dtype)
         if network.post_quant_conv is not None:
             z = network.post_quant_conv(z)
@@ -133,7 +144,7 @@ class VaeCodec:
         maps = None if self.maps is None else torch.device(self.maps)
         return TiledNetwork(Grid.over(height, width, self.tile), torch.device(self.device), maps)
 
-    def _finite(self, work: str, run: Callable[[AutoencoderKL], Tensor]) -> Tensor:
+    def _finite(self, work: str, run: Callable[[Network], Tensor]) -> Tensor:
         """What the first precision gives whose values are finite."""
         for dtype in (self.dtype, *WIDER[self.dtype]):
             with torch.no_grad():
@@ -160,8 +171,8 @@ class VaeCodec:
 def load_vae(
     tensors: Mapping[str, Tensor],
     *,
-    scale: float,
-    shift: float = 0.0,
+    scale: float | tuple[float, ...],
+    shift: float | tuple[float, ...] = 0.0,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     tile: int | None = TILE,
@@ -172,8 +183,9 @@ def load_vae(
     Args:
         tensors: as in the original single-file checkpoints, with the prefix removed
             (`decoder.up.3.block.0.conv1.weight`), or as in diffusers' own
-            (`decoder.up_blocks.0.resnets.0.conv1.weight`). Others are passed over.
-        scale, shift: of the family's latents, (z - shift) * scale.
+            (`decoder.up_blocks.0.resnets.0.conv1.weight`). Others are passed over. Or those of
+            Qwen-Image's VAE, in either's names.
+        scale, shift: of the family's latents, (z - shift) * scale, for all channels or each.
         dtype: float16, bfloat16 or float32.
         device: `cpu`, `cuda:0`, `mps`.
         tile: larger canvases go through in tiles of this side, output pixels; None: always whole.
@@ -183,8 +195,29 @@ def load_vae(
     Raises:
         ModelError: the tensors are no VAE, or do not fit together, or are not finite.
     """
-    layout = vae_layout({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    named = diffusers_tensors(tensors, layout)
-    codec = VaeCodec(layout, scale, shift, dtype, device, tile, maps, *named)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if (causal := causal_layout(shapes)) is not None:
+        layout, named = causal, causal_tensors(tensors, causal)
+    else:
+        layout = vae_layout(shapes)
+        named = diffusers_tensors(tensors, layout)
+    factors = _channels(scale, layout.channels), _channels(shift, layout.channels)
+    codec = VaeCodec(layout, *factors, dtype, device, tile, maps, *named)
     codec.network(dtype)
     return codec
+
+
+def _channels(value: float | tuple[float, ...], channels: int) -> Tensor:
+    """A number for all channels, shape (1,), or for each, shape (C, 1, 1).
+
+    Raises:
+        ModelError: there is one for each of another number of channels.
+    """
+    if not isinstance(value, tuple):
+        return torch.tensor([value])
+    if len(value) != channels:
+        raise ModelError(
+            f"the VAE has {channels} latent channels, and this model needs {len(value)}: take the"
+            f" VAE of its family"
+        )
+    return torch.tensor(value)[:, None, None]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tileup.families.family import Building, Built, Detected, Family, Latents, window_levels
+from tileup.families.family import Building, Built, Detected, Family, Latents, growing_levels
 from tileup.families.flux import PATCH, ROTATED, block_rules, head_of
 from tileup.families.view import RelativeError, View
+from tileup.plan.noise_levels import FLUX_GROWTH
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
 from tileup.text.recipes import Recipe, T5Use
@@ -126,7 +127,7 @@ CHROMA = Family(
     signs={f"{GUIDE}.in_proj.weight": _look},
     latents=Latents(0.3611, 0.1159),
     window=1024,
-    levels=window_levels,
+    levels=growing_levels(FLUX_GROWTH),
     text=Recipe((), clip_tokens=False, chunked=False, t5=T5Use(512, filled=False)),
     inside={"t5": ("text_encoders.t5xxl.transformer.", "text_encoder.")},
     tokenizer="tokenizer",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tileup.contracts import Network, NoiseLevels
 from tileup.families.view import View
-from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels, training_levels
+from tileup.plan.noise_levels import FlowLevels, Growth, WindowFlowLevels, training_levels
 from tileup.text.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tileup.tensors.renaming import Rule
 
 STRIDE = 8
-"""Pixels per latent cell of every published family."""
+"""Pixels per latent cell of nearly every published family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,9 @@ of a window in pixels. A ValueError or TypeError says that the configuration is 
 class Latents:
     """What a network takes for latents: `(z - shift) * scale` of what the VAE's encoder gives."""
 
-    scale: float
-    shift: float = 0.0
+    scale: float | tuple[float, ...] = 1.0
+    """Of all channels, or of each; of no effect where the VAE's file has its own."""
+    shift: float | tuple[float, ...] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,8 @@ class Family:
     """Whether it was distilled with guidance, and is told how much."""
     controlled: bool = False
     """Whether control networks can act on it."""
+    stride: int = STRIDE
+    """Pixels per latent cell."""
     context: int | None = None
     """Features of a text token in published files, where that alone tells the family from others
     of its network."""
@@ -227,10 +230,14 @@ def flow_levels(shift: float, *, configured: bool = False) -> Levels:
     return levels
 
 
-def window_levels(config: Mapping[str, object], prediction: Prediction, window: int) -> NoiseLevels:
+def growing_levels(growth: Growth) -> Levels:
     """Of rectified flows whose shift grows with the tokens that they are shown at once."""
-    del config, prediction
-    return WindowFlowLevels.of(window)
+
+    def levels(config: Mapping[str, object], prediction: Prediction, window: int) -> NoiseLevels:
+        del config, prediction
+        return WindowFlowLevels.of(window, growth)
+
+    return levels
 
 
 def number(value: object, low: float, high: float) -> float:

@@ -24,9 +24,10 @@ from tileup.families.family import (
     Family,
     Latents,
     flow_levels,
-    window_levels,
+    growing_levels,
 )
 from tileup.families.view import View
+from tileup.plan.noise_levels import FLUX_GROWTH
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
 from tileup.text.recipes import Recipe, T5Use, clip_l
@@ -287,7 +288,7 @@ DEV = Family(
     },
     latents=Latents(0.3611, 0.1159),
     window=1024,
-    levels=window_levels,
+    levels=growing_levels(FLUX_GROWTH),
     text=_text(512),
     inside={
         "clip_l": ("text_encoders.clip_l.transformer.", "text_encoder."),

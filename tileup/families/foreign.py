@@ -87,7 +87,7 @@ NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("layers.0.adaLN_modulation.1.weight", "time_caption_embed.caption_embedder.0.weight"),
     ),
     ("Krea 2", ("txtfusion.projector.weight",)),
-    ("Qwen-Image", ("txt_norm.weight", "txt_in.text_norm.weight")),
+    ("Qwen-Image 2.1", ("txt_in.text_norm.weight",)),
     ("Wan", ("head.modulation",)),
     ("Mochi", ("t5_yproj.weight",)),
     ("LTX-Video", ("patchify_proj.weight",)),
@@ -148,7 +148,8 @@ def _controlnet(tensors: Tensors) -> bool:
 
 
 def _vae(tensors: Tensors) -> bool:
-    return any(_ends(name, "decoder.conv_in.weight") for name in tensors)
+    signs = ("decoder.conv_in.weight", "decoder.middle.0.residual.0.gamma")
+    return any(_ends(name, *signs) for name in tensors)
 
 
 def _t5(tensors: Tensors) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError, UsageError
-from tileup.families.family import STRIDE, Detected, Prediction
+from tileup.families.family import Detected, Prediction
 from tileup.families.table import FAMILIES
 from tileup.tensors.checkpoint import Checkpoint
 
@@ -154,10 +154,10 @@ def published_spec(checkpoint: Checkpoint, found: Detected, prediction: Predicti
         name=checkpoint.name,
         family=family.name,
         prediction=prediction.name,
-        stride=STRIDE,
+        stride=family.stride,
         channels=found.channels,
         window=window,
-        multiple=STRIDE * found.multiple,
+        multiple=family.stride * found.multiple,
         levels=levels,
         guided=family.guided,
         precision=family.precision,

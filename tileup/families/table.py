@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from tileup.families.chroma import CHROMA
 from tileup.families.family import Family
 from tileup.families.flux import DEV, SCHNELL
+from tileup.families.qwen_image import QWEN_IMAGE
 from tileup.families.sd3 import SD3
 from tileup.families.unet import REFINER, SD1, SD2, SDXL
 from tileup.families.z_image import Z_IMAGE, Z_IMAGE_TURBO
@@ -22,6 +23,7 @@ FAMILIES: tuple[Family, ...] = (
     SCHNELL,
     Z_IMAGE_TURBO,
     Z_IMAGE,
+    QWEN_IMAGE,
 )
 """In the order in which messages name them, and in which their signs are looked for."""
 

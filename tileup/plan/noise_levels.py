@@ -130,22 +130,53 @@ class FlowLevels:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowFlowLevels(FlowLevels):
-    """Noise levels of FLUX dev, whose shift grows with the tokens that it is shown at once."""
+class Growth:
+    """How a family's shift grows with the tokens that it is shown at once: e^mu, mu linear in them.
+
+    A token is 16 pixels wide and high.
+    """
+
+    slope: float
+    """Of mu, for each token."""
+    offset: float
+    """mu of no tokens."""
+    large: float = math.inf
+    """From more tokens than this, the other two count."""
+    large_slope: float = 0.0
+    large_offset: float = 0.0
 
     @classmethod
-    def of(cls, window: int) -> WindowFlowLevels:
-        """The levels for square windows of this side, pixels.
+    def through(cls, few: tuple[int, float], many: tuple[int, float]) -> Growth:
+        """The line through two points, each tokens and mu."""
+        slope = (many[1] - few[1]) / (many[0] - few[0])
+        return cls(slope, few[1] - slope * few[0])
 
-        The shift is e^mu, and mu is linear in the tokens, one of which is 16 pixels wide and high,
-        through 0.5 at 256 and 1.15 at 4096: black-forest-labs/flux, sampling.py.
-        """
+    def shift(self, window: int) -> float:
+        """The shift for square windows of this side, pixels."""
         tokens = (window / 16) ** 2
-        return cls(shift=math.exp(0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)))
+        if tokens > self.large:
+            return math.exp(self.large_slope * tokens + self.large_offset)
+        return math.exp(self.slope * tokens + self.offset)
+
+
+FLUX_GROWTH = Growth.through((256, 0.5), (4096, 1.15))
+"""black-forest-labs/flux, sampling.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFlowLevels(FlowLevels):
+    """Noise levels of a flow whose shift grows with the tokens that it is shown at once."""
+
+    growth: Growth = FLUX_GROWTH
+
+    @classmethod
+    def of(cls, window: int, growth: Growth = FLUX_GROWTH) -> WindowFlowLevels:
+        """The levels for square windows of this side, pixels."""
+        return cls(shift=growth.shift(window), growth=growth)
 
 
 def fitted(spec: ModelSpec, window: int) -> ModelSpec:
-    """A model's spec for windows of this side, pixels: FLUX dev's noise levels depend on it."""
+    """A model's spec for windows of this side, pixels: some families' noise levels depend on it."""
     if not isinstance(spec.levels, WindowFlowLevels):
         return spec
-    return replace(spec, levels=WindowFlowLevels.of(window))
+    return replace(spec, levels=WindowFlowLevels.of(window, spec.levels.growth))
