@@ -33,6 +33,7 @@ from tileup.denoise.run import sample_canvas
 from tileup.enlarge.lanczos import enlarge
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
+from tileup.plan.grid import Grid
 from tileup.plan.itinerary import Itinerary, Layout
 from tileup.plan.modes import MODES, Canvas
 from tileup.plan.noise_levels import TableLevels
@@ -46,7 +47,7 @@ from tileup.settings.layers import resolve
 from tileup.settings.values import Settings
 from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
-from tileup.upscaling import padded
+from tileup.upscaling import padded, scene_of
 
 DOCUMENT = "docs/per-tile-denoise.md"
 PHOTOGRAPH = "seeding_by_Clements_Engelhardt.jpg"
@@ -77,7 +78,7 @@ def tanh_denoiser(x: Tensor, sigma: Tensor, windows: Sequence[Box] = ()) -> Tens
 def closed_form_draft(mode: str, sampler: Sampler) -> Draft:
     """Four square tiles side by side, float64, strengths with hard edges."""
     levels = TableLevels((0.0, 1.0), (0.008, 5.0))
-    cells = np.repeat(np.array([STRENGTHS]), SIDE, axis=1).repeat(SIDE, axis=0)
+    cells = Grid.of(np.repeat(np.array([STRENGTHS]), SIDE, axis=1).repeat(SIDE, axis=0))
     starts = STRENGTHS if MODES[mode].own_starts else (max(STRENGTHS),)
     schedule = make_schedule(levels, SCHEDULERS["sgm_uniform"], 8, starts)
     layout = Layout(SIDE, SIDE * len(STRENGTHS), SIDE, 0)
@@ -85,7 +86,7 @@ def closed_form_draft(mode: str, sampler: Sampler) -> Draft:
     itinerary = Itinerary(layout, schedule, MODES[mode].runs(canvas), cells)
     source = torch.rand(1, 2, *cells.shape, generator=torch.Generator().manual_seed(0)).double()
 
-    def denoisers(phases: Sequence, order: int) -> SteppedDenoiser:
+    def denoisers(phases: Sequence, order: int, strength: float | None = None) -> SteppedDenoiser:
         def make(windows: Sequence[Sequence[Box]]) -> TiledDenoiser:
             raw = window_weight("feather", SIDE, SIDE, 0)
             return TiledDenoiser(
@@ -105,13 +106,13 @@ def closed_form_draft(mode: str, sampler: Sampler) -> Draft:
     )
 
 
-def true_runs(mode: str, draft: Draft, denoiser: CanvasDenoiser) -> dict[float, Tensor]:
-    """The plain run of each strength of a draft."""
+def true_runs(
+    mode: str, draft: Draft, denoiser: Callable[[float], CanvasDenoiser]
+) -> dict[float, Tensor]:
+    """The plain run of each strength of a draft, by the denoiser that this strength has."""
     if mode == "sigma":
-        return {
-            way.phases[0].strengths[0]: contracted(draft, denoiser, way.contraction)
-            for way in draft.itinerary.runs
-        }
+        ways = {way.phases[0].strengths[0]: way.contraction for way in draft.itinerary.runs}
+        return {d: contracted(draft, denoiser(d), factor) for d, factor in ways.items()}
     levels = sorted({each for p in draft.itinerary.phases for each in p.strengths}, reverse=True)
     starts = dict(draft.itinerary.schedule.starts)
     if set(starts) != set(levels):  # an approximation: where the strengths would start on their own
@@ -119,10 +120,10 @@ def true_runs(mode: str, draft: Draft, denoiser: CanvasDenoiser) -> dict[float, 
         starts = {d: int(np.argmin(abs(sigmas - start_sigma(draft, d)))) for d in levels}
     stop = draft.itinerary.schedule.steps
     return {
-        strength: draft.sample(
-            denoiser, draft.noised(draft.itinerary.sigmas[starts[strength]]), starts[strength], stop
+        d: draft.sample(
+            denoiser(d), draft.noised(draft.itinerary.sigmas[starts[d]]), starts[d], stop
         )
-        for strength in levels
+        for d in levels
     }
 
 
@@ -165,7 +166,7 @@ def closed_form_errors() -> str:
                 continue
             draft = closed_form_draft(mode, sampler)
             result = run(mode, draft)
-            truth = true_runs(mode, draft, lambda x, sigma: tanh_denoiser(x, sigma))
+            truth = true_runs(mode, draft, lambda strength: tanh_denoiser)
             worst = max(
                 float((result - truth[d])[..., i * SIDE : (i + 1) * SIDE].abs().max())
                 for i, d in enumerate(STRENGTHS)
@@ -211,7 +212,7 @@ class Scene:
     def seen(self) -> Seen:
         """What the model is shown."""
         canvas = padded(self.enlarged, self.planned, self.model.spec.stride)
-        return Seen(self.source, canvas, self.enlarged.shape[:2])
+        return scene_of(self.source, canvas, self.planned, self.settings)
 
     def run(self) -> tuple[Tensor, float]:
         """Latents and seconds."""
@@ -228,18 +229,25 @@ class Scene:
         """Pixels of a plain run of each strength over the whole canvas, in the same windows."""
         itinerary, sampler = self.planned.itinerary, self.planned.sampler
         mode = self.settings.denoise_mode
-        network = self.model.denoiser(self.seen)
-        layout = itinerary.layout
+        layout, seen = itinerary.layout, self.seen
         raw = window_weight("feather", layout.window, layout.window, 2 * layout.margin).float()
-        everywhere = np.ones((self.planned.plan.rows, self.planned.plan.columns), dtype=np.bool_)
+        everywhere = Grid.of(np.ones((self.planned.plan.rows, self.planned.plan.columns), bool))
         windows = LAYINGS["cover"](everywhere, layout, range(1), 0)[0]
-        denoiser = TiledDenoiser(
-            network, [windows], raw, height=layout.rows, width=layout.columns, batch=4
-        )
+
+        def denoiser(strength: float) -> CanvasDenoiser:
+            assert seen.strength is not None
+            alone = replace(seen, strength=torch.full_like(seen.strength, strength))
+            network = self.model.denoiser(alone)
+            return TiledDenoiser(
+                network, [windows], raw, height=layout.rows, width=layout.columns, batch=4
+            )
+
         draft = Draft(
             itinerary,
             sampler,
-            lambda phases, order: denoiser,
+            lambda phases, order, strength=None: denoiser(
+                strength or max(self.planned.plan.strengths)
+            ),
             self.source,
             canvas_noise(
                 self.source, self.planned.plan.rows, self.planned.plan.columns, self.settings.seed

@@ -29,7 +29,9 @@ class Windowed:
     layout: Layout
     side: int = SIDE
 
-    def __call__(self, phases: Sequence[Phase], order: int) -> SteppedDenoiser:
+    def __call__(
+        self, phases: Sequence[Phase], order: int, strength: float | None = None
+    ) -> SteppedDenoiser:
         def make(canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
             return TiledDenoiser(
                 self.denoiser,

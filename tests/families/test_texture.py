@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import distance_transform_edt
 
 import tileup
 from tests.checkpoints.small import (
@@ -247,6 +248,60 @@ def test_every_mode_draws_with_both(both: Path, alone: Path, mode: str) -> None:
         drawn(both, denoise_mode=mode, texture=0.0), drawn(alone, denoise_mode=mode)
     )
     assert np.abs(result - drawn(alone, denoise_mode=mode)).max() > 1e-3
+
+
+@dataclass
+class Telling(DoubleModel):
+    """Draws the strength that it is told of, the largest within three cells: it sees that far."""
+
+    def denoiser(self, scene: Scene):  # noqa: ANN201
+        told = scene.strength
+        assert told is not None
+        seen = torch.nn.functional.max_pool2d(told, 7, 1, 3)
+
+        def told_in(x: torch.Tensor, sigma: torch.Tensor, windows: list[Box]) -> torch.Tensor:
+            return torch.cat([seen[..., *box.index] for box in windows]).expand_as(x)
+
+        return told_in
+
+
+def tiles_of(mode: str) -> tuple[np.ndarray, np.ndarray]:
+    """What `Telling` draws of tiles of 0.2 to 0.8 side by side, and their strengths, by cell."""
+    model = Telling(gaussian_denoiser)
+    model.spec = replace(model.spec, textured=True)
+    result = tileup.upscale(
+        photograph(40, 80), model, denoise_mode=mode, window=64, overlap=8, tile=32, min_tile=8,
+        steps=4, color_fix="none",
+    )  # fmt: skip
+    cells = model.codec.encode(torch.from_numpy(result.picture.pixels).movedim(-1, 0)[None])
+    return cells[0, 0].numpy(), result.plan.denoise_map()
+
+
+def test_a_pass_is_told_of_its_own_strength_alone() -> None:
+    """As a plain run is: whatever lies beside a tile, it is drawn as one of its strength."""
+    shown, strengths = tiles_of("passes")
+    assert len(np.unique(strengths)) > 2
+    # Strengths are faded into one another over two cells to each side.
+    alone = sum(distance_transform_edt(strengths == each) > 2 for each in np.unique(strengths)) > 0
+    assert alone.sum() > 100
+    np.testing.assert_allclose(shown[alone], strengths[alone], atol=1e-6)
+    told, _ = tiles_of("schedule")
+    assert (told[alone] - strengths[alone]).max() > 0.1, "one run is told of all"
+
+
+def test_a_weak_tile_in_a_window_with_texture_is_the_second_networks(both: Path) -> None:
+    """It is told of no texture there, and is another network: the reach is that of a window."""
+    model = loaded(both)
+    assert model.vivid is not None
+    source = torch.rand(1, 12, 16, 64) * 2 - 1
+    x = source + 0.2 * torch.randn(1, 12, 16, 64)
+    strength = torch.where(torch.arange(64) < 40, 0.2, 0.8).expand(1, 1, 16, 64)
+    sigma, windows = torch.tensor([0.2]), [Box(0, 0, 16, 32), Box(0, 32, 16, 64)]
+    crops = torch.cat([x[..., :32], x[..., 32:]])
+    left, right = model.denoiser(shown(source, strength))(crops, sigma.expand(2), windows)
+    first = model.denoiser(scene_of(source))(crops, sigma.expand(2), windows)
+    assert torch.equal(left, first[0]), "a window without any is the first network's"
+    assert (right - first[1])[..., :8].abs().min() > 0, "though these cells are as weak"
 
 
 @dataclass

@@ -20,12 +20,15 @@ from tileup.sampling.steps import CanvasDenoiser, Options, sample
 class Denoisers(Protocol):
     """Gives a denoiser of the canvas that evaluates the windows of given phases."""
 
-    def __call__(self, phases: Sequence[Phase], order: int) -> CanvasDenoiser:
+    def __call__(
+        self, phases: Sequence[Phase], order: int, strength: float | None = None
+    ) -> CanvasDenoiser:
         """A denoiser of as many canvases as there are phases.
 
         Args:
             phases: the windows of each canvas, step by step; all have the same steps.
             order: evaluations in each step, the last of a run excepted.
+            strength: what the network is told that every cell has; None: its own in the plan.
         """
         ...
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
+import torch
 from torch import Tensor
 
-from tileup.contracts import Box, Model, OnStep, Scene, Step
+from tileup.contracts import Box, Denoiser, Model, OnStep, Scene, Step
 from tileup.denoise.draft import Draft, Ramp
 from tileup.denoise.modes import run
 from tileup.errors import NotFiniteError
@@ -56,6 +59,7 @@ class WindowDenoisers:
         settings: Settings,
         on_step: OnStep | None,
     ) -> None:
+        self.model, self.scene = model, scene
         self.network = model.denoiser(scene)
         self.layout = planned.itinerary.layout
         self.batch = settings.batch
@@ -64,13 +68,24 @@ class WindowDenoisers:
         self.weight = window_weight(settings.weights, side, side, overlap).to(scene.source)
         self.progress = Progress(planned, on_step)
 
-    def __call__(self, phases: Sequence[Phase], order: int) -> SteppedDenoiser:
+    def __call__(
+        self, phases: Sequence[Phase], order: int, strength: float | None = None
+    ) -> SteppedDenoiser:
         self.progress.phase += len(phases)
-        return SteppedDenoiser(self._tiled, [phase.by_step for phase in phases], order)
+        make = partial(self._tiled, self._told(strength))
+        return SteppedDenoiser(make, [phase.by_step for phase in phases], order)
 
-    def _tiled(self, canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
+    def _told(self, strength: float | None) -> Denoiser:
+        """The network; told of one strength everywhere, where it can tell strengths apart."""
+        told = self.scene.strength
+        if strength is None or told is None or not self.model.spec.textured:
+            return self.network
+        everywhere = torch.full_like(told, strength)
+        return self.model.denoiser(replace(self.scene, strength=everywhere))
+
+    def _tiled(self, network: Denoiser, canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
         return TiledDenoiser(
-            self.network,
+            network,
             canvases,
             self.weight,
             height=self.layout.rows,

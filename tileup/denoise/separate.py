@@ -57,11 +57,14 @@ def run_sigma(draft: Draft) -> Tensor:
 
 
 def run_passes(draft: Draft) -> Tensor:
-    """A complete run of the whole canvas for each strength: the obvious reference."""
+    """A complete run of the whole canvas for each strength: the obvious reference.
+
+    The network is told that all of it has this strength, as in a plain run.
+    """
     finished: list[Tensor] = []
     for run in draft.itinerary.runs:
         (phase,) = run.phases
-        denoiser = draft.denoisers([phase], draft.sampler.order)
+        denoiser = draft.denoisers([phase], draft.sampler.order, phase.strengths[0])
         x = draft.noised(draft.itinerary.sigmas[phase.start])
         finished.append(draft.sample(denoiser, x, phase.start, phase.stop))
     strengths = [run.phases[0].strengths[0] for run in draft.itinerary.runs]
