@@ -132,12 +132,20 @@ def verify(
     folder: Annotated[
         str, typer.Argument(metavar="OUT", help="A folder that pictures were made into.")
     ],
+    redraw: Annotated[
+        str | None,
+        typer.Option(
+            "--redraw",
+            metavar="N%",
+            help="Draw so many of the pictures, taken by chance, again, and compare.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One line of JSON per picture.")] = False,
 ) -> None:
     """Check that finished pictures still are what was made."""
     from tileup.cli.verify_command import verify_command
 
-    raise typer.Exit(verify_command(folder, json))
+    raise typer.Exit(verify_command(folder, redraw, json))
 
 
 @app.command()

@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from tileup.cli.console import NOTICE
 from tileup.cli.dry_run import show_intentions
@@ -15,19 +14,17 @@ from tileup.cli.options import UpscaleOptions
 from tileup.cli.pace import note_pace
 from tileup.cli.progress import Reporter
 from tileup.cli.signatures import Given
-from tileup.contracts import Model
 from tileup.engine.engine import Team, engine_named
 from tileup.engine.jobs import find_jobs
+from tileup.engine.models import loaded
 from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.outputs import foreseen
 from tileup.engine.resume import counted
 from tileup.engine.standard_output import say
 from tileup.engine.values import Job, Request
-from tileup.enlarge.enlargers import SHARED
 from tileup.errors import ExitCode, UsageError
 from tileup.plan.edits import read_drawn
 from tileup.resolving import Resolved
-from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +65,7 @@ def _run(
     reporter = Reporter(jobs, found.settings, json_lines=options.json, progress=not silent)
     if len(jobs) > 1 and (standing := counted(jobs)):
         log.log(NOTICE, "%d pictures: %s", len(jobs), standing)
-    load = partial(_load, found.model)
+    load = partial(loaded, found.model)
     with reporter:
         outcomes = list(draw(jobs, found.settings, load, reporter.event))
     reporter.close_with(outcomes)
@@ -96,11 +93,3 @@ def _check_standard_output(jobs: Sequence[Job], json_lines: bool) -> None:
         raise UsageError("--json and a picture cannot both go to standard output; give -o FILE")
     if sys.stdout.isatty():
         raise UsageError("a picture is not written to a terminal; give -o FILE, or a pipe")
-
-
-def _load(model: Path, settings: Settings) -> Model:
-    # Imported here because this is where torch comes in.
-    from tileup.checkpoints.load import load_model
-
-    SHARED.of(settings)  # a file that is no upscaler ends the run, as one that is no model does
-    return load_model(model, settings)

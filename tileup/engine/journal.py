@@ -10,9 +10,10 @@ import stat
 import threading
 import typing
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tileup.engine.values import Job
 from tileup.errors import OutputError
@@ -83,6 +84,9 @@ class Record:
     """Why it failed."""
     code: int = 0
     """Exit code of that error."""
+    drawn: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Settings with which it was drawn, those at their defaults left out; files as they were named.
+    Empty in records of versions that told none."""
 
     def to_line(self) -> bytes:
         """As the journal holds it."""
@@ -92,7 +96,7 @@ class Record:
 def read_record(line: bytes) -> Record | None:
     """A record of one line; None for what is no record, such as the end of a torn write."""
     try:
-        content: Any = json.loads(line)
+        content: Any = {"drawn": {}} | json.loads(line)
         values = {name: content[name] for name in _HINTS}
         for name in ("source", "result"):
             values[name] = None if values[name] is None else Mark(**values[name])
@@ -109,6 +113,19 @@ def key_of(output: Path, folder: Path) -> str:
     """What a record calls an output, the same on disks that spell accents in another way."""
     relative = os.path.relpath(os.path.realpath(output), os.path.realpath(folder))
     return unicodedata.normalize("NFC", Path(relative).as_posix())
+
+
+class Ledger(Protocol):
+    """Where a finished picture is put on record."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the outputs."""
+        ...
+
+    def append(self, record: Record) -> None:
+        """Add a record; see `Journal.append`."""
+        ...
 
 
 class Journal:

@@ -5,13 +5,33 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from tileup.contracts import Model, ModelSpec
+from tileup.enlarge.enlargers import SHARED
 from tileup.settings.values import Settings
 
 Load = Callable[[Settings], Model]
 """Loads the model that settings name, with their `device`, `dtype` and `low_memory`; called when
 the first input has turned out to be a picture."""
+
+
+def loaded(model: Path | None, settings: Settings) -> Model:
+    """The model of a run, for a `Load` that survives `pickle`.
+
+    Args:
+        model: the checkpoint; None: the one that the settings name.
+        settings: of the run.
+
+    Raises:
+        ModelError: it cannot be loaded, or what enlarges before it cannot.
+        UsageError: the device is not there.
+    """
+    # Imported here because this is where torch comes in.
+    from tileup.checkpoints.load import load_model
+
+    SHARED.of(settings)  # a file that is no upscaler ends the run, as one that is no model does
+    return load_model(settings.model if model is None else model, settings)
 
 
 class Models:

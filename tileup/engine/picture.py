@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from tileup.contracts import Model, ModelSpec
 from tileup.engine.companions import save_companions
 from tileup.engine.failures import as_tileup_error
-from tileup.engine.journal import Journal, Mark, Record, key_of, mark_of
+from tileup.engine.journal import Ledger, Mark, Record, key_of, mark_of
 from tileup.engine.outcomes import Outcome
 from tileup.engine.room import check_room
 from tileup.engine.stamp import KEY, stamp_for
@@ -24,6 +24,7 @@ from tileup.images.metadata import Metadata, told_settings
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.sizes import check_format_limit, output_size
+from tileup.images.whole import OnWritten
 from tileup.images.writing import resolve_format, save_picture
 from tileup.ready import NOTHING, Ready, make_ready
 from tileup.settings.values import Settings
@@ -89,7 +90,7 @@ class Made:
     """What the file will say about that."""
 
 
-def write(given: Drawable, drawn: Made, journal: Journal | None) -> Outcome:
+def write(given: Drawable, drawn: Made, journal: Ledger | None) -> Outcome:
     """Write a picture and what goes with it, on record before it appears.
 
     Raises:
@@ -97,21 +98,13 @@ def write(given: Drawable, drawn: Made, journal: Journal | None) -> Outcome:
         OutputLost: standard output takes nothing more.
     """
     start = time.perf_counter()
-    job, upscaled, settings = given.job, drawn.upscaled, drawn.settings
-    save_companions(job, given.picture, upscaled.plan, upscaled.cost, settings)
+    job, upscaled = given.job, drawn.upscaled
+    save_companions(job, given.picture, upscaled.plan, upscaled.cost, drawn.settings)
     before = time.perf_counter() - start + sum(upscaled.timings.values())
     stream = BytesIO()
     # Last, so that a picture in place means that everything about it is.
-    told = save_picture(
-        upscaled.picture,
-        job.output or stream,
-        given.format,
-        quality=settings.quality,
-        lossless=settings.lossless,
-        metadata=drawn.metadata,
-        overwrite=job.overwrite,
-        on_written=partial(_record_done, given, journal, before),
-    )
+    record = partial(_record_done, given, drawn, journal, before)
+    told = save(given, drawn, job.output or stream, record)
     if job.output is None:
         write_bytes(stream.getvalue())
     return Outcome(
@@ -124,7 +117,25 @@ def write(given: Drawable, drawn: Made, journal: Journal | None) -> Outcome:
     )
 
 
-def _record_done(given: Drawable, journal: Journal | None, seconds: float, written: Path) -> None:
+def save(
+    given: Drawable, drawn: Made, target: Path | BinaryIO, on_written: OnWritten | None = None
+) -> tuple[str, ...]:
+    """Write a picture alone; as `tileup.images.writing.save_picture`."""
+    return save_picture(
+        drawn.upscaled.picture,
+        target,
+        given.format,
+        quality=drawn.settings.quality,
+        lossless=drawn.settings.lossless,
+        metadata=drawn.metadata,
+        overwrite=given.job.overwrite,
+        on_written=on_written,
+    )
+
+
+def _record_done(
+    given: Drawable, drawn: Made, journal: Ledger | None, seconds: float, written: Path
+) -> None:
     """Put an output on record that is about to take its name.
 
     In this order a kill in between leaves a record without an output, which is made again, and
@@ -143,11 +154,12 @@ def _record_done(given: Drawable, journal: Journal | None, seconds: float, writt
             result=mark_of(written),
             also=tuple(key_of(path, journal.folder) for path in job.targets[1:]),
             seconds=round(seconds, 3),
+            drawn=drawn.settings.changed(),
         )
     )
 
 
-def failed(job: Job, error: Exception, journal: Journal | None) -> Outcome:
+def failed(job: Job, error: Exception, journal: Ledger | None) -> Outcome:
     """The outcome of a picture that failed, put on record."""
     told = as_tileup_error(error)
     _forget_frames(told)

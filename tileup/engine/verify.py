@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random, SystemRandom
 from typing import Any
 
 from tileup.engine.journal import NAME, Journal, Record, mark_of
+from tileup.engine.redraw import Redrawing, chosen
 from tileup.engine.resume import is_cut, is_whole
 from tileup.engine.stamp import KEY, stamp_of
 from tileup.errors import InputError, NoInputError
@@ -31,6 +33,8 @@ class Finding:
     """As the journal names it."""
     verdict: str
     """`sound`, or what is wrong, in words."""
+    redrawn: bool = False
+    """Whether it was drawn again."""
 
     @property
     def sound(self) -> bool:
@@ -38,16 +42,26 @@ class Finding:
 
     def to_dict(self) -> dict[str, object]:
         """As `--json` prints it."""
-        return {"output": self.output, "sound": self.sound, "verdict": self.verdict}
+        return {
+            "output": self.output,
+            "sound": self.sound,
+            "verdict": self.verdict,
+            "redrawn": self.redrawn,
+        }
 
 
-def verify(folder: Path) -> Iterator[Finding]:
+def verify(
+    folder: Path, redrawing: Redrawing | None = None, share: float = 1, rng: Random | None = None
+) -> Iterator[Finding]:
     """Open every picture that a folder's journal has as done, and compare it with its record.
 
     Contents are read and hashed, whatever their times say; pictures are decoded to their end.
 
     Args:
         folder: of outputs, with a journal.
+        redrawing: draws some of them again; None: none are.
+        share: how many of them, in (0, 1].
+        rng: chooses them; None: nobody can foresee which.
 
     Raises:
         NoInputError: there is no journal.
@@ -58,11 +72,15 @@ def verify(folder: Path) -> Iterator[Finding]:
     owners = {each.result.digest: each.output for each in records if each.result is not None}
     told = {each.output: _settings_of(folder / each.output) for each in records}
     usual = _usual([settings for settings in told.values() if settings is not None])
+    again = frozenset[str]() if redrawing is None else chosen(records, share, rng or SystemRandom())
     for record in records:
         verdict = _verdict(folder, record, owners)
         if verdict == SOUND:
             verdict = _differing(told[record.output], usual) or SOUND
-        yield Finding(record.output, verdict)
+        drawn = redrawing is not None and verdict == SOUND and record.output in again
+        if redrawing is not None and drawn:
+            verdict = redrawing.verdict(folder, record) or SOUND
+        yield Finding(record.output, verdict, drawn)
 
 
 def _verdict(folder: Path, record: Record, owners: Mapping[str, str]) -> str:

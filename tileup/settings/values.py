@@ -4,7 +4,9 @@ in the module of its kind; here they are one value, and here others find their n
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 from tileup.settings import for_output, for_plan, for_size, for_strength
 from tileup.settings.checks import did_you_mean, parse_extent, parse_size, parse_weighted
@@ -60,6 +62,26 @@ class Settings(  # a dataclass takes the fields of its last base first
         """Every setting by name, in order; JSON and YAML can hold all values."""
         values = dataclasses.asdict(self)
         return {name: [*each] if isinstance(each, tuple) else each for name, each in values.items()}
+
+    def changed(self) -> dict[str, object]:
+        """As `to_dict`, those at their defaults left out: `given` makes the same of it."""
+        usual = Settings().to_dict()
+        return {name: each for name, each in self.to_dict().items() if each != usual[name]}
+
+    @staticmethod
+    def given(values: Mapping[str, object]) -> Settings:
+        """Settings from JSON or YAML that holds what `to_dict` or `changed` gave.
+
+        Raises:
+            UsageError: a value is out of range.
+            TypeError: a name is unknown.
+        """
+        pairs = values.items()
+        named: dict[str, Any] = {
+            name: tuple(cast("list[object]", each)) if isinstance(each, list) else each
+            for name, each in pairs
+        }
+        return Settings(**named)
 
 
 FLAGS = flags_of(Settings)
