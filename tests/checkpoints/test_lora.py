@@ -743,15 +743,28 @@ def test_changes_without_a_layer_are_left_out_by_name_where_as_many_fit(
 def test_what_is_no_part_of_a_lora_is_named_and_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """An embedding that OneTrainer put into the file."""
     tensors = kohya_lora(changes({"a": (4, 4)}))
     plain = read_lora("x", tensors)
     assert caplog.messages == []
-    more = read_lora("x", tensors | {"bundle_emb.mine.string_to_param.*": torch.zeros(4, 768)})
+    more = read_lora("x", tensors | {"something.else": torch.zeros(4, 768)})
     assert more.parts.keys() == plain.parts.keys()
     assert more.parts["network"].keys() == plain.parts["network"].keys()
     (message,) = caplog.messages
-    assert "left out: bundle_emb.mine.string_to_param.*" in message
+    assert "left out: something.else" in message
+
+
+def test_embeddings_that_onetrainer_puts_into_a_lora_are_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tensors = kohya_lora(changes({"a": (4, 4)}))
+    vectors = torch.arange(4.0 * 768).view(4, 768)
+    lora = read_lora("x", tensors | {"bundle_emb.mine.string_to_param.*": vectors})
+    assert caplog.messages == []
+    assert lora.parts["network"].keys() == read_lora("x", tensors).parts["network"].keys()
+    (mine,) = lora.embeddings
+    assert mine.name == "mine"
+    assert torch.equal(mine.vectors[""], vectors)
+    assert read_lora("x", tensors).embeddings == ()
 
 
 @pytest.mark.parametrize(("alpha", "rslora"), [(8, False), (3, True)])

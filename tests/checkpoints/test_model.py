@@ -201,6 +201,20 @@ def test_embeddings_clip_skip_and_weights_act(
         made(prompt="a ", clip_skip=2)
 
 
+def test_an_embedding_inside_a_lora_is_known_by_its_name(
+    made: Callable[..., Pixels], tmp_path: Path
+) -> None:
+    vectors = torch.randn(2, 768, generator=torch.Generator().manual_seed(3))
+    alone, inside = tmp_path / "my-cat.safetensors", tmp_path / "lora.safetensors"
+    save_file({"emb_params": vectors}, alone)
+    encoder = {f"text_model.encoder.layers.0.self_attn.{k}_proj": (768, 768) for k in "qkv"}
+    weights = kohya_lora(changes(encoder, seed=6), "lora_te_")
+    save_file(weights | {"bundle_emb.my-cat.clip_l": vectors}, inside)
+    found = made(prompt="a my-cat", lora=(f"{inside}:0",))
+    assert distance(found, made(prompt="a my-cat", embedding=(str(alone),))) == 0
+    assert distance(found, made(prompt="a my-cat")) > 1e-4
+
+
 def test_a_file_that_is_no_embedding_is_refused(sd1: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(2, 768), "b": torch.zeros(2, 768)}, other)

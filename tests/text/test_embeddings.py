@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tileup.errors import ModelError
-from tileup.text.embeddings import bundled_embeddings, embedding_of, is_bundled, open_embedding
+from tileup.text.embeddings import carried_embeddings, embedding_of, is_carried, open_embedding
 
 VECTORS = torch.arange(2 * 768, dtype=torch.float32).view(2, 768) / 768
 WIDE = torch.arange(2 * 1280, dtype=torch.float32).view(2, 1280) / 1280
@@ -118,13 +118,13 @@ def test_embeddings_inside_a_lora_are_found() -> None:
         "bundle_emb.dog.string_to_param.*": VECTORS,
         "bundle_emb.bird.emb_params": VECTORS,
     }
-    assert [is_bundled(key) for key in tensors] == [False, True, True, True, True]
-    found = {each.name: each.vectors for each in bundled_embeddings(tensors, "a.safetensors")}
+    assert [is_carried(key) for key in tensors] == [False, True, True, True, True]
+    found = {each.name: each.vectors for each in carried_embeddings(tensors, "a.safetensors")}
     assert found.keys() == {"cat", "dog", "bird"}
     assert found["cat"].keys() == {"clip_l", "clip_g"}
     assert torch.equal(found["cat"]["clip_g"], WIDE)
     assert torch.equal(found["dog"][""], VECTORS)
     assert torch.equal(found["bird"][""], VECTORS)
-    assert bundled_embeddings({"x": WIDE}, "a.safetensors") == ()
+    assert carried_embeddings({"x": WIDE}, "a.safetensors") == ()
     with pytest.raises(ModelError, match=r"^a.safetensors: cat is no embedding"):
-        bundled_embeddings({"bundle_emb.cat.x": WIDE, "bundle_emb.cat.y": WIDE}, "a.safetensors")
+        carried_embeddings({"bundle_emb.cat.x": WIDE, "bundle_emb.cat.y": WIDE}, "a.safetensors")

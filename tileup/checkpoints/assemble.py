@@ -157,7 +157,7 @@ def _reader(
         device=device,
         features=features,
         on_loaded=lambda name, encoder: merge_loras(encoder, loras, name, dtype=dtype),
-        writing=writing_of(settings),
+        writing=writing_of(settings, [each for lora, _ in loras for each in lora.embeddings]),
     )
 
 

@@ -33,6 +33,7 @@ from tileup.errors import ModelError
 from tileup.families.table import FAMILIES, named, of_context
 from tileup.tensors.checkpoint import open_checkpoint, read_json
 from tileup.tensors.names import listed
+from tileup.text.embeddings import Embedding, carried_embeddings, is_carried
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class Lora:
     name: str
     parts: Mapping[str, Mapping[str, LayerChange]]
     """Network (network, clip_l, clip_g, t5) to normal name of a layer to its change."""
+    embeddings: tuple[Embedding, ...] = ()
+    """Textual inversions that it brings along, as OneTrainer's do."""
 
     @property
     def family(self) -> str:
@@ -75,7 +78,7 @@ def read_lora(
     for key, tensor in tensors.items():
         if told := _role(key):
             layers.setdefault(told[0], {})[told[1]] = tensor
-        else:
+        elif not is_carried(key):
             unknown.append(key)
     if not layers:
         raise ModelError(f"{name} is not a LoRA: none of its {len(tensors)} tensors is a change")
@@ -89,7 +92,7 @@ def read_lora(
         if normal in place:
             raise ModelError(f"{name} changes {layer} and {place[normal].name}, which are the same")
         place[normal] = _layer_change(name, layer, roles, alphas)
-    return Lora(name, parts)
+    return Lora(name, parts, carried_embeddings(tensors, name))
 
 
 def open_lora(name: str) -> Lora:

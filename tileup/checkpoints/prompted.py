@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def loras_of(settings: Settings) -> list[tuple[str, float]]:
     """
     given = [parse_weighted(each) for each in settings.lora]
     found = [(tag, named_model(tag.name)) for tag in _tags(settings)]
-    named = [(f"{path}:{tag.weight:g}") for tag, path in found if path is not None]
+    named = [f"{path}:{tag.weight:g}" for tag, path in found if path is not None]
     return given + [parse_weighted(each) for each in named]
 
 
@@ -37,8 +38,12 @@ def _tags(settings: Settings) -> tuple[Tag, ...]:
     return tuple(tag for tag in tags_of(settings.prompt) if tag.kind == "lora")
 
 
-def writing_of(settings: Settings) -> Writing:
+def writing_of(settings: Settings, carried: Iterable[Embedding] = ()) -> Writing:
     """How prompts are read.
+
+    Args:
+        settings: with the prompt.
+        carried: embeddings that LoRA files brought along.
 
     Raises:
         ModelError: a file that was given is not there, or is no embedding.
@@ -46,7 +51,12 @@ def writing_of(settings: Settings) -> Writing:
     given = [open_embedding(find_model(each)) for each in settings.embedding]
     loras = (tag.name for tag in _tags(settings) if named_model(tag.name) is not None)
     return Writing(
-        settings.emphasis, settings.clip_skip, by_name(given), cache(_looked_up), frozenset(loras)
+        settings.emphasis,
+        settings.clip_skip,
+        by_name(given),
+        by_name(carried),
+        cache(_looked_up),
+        frozenset(loras),
     )
 
 

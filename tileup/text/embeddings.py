@@ -101,12 +101,12 @@ def _vectors(tensor: Tensor, where: str) -> Tensor:
     return vectors
 
 
-def is_bundled(key: str) -> bool:
+def is_carried(key: str) -> bool:
     """Whether a tensor of a LoRA file belongs to an embedding that OneTrainer put into it."""
     return key.startswith(BUNDLE)
 
 
-def bundled_embeddings(tensors: Mapping[str, Tensor], where: str) -> tuple[Embedding, ...]:
+def carried_embeddings(tensors: Mapping[str, Tensor], where: str) -> tuple[Embedding, ...]:
     """The embeddings that a LoRA file carries, as OneTrainer writes them.
 
     Args:
@@ -118,7 +118,7 @@ def bundled_embeddings(tensors: Mapping[str, Tensor], where: str) -> tuple[Embed
     """
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        if is_bundled(key):
+        if is_carried(key):
             name, _, own = key.removeprefix(BUNDLE).partition(".")
             found.setdefault(name, {})[own] = tensor
     return tuple(embedding_of(name, each, f"{where}: {name}") for name, each in found.items())

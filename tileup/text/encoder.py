@@ -184,7 +184,7 @@ class TextEncoder:
 
     def _read(self, text: str) -> Written:
         """A prompt in its parts; what of it cannot be used is said once."""
-        written = read_prompt(text, self._writing.style, [*self._writing.embeddings])
+        written = read_prompt(text, self._writing.style, self._writing.names)
         for tag in written.tags:
             if tag.kind != "lora" or tag.name not in self._writing.loras:
                 self._warn(

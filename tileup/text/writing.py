@@ -19,6 +19,8 @@ class Writing:
     None: of the one that the family was trained with."""
     embeddings: Mapping[str, Embedding] = field(default_factory=dict[str, Embedding])
     """What was given, by name in small letters."""
+    carried: Mapping[str, Embedding] = field(default_factory=dict[str, Embedding])
+    """What LoRAs brought along, by name in small letters; it need not fit."""
     find: Callable[[str], Embedding | None] = lambda name: None
     """Looks up an embedding that a prompt names."""
     loras: frozenset[str] = frozenset()
@@ -26,8 +28,13 @@ class Writing:
 
     def embedding(self, name: str) -> Embedding | None:
         """What a name stands for; None: nothing is known of it."""
-        given = self.embeddings.get(name.lower())
-        return self.find(name) if given is None else given
+        known = {**self.carried, **self.embeddings}.get(name.lower())
+        return self.find(name) if known is None else known
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that stand for embeddings by themselves."""
+        return (*self.embeddings, *self.carried)
 
 
 USUAL = Writing()
