@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.checkpoints import whole
+from tests.checkpoints.layouts.gguf import llama_language, llama_t5, save_gguf
 from tests.checkpoints.layouts.lora import RELATIVES, changes, kohya_lora, layers_of, relatives
-from tests.checkpoints.layouts.unet import sd1_unet
+from tests.checkpoints.layouts.unet import PREFIX, sd1_unet
 from tests.cli.conftest import Command, save
+from tests.cli.test_every_family import Parts, saved
 from tests.families.building import built_unet
+from tileup.families.table import FAMILIES
 
 SIZE = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
 
@@ -94,3 +97,51 @@ def test_what_does_not_belong_is_named_and_left_out(
     assert np.array_equal(plain, with_strays)
     assert "no place for: mine.weight; they are left out" in said.replace("\n", " ")
     assert "find no layer, and are left out: lora_unet_elsewhere" in said.replace("\n", " ")
+
+
+QUANTISED: Mapping[str, tuple[Callable[[], Parts], str, str]] = {
+    "flux-dev": (whole.flux_parts, "Q4_K", "flux"),
+    "flux-schnell": (lambda: whole.flux_parts(guidance=False), "Q2_K", "flux"),
+    "sd3": (whole.sd3_parts, "Q5_1", "sd3"),
+    "chroma": (whole.chroma_parts, "IQ4_XS", "chroma"),
+    "z-image": (whole.z_image_parts, "Q6_K", "lumina2"),
+}
+"""Families whose transformers people own in GGUF: the parts, a format, and the architecture."""
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_gguf_is_described_and_draws(tileup: Command, folder: Path, name: str) -> None:
+    """The picture is that of the same file with the values in it; T5 is in GGUF too."""
+    make, kind, architecture = QUANTISED[name]
+    parts = make()
+    flags = saved(folder, parts, f"{name}.safetensors")
+    network = {each.removeprefix(PREFIX): tensor for each, tensor in parts["network"].items()}
+    values = save_gguf(folder / f"{name}.gguf", network, kind, architecture)
+    whole.save(folder / f"{name}.safetensors", tensors_of(values))
+    encoder, llama, language = ENCODERS["t5" if "t5" in parts else "text_encoder"]
+    own = {llama(each): each for each in parts[encoder]}
+    tensors = {each: parts[encoder][ours] for each, ours in own.items()}
+    read = save_gguf(folder / "encoder.gguf", tensors, "Q8_0", language)
+    whole.save(
+        folder / f"{encoder}.safetensors",
+        tensors_of({ours: read[each] for each, ours in own.items()}),
+    )
+    told = tileup("info", f"{name}.gguf")
+    assert told.code == 0, told.err
+    assert kind in told.out
+    assert next(each.title for each in FAMILIES if each.name == name) in told.out
+    expected = drawn(tileup, *flags, "--dtype", "float32")
+    names = {f"{name}.safetensors": f"{name}.gguf", f"{encoder}.safetensors": "encoder.gguf"}
+    found = drawn(tileup, *[names.get(each, each) for each in flags], "--dtype", "float32")
+    assert np.abs(found - expected).max() <= 1
+
+
+ENCODERS = {
+    "t5": ("t5", llama_t5, "t5encoder"),
+    "text_encoder": ("text_encoder", llama_language, "qwen3"),
+}
+"""The encoder that is stored in GGUF: its part, llama.cpp's names and its word for it."""
+
+
+def tensors_of(values: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in values.items()}

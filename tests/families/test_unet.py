@@ -36,6 +36,7 @@ from tileup.families.unet_layout import diffusers_names, unet_config
 from tileup.families.unet_network import UNetNetwork, refiner_ids, size_ids
 from tileup.plan.noise_levels import training_levels
 from tileup.sampling.guided import GuidedDenoiser
+from tileup.tensors.packed import precision
 from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import TiledDenoiser
 
@@ -436,7 +437,9 @@ def test_weights_of_8_bits_stay_so_and_compute_in_the_precision_asked_for(offloa
     held = {name: each.data_ptr() for name, each in network.module.named_parameters()}
     assert torch.equal(network(*given), reference(*given))
     for name, parameter in network.module.named_parameters():
-        assert parameter.dtype == (torch.float8_e4m3fn if parameter.ndim > 1 else torch.float32)
+        assert precision(parameter) == (
+            torch.float8_e4m3fn if parameter.ndim > 1 else torch.float32
+        )
         assert parameter.data_ptr() == held[name]
 
 

@@ -40,6 +40,7 @@ from tileup.families.unet_control import ControlNet, Shown, load_control, requir
 from tileup.families.unet_network import UNetNetwork
 from tileup.plan.itinerary import control_until
 from tileup.plan.noise_levels import training_levels
+from tileup.tensors.packed import precision
 from tileup.torchvision_shield import shield_torchvision
 
 LEVELS = training_levels()
@@ -435,7 +436,7 @@ def test_weights_of_8_bits_stay_so() -> None:
     }
     plain = {name: tensor.float() for name, tensor in weights.items()}
     eight, single = loaded(weights), loaded(plain)
-    assert {each.dtype for each in eight.module.parameters()} == {
+    assert {precision(each) for each in eight.module.parameters()} == {
         torch.float8_e4m3fn,
         torch.float32,
     }

@@ -13,6 +13,7 @@ from torch import Tensor
 from tileup.errors import ModelError
 from tileup.tensors.checkpoint import open_checkpoint
 from tileup.tensors.formats import METADATA
+from tileup.tensors.packed import precision, unpacked
 from tileup.tensors.scaled import is_helper, scale_of, unscaled
 
 WEIGHT = torch.tensor([[1.0, -2.0], [4.0, 0.5], [8.0, 16.0]]).to(torch.float8_e4m3fn)
@@ -33,10 +34,10 @@ def test_a_weight_is_multiplied_by_its_scale(end: str, scale: torch.Tensor) -> N
     found = unscaled(tensors)
     assert found.keys() == {"a.weight", "a.bias"}
     expected = WEIGHT.float() * torch.tensor(spread(scale))[:, None]
-    assert found["a.weight"].dtype is torch.bfloat16
-    assert torch.equal(found["a.weight"].float(), expected)
+    assert precision(found["a.weight"]) == torch.float8_e4m3fn
+    assert torch.equal(unpacked(found["a.weight"]), expected)
+    assert torch.equal(unpacked(found["a.weight"].half()), expected.half())
     assert found["a.bias"] is tensors["a.bias"]
-    assert unscaled(tensors, torch.float16)["a.weight"].dtype is torch.float16
 
 
 def spread(scale: torch.Tensor) -> list[float]:
@@ -47,7 +48,7 @@ def spread(scale: torch.Tensor) -> list[float]:
 def test_convolutions_have_a_scale_for_each_filter() -> None:
     weight = torch.ones(2, 3, 1, 1)
     for scale in (torch.tensor([2.0, 4.0]), torch.tensor([2.0, 4.0]).reshape(2, 1, 1, 1)):
-        found = unscaled({"a.weight": weight, "a.weight_scale": scale})["a.weight"]
+        found = unpacked(unscaled({"a.weight": weight, "a.weight_scale": scale})["a.weight"])
         assert found.shape == weight.shape
         assert found[:, 0, 0, 0].tolist() == [2.0, 4.0]
 
@@ -56,9 +57,9 @@ def test_convolutions_have_a_scale_for_each_filter() -> None:
     "scale",
     [torch.ones(2), torch.ones(1, 3), torch.ones(3, 2), torch.ones(4), torch.ones(3, 1, 1)],
 )
-def test_scales_of_other_formats_stay_and_change_nothing(scale: torch.Tensor) -> None:
-    tensors = {"a.weight": WEIGHT, "a.weight_scale": scale}
-    assert unscaled(tensors) == tensors
+def test_scales_of_other_formats_are_refused(scale: torch.Tensor) -> None:
+    with pytest.raises(ModelError, match=r"a\.weight has the shape \[3, 2\], and its scale"):
+        unscaled({"a.weight": WEIGHT, "a.weight_scale": scale})
 
 
 def test_a_scale_without_a_weight_stays() -> None:
@@ -116,7 +117,7 @@ def test_a_marked_weight_is_read_as_its_mark_says(tmp_path: Path, in_metadata: b
         told = json.dumps({"layers": {"net.a": content}}) if in_metadata else ""
         found = opened(tmp_path / "m.safetensors", tensors | more, told)
         assert found.keys() == {"a.weight"}
-        assert torch.equal(found["a.weight"], expected.bfloat16())
+        assert torch.equal(unpacked(found["a.weight"]), expected)
 
 
 def test_a_rotated_weight_is_rotated_back(tmp_path: Path) -> None:
@@ -130,9 +131,10 @@ def test_a_rotated_weight_is_rotated_back(tmp_path: Path) -> None:
     stored = {"a.weight": (turned / scale).round().to(torch.int8), "a.weight_scale": scale}
     path = tmp_path / "m.safetensors"
     found = opened(path, stored | {"a.comfy_quant": mark(ROTATED)})["a.weight"]
-    assert (found.float() - original).abs().max() < 0.05
+    assert (unpacked(found) - original).abs().max() < 0.05
+    assert found.nbytes < 0.5 * original.nbytes
     plain = opened(path, stored | {"a.comfy_quant": mark(INT8)})["a.weight"]
-    assert (plain.float() - original).abs().max() > 0.5
+    assert (unpacked(plain) - original).abs().max() > 0.5
 
 
 def test_whole_numbers_without_a_mark_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ BUNDLED = "tileup-small"
 """Stem of the checkpoint that ships with tileup."""
 FOLDERS = "TILEUP_MODELS"
 """Environment variable: folders in which models are looked up by name."""
-EXTENSIONS = (".safetensors", *PICKLES)
+EXTENSIONS = (".safetensors", ".gguf", *PICKLES)
 """Of files that may be models, the preferred first."""
 
 

@@ -20,8 +20,8 @@ from tileup.checkpoints.lora_names import CLIP_L, NETWORK, targets
 from tileup.errors import ModelError
 from tileup.families.family import no_rules
 from tileup.tensors.names import listed
+from tileup.tensors.packed import FLOAT8, Packed
 from tileup.tensors.renaming import Rule, Target
-from tileup.tensors.residency import FLOAT8
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def merge_loras(
         loras: each with its weight.
         part: which network this is: network, clip_l, clip_g, clip_h (SD 2's) or t5. Files that have
             nothing for it are passed over.
-        dtype: what changed weights of 8 bits become. Most changes are smaller than their steps,
+        dtype: what changed weights of few bits become. Most changes are smaller than their steps,
             and would be lost.
         rules: of the network's family, for files in the words of its first release.
 
@@ -169,7 +169,8 @@ def _stored(layer: nn.Module, kind: str) -> Tensor:
     """A weight or bias, float32; zeros for a bias that is not there."""
     tensor = layer._parameters.get(kind)
     if tensor is not None:
-        return tensor.detach().float()
+        stored = tensor.detach()
+        return stored.cast(torch.float32).values() if isinstance(stored, Packed) else stored.float()
     weight = cast(Tensor, layer._parameters["weight"])
     return torch.zeros(weight.shape[0], device=weight.device)
 
@@ -189,8 +190,8 @@ def _add_one(totals: dict[str, Tensor], placed: _Placed, change: Change) -> None
 
 def _store(layer: nn.Module, kind: str, total: Tensor, dtype: torch.dtype) -> None:
     old = layer._parameters.get(kind)
-    stored = dtype if old is None else old.dtype
-    merged = total.to(dtype if stored in FLOAT8 else stored)
+    narrow = old is None or isinstance(old, Packed) or old.dtype in FLOAT8
+    merged = total.to(dtype if narrow else old.dtype)
     setattr(layer, kind, nn.Parameter(merged, requires_grad=old is not None and old.requires_grad))
 
 

@@ -120,7 +120,7 @@ def transformer_of(
             warnings.simplefilter("ignore", FutureWarning)
             return make(**config)
 
-    placing = Placing(how.dtype, how.device, float8=True, offload=how.offload)
+    placing = Placing(how.dtype, how.device, offload=how.offload)
     return build(made, state, how.name, placing, origin=origin, computed=computed)
 
 

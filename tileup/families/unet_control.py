@@ -137,7 +137,7 @@ def load_control(file: ControlFile, how: Building) -> ControlNet:
     from diffusers import ControlNetModel
 
     make = cast(Callable[..., nn.Module], ControlNetModel)
-    placing = Placing(how.dtype, how.device, float8=True, offload=how.offload)
+    placing = Placing(how.dtype, how.device, offload=how.offload)
     module = build_renamed(lambda: make(**config), own, names, name, placing)
     return ControlNet(name, module, file.scale, how.device, how.dtype)
 

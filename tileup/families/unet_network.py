@@ -166,5 +166,5 @@ def _module(tensors: Mapping[str, Tensor], how: Building) -> nn.Module:
     from diffusers import UNet2DConditionModel
 
     make = cast(Callable[..., nn.Module], UNet2DConditionModel)
-    placing = Placing(how.dtype, how.device, float8=True, offload=how.offload)
+    placing = Placing(how.dtype, how.device, offload=how.offload)
     return build_renamed(lambda: make(**config), tensors, names, "the UNet", placing)

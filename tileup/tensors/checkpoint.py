@@ -122,8 +122,7 @@ class Checkpoint:
         """Tensors whose name begins with `prefix`, named without it.
 
         They are on the CPU, at their stored precision and memory-mapped: what is not used is not
-        read. Scaled 8-bit weights are the exception: they become bfloat16 here, because their
-        stored numbers mean nothing without the scale beside them.
+        read. Weights of few bits are packed with what they mean, and stay as they are stored.
 
         Raises:
             ModelError: a file cannot be read or is damaged.
@@ -141,7 +140,7 @@ class Checkpoint:
             tensors = member.file.read([*names]) if names else {}
             result |= {names[name]: tensor for name, tensor in tensors.items()}
         marks = {name.removeprefix(prefix): mark for name, mark in marks_of(self).items()}
-        return unscaled(result, marks=marks)
+        return unscaled(result, marks)
 
     def values(self, name: str) -> NDArray[np.float32] | None:
         """The values of one small tensor without torch; None where there is no such tensor."""
@@ -195,6 +194,10 @@ def open_file(path: Path) -> TensorFile:
             start = file.read(8)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    if start[:4] == b"GGUF":
+        from tileup.tensors.gguf_file import open_gguf
+
+        return open_gguf(path)
     # A safetensors file begins with the length of its head, whose upper bytes are 0.
     if start[:2] == b"PK" or (start[:1] == b"\x80" and start[4:] != b"\0\0\0\0"):
         from tileup.tensors.pickles import open_pickle

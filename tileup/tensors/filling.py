@@ -2,7 +2,7 @@
 
 The network is made without memory of its own, and takes the tensors themselves for its weights. A
 memory-mapped tensor that has the precision and the device already is not copied at all; another is
-copied once, by its cast.
+copied once, by its cast. Matrices and kernels of few bits stay as they are stored (`Packed`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 from tileup.errors import ModelError
 from tileup.tensors.names import check_names, listed
-from tileup.tensors.residency import FLOAT8, bring_when_used
+from tileup.tensors.packed import FLOAT8, Packed, unpacked
+from tileup.tensors.residency import bring_when_used
+from tileup.tensors.scaled import Scaled
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -30,9 +32,6 @@ class Placing:
     """What the network computes in."""
     device: str
     """Where it runs."""
-    float8: bool = False
-    """Whether matrices and kernels stored in fp8 stay so, and are cast layer by layer while they
-    compute; every other weight is cast at once."""
     offload: bool = False
     """Whether weights stay in main memory, and each layer's come to the device while it runs."""
     float32: Collection[str] = ()
@@ -83,23 +82,26 @@ def build(
     )
     tensors = {each: tensors[each] for each in expected}
     _check_shapes(expected, tensors, name, called)
-    kept = _in_fp8(network, tensors) if placing.float8 else frozenset[str]()
+    matrices = _matrices(network)
     weights = {each for each, _ in network.named_parameters()}
     placed: dict[str, Tensor] = {}
+    done: dict[tuple[int, torch.dtype, str], Tensor] = {}
     for each, tensor in tensors.items():
         number = expected[each].is_floating_point()
         wanted = placing.dtype_of(each) if number else expected[each].dtype
         title = f"{called.get(each, each)} of {name}"
-        _check_values(tensor, title, None if each in kept or placing.overflow else wanted)
         place = "cpu" if placing.offload and each in weights else placing.device
-        placed[each] = tensor.to(device=place, dtype=tensor.dtype if each in kept else wanted)
+        how = (id(tensor), wanted, place)  # one tensor may stand under two names
+        if how not in done:
+            kept = _packed(tensor) if each in matrices else unpacked(tensor)
+            _check_values(kept, title, None if placing.overflow else wanted)
+            done[how] = kept.to(device=place, dtype=wanted)
+        placed[each] = done[how]
     network.load_state_dict(placed, assign=True)
     if computed:
         _place_computed(network, expected, placing.device)
-    if kept or placing.offload:
-        bring_when_used(
-            network, device=placing.device, dtype=placing.dtype, only_float8=not placing.offload
-        )
+    if placing.offload:
+        bring_when_used(network, device=placing.device)
     return network
 
 
@@ -180,31 +182,41 @@ def _check_values(tensor: Tensor, title: str, dtype: torch.dtype | None) -> None
     ends = extremes(tensor)
     if not ends.isfinite().all():
         raise ModelError(f"{title} has values that are not finite: the file is damaged")
-    if dtype is not None and not ends.to(dtype).isfinite().all():
-        raise ModelError(
-            f"{title} has values that are too large for {_plain(dtype)}; use --dtype bfloat16 or"
-            f" float32"
-        )
+    if dtype is None or ends.to(dtype).isfinite().all():
+        return
+    if isinstance(tensor, Packed):  # its extremes are only a bound
+        _check_values(tensor.values(), title, dtype)
+        return
+    raise ModelError(
+        f"{title} has values that are too large for {_plain(dtype)}; use --dtype bfloat16 or"
+        f" float32"
+    )
 
 
 def extremes(tensor: Tensor) -> Tensor:
-    """Lowest and highest value, NaN where there is one; of fp8 the largest, whatever its sign."""
-    if tensor.numel() == 0:
-        return torch.zeros(2)
+    """Lowest and highest value, NaN where there is one; of packed weights what no value exceeds."""
+    if isinstance(tensor, Packed):
+        largest = tensor.largest()
+        return torch.stack([-largest, largest])
     if tensor.dtype in FLOAT8:
-        # Torch compares no fp8, but without their sign its bytes have the order of its values.
-        largest = (tensor.view(torch.uint8) & 0x7F).max()
-        return torch.stack([largest, largest]).view(tensor.dtype).float()
-    return torch.stack(torch.aminmax(tensor))
+        return extremes(Packed(Scaled(), (tensor,), tensor.shape))
+    return torch.stack(torch.aminmax(tensor)) if tensor.numel() else torch.zeros(2)
 
 
-def _in_fp8(network: nn.Module, tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """Names of the matrices and kernels that are stored in fp8."""
+def _matrices(network: nn.Module) -> frozenset[str]:
+    """Names of the matrices, kernels and tables of a network."""
     return frozenset(
         f"{prefix}.weight"
         for prefix, layer in network.named_modules()
-        if isinstance(layer, nn.Linear | nn.Conv2d) and tensors[f"{prefix}.weight"].dtype in FLOAT8
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Embedding)
     )
+
+
+def _packed(tensor: Tensor) -> Tensor:
+    """A weight that is only stored in its precision, as one that is computed when it is used."""
+    if tensor.dtype not in FLOAT8 or isinstance(tensor, Packed):
+        return tensor
+    return Packed(Scaled(), (tensor,), tensor.shape)
 
 
 def _plain(dtype: torch.dtype) -> str:

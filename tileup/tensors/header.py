@@ -114,11 +114,6 @@ def _likely(start: bytes) -> str:
         return ": it is empty"
     if start.lstrip()[:1] == b"<":
         return ": it looks like a web page; was the download redirected to a login?"
-    if start[:4] == b"GGUF":
-        return (
-            ": it is a GGUF file, whose quantised weights tileup does not read;"
-            " give the model in F16, BF16 or FP8"
-        )
     if start[:7] == b"version":
         return ": it is a pointer of Git LFS; fetch the file itself with `git lfs pull`"
     return ": it is damaged, or of another kind"

@@ -4,62 +4,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
-
-FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-"""Only stored, never computed in."""
+from torch import nn
 
 
 @dataclass(slots=True)
 class Residency:
     """Hooks of one layer: its weights are brought before it runs, and let go afterwards.
 
-    What is let go is the copy; the weights as they are stored stay where they are. So weights of 8
-    bits keep their size, and a network larger than the device's memory runs on it.
+    What is let go is the copy; the weights as they are stored stay where they are. So a network
+    larger than the device's memory runs on it.
     """
 
     device: str
-    dtype: torch.dtype
-    """Of the computation."""
-    stored: list[tuple[nn.Parameter, Tensor]] = field(
-        default_factory=list[tuple[nn.Parameter, Tensor]]
-    )
+    stored: dict[str, nn.Parameter] = field(default_factory=dict[str, nn.Parameter])
 
     def before(self, layer: nn.Module, args: object) -> None:
-        for parameter in layer.parameters(recurse=False):
-            self.stored.append((parameter, parameter.data))
-            parameter.data = parameter.data.to(
-                self.device, self.dtype if parameter.dtype in FLOAT8 else parameter.dtype
-            )
+        own = layer._parameters
+        self.stored |= {name: each for name, each in own.items() if each is not None}
+        for name, each in self.stored.items():
+            own[name] = nn.Parameter(each.detach().to(self.device), requires_grad=False)
 
     def after(self, layer: nn.Module, args: object, output: object) -> None:
-        for parameter, data in self.stored:
-            parameter.data = data
+        layer._parameters.update(self.stored)
         self.stored.clear()
 
 
-def bring_when_used(
-    network: nn.Module, *, device: str, dtype: torch.dtype, only_float8: bool = False
-) -> int:
+def bring_when_used(network: nn.Module, *, device: str) -> int:
     """Hook the layers of a network.
 
     Args:
         network: its layers hold parameters themselves, and read them only while they run.
         device: where the layers run.
-        dtype: what weights of 8 bits are cast to.
-        only_float8: leave layers alone that have none of these.
 
     Returns:
         How many layers were hooked.
     """
     count = 0
     for layer in network.modules():
-        own = list(layer.parameters(recurse=False))
-        if not own or (only_float8 and not any(each.dtype in FLOAT8 for each in own)):
-            continue
-        hooks = Residency(device, dtype)
-        layer.register_forward_pre_hook(hooks.before)
-        layer.register_forward_hook(hooks.after, always_call=True)
-        count += 1
+        if any(True for _ in layer.parameters(recurse=False)):
+            hooks = Residency(device)
+            layer.register_forward_pre_hook(hooks.before)
+            layer.register_forward_hook(hooks.after, always_call=True)
+            count += 1
     return count

@@ -7,14 +7,14 @@ Whole numbers mean nothing without such a mark, as they may be rotated, packed o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
 from tileup.tensors.formats import Mark
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 SCALES = (".scale_weight", ".weight_scale")
@@ -40,35 +40,46 @@ def is_helper(name: str) -> bool:
 
 
 def unscaled(
-    tensors: Mapping[str, Tensor],
-    dtype: torch.dtype | None = None,
-    marks: Mapping[str, Mark] | None = None,
+    tensors: Mapping[str, Tensor], marks: Mapping[str, Mark] | None = None
 ) -> dict[str, Tensor]:
-    """The same weights, with `weight * scale` for each that has a scale, and without marks.
-
-    A scale without a weight, or of a shape that is neither one number nor one for each row, belongs
-    to some other format. It stays, so that whoever builds a network can name what does not fit.
+    """The same weights, each that has a scale packed with it, and without marks.
 
     Args:
         tensors: by name.
-        dtype: of the products; bfloat16 unless given.
         marks: how layers are stored, by the layer's name.
 
     Raises:
-        ModelError: a weight of whole numbers has a scale, and no mark says what it means; or it
-            cannot have been rotated as its mark says.
+        ModelError: a weight of whole numbers has a scale, and no mark says what it means; it cannot
+            have been rotated as its mark says; or its scale has the shape of some other format.
     """
+    from tileup.tensors.packed import Packed
+
     result = {name: tensor for name, tensor in tensors.items() if not is_helper(name)}
     for name, scale in tensors.items():
         weight = scale_of(name)
         if weight is None:
             continue
-        if weight in result and _fits(scale, result[weight]):
-            mark = (marks or {}).get(weight.removesuffix(".weight"))
-            result[weight] = _product(result[weight], scale, dtype, _rotated(result, weight, mark))
-        else:
-            result[name] = scale
+        if weight not in result:
+            result[name] = scale  # whoever builds a network names it as what belongs nowhere
+            continue
+        stored = result[weight]
+        if not _fits(scale, stored):
+            raise ModelError(
+                f"{weight} has the shape {list(stored.shape)}, and its scale {list(scale.shape)}:"
+                f" that is a format which tileup does not read; give the file in F16, BF16 or FP8"
+            )
+        mark = (marks or {}).get(weight.removesuffix(".weight"))
+        coding = Scaled(_rotated(result, weight, mark))
+        result[weight] = Packed(coding, (stored, _spread(scale, stored)), stored.shape)
     return result
+
+
+def _spread(scale: Tensor, weight: Tensor) -> Tensor:
+    """A single number, or one for each row in as many axes as the weight has; float32."""
+    scale = scale.float()
+    if scale.numel() == 1:
+        return scale.reshape(())
+    return scale.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 def _fits(scale: Tensor, weight: Tensor) -> bool:
@@ -94,15 +105,41 @@ def _rotated(tensors: Mapping[str, Tensor], name: str, mark: Mark | None) -> int
     return group
 
 
-def _product(weight: Tensor, scale: Tensor, dtype: torch.dtype | None, rotated: int) -> Tensor:
-    import torch
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Numbers of 8 bits, perhaps times a scale, perhaps rotated back; as `Coding`."""
 
-    spread = scale.float().reshape(-1, *[1] * (weight.ndim - 1)) if weight.ndim else scale.float()
-    product = weight.float() * spread
-    if rotated:
-        groups = product.unflatten(1, (-1, rotated))
-        product = (groups @ rotation(rotated)).flatten(1)
-    return product.to(dtype or torch.bfloat16)
+    rotated: int = 0
+    """Columns that were rotated together; 0: none were."""
+
+    def decoded(self, stored: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+        """As `Coding`: of a weight, and its scale where it has one."""
+        values = stored[0].float()
+        if values is stored[0]:
+            values = values.clone()
+        for scale in stored[1:]:
+            values *= scale
+        if self.rotated:
+            groups = values.unflatten(1, (-1, self.rotated))
+            values = (groups @ rotation(self.rotated).to(values.device)).flatten(1)
+        return values.reshape(shape)
+
+    def largest(self, stored: Sequence[Tensor]) -> Tensor:
+        """As `Coding`."""
+        import torch
+
+        weight = stored[0]
+        if not weight.numel():
+            return torch.zeros(())
+        if weight.is_floating_point():
+            # Torch compares no fp8, but without their sign its bytes have the order of its values.
+            bits = (weight.view(torch.uint8) & 0x7F).max()
+            found = bits.view(weight.dtype).float()
+        else:
+            found = torch.stack(torch.aminmax(weight)).float().abs().max()
+        for scale in stored[1:]:
+            found = found * scale.abs().max()
+        return found * max(self.rotated, 1) ** 0.5
 
 
 def rotation(size: int) -> Tensor:

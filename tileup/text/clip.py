@@ -129,7 +129,7 @@ def load_clip(
     shield_torchvision()
     from transformers import CLIPTextModelWithProjection
 
-    named = renamed(unscaled(tensors, dtype), what)
+    named = renamed(unscaled(tensors), what)
     config = _config(named, act, what)
 
     def made() -> CLIPTextModelWithProjection:

@@ -112,7 +112,7 @@ def load_llm(tensors: Mapping[str, Tensor], use: LlmUse, *, dtype: torch.dtype, 
             f" incomplete or of another kind"
         )
     kept = {name: each for name, each in tensors.items() if _is_read(name, depth, use.normed)}
-    named = unscaled(kept, dtype)
+    named = unscaled(kept)
     if ("layers.0.self_attn.q_norm.weight" in named) != (use.model == "qwen3"):
         raise ModelError(f"the text encoder is not {kind.title}; this model reads with that")
     config = getattr(transformers, kind.config)(**_config(named, kind, depth))

@@ -73,7 +73,7 @@ def load_t5(tensors: Mapping[str, Tensor], *, what: str, dtype: torch.dtype, dev
     shield_torchvision()
     from transformers import T5EncoderModel
 
-    plain = unscaled(tensors, dtype)
+    plain = unscaled(tensors)
     named = {name: each for name, each in plain.items() if not _NOT_ENCODER.match(name)}
     # One table under two names, of which files hold one or both.
     for name, other in (

@@ -1,0 +1,69 @@
+"""llama.cpp's names for the tensors of text encoders, and transformers'.
+
+Networks that draw keep their own names in GGUF files; language models and T5 have llama.cpp's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from tileup.errors import ModelError
+
+Entry = TypeVar("Entry")
+
+T5 = {
+    r"token_embd\.": "shared.",
+    r"enc\.output_norm\.": "encoder.final_layer_norm.",
+    r"enc\.blk\.(\d+)\.attn_([qkv])\.": r"encoder.block.\1.layer.0.SelfAttention.\2.",
+    r"enc\.blk\.(\d+)\.attn_o\.": r"encoder.block.\1.layer.0.SelfAttention.o.",
+    r"enc\.blk\.(\d+)\.attn_rel_b\.": (
+        r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias."
+    ),
+    r"enc\.blk\.(\d+)\.attn_norm\.": r"encoder.block.\1.layer.0.layer_norm.",
+    r"enc\.blk\.(\d+)\.ffn_gate\.": r"encoder.block.\1.layer.1.DenseReluDense.wi_0.",
+    r"enc\.blk\.(\d+)\.ffn_up\.": r"encoder.block.\1.layer.1.DenseReluDense.wi_1.",
+    r"enc\.blk\.(\d+)\.ffn_down\.": r"encoder.block.\1.layer.1.DenseReluDense.wo.",
+    r"enc\.blk\.(\d+)\.ffn_norm\.": r"encoder.block.\1.layer.1.layer_norm.",
+    r"dec\.": "decoder.",
+    r"output\.": "lm_head.",
+}
+LANGUAGE = {
+    r"token_embd\.": "model.embed_tokens.",
+    r"output_norm\.": "model.norm.",
+    r"output\.": "lm_head.",
+    r"blk\.(\d+)\.attn_norm\.": r"model.layers.\1.input_layernorm.",
+    r"blk\.(\d+)\.attn_([qkv])\.": r"model.layers.\1.self_attn.\2_proj.",
+    r"blk\.(\d+)\.attn_([qk])_norm\.": r"model.layers.\1.self_attn.\2_norm.",
+    r"blk\.(\d+)\.attn_output\.": r"model.layers.\1.self_attn.o_proj.",
+    r"blk\.(\d+)\.ffn_norm\.": r"model.layers.\1.post_attention_layernorm.",
+    r"blk\.(\d+)\.ffn_(gate|up|down)\.": r"model.layers.\1.mlp.\2_proj.",
+}
+TABLES = {"t5": T5, "t5encoder": T5, "qwen2": LANGUAGE, "qwen2vl": LANGUAGE, "qwen3": LANGUAGE}
+"""By llama.cpp's name of the architecture."""
+
+
+def renamed(
+    entries: Mapping[str, Entry], metadata: Mapping[str, str], path: Path
+) -> dict[str, Entry]:
+    """Entries under the names of transformers, where the file is that of a text encoder.
+
+    Raises:
+        ModelError: two tensors get one name.
+    """
+    table = TABLES.get(metadata.get("general.architecture", ""))
+    if table is None:
+        return {**entries}
+    found = {_name(name, table): each for name, each in entries.items()}
+    if len(found) < len(entries):
+        raise ModelError(f"{path} is damaged: two of its tensors mean the same")
+    return found
+
+
+def _name(name: str, table: Mapping[str, str]) -> str:
+    for old, new in table.items():
+        if re.match(old, name):
+            return re.sub(old, new, name, count=1)
+    return name
