@@ -45,6 +45,22 @@ def test_a_grid_holds_the_map_and_any_part_of_it(height: int, width: int, seed: 
         assert len(edges) == 2 + (lines[1:] != lines[:-1]).any(axis=1).sum(), "no edge too many"
 
 
+@given(sides, sides, st.integers(0, 10_000))
+def test_merged_maps_are_equal_however_they_were_cut(height: int, width: int, seed: int) -> None:
+    cells = mottled(height, width, seed)
+    rng = np.random.default_rng(seed)
+    once = Grid.of(cells)
+    rows = np.union1d(once.rows, rng.integers(0, height + 1, 3))
+    columns = np.union1d(once.columns, rng.integers(0, width + 1, 3))
+    merged = Grid(rows, columns, cells[np.ix_(rows[:-1], columns[:-1])]).merged()
+    for found, wanted in zip(
+        (merged.rows, merged.columns, merged.values),
+        (once.rows, once.columns, once.values),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
 @given(sides, sides, st.integers(0, 90), st.integers(0, 90), st.integers(0, 10_000))
 def test_a_grid_is_reflected_as_its_cells_are(
     height: int, width: int, below: int, beside: int, seed: int

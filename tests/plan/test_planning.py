@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from tests.doubles import photograph, spec
 from tileup.errors import UsageError
 from tileup.plan.edits import HandDrawn
-from tileup.plan.itinerary import window_size
+from tileup.plan.grid import Grid
+from tileup.plan.itinerary import Layout, Windows, window_size
 from tileup.plan.modes import sampler_of
 from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels
 from tileup.plan.planning import plan_pixels
 from tileup.plan.samplers import SAMPLERS
+from tileup.plan.windows import covering
 from tileup.settings.values import DENOISE_MODES, Settings
 
 SMALL = Settings(tile=64, min_tile=8, overlap=8, steps=8)
@@ -123,6 +125,25 @@ def test_a_budget_is_kept_and_used(budget: float) -> None:
         for threshold in planned.plan.threshold * np.array([0.9, 0.8, 0.6, 0.4])
     ]
     assert any(1 - each.saving > budget for each in dearer) or share > 0.9 * budget
+
+
+@pytest.mark.parametrize("mode", DENOISE_MODES)
+def test_a_search_lays_the_windows_of_each_map_once(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid: list[bytes] = []
+
+    def counted(working: Grid, layout: Layout, steps: range, seed: int) -> tuple[Windows, ...]:
+        laid.append(working.cells().tobytes() + bytes([steps.start, steps.stop]))
+        return covering(working, layout, steps, seed)
+
+    chosen = replace(SMALL, budget=0.6, denoise_mode=mode)
+    plain = plan_pixels(photograph(90, 160, seed=3), 320, 180, spec(), chosen)
+    monkeypatch.setattr("tileup.plan.cost.LAYINGS", {"cover": counted})
+    again = plan_pixels(photograph(90, 160, seed=3), 320, 180, spec(), chosen)
+    assert (again.plan, again.cost) == (plain.plan, plain.cost)
+    assert again.itinerary.runs == plain.itinerary.runs
+    assert len(set(laid)) == len(laid) > 0
 
 
 def test_a_budget_that_cannot_be_reached_says_what_can() -> None:

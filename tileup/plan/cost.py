@@ -9,6 +9,7 @@ from tileup.plan.itinerary import Itinerary
 from tileup.plan.modes import itinerary_of, strongest
 from tileup.plan.samplers import Sampler
 from tileup.plan.tiles import Tile, TilePlan
+from tileup.plan.windows import LAYINGS, remembered
 from tileup.settings.values import Settings
 
 
@@ -69,6 +70,11 @@ class Prices:
     def __init__(self, spec: ModelSpec, settings: Settings, sampler: Sampler) -> None:
         self.spec, self.settings, self.sampler = spec, settings, sampler
         self._uniform: dict[float, int] = {}
+        self._laying = remembered(LAYINGS[settings.windows])
+
+    def itinerary(self, plan: TilePlan) -> Itinerary:
+        """How a plan is run."""
+        return itinerary_of(plan, self.spec, self.settings, self._laying)
 
     def of(self, plan: TilePlan, itinerary: Itinerary) -> Cost:
         """What an itinerary costs, beside one tile of the strongest strength."""
@@ -85,7 +91,7 @@ class Prices:
 
     def share(self, plan: TilePlan) -> float:
         """What a plan costs against the uniform one: as its cost will say."""
-        itinerary = itinerary_of(plan, self.spec, self.settings)
+        itinerary = self.itinerary(plan)
         area = self._area(itinerary)
         calls, uniform = itinerary.model_calls(self.sampler), self._uniform_calls(plan)
         return 1 - _saving(calls * area, uniform * area)
@@ -99,7 +105,7 @@ class Prices:
         top = strongest(plan, self.settings)
         if top not in self._uniform:
             settings = replace(self.settings, denoise_mode="schedule")
-            uniform = itinerary_of(at_strength(plan, top), self.spec, settings)
+            uniform = itinerary_of(at_strength(plan, top), self.spec, settings, self._laying)
             self._uniform[top] = uniform.model_calls(self.sampler)
         return self._uniform[top]
 

@@ -73,6 +73,16 @@ class Grid:
         columns = self.columns[fields.left : fields.right + 1].clip(box.left, box.right) - box.left
         return Grid(rows, columns, self.values[fields.index])
 
+    def merged(self) -> Grid:
+        """The same map, its edges only where it changes: of equal maps, equal."""
+        down = _first_of_its_kind(self.values)
+        across = _first_of_its_kind(self.values.T)
+        return Grid(
+            np.append(self.rows[:-1][down], self.rows[-1:]),
+            np.append(self.columns[:-1][across], self.columns[-1:]),
+            self.values[np.ix_(down, across)],
+        )
+
     def fields(self, box: Box) -> Box:
         """The fields that lie in a box at least in part."""
         top, bottom = np.searchsorted(self.rows, [box.top + 1, box.bottom])
@@ -119,6 +129,11 @@ def reflected(length: int, total: int) -> NDArray[np.intp]:
     if length == 1:
         return np.zeros(total, dtype=np.intp)
     return np.pad(np.arange(length), (0, max(total - length, 0)), mode="reflect")
+
+
+def _first_of_its_kind(lines: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which lines are not as the one before, shape (n, m) -> (n,)."""
+    return np.concatenate([[True], (lines[1:] != lines[:-1]).any(axis=1)])
 
 
 def _edges(changes: NDArray[np.bool_]) -> Edges:

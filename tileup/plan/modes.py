@@ -119,8 +119,17 @@ MODES: Mapping[str, Mode] = {
 """By the name of `--denoise-mode`."""
 
 
-def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinerary:
-    """How a plan is run: schedule, phases and windows."""
+def itinerary_of(
+    plan: TilePlan, spec: ModelSpec, settings: Settings, laying: Laying | None = None
+) -> Itinerary:
+    """How a plan is run: schedule, phases and windows.
+
+    Args:
+        plan: the tiles.
+        spec: the model.
+        settings: how it is run.
+        laying: that of the settings, where it remembers what it laid.
+    """
     mode = MODES[settings.denoise_mode]
     top = strongest(plan, settings)
     strengths = {top, *plan.strengths} if mode.own_starts else {top}
@@ -133,7 +142,7 @@ def itinerary_of(plan: TilePlan, spec: ModelSpec, settings: Settings) -> Itinera
         strengths=effective(plan.grid, schedule),
         schedule=schedule,
         layout=layout,
-        laying=LAYINGS[settings.windows],
+        laying=laying or LAYINGS[settings.windows],
         levels=spec.levels,
         seed=settings.seed,
     )

@@ -15,7 +15,7 @@ from tileup.plan.budget import within
 from tileup.plan.cost import Cost, Prices
 from tileup.plan.edits import HandDrawn, edited, read_drawn
 from tileup.plan.itinerary import Itinerary, window_size
-from tileup.plan.modes import itinerary_of, sampler_of
+from tileup.plan.modes import sampler_of
 from tileup.plan.noise_levels import fitted
 from tileup.plan.quadtree import Cuts, Forest
 from tileup.plan.samplers import Sampler
@@ -70,7 +70,7 @@ def plan_pixels(
     prices = Prices(spec, settings, sampler)
     cuts = Cuts.of(width, height, spec.stride, settings.tile, settings.min_tile)
     plan = _tiles(pixels, cuts, settings, drawn, prices)
-    itinerary = itinerary_of(plan, spec, settings)
+    itinerary = prices.itinerary(plan)
     cost = prices.of(plan, itinerary)
     given = pixels.shape[1], pixels.shape[0]
     warnings = warnings_of(Facts(plan, itinerary, cost, sampler, spec, settings, drawn, given))

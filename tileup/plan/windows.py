@@ -364,5 +364,20 @@ def _on_canvas(working: Grid, layout: Layout) -> Grid:
     )
 
 
+def remembered(laying: Laying) -> Laying:
+    """The same, which lays the windows of each map once: the plans of a search share most maps."""
+    found: dict[object, tuple[Windows, ...]] = {}
+
+    def laid(working: Grid, layout: Layout, steps: range, seed: int) -> tuple[Windows, ...]:
+        same = working.merged()
+        bits = np.packbits(same.values)
+        known = (*(each.tobytes() for each in (same.rows, same.columns, bits)), layout, steps, seed)
+        if known not in found:
+            found[known] = laying(working, layout, steps, seed)
+        return found[known]
+
+    return laid
+
+
 LAYINGS: Mapping[str, Laying] = {"cover": covering, "spot": spot}
 """By the name of `--windows`."""

@@ -1,4 +1,10 @@
-"""The head of a safetensors file: names, shapes and places of its tensors. No torch needed."""
+"""The head of a safetensors file: names, shapes and places of its tensors. No torch needed.
+
+The reader of safetensors itself is for loading, not for this: with numpy it gives neither bfloat16
+nor floats of 8 bits, for one precision that it does not know it refuses a whole file, and of one
+that is no checkpoint or cut short it says "header too large" or "file not fully covered", which
+tells nobody that a download broke off or led to a login.
+"""
 
 from __future__ import annotations
 
