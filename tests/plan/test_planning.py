@@ -169,6 +169,24 @@ def test_a_window_larger_than_the_picture_is_cut_down(window: int) -> None:
     assert (layout.rows, layout.columns, layout.window) == (50, 50, 50)
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_that_begin_anew_are_named_where_they_do(sampler: str) -> None:
+    """lms and dpm_fast, and only where tiles start at different steps."""
+
+    def said(**change: object) -> bool:
+        settings = replace(SMALL, sampler=sampler, **change)
+        planned = plan_pixels(photograph(30, 50), 100, 60, spec(), settings)
+        return any("begins anew wherever a strength starts" in each for each in planned.warnings)
+
+    if sampler == "dpm_adaptive":  # refused with more than one strength
+        assert not said(min_denoise=0.5, max_denoise=0.5)
+        return
+    assert said() == (sampler in ("lms", "dpm_fast"))
+    assert not said(min_denoise=0.5, max_denoise=0.5)
+    assert not said(denoise_mode="passes")
+    assert not said(denoise_mode="sigma")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.doubles import LEVELS
 from tileup.contracts import NoiseLevels
-from tileup.plan.noise_levels import TableLevels
+from tileup.plan.noise_levels import FlowLevels, TableLevels, WindowFlowLevels
 from tileup.plan.schedules import (
     SCHEDULERS,
     Scheduler,
@@ -135,18 +135,38 @@ def test_beta_is_the_published_quantile_of_time() -> None:
     np.testing.assert_allclose(sigmas[:-1], LEVELS.sigma(times), rtol=1e-6)
 
 
-def test_linear_quadratic_is_the_limit_of_the_published_steps() -> None:
-    """The published rule for N steps, half of them linear, threshold 0.025."""
-    steps, threshold = 2000, 0.025
+def published_linear_quadratic(steps: int, threshold: float = 0.025) -> list[float]:
+    """The published rule for an even number of steps, half of them linear: what time has fallen."""
     half = steps // 2
     difference = half - threshold * steps
     quadratic = difference / (half * (steps - half) ** 2)
     linear = threshold / half - 2 * difference / (steps - half) ** 2
     constant = quadratic * half**2
     published = [i * threshold / half for i in range(half)]
-    published += [quadratic * i**2 + linear * i + constant for i in range(half, steps)]
+    return published + [quadratic * i**2 + linear * i + constant for i in range(half, steps)]
+
+
+@pytest.mark.parametrize("steps", [4, 8, 20, 2000])
+def test_linear_quadratic_is_the_published_rule(steps: int) -> None:
+    fallen = np.array(published_linear_quadratic(steps))
     sigmas = make_schedule(LEVELS, SCHEDULERS["linear_quadratic"], steps, [1.0]).sigmas
-    np.testing.assert_allclose(sigmas[:-1], TOP * (1 - np.array(published)), atol=1e-9 * TOP)
+    np.testing.assert_allclose(sigmas[:-1], TOP * (1 - fallen), atol=1e-9 * TOP)
+
+
+@pytest.mark.parametrize("levels", [FlowLevels(3.0), WindowFlowLevels.of(1024)])
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+@pytest.mark.parametrize("steps", [4, 8, 20])
+def test_linear_quadratic_of_flow_models_is_in_flow_time(
+    levels: FlowLevels, strength: float, steps: int
+) -> None:
+    """In sigma, which goes up to 9999, nearly all steps would be spent at times above 0.9995."""
+    sigmas = np.array(
+        make_schedule(levels, SCHEDULERS["linear_quadratic"], steps, [strength]).sigmas[:-1]
+    )
+    start = float(levels.sigma(np.array([strength]))[0])
+    times = start / (1 + start) * (1 - np.array(published_linear_quadratic(steps)))
+    np.testing.assert_allclose(sigmas / (1 + sigmas), times, rtol=1e-9)
+    assert (times < 0.9).sum() >= steps // 4
 
 
 def test_kl_optimal_is_uniform_in_the_arc_tangent() -> None:

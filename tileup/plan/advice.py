@@ -65,6 +65,16 @@ def _approximate_mode(facts: Facts) -> Iterator[str]:
         yield f"denoise-mode {mode} is an approximation: it is not per-tile denoise."
 
 
+def _interrupted_sampler(facts: Facts) -> Iterator[str]:
+    phased = facts.settings.denoise_mode == "schedule" and len(facts.itinerary.phases) > 1
+    if phased and not facts.sampler.resumes:
+        yield (
+            f"{facts.sampler.name} begins anew wherever a strength starts, so that stronger tiles"
+            f" differ from a plain run of theirs; dpmpp_2m does not, and denoise-mode sigma and"
+            f" passes are exact with {facts.sampler.name} too."
+        )
+
+
 def _steps_below_the_lowest_level(facts: Facts) -> Iterator[str]:
     schedule, lowest = facts.itinerary.schedule, facts.spec.levels.sigma_min
     for run in facts.itinerary.runs:
@@ -236,6 +246,7 @@ def one_sided(drawn: HandDrawn) -> Iterator[str]:
 ADVICE: tuple[Advice, ...] = (
     _merged_strengths,
     _approximate_mode,
+    _interrupted_sampler,
     _steps_below_the_lowest_level,
     _few_steps_for_details,
     _hard_edges,

@@ -37,6 +37,12 @@ class Sampler:
             return frozenset({"s_churn", "s_noise"})
         return frozenset() if self.noise == "none" else frozenset({"eta", "s_noise"})
 
+    @property
+    def resumes(self) -> bool:
+        """Whether a run that is cut into calls, or rewritten where a tile starts, stays the same
+        for tiles at work: whatever it remembers of earlier steps is kept."""
+        return self.call == "levels" and (self.carries > 0 or not self.multistep)
+
     def evaluations(self, steps: int, to_zero: bool) -> int:
         """Evaluations of the denoiser in `steps` steps, the last of which may end at 0.
 

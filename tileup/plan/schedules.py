@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tileup.contracts import NoiseLevels
 from tileup.errors import UsageError
+from tileup.plan.noise_levels import FlowLevels
 from tileup.settings.values import did_you_mean
 
 RESOLUTION = 1e-4
@@ -138,13 +139,17 @@ def _beta(levels: NoiseLevels, strongest: float, u: NDArray[np.float64]) -> NDAr
 def _linear_quadratic(
     levels: NoiseLevels, strongest: float, u: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Sigma falls linearly by a fortieth in the first half, then by a parabola to 0.
+    """Noise falls linearly by a fortieth in the first half, then by a parabola to 0.
 
-    The limit of many steps of genmo's schedule for Mochi; value and slope meet in the middle.
+    genmo's schedule for Mochi, which is one of flow time: so of flow models the time falls, of
+    others, as is usual, sigma. Value and slope meet in the middle.
     """
     top, _ = _ends(levels, strongest)
-    parabola = 3.8 * u**2 - 3.75 * u + 0.95
-    return top * (1 - np.where(u < 0.5, 0.05 * u, parabola))
+    left = 1 - np.where(u < 0.5, 0.05 * u, 3.8 * u**2 - 3.75 * u + 0.95)
+    if not isinstance(levels, FlowLevels):
+        return top * left
+    time = top / (1 + top) * left
+    return time / (1 - time)
 
 
 def _kl_optimal(

@@ -75,14 +75,15 @@ def sample(
     steps = len(sigmas) - 1
     if steps < 1:
         return x
-    # A single step to 0 is x0 for every sampler; dpmpp_2m_sde and _3m_sde fail on it.
-    if steps == 1 and sigmas[1] == 0:
+    churns = sampler.noise == "churn" and options.s_churn > 0
+    # Unless it churns, a single step to 0 is x0 for every sampler; dpmpp_2m_sde and _3m_sde fail
+    # on it.
+    if steps == 1 and sigmas[1] == 0 and not churns:
         return denoiser(x, x.new_full([x.shape[0]], sigmas[0]))
     told = options.of(sampler, steps / (of or steps))
     if noise is not None:
         told["noise_sampler"] = noise
-    churns = "s_churn" not in sampler.options or options.s_churn > 0
-    with SeededRandnLike(seed, first, used=churns):
+    with SeededRandnLike(seed, first, used=churns or sampler.noise != "churn"):
         if sampler.call == "levels":
             levels = torch.tensor(list(sigmas), dtype=x.dtype, device=x.device)
             return sample_function(sampler.name)(denoiser, x, levels, disable=True, **told)
