@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.checkpoints.layouts.causal_vae import causal_vae
 from tests.checkpoints.layouts.flux import chroma_transformer, flux_transformer
+from tests.checkpoints.layouts.flux2 import flux2_transformer
 from tests.checkpoints.layouts.llm import language_model
 from tests.checkpoints.layouts.qwen_image import qwen_image_transformer
 from tests.checkpoints.layouts.sd3 import sd3_shapes
@@ -107,6 +108,25 @@ def qwen_image_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
         "network": qwen_image_transformer(features=64, seed=seed),
         "vae": causal_vae(seed=seed),
         "text_encoder": language_model(normed=False, biased=True),
+    }
+
+
+def flux2_parts(seed: int = 0, *, guidance: bool = False) -> dict[str, dict[str, Tensor]]:
+    """FLUX.2 likewise, whose text is three layers of a deep language model; dev has a guidance."""
+    vae = vae_state_dict(32, 32, seed=seed)
+    names = {"quant_conv": "encoder.quant_conv", "post_quant_conv": "decoder.post_quant_conv"}
+    inner = {
+        names.get(name.partition(".")[0], name.partition(".")[0]) + "." + name.partition(".")[2]: e
+        for name, e in vae.items()
+    }
+    generator = torch.Generator().manual_seed(seed)
+    inner["bn.running_mean"] = 0.1 * torch.randn(128, generator=generator)
+    inner["bn.running_var"] = 1 + torch.rand(128, generator=generator)
+    inner["bn.num_batches_tracked"] = torch.tensor(7)
+    return {
+        "network": flux2_transformer(guidance=guidance, features=192, seed=seed),
+        "vae": inner,
+        "text_encoder": language_model(layers=30, normed=not guidance),
     }
 
 

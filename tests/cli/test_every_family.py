@@ -35,6 +35,9 @@ SMALL: Mapping[str, Callable[[], Parts]] = {
     "z-image-turbo": whole.z_image_parts,
     "z-image": whole.z_image_parts,
     "qwen-image": whole.qwen_image_parts,
+    "flux2-klein": whole.flux2_parts,
+    "flux2-klein-base": whole.flux2_parts,
+    "flux2-dev": lambda: whole.flux2_parts(guidance=True),
 }
 """Files of random weights, by family."""
 

@@ -190,7 +190,6 @@ REFUSED = {
     "flux fill": (headers.flux(inputs=384), "FLUX.1 Fill"),
     "flux canny": (headers.flux(inputs=128), "FLUX.1 Canny or Depth"),
     "flux odd": (headers.flux(inputs=68), "68 features"),
-    "flux.2": (headers.flux() | {"double_stream_modulation_img.lin.weight": (4, 4)}, "FLUX.2"),
     "cascade": (prefixed("clip_txt_mapper.weight"), "Stable Cascade"),
     "cascade, bare": ({"clip_mapper.weight": (4, 4)}, "Stable Cascade"),
     "auraflow": (prefixed("double_layers.0.attn.w1q.weight"), "AuraFlow"),

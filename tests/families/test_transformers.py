@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from tests.checkpoints.flow import latents, relative, row_of, scene_of_latents, text_of
-from tests.checkpoints.layouts import flux, sd3, z_image
+from tests.checkpoints.layouts import flux, flux2, qwen_image, sd3, z_image
 from tests.families.building import how, transformer_of
 from tileup.contracts import Box, Encoded
 from tileup.families.chroma import build_chroma
 from tileup.families.flux import build_flux
+from tileup.families.flux2 import build_flux2
+from tileup.families.qwen_image import build_qwen_image
 from tileup.families.sd3 import build_sd3
 from tileup.families.transformer import TransformerNetwork
 from tileup.families.z_image import build_z_image
@@ -29,6 +31,7 @@ class Case:
     network: TransformerNetwork
     text: Callable[[int], Encoded]
     """Of so many rows."""
+    channels: int = 16
 
 
 def _plain(features: int) -> Callable[[int], Encoded]:
@@ -51,6 +54,12 @@ CASES: dict[str, Callable[[], Case]] = {
     "z-image": lambda: Case(
         transformer_of(build_z_image(z_image.z_image_transformer(), how())), _plain(48)
     ),
+    "qwen-image": lambda: Case(
+        transformer_of(build_qwen_image(qwen_image.qwen_image_transformer(), how())), _plain(48)
+    ),
+    "flux2": lambda: Case(
+        transformer_of(build_flux2(flux2.flux2_transformer(), how())), _plain(48), 128
+    ),
 }
 
 
@@ -60,7 +69,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_each_row_has_its_own_noise_level_and_text(case: Case) -> None:
-    x, sigma = latents(3, 16, 8, 8), torch.tensor([0.02, 1.0, 50.0])
+    x, sigma = latents(3, case.channels, 8, 8), torch.tensor([0.02, 1.0, 50.0])
     text = case.text(3)
     windows = [Box(0, 0, 8, 8)] * 3
     together = case.network(x, sigma, windows, text, SCENE)
@@ -73,7 +82,7 @@ def test_each_row_has_its_own_noise_level_and_text(case: Case) -> None:
 
 
 def test_a_window_looks_the_same_wherever_it_lies(case: Case) -> None:
-    x, text = latents(1, 16, 8, 8), case.text(1)
+    x, text = latents(1, case.channels, 8, 8), case.text(1)
     corner, inside = (
         case.network(x, torch.ones(1), [box], text, SCENE)
         for box in (Box(0, 0, 8, 8), Box(0, 4, 8, 12))
@@ -85,8 +94,8 @@ def test_a_window_looks_the_same_wherever_it_lies(case: Case) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(7, 9), (1, 1), (1, 24), (8, 23)])
 def test_odd_sides_are_continued_and_cut_off_again(case: Case, height: int, width: int) -> None:
-    x, text = latents(2, 16, height, width), case.text(1)
-    edges = ((0, 0), (0, 0), (0, height % 2), (0, width % 2))
+    x, text = latents(2, case.channels, height, width), case.text(1)
+    edges = ((0, 0), (0, 0), *((0, -side % case.network.patch) for side in (height, width)))
     even = torch.from_numpy(np.pad(x.numpy(), edges, mode="edge"))
     sigma = torch.tensor([0.5, 2.0])
     found = case.network(x, sigma, [Box(0, 0, height, width)] * 2, text, SCENE)

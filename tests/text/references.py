@@ -146,7 +146,11 @@ CHAT = (
 )
 """What Qwen3's own template makes of one message: its generation prompt, with or without a
 thought of nothing."""
-MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+MARKS = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"),
+    *("<s>", "<pad>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[INST]", "[/INST]"),
+)
+"""Qwen's, and Mistral's."""
 
 
 def save_qwen_tokenizer(folder: Path) -> Path:

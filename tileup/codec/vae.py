@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tileup.codec.causal_layout import CausalLayout, causal_layout
 from tileup.codec.causal_network import build_causal, causal_tensors
 from tileup.codec.tiles import Grid, TiledNetwork
 from tileup.codec.vae_layout import VaeLayout, vae_layout
-from tileup.codec.vae_network import build_vae, diffusers_tensors
+from tileup.codec.vae_network import build_vae, diffusers_tensors, outer_name
 from tileup.errors import ModelError, TileupError
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ WIDER = {
     torch.float32: (),
 }
 """What is tried where a precision gives values that are not finite."""
+PATCH = 2
+"""Latents that a patch is wide and high, where the file has statistics of such."""
+BATCH_EPS = 1e-4
+"""What is added to variances: black-forest-labs/flux2, autoencoder.py."""
 TILE = 256
 """Side of a tile where none is asked for, pixels: small beside the maps, enough for a GPU."""
 
@@ -57,6 +62,8 @@ class VaeCodec:
     """Larger canvases go through in tiles of this side, output pixels; None: always whole."""
     maps: str | None = None
     """Where maps lie between the layers of a tiled run; None: on the device."""
+    patch: int = 1
+    """Cells of the encoder that one cell of the latents is wide and high."""
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False)
     """Weights as stored, by diffusers' names."""
     origin: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -69,12 +76,12 @@ class VaeCodec:
     @property
     def stride(self) -> int:
         """Pixels per latent cell."""
-        return self.layout.stride
+        return self.layout.stride * self.patch
 
     @property
     def channels(self) -> int:
         """Channels of a latent cell."""
-        return self.layout.channels
+        return self.layout.channels * self.patch**2
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents, the mean of the posterior, shape (1, C, h, w), float32, of RGB in [0, 1].
@@ -89,6 +96,7 @@ class VaeCodec:
             raise ValueError(f"sides must be multiples of {self.stride}, got {pixels.shape}")
         scaled = pixels.to(self.device).float() * 2 - 1
         mean = self._finite("encode", lambda network: self._encoded(network, scaled))
+        mean = pixel_unshuffle(mean, self.patch)
         return (mean - self.shift.to(mean)) * self.scale.to(mean)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -101,7 +109,7 @@ class VaeCodec:
             TileupError: the VAE gives values that are not finite in every precision.
         """
         z = latents.to(self.device).float()
-        z = z / self.scale.to(z) + self.shift.to(z)
+        z = pixel_shuffle(z / self.scale.to(z) + self.shift.to(z), self.patch)
         return (self._finite("decode", lambda network: self._decoded(network, z)) + 1) / 2
 
     def take_notes(self) -> tuple[str, ...]:
@@ -133,7 +141,7 @@ class VaeCodec:
         z = z.to(network.dtype)
         if network.post_quant_conv is not None:
             z = network.post_quant_conv(z)
-        tiled = self._tiled(*(side * self.stride for side in z.shape[2:]))
+        tiled = self._tiled(*(side * self.layout.stride for side in z.shape[2:]))
         x = network.decoder(z) if tiled is None else tiled.decode(network.decoder, z)
         return x.to(self.device).float()
 
@@ -185,7 +193,8 @@ def load_vae(
             (`decoder.up.3.block.0.conv1.weight`), or as in diffusers' own
             (`decoder.up_blocks.0.resnets.0.conv1.weight`). Others are passed over. Or those of
             Qwen-Image's VAE, in either's names.
-        scale, shift: of the family's latents, (z - shift) * scale, for all channels or each.
+        scale, shift: of the family's latents, (z - shift) * scale, for all channels or each; of no
+            effect where the file has statistics of patches of 2 x 2 latents, as FLUX.2's has.
         dtype: float16, bfloat16 or float32.
         device: `cpu`, `cuda:0`, `mps`.
         tile: larger canvases go through in tiles of this side, output pixels; None: always whole.
@@ -195,16 +204,37 @@ def load_vae(
     Raises:
         ModelError: the tensors are no VAE, or do not fit together, or are not finite.
     """
+    tensors = {outer_name(name): tensor for name, tensor in tensors.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if (causal := causal_layout(shapes)) is not None:
         layout, named = causal, causal_tensors(tensors, causal)
     else:
         layout = vae_layout(shapes)
         named = diffusers_tensors(tensors, layout)
-    factors = _channels(scale, layout.channels), _channels(shift, layout.channels)
-    codec = VaeCodec(layout, *factors, dtype, device, tile, maps, *named)
+    statistics = _statistics(tensors, layout.channels)
+    factors = statistics or tuple(_channels(each, layout.channels) for each in (scale, shift))
+    patch = PATCH if statistics else 1
+    codec = VaeCodec(layout, *factors, dtype, device, tile, maps, patch, *named)
     codec.network(dtype)
     return codec
+
+
+def _statistics(tensors: Mapping[str, Tensor], channels: int) -> tuple[Tensor, Tensor] | None:
+    """Scale and shift of patches of latents, each shape (4 C, 1, 1); None: the file has none.
+
+    Raises:
+        ModelError: they are damaged.
+    """
+    mean, variance = (tensors.get(f"bn.running_{each}") for each in ("mean", "var"))
+    if mean is None or variance is None:
+        return None
+    size = (channels * PATCH**2,)
+    if mean.shape != size or variance.shape != size:
+        raise ModelError(f"the VAE's statistics should be {size[0]} numbers: the file is damaged")
+    scale, shift = (variance.float() + BATCH_EPS).rsqrt(), mean.float()
+    if not (scale.isfinite() & shift.isfinite()).all():
+        raise ModelError("the VAE's statistics are not finite: the file is damaged")
+    return scale[:, None, None], shift[:, None, None]
 
 
 def _channels(value: float | tuple[float, ...], channels: int) -> Tensor:

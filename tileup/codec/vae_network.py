@@ -22,6 +22,15 @@ EARLIER_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 """What diffusers' first files call the projections of attention."""
 
 
+INNER = ("encoder.quant_conv.", "decoder.post_quant_conv.")
+"""What some files have inside of the encoder and the decoder, and others beside them."""
+
+
+def outer_name(name: str) -> str:
+    """The name of a tensor with what is around the latents beside encoder and decoder."""
+    return name.partition(".")[2] if name.startswith(INNER) else name
+
+
 def diffusers_tensors(
     tensors: Mapping[str, Tensor], layout: VaeLayout
 ) -> tuple[dict[str, Tensor], dict[str, str]]:

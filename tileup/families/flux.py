@@ -53,11 +53,14 @@ INPUTS = {
 
 
 def _original(view: View) -> Detected | None:
+    if any(view.names("double_stream_modulation_img.")):
+        return None  # FLUX.2
     return _found(view, "original", "img_in.weight", "txt_in.weight", "guidance_in.in_layer.weight")
 
 
 def _diffusers(view: View) -> Detected | None:
-    if not any(view.names("single_transformer_blocks.")):
+    second = any(view.names("double_stream_modulation_img."))
+    if second or not any(view.names("single_transformer_blocks.")):
         return None
     guidance = "time_text_embed.guidance_embedder.linear_1.weight"
     return _found(view, "diffusers", "x_embedder.weight", "context_embedder.weight", guidance)

@@ -54,7 +54,6 @@ def _share(tensors: Tensors, *words: str) -> float:
 
 
 NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("FLUX.2", ("double_stream_modulation_img.lin.weight", "single_stream_modulation.lin.weight")),
     ("FLUX.3", ("early_stream_modulations.image.lin.weight",)),
     (
         "HunyuanVideo",

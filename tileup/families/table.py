@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from tileup.families.chroma import CHROMA
 from tileup.families.family import Family
 from tileup.families.flux import DEV, SCHNELL
+from tileup.families.flux2 import DEV as FLUX2_DEV
+from tileup.families.flux2 import KLEIN, KLEIN_BASE
 from tileup.families.qwen_image import QWEN_IMAGE
 from tileup.families.sd3 import SD3
 from tileup.families.unet import REFINER, SD1, SD2, SDXL
@@ -24,6 +26,9 @@ FAMILIES: tuple[Family, ...] = (
     Z_IMAGE_TURBO,
     Z_IMAGE,
     QWEN_IMAGE,
+    KLEIN,
+    KLEIN_BASE,
+    FLUX2_DEV,
 )
 """In the order in which messages name them, and in which their signs are looked for."""
 

@@ -53,7 +53,7 @@ class ModelSettings:
         None,
         Panel.PARTS,
         "FILE",
-        "The language model that reads prompts for Z-Image and Qwen-Image.",
+        "The language model that reads prompts for Z-Image, Qwen-Image and FLUX.2.",
         loading=True,
     )
     tokenizer: str | None = setting(

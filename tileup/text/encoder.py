@@ -282,7 +282,22 @@ class TextEncoder:
         ids = tokenizer.ids(use.before + text + use.after)
         if len(ids) > use.length:
             self._warn_cut("the text encoder", use.length, len(ids))
-        return tuple(ids[: use.length]), len(tokenizer.ids(use.before)) if use.dropped else 0
+        ids = ids[: use.length]
+        if use.filling:
+            padding = [tokenizer.id(use.filling)] * (use.length - len(ids))
+            ids = padding + ids if use.filled_before else ids + padding
+        return tuple(ids), len(tokenizer.ids(use.before)) if use.dropped else 0
+
+    def _seen(self, row: Row) -> list[bool] | None:
+        """For each token whether it is no padding; None: all are none."""
+        use, tokenizer = self._recipe.llm, self._llm_tokenizer
+        if use is None or tokenizer is None or not use.filling:
+            return None
+        padding = tokenizer.id(use.filling)
+        inward = row if use.filled_before else row[::-1]
+        unseen = len([*itertools.takewhile(lambda token: token == padding, inward)])
+        seen = [False] * unseen + [True] * (len(row) - unseen)
+        return seen if use.filled_before else seen[::-1]
 
     def _warn_cut(self, reader: str, room: int, length: int) -> None:
         if reader not in self._warned:
@@ -326,7 +341,7 @@ class TextEncoder:
             llm = load_llm(self._parts["llm"](), use, dtype=self._dtype, device=self._device)
             self._on_loaded("llm", llm.network)
             for row in new:
-                self._known["llm"][row] = _read_llm(llm, row)
+                self._known["llm"][row] = _read_llm(llm, row, self._seen(row))
 
     def _new(self, part: str, rows: Iterable[Row]) -> list[Row]:
         """Rows not seen yet, each once. One by one, so that no row's rounding hangs on others."""
@@ -415,7 +430,7 @@ def _read_t5(t5: T5, row: Row, use: T5Use | None) -> _Features:
     return _Features(tokens[0].float().cpu())
 
 
-def _read_llm(llm: Llm, row: Row) -> _Features:
-    tokens = llm(row)
+def _read_llm(llm: Llm, row: Row, seen: Sequence[bool] | None) -> _Features:
+    tokens = llm(row, seen)
     check_finite(tokens, llm.tensors(), llm.title)
     return _Features(tokens.float().cpu())

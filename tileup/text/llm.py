@@ -23,7 +23,7 @@ from tileup.torchvision_shield import shield_torchvision
 if TYPE_CHECKING:
     from tileup.text.recipes import LlmUse
 
-Kind = Literal["qwen3", "qwen2"]
+Kind = Literal["qwen3", "qwen2", "mistral"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,17 @@ ARCHITECTURES: Mapping[Kind, Architecture] = {
     "qwen3": Architecture("Qwen3", "Qwen3Config", "Qwen3Model", 1e6, 1e-6, 128, {}),
     # Qwen2.5-VL turns text, whose three positions are equal, as Qwen2 does.
     "qwen2": Architecture("Qwen2.5-VL", "Qwen2Config", "Qwen2Model", 1e6, 1e-6, 128, {}),
+    "mistral": Architecture(
+        "Mistral Small 3", "MistralConfig", "MistralModel", 1e9, 1e-5, 128, {"sliding_window": None}
+    ),
 }
 """From the configurations of the published models."""
+_SIGNS: Mapping[Kind, tuple[bool, bool]] = {
+    "qwen3": (True, False),
+    "qwen2": (False, True),
+    "mistral": (False, False),
+}
+"""Whether queries have a norm and a bias, which tells the kinds apart."""
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
@@ -65,8 +74,12 @@ class Llm:
         """How many layers come before the features that are wanted."""
 
     @torch.no_grad()
-    def __call__(self, row: Sequence[int]) -> Tensor:
+    def __call__(self, row: Sequence[int], seen: Sequence[bool] | None = None) -> Tensor:
         """Features of tokens, those of all wanted layers side by side, shape (length, features).
+
+        Args:
+            row: of tokens.
+            seen: for each whether others may see it; None: all may.
 
         Raises:
             ModelError: a token is not among the model's.
@@ -79,7 +92,12 @@ class Llm:
                 f" {ids.max()}; they belong to different models"
             )
         hidden = self.network(
-            ids.to(table.device), output_hidden_states=True, use_cache=False
+            ids.to(table.device),
+            attention_mask=None
+            if seen is None
+            else torch.tensor([seen], device=table.device).int(),
+            output_hidden_states=True,
+            use_cache=False,
         ).hidden_states
         return torch.cat([hidden[depth][0] for depth in self.depths], dim=-1)
 
@@ -113,7 +131,9 @@ def load_llm(tensors: Mapping[str, Tensor], use: LlmUse, *, dtype: torch.dtype, 
         )
     kept = {name: each for name, each in tensors.items() if _is_read(name, depth, use.normed)}
     named = unscaled(kept)
-    if ("layers.0.self_attn.q_norm.weight" in named) != (use.model == "qwen3"):
+    queries = "layers.0.self_attn.q_"
+    signs = f"{queries}norm.weight" in named, f"{queries}proj.bias" in named
+    if signs != _SIGNS[use.model]:
         raise ModelError(f"the text encoder is not {kind.title}; this model reads with that")
     config = getattr(transformers, kind.config)(**_config(named, kind, depth))
 

@@ -47,7 +47,7 @@ class T5Use:
 class LlmUse:
     """How a family uses a language model: what it makes of a text that lies in a conversation."""
 
-    model: Literal["qwen3", "qwen2"]
+    model: Literal["qwen3", "qwen2", "mistral"]
     """Which kind."""
     title: str
     """Which one exactly, as its authors call it."""
@@ -61,6 +61,10 @@ class LlmUse:
     """Layers whose features lie side by side: 0 is the embedding, -1 what the last layer gives."""
     normed: bool = False
     """Whether the final norm is applied to what the last of them gives."""
+    filling: str = ""
+    """The mark that fills rows up to `length`, which no word sees; empty: they are not filled."""
+    filled_before: bool = False
+    """Whether it stands before the text and not behind it."""
     dropped: bool = False
     """Whether the features of what stands before the text are left out."""
 
