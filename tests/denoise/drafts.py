@@ -28,18 +28,22 @@ class Windowed:
     denoiser: Denoiser
     layout: Layout
     side: int = SIDE
+    batch: int = 2
+    like: torch.dtype = torch.float64
 
     def __call__(
         self, phases: Sequence[Phase], order: int, strength: float | None = None
     ) -> SteppedDenoiser:
+        raw = window_weight("feather", self.side, self.side, 2 * self.layout.margin).to(self.like)
+
         def make(canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
             return TiledDenoiser(
                 self.denoiser,
                 canvases,
-                window_weight("feather", self.side, self.side, 2 * self.layout.margin),
+                raw,
                 height=self.layout.rows,
                 width=self.layout.columns,
-                batch=2,
+                batch=self.batch,
             )
 
         return SteppedDenoiser(make, [phase.by_step for phase in phases], order)
@@ -52,15 +56,23 @@ def itinerary_of(
     return itinerary(stripes(strengths, SIDE), scheduler=scheduler, **options)
 
 
-def draft_of(itinerary: Itinerary, sampler: Sampler, denoiser: Denoiser, seed: int = 7) -> Draft:
-    """Random source and noise in float64."""
+def draft_of(
+    itinerary: Itinerary,
+    sampler: Sampler,
+    denoiser: Denoiser,
+    seed: int = 7,
+    source: Tensor | None = None,
+    batch: int = 2,
+) -> Draft:
+    """Noise like the source, which is random and in float64 where none is given."""
     generator = torch.Generator().manual_seed(1)
     layout = itinerary.layout
-    source = torch.rand(1, 2, layout.rows, layout.columns, generator=generator).double()
+    if source is None:
+        source = torch.rand(1, 2, layout.rows, layout.columns, generator=generator).double()
     return Draft(
         itinerary,
         sampler,
-        Windowed(denoiser, layout),
+        Windowed(denoiser, layout, batch=batch, like=source.dtype),
         source,
         noise=canvas_noise(source, *source.shape[-2:], seed=seed),
         seed=seed,

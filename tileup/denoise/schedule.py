@@ -35,7 +35,15 @@ class Gated:
     """In [0, 1], shape (H, W)."""
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return torch.lerp(self.source, self.denoiser(x, sigma), self.weight)
+        return gated(self.source, self.denoiser(x, sigma), self.weight)
+
+
+def gated(source: Tensor, x0: Tensor, weight: Tensor) -> Tensor:
+    """`weight * x0 + (1 - weight) * source`, exactly one of them where the weight is 1 or 0.
+
+    In single operations, so that a cell's value does not depend on how cells lie in memory.
+    """
+    return torch.where(weight == 1, x0, source + weight * (x0 - source))
 
 
 def run_schedule(draft: Draft) -> Tensor:

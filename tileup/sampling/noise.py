@@ -41,6 +41,83 @@ def canvas_noise(like: Tensor, rows: int, columns: int, seed: int) -> Tensor:
     return noise.to(like)
 
 
+class NoiseRows:
+    """The noise of a canvas without padding, drawn from top to bottom, a few rows at a time.
+
+    The same numbers as `canvas_noise` gives. There they are drawn channel by channel, so here each
+    channel has a generator of its own, set to where the channel begins.
+
+    Args:
+        channels, rows, columns: of the canvas, in cells.
+        seed: of the picture.
+    """
+
+    def __init__(self, channels: int, rows: int, columns: int, seed: int) -> None:
+        self.columns, count = columns, rows * columns
+        generator, total = _generator(seed, 1), channels * count
+        self._planes: list[_Drawn] = []
+        at = 0
+        for start in range(0, total, count):
+            at = _drawn_up_to(generator, at, min(start, _last_group(total)))
+            copy = torch.Generator()
+            copy.set_state(generator.get_state())
+            self._planes.append(_Drawn(copy, at, start, total))
+
+    def take(self, rows: int) -> Tensor:
+        """The next rows, float32, shape (rows, columns, channels)."""
+        drawn = [plane.take(rows * self.columns) for plane in self._planes]
+        return torch.stack(drawn, dim=-1).reshape(rows, self.columns, len(drawn))
+
+
+_GROUP = 16
+"""Normal numbers that torch makes of as many uniform ones at once."""
+_SKIP = 2**16
+"""Numbers that are drawn at once to get past them."""
+
+
+def _last_group(total: int) -> int:
+    """Where the last draw of `total` numbers must begin at the latest: what does not fill a group
+    is drawn together with the one before."""
+    return max(total // _GROUP - 1, 0) * _GROUP
+
+
+def _drawn_up_to(generator: torch.Generator, at: int, start: int) -> int:
+    """Draws what lies before the group in which a number lies; returns where that begins."""
+    wanted = start // _GROUP * _GROUP
+    for first in range(at, wanted, _SKIP):
+        torch.randn(min(_SKIP, wanted - first), generator=generator)
+    return wanted
+
+
+class _Drawn:
+    """Normal numbers one after the other, as one draw of all of them gives them.
+
+    Args:
+        generator: set to where the next group begins.
+        at: number of that group's first.
+        start: the number with which to begin, in that group or later.
+        total: how many numbers there are.
+    """
+
+    def __init__(self, generator: torch.Generator, at: int, start: int, total: int) -> None:
+        self.generator, self.at, self.total = generator, at, total
+        self.left = torch.empty(0)
+        self._skip = start - at
+
+    def take(self, count: int) -> Tensor:
+        missing = count + self._skip - len(self.left)
+        if missing > 0:
+            end = self.at + -(-missing // _GROUP) * _GROUP
+            end = self.total if end > _last_group(self.total) else end
+            drawn = torch.randn(end - self.at, generator=self.generator)
+            self.left, self.at = torch.cat([self.left, drawn]), end
+        taken, self.left = self.left[self._skip :].split(
+            [count, len(self.left) - self._skip - count]
+        )
+        self._skip = 0
+        return taken
+
+
 class StepNoise:
     """Noise sampler whose draw is fixed by the seed and the noise levels of the step."""
 

@@ -90,6 +90,33 @@ def sample(
         return _ranged(sampler, denoiser, x, sigmas, told)
 
 
+def one_step(
+    sampler: Sampler, x0: Tensor, x: Tensor, sigmas: Sequence[float], options: Options
+) -> Tensor:
+    """A step of a sampler that evaluates the denoiser once, at its beginning, and draws nothing.
+
+    Args:
+        sampler: of first order and without memory; see `is_local`.
+        x0: what the denoiser predicts for `x`.
+        x: any cells at the first noise level, shape (N, C, H, W).
+        sigmas: the two noise levels.
+        options: what else the sampler is told; `s_churn` is 0.
+
+    Returns:
+        The cells at the second noise level.
+    """
+    levels = torch.tensor(list(sigmas), dtype=x.dtype, device=x.device)
+    told = options.of(sampler, 1.0)
+    with SeededRandnLike(0, 0, used=False):
+        return sample_function(sampler.name)(lambda x, sigma: x0, x, levels, disable=True, **told)
+
+
+def is_local(sampler: Sampler, options: Options) -> bool:
+    """Whether a step of a sampler needs of each cell nothing but x and its prediction there."""
+    draws = sampler.noise != "none" and not (sampler.noise == "churn" and options.s_churn == 0)
+    return sampler.call == "levels" and sampler.order == 1 and not sampler.multistep and not draws
+
+
 def _ranged(
     sampler: Sampler,
     denoiser: CanvasDenoiser,

@@ -66,7 +66,8 @@ class TiledDenoiser:
             x0 = self.denoiser(crops, sigma[rows], [each.box for each in chosen])
             for each, denoised in zip(chosen, x0, strict=True):
                 place = blended[each.row][..., *each.box.index]
-                place.addcmul_(denoised, each.weight.to(x))
+                # In two operations, so that it does not matter how cells lie in memory.
+                place.add_(denoised * each.weight.to(x))
             if self.on_windows is not None:
                 self.on_windows(len(chosen))
         return blended

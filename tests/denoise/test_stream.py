@@ -1,0 +1,151 @@
+"""A canvas sampled row by row against the same one sampled as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.denoise.drafts import draft_of
+from tests.doubles import Counting, blurring_denoiser
+from tests.plan.test_itinerary import itinerary
+from tileup.contracts import Box
+from tileup.denoise.schedule import run_schedule
+from tileup.denoise.stream import Stream
+from tileup.plan.itinerary import Itinerary
+from tileup.plan.samplers import SAMPLERS
+from tileup.plan.tiles import Tile, TilePlan
+from tileup.sampling.noise import NoiseRows, canvas_noise
+from tileup.sampling.steps import Options, is_local
+from tileup.tiling.profiles import window_weight
+
+WINDOW = 16
+
+
+def patchwork(rows: int, columns: int, seed: int) -> TilePlan:
+    """Squares of 8 cells, each of a random strength. Stride 1."""
+    rng = np.random.default_rng(seed)
+    tiles = tuple(
+        Tile(
+            Box(top, left, min(top + 8, rows), min(left + 8, columns)),
+            0,
+            0.0,
+            float(rng.choice([0.0, 0.2, 0.4, 0.8])),
+        )
+        for top in range(0, rows, 8)
+        for left in range(0, columns, 8)
+    )
+    return TilePlan(columns, rows, 1, 2.0, tiles, 0.0)
+
+
+class Sighted:
+    """Blurs x, and adds what it sees of the source in its window."""
+
+    def __init__(self, source: Tensor) -> None:
+        self.source = source
+
+    def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        seen = torch.cat([self.source[..., *box.index] for box in windows])
+        # A convolution may round by how its input lies in memory, as may any network of a window.
+        return blurring_denoiser(x.contiguous(), sigma).contiguous() + 0.3 * seen
+
+
+def streamed(made: Itinerary, source: Tensor, seed: int, batch: int) -> tuple[Tensor, list[int]]:
+    """The canvas row by row, and how many windows each batch had."""
+    batches: list[int] = []
+    raw = window_weight("feather", WINDOW, WINDOW, 2 * made.layout.margin).to(source)
+    given = source[0].movedim(0, -1)
+
+    def denoiser(part: Tensor, first: int) -> Sighted:
+        assert torch.equal(part[0], source[0, :, first : first + part.shape[2]])
+        return Sighted(part)
+
+    stream = Stream(
+        made,
+        SAMPLERS["euler"],
+        Options(),
+        seed,
+        raw,
+        batch,
+        source=lambda top, bottom: given[top:bottom],
+        denoiser=denoiser,
+        on_windows=lambda phase, count: batches.append(count),
+    )
+    result, at = torch.full_like(source, torch.nan), 0
+    for top, latents, known in stream.latents():
+        assert top == at
+        assert torch.equal(known, given[top : top + len(latents)])
+        result[0, :, top : top + len(latents)] = latents.movedim(-1, 0)
+        at += len(latents)
+    assert at == source.shape[2]
+    return result, batches
+
+
+@given(
+    rows=st.integers(WINDOW, 70),
+    columns=st.integers(WINDOW, 40),
+    seed=st.integers(0, 10**6),
+    margin=st.integers(0, 4),
+    windows=st.sampled_from(["cover", "spot"]),
+    steps=st.integers(1, 5),
+    batch=st.integers(1, 5),
+    band=st.integers(1, 80),
+    piece=st.integers(1, 3000),
+)
+@settings(max_examples=60, deadline=None)
+def test_row_by_row_is_the_same_to_the_byte(
+    rows: int,
+    columns: int,
+    seed: int,
+    margin: int,
+    windows: str,
+    steps: int,
+    batch: int,
+    band: int,
+    piece: int,
+) -> None:
+    plan = patchwork(rows, columns, seed)
+    made = itinerary(plan, steps=steps, margin=margin, windows=windows, window=WINDOW)
+    if not made.runs:
+        return
+    source = torch.rand(1, 2, rows, columns, generator=torch.Generator().manual_seed(seed))
+    counting = Counting(Sighted(source))
+    whole = run_schedule(draft_of(made, SAMPLERS["euler"], counting, seed, source, batch))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tileup.denoise.stream.BAND", band)
+        patch.setattr("tileup.denoise.stream._PIECE", piece)
+        result, batches = streamed(made, source, seed, batch)
+    assert torch.equal(result, whole)
+    assert sorted(batches) == sorted(counting.batches)
+
+
+@given(
+    channels=st.integers(1, 13),
+    rows=st.integers(1, 30),
+    columns=st.integers(16, 40),
+    seed=st.integers(0, 2**40),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_noise_row_by_row_is_that_of_the_canvas(
+    channels: int, rows: int, columns: int, seed: int, data: st.DataObject
+) -> None:
+    whole = canvas_noise(torch.empty(1, channels, rows, columns), rows, columns, seed)[0]
+    drawn, top = NoiseRows(channels, rows, columns, seed), 0
+    while top < rows:
+        count = data.draw(st.integers(1, rows - top))
+        part = drawn.take(count)
+        assert torch.equal(part, whole[:, top : top + count].movedim(0, -1))
+        top += count
+
+
+def test_samplers_that_look_at_one_cell_alone_are_told_from_others() -> None:
+    assert is_local(SAMPLERS["euler"], Options())
+    assert not is_local(SAMPLERS["euler"], Options(s_churn=1.0))
+    others = set(SAMPLERS) - {"euler"}
+    assert not any(is_local(SAMPLERS[name], Options()) for name in others)

@@ -1,0 +1,184 @@
+"""The mode `schedule` on a canvas that is never held as a whole.
+
+A step of a sampler that looks at one cell at a time needs of x nothing but the rows that windows
+at work touch. So the rows of the picture go through the steps one behind the other: when the
+windows that reach a row are evaluated, the row takes the step and is handed on to the next one.
+What is held grows with the width of the canvas and the number of steps, not with its height.
+
+Windows come in the same order and in the same batches as over a whole canvas, and all that is
+done cell by cell is done in single operations: the result is the same, byte for byte.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tileup.contracts import Denoiser
+from tileup.denoise.schedule import gated
+from tileup.denoise.strength import Map, working_weight
+from tileup.plan.itinerary import Itinerary, Phase
+from tileup.plan.samplers import Sampler
+from tileup.sampling.noise import NoiseRows
+from tileup.sampling.steps import Options, one_step
+from tileup.tiling.rows import Rows, moved
+
+BAND = 64
+"""Rows of cells that enter at once."""
+_PIECE = 2**17
+"""Numbers of a canvas that take a step at once: with what lies between they stay in a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A canvas to be sampled row by row."""
+
+    itinerary: Itinerary
+    sampler: Sampler
+    options: Options
+    seed: int
+    raw: Tensor
+    """Weight of a window before normalisation, shape (h, w)."""
+    batch: int
+    """Windows evaluated at once."""
+    source: Callable[[int, int], Tensor]
+    """Clean latents of rows [top, bottom) of the enlarged picture, shape (rows, columns, C); asked
+    for from top to bottom."""
+    denoiser: Callable[[Tensor, int], Denoiser]
+    """Predicts x0 of windows of some rows of the canvas, told their source, shape (1, C, rows,
+    columns), and which is the first; windows are given as they lie in these rows."""
+    on_windows: Callable[[int, int], None]
+    """Told in which phase, from 0, and how many windows were just evaluated."""
+
+    def latents(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Clean latents of the canvas from top to bottom, and the source of the same rows.
+
+        Yields:
+            First row, latents and source, both of shape (rows, columns, C); valid until the next.
+        """
+        (run,) = self.itinerary.runs
+        layout, strengths = self.itinerary.layout, self.itinerary.strengths
+        channels = self.source(0, 1).shape[-1]
+        source, noise = (Rows(layout.columns, channels, self.raw) for _ in range(2))
+        drawn = NoiseRows(channels, layout.rows, layout.columns, self.seed)
+        stages = [
+            _Stage(self, number, step, source, noise)
+            for number, phase in enumerate(run.phases)
+            for step in range(phase.start, phase.stop)
+        ]
+        margin, weakest = layout.margin, run.phases[-1].strengths[-1]
+        for top in range(0, layout.rows, BAND):
+            bottom = min(top + BAND, layout.rows)
+            source.add(bottom - top).copy_(self.source(top, bottom))
+            noise.add(bottom - top).copy_(drawn.take(bottom - top))
+            stages[0].enter(top, source.between(top, bottom))
+            denoiser = self.denoiser(source.canvas, source.first)
+            for stage, following in itertools.pairwise(stages):
+                for row, x in stage.leave(denoiser):
+                    following.enter(row, x)
+            for row, x in stages[-1].leave(denoiser):
+                known = source.between(row, row + len(x))
+                seen = working_weight(strengths, weakest, margin, (row, row + len(x))) > 0
+                yield row, torch.where(_mask(seen, x), x, known), known
+            for rows in (source, noise):
+                rows.drop(stages[-1].done)
+
+
+class _Stage:
+    """One step, over the rows as they come."""
+
+    def __init__(self, stream: Stream, number: int, step: int, source: Rows, noise: Rows) -> None:
+        (run,) = stream.itinerary.runs
+        self.stream, self.number, self.source, self.noise = stream, number, source, noise
+        self.phase: Phase = run.phases[number]
+        self.before = run.phases[number - 1] if number else None
+        self.begins = step == self.phase.start
+        self.step, self.windows = step, self.phase.by_step[step - self.phase.start]
+        self.sigmas = stream.itinerary.sigmas[step : step + 2]
+        layout, raw = stream.itinerary.layout, stream.raw
+        channels = stream.source(0, 1).shape[-1]
+        self.x, self.x0 = (Rows(layout.columns, channels, raw) for _ in range(2))
+        self.total = Rows(layout.columns, 1, raw)
+        self.evaluated = self.weighed = self.done = 0
+
+    def enter(self, top: int, x: Tensor) -> None:
+        """Rows at the noise level of this step, shape (rows, columns, C), from `top` on."""
+        bottom = top + len(x)
+        mine = self.x.add(len(x))
+        if not self.begins:
+            mine.copy_(x)
+        else:
+            noised = self.noise.between(top, bottom) * self.sigmas[0]
+            noised += self.source.between(top, bottom)
+            if self.before is None:
+                mine.copy_(noised)
+            else:
+                seen = self._weight(self.before, top, bottom) > 0
+                torch.where(_mask(seen, x), x, noised, out=mine)
+        self.x0.add(len(x)).zero_()
+
+    def leave(self, denoiser: Denoiser) -> Iterator[tuple[int, Tensor]]:
+        """The rows that take the step now: the first one, and all at the next noise level."""
+        self._evaluate(denoiser)
+        waiting = self.evaluated < len(self.windows)
+        done = min(self.windows[self.evaluated].top, self.x.last) if waiting else self.x.last
+        piece = max(1, _PIECE // self.x.width)
+        for top in range(self.done, done, piece):
+            bottom = min(top + piece, done)
+            yield top, self._stepped(top, bottom)
+        self.done = max(self.done, done)
+        for rows in (self.x, self.x0, self.total):
+            rows.drop(self.done)
+
+    def _stepped(self, top: int, bottom: int) -> Tensor:
+        x, x0 = (rows.between(top, bottom).movedim(-1, 0)[None] for rows in (self.x, self.x0))
+        weight = self._weight(self.phase, top, bottom)
+        if weight.min() < 1:
+            source = self.source.between(top, bottom).movedim(-1, 0)[None]
+            x0 = gated(source, x0, torch.from_numpy(weight).to(x))
+        if self.phase.steps > 1 or self.sigmas[1] > 0:
+            x0 = one_step(self.stream.sampler, x0, x, self.sigmas, self.stream.options)
+        return x0[0].movedim(0, -1)
+
+    def _weight(self, phase: Phase, top: int, bottom: int) -> Map:
+        itinerary = self.stream.itinerary
+        margin = itinerary.layout.margin
+        return working_weight(itinerary.strengths, phase.strengths[-1], margin, (top, bottom))
+
+    def _evaluate(self, denoiser: Denoiser) -> None:
+        """All batches of windows whose rows have come."""
+        while self.evaluated < len(self.windows):
+            batch = self.windows[self.evaluated : self.evaluated + self.stream.batch]
+            bottom = max(box.bottom for box in batch)
+            if bottom > self.x.last:
+                return
+            self._weigh(bottom)
+            crops = torch.stack([self.x.inside(box) for box in batch]).movedim(-1, 1)
+            sigma = crops.new_full([len(batch)], self.sigmas[0])
+            x0 = denoiser(crops, sigma, [moved(box, -self.source.first) for box in batch])
+            for box, cells in zip(batch, x0.movedim(1, -1), strict=True):
+                weight = self.stream.raw[..., None] / self.total.inside(box)
+                self.x0.inside(box).add_(cells * weight)
+            self.evaluated += len(batch)
+            self.stream.on_windows(self.number, len(batch))
+
+    def _weigh(self, bottom: int) -> None:
+        """Sum up the weights of all windows that reach rows above `bottom`."""
+        while self.weighed < len(self.windows) and self.windows[self.weighed].top < bottom:
+            box = self.windows[self.weighed]
+            missing = box.bottom - self.total.last
+            if missing > 0:
+                self.total.add(missing).zero_()
+            self.total.inside(box).add_(self.stream.raw[..., None])
+            self.weighed += 1
+
+
+def _mask(cells: NDArray[np.bool_], like: Tensor) -> Tensor:
+    """A map of truths, (rows, columns), in the shape that chooses among cells, (..., C)."""
+    return torch.from_numpy(cells).to(like.device)[..., None]
