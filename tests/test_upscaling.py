@@ -10,12 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph, spec
-from tileup.contracts import Box, Step
+from tileup.checkpoints.load import load_model
+from tileup.contracts import Box, Model, Step
 from tileup.enlarge.lanczos import enlarge
 from tileup.errors import TileupError
+from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.plan.planning import plan_picture
 from tileup.plan.samplers import SAMPLERS
@@ -229,3 +232,70 @@ def test_rows_put_back_one_by_one_are_those_of_the_whole(monkeypatch: pytest.Mon
     for band in (1, 7):
         monkeypatch.setattr("tileup.upscaling._BAND", band)
         np.testing.assert_array_equal(put_back(drawn, enlarged, planned), whole)
+
+
+def both_ways(
+    picture: Picture, model: Model, chosen: Settings, told: list[Step]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pixels drawn as a whole, and row by row in small bands; the second's steps are told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tileup.upscaling.IN_ROWS", 10**9)
+        whole = upscale_picture(picture, model, chosen).picture.pixels
+        patch.setattr("tileup.upscaling.IN_ROWS", 1)
+        patch.setattr("tileup.denoise.stream.BAND", 7)
+        patch.setattr("tileup.denoise.stream._PIECE", 500)
+        patch.setattr("tileup.denoise.run.sample_canvas", None)
+        return whole, upscale_picture(picture, model, chosen, told.append).picture.pixels
+
+
+@pytest.mark.parametrize("grey", [True, False])
+@pytest.mark.parametrize(("width", "height"), [(61, 50), (40, 77)])
+def test_row_by_row_is_the_same_picture_to_the_bit(width: int, height: int, grey: bool) -> None:
+    """With kept tiles, a grey page, and sizes that no stride divides."""
+
+    def rounding(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        return blurring_denoiser(x.contiguous(), sigma).contiguous()
+
+    page = photograph(height, width)
+    page = np.repeat(page[..., :1], 3, axis=2) if grey else page
+    chosen = replace(SMALL, scale=1.7, min_denoise=0.0, max_denoise=0.9, batch=3)
+    told: list[Step] = []
+    model = DoubleModel(rounding)
+    whole, rows = both_ways(open_picture(page), model, chosen, told)
+    np.testing.assert_array_equal(rows, whole)
+    assert np.abs(rows - enlarge(open_picture(page), *rows.shape[1::-1]).pixels).max() > 0.01
+    assert told[-1].calls == told[-1].total_calls
+    assert told[-1].phase == told[-1].phases
+
+
+def test_row_by_row_the_shipped_model_draws_the_same_picture_to_the_bit() -> None:
+    """In tiles of strengths that its second network draws, and others."""
+    model = load_model(None, Settings(device="cpu", dtype="float32"))
+    chosen = Settings(device="cpu", tile=64, min_tile=32, steps=2, min_denoise=0.1)
+    whole, rows = both_ways(open_picture(photograph(150, 110)), model, chosen, [])
+    np.testing.assert_array_equal(rows, whole)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"denoise_mode": "sigma"},
+        {"sampler": "heun"},
+        {"sampler": "euler_ancestral"},
+        {"s_churn": 1.0},
+        {"color_fix": "adain"},
+        {"window": 256},
+    ],
+    ids=str,
+)
+def test_what_needs_the_whole_canvas_is_drawn_as_a_whole(change: dict[str, object]) -> None:
+    """Row by row such a run would fail, or give another picture."""
+    model = DoubleModel(lambda x, sigma, windows: blurring_denoiser(x.contiguous(), sigma))
+    chosen = replace(SMALL, **change)
+    picture = open_picture(photograph(40, 60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tileup.upscaling.stream_canvas", None)
+        patch.setattr("tileup.upscaling.IN_ROWS", 1)
+        upscale_picture(picture, model, chosen)
+        with pytest.raises(TypeError):
+            upscale_picture(picture, model, SMALL)

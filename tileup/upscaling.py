@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tileup.contracts import Model, OnStep, Scene, Wish
-from tileup.denoise.run import sample_canvas
+from tileup.contracts import Model, OnStep
+from tileup.denoise.run import sample_canvas, scene_of, stream_canvas, streams
 from tileup.denoise.strength import finished_share
 from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix
@@ -21,11 +22,12 @@ from tileup.images.picture import Picture
 from tileup.images.planes import to_image
 from tileup.plan.cost import Cost
 from tileup.plan.grid import reflected
-from tileup.plan.itinerary import control_until
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
 from tileup.ready import NOTHING, Clock, Ready, enlarge
 from tileup.settings.values import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,10 @@ def upscale_picture(
         enlarged = ready.enlarged or enlarge(picture, planned.plan, settings)
     if not planned.plan.strengths:
         return Upscaled(enlarged, planned, clock.seconds)
+    if _in_rows(planned, model, settings):
+        with clock("sample"):
+            pixels = drawn_in_rows(enlarged, planned, model, settings, on_step)
+        return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds)
     with clock("encode"):
         canvas = padded(enlarged.pixels, planned, model.spec.stride).to(model.device)
         source = model.codec.encode(canvas)
@@ -94,44 +100,77 @@ def upscale_picture(
         scene = scene_of(source, canvas, planned, settings)
         latents = sample_canvas(planned, scene, model, settings, on_step)
     with clock("decode"):
-        drawn = decoded(latents, planned.plan, model)
+        drawn = decoded(latents, planned.plan.height, planned.plan.width, model)
         pixels = pasted(drawn, enlarged, planned, settings)
     return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds, model.take_notes())
 
 
-def scene_of(source: Tensor, canvas: Tensor, planned: Planned, settings: Settings) -> Scene:
-    """What the model is shown: the picture, and what it shall look like."""
-    return Scene(
-        source,
-        canvas,
-        (planned.plan.height, planned.plan.width),
-        Wish(
-            settings.prompt,
-            settings.negative,
-            settings.cfg,
-            settings.guidance,
-            settings.texture,
-        ),
-        control_until(planned.itinerary.sigmas, settings.control_end),
-        torch.from_numpy(planned.itinerary.strengths.cells()).float()[None, None],
-    )
+IN_ROWS = 2**20
+"""Output pixels from which a picture is drawn row by row, where it can be."""
 
 
-def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor:
-    """The picture on the padded canvas, shape (1, 3, rows * stride, columns * stride)."""
+def _in_rows(planned: Planned, model: Model, settings: Settings) -> bool:
+    """Whether a picture is drawn row by row: with less memory and the same result."""
+    large = planned.plan.width * planned.plan.height >= IN_ROWS
+    found = large and settings.color_fix == "none" and streams(planned, model, settings)
+    log.info("the canvas is drawn %s", "row by row" if found else "as a whole")
+    return found
+
+
+def drawn_in_rows(
+    enlarged: Picture, planned: Planned, model: Model, settings: Settings, on_step: OnStep | None
+) -> NDArray[np.float32]:
+    """The finished pixels of a picture whose canvas is never held as a whole.
+
+    Raises:
+        NotFiniteError: the model gave values that are no numbers.
+    """
+    stride, pixels = planned.plan.stride, np.empty_like(enlarged.pixels)
+
+    def source(top: int, bottom: int) -> Tensor:
+        rows = padded(enlarged.pixels, planned, stride, (top, bottom))
+        return model.codec.encode(rows.to(model.device))
+
+    for top, latents in stream_canvas(planned, source, model, settings, on_step):
+        place = slice(top * stride, (top + latents.shape[2]) * stride)
+        part = replace(enlarged, pixels=enlarged.pixels[place], alpha=None)
+        drawn = decoded(latents, part.height, part.width, model)
+        pixels[place] = pasted(drawn, part, planned, settings, top)
+    return pixels
+
+
+def padded(
+    pixels: NDArray[np.float32], planned: Planned, stride: int, rows: tuple[int, int] | None = None
+) -> Tensor:
+    """The picture on the padded canvas, shape (1, 3, rows * stride, columns * stride).
+
+    Args:
+        pixels: shape (H, W, 3).
+        planned: says how large the canvas is.
+        stride: pixels of a cell.
+        rows: of cells that are asked for, from the first to before the last; None: all.
+    """
     layout = planned.itinerary.layout
-    rows = reflected(pixels.shape[0], layout.rows * stride)
-    columns = reflected(pixels.shape[1], layout.columns * stride)
-    return torch.from_numpy(pixels[np.ix_(rows, columns)]).movedim(-1, 0)[None]
+    top, bottom = rows or (0, layout.rows)
+    down = reflected(pixels.shape[0], layout.rows * stride)[top * stride : bottom * stride]
+    across = reflected(pixels.shape[1], layout.columns * stride)
+    shown = pixels[down[0] : down[-1] + 1] if _is_straight(down) else pixels[down]
+    shown = shown if _is_straight(across) else shown[:, across]
+    return torch.from_numpy(shown).movedim(-1, 0)[None]
 
 
-def decoded(latents: Tensor, plan: TilePlan, model: Model) -> NDArray[np.float32]:
-    """Pixels of a finished canvas, shape (height, width, 3), not clipped.
+def _is_straight(places: NDArray[np.intp]) -> bool:
+    """Whether places follow one another: then nothing need be copied."""
+    return bool((np.diff(places) == 1).all())
+
+
+def decoded(latents: Tensor, height: int, width: int, model: Model) -> NDArray[np.float32]:
+    """Pixels of finished latents, shape (height, width, 3), without the padding, not clipped.
 
     Raises:
         NotFiniteError: some are no numbers; clipped, they would be black or white.
     """
-    canvas = model.codec.decode(latents)[0, :, : plan.height, : plan.width]
+    canvas = model.codec.decode(latents)[0, :, :height, :width]
     drawn = np.ascontiguousarray(canvas.movedim(0, -1).float().cpu().numpy())
     if not np.isfinite(drawn).all():
         raise NotFiniteError
@@ -139,26 +178,38 @@ def decoded(latents: Tensor, plan: TilePlan, model: Model) -> NDArray[np.float32
 
 
 def pasted(
-    drawn: NDArray[np.float32], enlarged: Picture, planned: Planned, settings: Settings
+    drawn: NDArray[np.float32],
+    enlarged: Picture,
+    planned: Planned,
+    settings: Settings,
+    first: int = 0,
 ) -> NDArray[np.float32]:
-    """What was drawn, in the colours of the enlarged picture, under the tiles that are kept."""
+    """What was drawn, in the colours of the enlarged picture, under the tiles that are kept.
+
+    Args:
+        drawn: shape (height, width, 3).
+        enlarged: the same rows of the enlarged picture.
+        planned: says which tiles are kept.
+        settings: everything else.
+        first: row of cells with which both begin.
+    """
     toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
     toned = without_colour(toned) if enlarged.neutral else toned
-    return put_back(toned, enlarged.pixels, planned)
+    return put_back(toned, enlarged.pixels, planned, first)
 
 
 def put_back(
-    drawn: NDArray[np.float32], enlarged: NDArray[np.float32], planned: Planned
+    drawn: NDArray[np.float32], enlarged: NDArray[np.float32], planned: Planned, first: int = 0
 ) -> NDArray[np.float32]:
     """Lay kept tiles over the drawn picture, faded in inside the tiles around them.
 
-    Pixels of kept tiles are those of the enlarged picture exactly.
+    Pixels of kept tiles are those of the enlarged picture exactly. Arguments as for `pasted`.
     """
     plan, width = planned.plan, 2 * planned.itinerary.layout.margin
-    pixels = np.empty_like(drawn)
-    for top in range(0, plan.rows, _BAND):
-        bottom = min(top + _BAND, plan.rows)
-        share = finished_share(plan.grid, width, (top, bottom))
+    pixels, rows = np.empty_like(drawn), -(-len(drawn) // plan.stride)
+    for top in range(0, rows, _BAND):
+        bottom = min(top + _BAND, rows)
+        share = finished_share(plan.grid, width, (first + top, first + bottom))
         place = slice(top * plan.stride, bottom * plan.stride)
         _lay_over(drawn[place], enlarged[place], share, plan.stride, out=pixels[place])
     return pixels

@@ -59,7 +59,6 @@ def streamed(made: Itinerary, source: Tensor, seed: int, batch: int) -> tuple[Te
     """The canvas row by row, and how many windows each batch had."""
     batches: list[int] = []
     raw = window_weight("feather", WINDOW, WINDOW, 2 * made.layout.margin).to(source)
-    given = source[0].movedim(0, -1)
 
     def denoiser(part: Tensor, first: int) -> Sighted:
         assert torch.equal(part[0], source[0, :, first : first + part.shape[2]])
@@ -72,16 +71,15 @@ def streamed(made: Itinerary, source: Tensor, seed: int, batch: int) -> tuple[Te
         seed,
         raw,
         batch,
-        source=lambda top, bottom: given[top:bottom],
+        source=lambda top, bottom: source[:, :, top:bottom],
         denoiser=denoiser,
         on_windows=lambda phase, count: batches.append(count),
     )
     result, at = torch.full_like(source, torch.nan), 0
-    for top, latents, known in stream.latents():
+    for top, latents in stream.latents():
         assert top == at
-        assert torch.equal(known, given[top : top + len(latents)])
-        result[0, :, top : top + len(latents)] = latents.movedim(-1, 0)
-        at += len(latents)
+        at += latents.shape[2]
+        result[:, :, top:at] = latents
     assert at == source.shape[2]
     return result, batches
 

@@ -17,6 +17,11 @@ from tileup.sampling.guided import GuidedDenoiser
 class Reader(Protocol):
     """Encodes prompts."""
 
+    @property
+    def is_local(self) -> bool:
+        """As `VaeCodec.is_local`."""
+        return self.vae.is_local
+
     def encode(self, prompt: str, negative: str | None = None) -> tuple[Encoded, Encoded | None]:
         """A prompt and what the picture shall not look like, one row each, of one length."""
         ...

@@ -83,6 +83,11 @@ class VaeCodec:
         """Channels of a latent cell."""
         return self.layout.channels * self.patch**2
 
+    @property
+    def is_local(self) -> bool:
+        """No: a VAE's cells see their surroundings."""
+        return False
+
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents, the mean of the posterior, shape (1, C, h, w), float32, of RGB in [0, 1].
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from tileup.contracts import Box, Denoiser, Model, OnStep, Scene, Step
+from tileup.contracts import Box, Denoiser, Model, OnStep, Scene, Step, Wish
 from tileup.denoise.draft import Draft, Ramp
 from tileup.denoise.modes import run
+from tileup.denoise.stream import Stream
 from tileup.errors import NotFiniteError
-from tileup.plan.itinerary import Phase
+from tileup.plan.itinerary import Phase, control_until
 from tileup.plan.planning import Planned
 from tileup.sampling.noise import canvas_noise, noise_sampler
-from tileup.sampling.steps import Options
+from tileup.sampling.steps import Options, is_local
 from tileup.settings.values import Settings
 from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
@@ -39,13 +40,111 @@ def sample_canvas(
             seed=settings.seed,
             step_noise=noise_sampler(sampler.noise, source, itinerary.sigmas, settings.seed),
             prediction=model.spec.prediction,
-            options=Options(settings.eta, settings.s_noise, settings.s_churn),
+            options=_options(settings),
             ramp=Ramp(settings.min_scale, settings.scale_range, settings.ramp),
         ),
     )
     if not bool(latents.isfinite().all()):
         raise NotFiniteError
     return latents
+
+
+def streams(planned: Planned, model: Model, settings: Settings) -> bool:
+    """Whether a canvas can be sampled row by row, with the same result as held as a whole."""
+    plan, layout = planned.plan, planned.itinerary.layout
+    padded = (layout.rows, layout.columns) != (plan.rows, plan.columns)
+    local = is_local(planned.sampler, _options(settings)) and model.codec.is_local
+    return local and settings.denoise_mode == "schedule" and not padded
+
+
+def stream_canvas(
+    planned: Planned,
+    source: Callable[[int, int], Tensor],
+    model: Model,
+    settings: Settings,
+    on_step: OnStep | None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Clean latents of the redrawn canvas from top to bottom.
+
+    Args:
+        planned: of a canvas that `streams`.
+        source: clean latents of rows of the enlarged picture, shape (1, C, rows, columns).
+        model: a loaded checkpoint.
+        settings: everything else.
+        on_step: told after each batch of windows.
+
+    Yields:
+        The first row, and latents of some rows from it on, shape (1, C, rows, columns).
+
+    Raises:
+        NotFiniteError: the model gave values that are no numbers.
+    """
+    itinerary, progress = planned.itinerary, Progress(planned, on_step)
+    side, overlap = itinerary.layout.window, 2 * itinerary.layout.margin
+    raw = window_weight(settings.weights, side, side, overlap)
+
+    def denoiser(part: Tensor, first: int) -> Denoiser:
+        cells = itinerary.strengths.between(first, first + part.shape[2])
+        strength = torch.from_numpy(cells).float()[None, None]
+        return model.denoiser(scene_of(part, None, planned, settings, strength))
+
+    def windows(phase: int, count: int) -> None:
+        progress.phase = max(progress.phase, phase + 1)
+        progress.windows(count)
+
+    stream = Stream(
+        itinerary,
+        planned.sampler,
+        _options(settings),
+        settings.seed,
+        raw.to(torch.empty(0, dtype=torch.float32, device=model.device)),
+        settings.batch,
+        source,
+        denoiser,
+        windows,
+    )
+    for top, latents in stream.latents():
+        if not bool(latents.isfinite().all()):
+            raise NotFiniteError
+        yield top, latents
+
+
+def scene_of(
+    source: Tensor,
+    canvas: Tensor | None,
+    planned: Planned,
+    settings: Settings,
+    strength: Tensor | None = None,
+) -> Scene:
+    """What the model is shown: the picture or some rows of it, and what it shall look like.
+
+    Args:
+        source: latents of the enlarged picture.
+        canvas: its pixels; None where no network looks at them.
+        planned: what will be done to it.
+        settings: everything else.
+        strength: of the same cells as `source`; None: those of the whole canvas.
+    """
+    if strength is None:
+        strength = torch.from_numpy(planned.itinerary.strengths.cells()).float()[None, None]
+    return Scene(
+        source,
+        canvas,
+        (planned.plan.height, planned.plan.width),
+        Wish(
+            settings.prompt,
+            settings.negative,
+            settings.cfg,
+            settings.guidance,
+            settings.texture,
+        ),
+        control_until(planned.itinerary.sigmas, settings.control_end),
+        strength,
+    )
+
+
+def _options(settings: Settings) -> Options:
+    return Options(settings.eta, settings.s_noise, settings.s_churn)
 
 
 class WindowDenoisers:

@@ -48,23 +48,23 @@ class Stream:
     batch: int
     """Windows evaluated at once."""
     source: Callable[[int, int], Tensor]
-    """Clean latents of rows [top, bottom) of the enlarged picture, shape (rows, columns, C); asked
-    for from top to bottom."""
+    """Clean latents of rows [top, bottom) of the enlarged picture, shape (1, C, rows, columns);
+    asked for from top to bottom, and once before for the first row alone."""
     denoiser: Callable[[Tensor, int], Denoiser]
     """Predicts x0 of windows of some rows of the canvas, told their source, shape (1, C, rows,
     columns), and which is the first; windows are given as they lie in these rows."""
     on_windows: Callable[[int, int], None]
     """Told in which phase, from 0, and how many windows were just evaluated."""
 
-    def latents(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Clean latents of the canvas from top to bottom, and the source of the same rows.
+    def latents(self) -> Iterator[tuple[int, Tensor]]:
+        """Clean latents of the canvas from top to bottom; the source where the strength is 0.
 
         Yields:
-            First row, latents and source, both of shape (rows, columns, C); valid until the next.
+            The first row, and latents of some rows from it on, shape (1, C, rows, columns).
         """
         (run,) = self.itinerary.runs
         layout, strengths = self.itinerary.layout, self.itinerary.strengths
-        channels = self.source(0, 1).shape[-1]
+        channels = self.source(0, 1).shape[1]
         source, noise = (Rows(layout.columns, channels, self.raw) for _ in range(2))
         drawn = NoiseRows(channels, layout.rows, layout.columns, self.seed)
         stages = [
@@ -75,7 +75,7 @@ class Stream:
         margin, weakest = layout.margin, run.phases[-1].strengths[-1]
         for top in range(0, layout.rows, BAND):
             bottom = min(top + BAND, layout.rows)
-            source.add(bottom - top).copy_(self.source(top, bottom))
+            source.add(bottom - top).copy_(self.source(top, bottom)[0].movedim(0, -1))
             noise.add(bottom - top).copy_(drawn.take(bottom - top))
             stages[0].enter(top, source.between(top, bottom))
             denoiser = self.denoiser(source.canvas, source.first)
@@ -85,7 +85,7 @@ class Stream:
             for row, x in stages[-1].leave(denoiser):
                 known = source.between(row, row + len(x))
                 seen = working_weight(strengths, weakest, margin, (row, row + len(x))) > 0
-                yield row, torch.where(_mask(seen, x), x, known), known
+                yield row, torch.where(_mask(seen, x), x, known).movedim(-1, 0)[None]
             for rows in (source, noise):
                 rows.drop(stages[-1].done)
 
@@ -102,7 +102,7 @@ class _Stage:
         self.step, self.windows = step, self.phase.by_step[step - self.phase.start]
         self.sigmas = stream.itinerary.sigmas[step : step + 2]
         layout, raw = stream.itinerary.layout, stream.raw
-        channels = stream.source(0, 1).shape[-1]
+        channels = stream.source(0, 1).shape[1]
         self.x, self.x0 = (Rows(layout.columns, channels, raw) for _ in range(2))
         self.total = Rows(layout.columns, 1, raw)
         self.evaluated = self.weighed = self.done = 0

@@ -78,6 +78,7 @@ class ControlNet:
         if not rows:
             raise ValueError("no row is at a noise level at which the ControlNet acts")
         boxes = (shown.windows[row].scaled(STRIDE) for row in rows)
+        assert scene.pixels is not None
         hint = torch.cat([scene.pixels[..., *box.index] for box in boxes])
         with torch.no_grad():
             sides, middle = self.module(
