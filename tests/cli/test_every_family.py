@@ -31,6 +31,8 @@ SMALL: Mapping[str, Callable[[], Parts]] = {
     "sd3": whole.sd3_parts,
     "chroma": whole.chroma_parts,
     "flux-dev": whole.flux_parts,
+    "flux-krea": whole.flux_parts,
+    "flux-kontext": whole.flux_parts,
     "flux-schnell": lambda: whole.flux_parts(guidance=False),
     "z-image-turbo": whole.z_image_parts,
     "z-image": whole.z_image_parts,

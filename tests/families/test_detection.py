@@ -190,6 +190,63 @@ REFUSED = {
     "flux fill": (headers.flux(inputs=384), "FLUX.1 Fill"),
     "flux canny": (headers.flux(inputs=128), "FLUX.1 Canny or Depth"),
     "flux odd": (headers.flux(inputs=68), "68 features"),
+    "krea 2": ({"txtfusion.projector.weight": (1, 12)}, "Krea 2"),
+    "krea 2, diffusers": ({"text_fusion.projector.weight": (1, 12)}, "Krea 2"),
+    "wan": (prefixed("head.modulation"), "Wan"),
+    "ltx": (
+        prefixed("patchify_proj.weight", **{f"{NET}adaln_single.linear.weight": (4, 4)}),
+        "LTX-V",
+    ),
+    "ltx-2": (
+        prefixed(
+            "av_ca_a2v_gate_adaln_single.emb.timestep_embedder.linear_1.weight",
+            **{f"{NET}patchify_proj.weight": (4, 4)},
+        ),
+        "LTX-2",
+    ),
+    "hidream": (
+        {
+            "double_stream_blocks.0.block.adaLN_modulation.1.bias": (4,),
+            "caption_projection.0.linear.weight": (4, 4),
+        },
+        "HiDream",
+    ),
+    "bria": ({"caption_projection.0.linear.weight": (4, 4)}, "Bria FIBO"),
+    "cosmos": ({"net.x_embedder.proj.1.weight": (4, 4)}, "Cosmos"),
+    "anima": (
+        {
+            "net.x_embedder.proj.1.weight": (4, 4),
+            "net.llm_adapter.blocks.0.cross_attn.q_proj.weight": (4, 4),
+        },
+        "Anima",
+    ),
+    "omnigen 2": (
+        {
+            "ref_image_patch_embedder.weight": (4, 4),
+            "time_caption_embed.caption_embedder.0.weight": (4,),
+        },
+        "OmniGen2",
+    ),
+    "flux.3": (prefixed("early_stream_modulations.image.lin.weight"), "FLUX.3"),
+    "kandinsky 5": (
+        {"visual_transformer_blocks.0.cross_attention.to_query.weight": (4, 4)},
+        "Kandinsky 5",
+    ),
+    "ideogram": ({"llm_cond_proj.weight": (4, 4)}, "Ideogram 4"),
+    "ernie": ({"layers.0.mlp.linear_fc2.weight": (4, 4)}, "ERNIE-Image"),
+    "glm": ({"prior_token_embedding.weight": (4, 4)}, "GLM-Image"),
+    "nucleus": (
+        {
+            "transformer_blocks.0.encoder_proj.weight": (4, 4),
+            "transformer_blocks.0.img_mod.1.weight": (4, 4),
+        },
+        "Nucleus-Image",
+    ),
+    "sana": (prefixed("blocks.0.cross_attn.q_linear.weight"), "Sana"),
+    "flux without clip": (
+        {n: s for n, s in headers.flux().items() if not n.startswith("vector_in.")},
+        "without CLIP",
+    ),
     "cascade": (prefixed("clip_txt_mapper.weight"), "Stable Cascade"),
     "cascade, bare": ({"clip_mapper.weight": (4, 4)}, "Stable Cascade"),
     "auraflow": (prefixed("double_layers.0.attn.w1q.weight"), "AuraFlow"),
@@ -291,3 +348,25 @@ def test_a_deciding_tensor_of_the_wrong_shape_is_named(
     with pytest.raises(ModelError, match=words) as caught:
         identify(path)
     assert key in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "family", "variant"),
+    [
+        ("flux1-krea-dev_fp8_scaled", {}, "flux-krea", "FLUX.1 Krea dev (by its name)"),
+        ("flux1-dev-kontext", {}, "flux-kontext", "FLUX.1 Kontext dev (by its name)"),
+        ("mine", {"modelspec.title": "FLUX.1 Krea [dev]"}, "flux-krea", "(by its metadata)"),
+        ("mine", {}, "flux-dev", "FLUX.1 dev"),
+    ],
+)
+def test_krea_and_kontext_are_told_from_dev_where_the_file_says_so(
+    tmp_path: Path, name: str, metadata: dict[str, str], family: str, variant: str
+) -> None:
+    path = save_head(tmp_path / f"{name}.safetensors", headers.flux(), metadata=metadata)
+    known = identified(path)
+    assert known.found is not None
+    assert known.spec.family == family
+    assert variant in known.found.variant
+    schnell = headers.flux(guidance=False)
+    plain = identify(save_head(tmp_path / "krea.safetensors", schnell))
+    assert plain.family == "flux-schnell"

@@ -149,7 +149,7 @@ def test_img2img_equals_diffusers_pipeline(network: TransformerNetwork, cfg: flo
 
 
 def test_weights_of_8_bits_are_told_the_time_as_others() -> None:
-    """The network casts waves of time to what that layer is stored in."""
+    """The network casts waves of time to what that layer says that it is stored in."""
     small = {
         n: e.to(torch.float8_e4m3fn) if e.ndim == 2 else e for n, e in z_image_transformer().items()
     }

@@ -1,4 +1,7 @@
-"""FLUX.1 dev and schnell: how their files are told, and their transformer.
+"""FLUX.1 dev, Krea, Kontext and schnell: how their files are told, and their transformer.
+
+Krea and Kontext have dev's tensors: a file is taken for dev unless its configuration, its metadata
+or its name says otherwise. Kontext is not shown a second picture here, and draws as dev does.
 
 Positions are counted from (0, 0) in every window: each is shown as a picture of its own, wherever
 it lies on the canvas. In training every picture began at (0, 0), where the text's tokens are too,
@@ -26,7 +29,7 @@ from tileup.families.family import (
     flow_levels,
     growing_levels,
 )
-from tileup.families.view import View
+from tileup.families.view import RelativeError, View
 from tileup.plan.noise_levels import FLUX_GROWTH
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
@@ -45,6 +48,8 @@ ROTATED = (16, 56, 56)
 """Features of a head that turn with the picture's number (always 0), the row and the column."""
 MLP = 4
 """Width of the perceptrons in units of the network's."""
+EMBEDDED = "time_text_embed.text_embedder.linear_1.weight"
+"""What takes CLIP's features of the whole text, in diffusers' words."""
 INPUTS = {
     384: "FLUX.1 Fill, which needs a mask and a masked picture",
     128: "FLUX.1 Canny or Depth, which needs a second picture",
@@ -73,9 +78,22 @@ def _found(view: View, layout: str, image: str, text: str, guidance: str) -> Det
         raise UnknownCheckpointError(
             f"{view.checkpoint.path} is {what}: tileup cannot load it; give FLUX.1 dev or schnell"
         )
-    family = DEV if guidance in view else SCHNELL
+    if not {"vector_in.in_layer.weight", EMBEDDED} & {*view.names()}:
+        raise RelativeError("like FLUX.1, but without CLIP (Ovis-Image, LongCat-Image or alike)")
+    family, told_by = _dev(view) if guidance in view else (SCHNELL, "")
     context = view.shape(text, 2)[1]
-    return Detected(family, family.title, view.prefix, layout, features // 4, context, PATCH)
+    variant = f"{family.title} (by {told_by})" if told_by else family.title
+    return Detected(family, variant, view.prefix, layout, features // 4, context, PATCH)
+
+
+def _dev(view: View) -> tuple[Family, str]:
+    """Dev, Krea or Kontext, and what says so; nothing does of dev."""
+    pipeline = str(view.checkpoint.configs.get("", {}).get("_class_name", ""))
+    for where, text in (("its configuration", pipeline.lower()), *view.said()):
+        for word, family in (("kontext", KONTEXT), ("krea", KREA)):
+            if word in text:
+                return family, where
+    return DEV, ""
 
 
 def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:
@@ -303,6 +321,8 @@ DEV = Family(
     rules=layer_rules,
     blocks=("double_blocks_", "single_", "transformer_blocks_"),
 )
+KREA = replace(DEV, name="flux-krea", title="FLUX.1 Krea dev")
+KONTEXT = replace(DEV, name="flux-kontext", title="FLUX.1 Kontext dev")
 SCHNELL = replace(
     DEV,
     name="flux-schnell",

@@ -88,10 +88,9 @@ def _klein(view: View) -> tuple[Family, str]:
     config = view.checkpoint.configs.get("", {})
     if "is_distilled" in config:
         return KLEIN if config["is_distilled"] else KLEIN_BASE, "its configuration"
-    title = view.checkpoint.metadata.get("modelspec.title", "")
-    for where, text in (("its metadata", title), ("its name", view.checkpoint.name)):
-        if "klein" in text.lower():
-            return KLEIN_BASE if "base" in text.lower() else KLEIN, where
+    for where, text in view.said():
+        if "klein" in text:
+            return KLEIN_BASE if "base" in text else KLEIN, where
     return KLEIN, "default, as nothing in its file tells"
 
 

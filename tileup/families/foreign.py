@@ -54,9 +54,25 @@ def _share(tensors: Tensors, *words: str) -> float:
 
 
 NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Anima", ("llm_adapter.blocks.0.cross_attn.q_proj.weight",)),
+    (
+        "LTX-2",
+        (
+            "av_ca_a2v_gate_adaln_single.emb.timestep_embedder.linear_1.weight",
+            "av_cross_attn_video_a2v_gate.emb.timestep_embedder.linear_1.weight",
+        ),
+    ),
+    ("LTX-Video", ("patchify_proj.weight",)),
+    ("OmniGen2", ("ref_image_patch_embedder.weight",)),
+    ("Ideogram 4", ("llm_cond_proj.weight", "embed_image_indicator.weight")),
+    ("Kandinsky 5", ("visual_transformer_blocks.0.cross_attention.to_query.weight",)),
+    ("Nucleus-Image", ("transformer_blocks.0.encoder_proj.weight",)),
+    ("GLM-Image", ("prior_token_embedding.weight", "glyph_projector.net.0.proj.weight")),
+    ("ERNIE-Image", ("layers.0.mlp.linear_fc2.weight",)),
+    ("ACE-Step", ("genre_embedder.weight",)),
     ("FLUX.3", ("early_stream_modulations.image.lin.weight",)),
     (
-        "HunyuanVideo",
+        "HunyuanVideo or HunyuanImage",
         (
             "txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias",
             "txt_in.individual_token_refiner.blocks.0.norm1.weight",
@@ -85,12 +101,12 @@ NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Lumina 2",
         ("layers.0.adaLN_modulation.1.weight", "time_caption_embed.caption_embedder.0.weight"),
     ),
-    ("Krea 2", ("txtfusion.projector.weight",)),
+    ("Krea 2", ("txtfusion.projector.weight", "text_fusion.projector.weight")),
     ("Qwen-Image 2.1", ("txt_in.text_norm.weight",)),
     ("Wan", ("head.modulation",)),
     ("Mochi", ("t5_yproj.weight",)),
-    ("LTX-Video", ("patchify_proj.weight",)),
     ("HiDream", ("double_stream_blocks.0.block.adaLN_modulation.1.bias",)),
+    ("Bria FIBO", ("caption_projection.0.linear.weight",)),
     ("Cosmos", ("x_embedder.proj.1.weight",)),
     ("Stable Audio", ("transformer.rotary_pos_emb.inv_freq", "rotary_pos_emb.inv_freq")),
     ("Kandinsky", ("encoder_hid_proj.image_embeds.weight", "add_embedding.image_norm.weight")),

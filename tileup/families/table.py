@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tileup.families.chroma import CHROMA
 from tileup.families.family import Family
-from tileup.families.flux import DEV, SCHNELL
+from tileup.families.flux import DEV, KONTEXT, KREA, SCHNELL
 from tileup.families.flux2 import DEV as FLUX2_DEV
 from tileup.families.flux2 import KLEIN, KLEIN_BASE
 from tileup.families.qwen_image import QWEN_IMAGE
@@ -22,6 +22,8 @@ FAMILIES: tuple[Family, ...] = (
     SD3,
     CHROMA,
     DEV,
+    KREA,
+    KONTEXT,
     SCHNELL,
     Z_IMAGE_TURBO,
     Z_IMAGE,

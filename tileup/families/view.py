@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from tileup.errors import ModelError
 from tileup.tensors.checkpoint import Checkpoint
 
+TELLING = ("modelspec.", "ss_base_model", "ss_sd_model", "general.")
+"""What names of metadata begin with that may say which of several alike networks a file is."""
+
 
 class RelativeError(Exception):
     """A network is like those of a family, but cannot be loaded: says how, after `a model`."""
@@ -61,6 +64,13 @@ class View:
         """How many different numbers the first group of a pattern takes at the start of names."""
         found = (re.match(pattern, each) for each in self.names())
         return len({match[1] for match in found if match})
+
+    def said(self) -> Iterator[tuple[str, str]]:
+        """Where a file says in words what it is, and what it says, in small letters."""
+        metadata = self.checkpoint.metadata
+        told = " ".join(text for name, text in metadata.items() if name.startswith(TELLING))
+        yield "its metadata", told.lower()
+        yield "its name", self.checkpoint.name.lower()
 
     def beside(self, start: str) -> bool:
         """Whether the checkpoint has, anywhere, a tensor whose whole name begins like this."""

@@ -38,8 +38,6 @@ BLOCK_STACKS = ("noise_refiner", "context_refiner", "layers")
 """Stacks of blocks: the picture's own, the text's own, and those of both."""
 UNUSED = "norm_final.weight"
 """A tensor that original files have, and that no network uses."""
-TELLING = ("modelspec.", "ss_base_model", "ss_sd_model", "general.")
-"""What names of metadata begin with that may say what a file is."""
 BASE = re.compile(r"z[-_ ]?image[-_ ]?(base|bf16|fp16|fp8|int8|q\d|$)")
 """How files of the one that is not distilled are called."""
 BASE_SHIFT = 6.0
@@ -67,12 +65,10 @@ def _variant(view: View) -> tuple[Family, str]:
     if "shift" in config:
         base = config["shift"] == BASE_SHIFT
         return Z_IMAGE if base else Z_IMAGE_TURBO, "its scheduler's configuration"
-    metadata = view.checkpoint.metadata
-    said = " ".join(text for name, text in metadata.items() if name.startswith(TELLING))
-    for where, text in (("its metadata", said), ("its name", view.checkpoint.name)):
-        if "turbo" in text.lower():
+    for where, text in view.said():
+        if "turbo" in text:
             return Z_IMAGE_TURBO, where
-        if BASE.search(text.lower()):
+        if BASE.search(text):
             return Z_IMAGE, where
     return Z_IMAGE_TURBO, "default, as nothing in its file tells"
 
@@ -84,8 +80,6 @@ def build_z_image(tensors: Mapping[str, Tensor], how: Building) -> Built:
     state, origin = {name: each for name, each in tensors.items() if name != UNUSED}, {}
     if "x_embedder.weight" in state:
         state, origin = converted(state, z_image_rules(state), how.name)
-    # The network casts waves of time to whatever this layer is stored in, also where that is fp8.
-    state |= {n: each.to(how.dtype) for n, each in state.items() if n.startswith("t_embedder.")}
     config = z_image_config(state, how.name)
     module = transformer_of("ZImageTransformer2DModel", config, state, how, origin)
     network = TransformerNetwork(module, how.dtype, how.device, PATCH, velocity, min(PLACES[1:]))
