@@ -490,6 +490,11 @@ def test_names_that_differ_in_case_only_are_one_file_on_some_disks(
     (folder / "probe").touch()
     here = (folder / "PROBE").exists()
     assert checks._ignores_case(folder) is here, "as the disk of this test does"
+    before = sorted(folder.iterdir())
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "exists", lambda path: os.path.lexists(str(path).lower()))
+        assert checks._ignores_case(folder), "as a disk does that keeps the case and asks for none"
+    assert sorted(folder.iterdir()) == before
     monkeypatch.setattr(checks, "_ignores_case", lambda folder: False)
     assert len(jobs("in", output="out")) == 4
     monkeypatch.setattr(checks, "_ignores_case", lambda folder: True)
