@@ -21,6 +21,7 @@ from tests.images.pictures import PILLOW, smooth, some_metadata, srgb_profile
 from tileup.images import iptc, xmp
 from tileup.images.exif import has_comment, loaded
 from tileup.images.formats import jpeg2000 as jp2
+from tileup.images.formats import jpegxl
 from tileup.images.formats.known import FORMATS
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture, opened
@@ -239,6 +240,52 @@ def jp2_16(words: NDArray[np.uint16], orientation: int) -> bytes:
     return jp2.encode(words, exif=tag_of(orientation))
 
 
+def jxl(bits: int) -> object:
+    """A bare code stream of libjxl without loss, told to be turned by its header.
+
+    ISO/IEC 18181-1, annex D: with `extra_fields` come three bits of orientation, three flags, and
+    later one that the tones are the usual ones.
+    """
+
+    def made(words: NDArray[np.uint16], orientation: int) -> bytes:
+        most, deep = (65535, True) if bits == 16 else (255, False)
+        planes = (words if deep else words >> 8).astype(np.float32) / most
+        colours = planes[..., :1] if planes.shape[2] < 3 else planes[..., :3]
+        picture = Picture(
+            pixels=np.ascontiguousarray(np.broadcast_to(colours, (*planes.shape[:2], 3))),
+            alpha=planes[..., -1] if planes.shape[2] in (2, 4) else None,
+            grey=planes.shape[2] < 3,
+            deep=deep,
+        )
+        stream = BytesIO()
+        save_picture(picture, stream, "jxl", lossless=True)
+        bare = stream.getvalue().split(b"jxlc", 1)[1]
+        number = int.from_bytes(bare[2:], "little")
+        found, header = jpegxl._Bits(bare[2:]), jpegxl._Header(1, 1)
+        jpegxl._read_size(found)
+        assert not found.flag()
+        extra_at = found.at
+        assert not found.flag()
+        jpegxl._read_depth(found)
+        found.flag()
+        for _ in range(found.choice((0, 0), (0, 1), (4, 2), (12, 1))):
+            jpegxl._read_extra(found)
+        found.flag()
+        usual = number >> found.at & 1
+        jpegxl._read_colours(found, header)
+        if not usual:
+            found.enum()  # the rendering intent, of no use to a reader
+        end = found.at
+        text = "".join(str(number >> at & 1) for at in range(end + 3))
+        turned = f"{orientation - 1:03b}"[::-1]
+        whole = f"{text[:extra_at]}1{turned}000{text[extra_at + 1 : end]}1{text[end:]}"
+        whole = whole.ljust(-(-len(whole) // 8) * 8, "0")
+        rest = bare[2 + -(-(end + 3) // 8) :]
+        return bare[:2] + int(whole[::-1], 2).to_bytes(len(whole) // 8, "little") + rest
+
+    return made
+
+
 KINDS = {
     "png 8": by_pillow("png"),
     "jpg 8": by_pillow("jpg"),
@@ -248,6 +295,8 @@ KINDS = {
     "png 16": png16,
     "tif 16": tiff16,
     "jp2 16": jp2_16,
+    "jxl 8": jxl(8),
+    "jxl 16": jxl(16),
 }
 
 
@@ -275,6 +324,80 @@ def test_one_scene_however_it_is_stored(
         assert_allclose(picture.alpha, expected[..., -1], atol=near)
     assert picture.deep == deep
     assert picture.neutral == grey
+
+
+def plain(format: str) -> object:
+    """Of a format that knows no turns: by Pillow."""
+
+    def made(words: NDArray[np.uint16]) -> bytes:
+        stream = BytesIO()
+        Image.fromarray(np.squeeze((words >> 8).astype(np.uint8))).save(stream, format)
+        return stream.getvalue()
+
+    return made
+
+
+def deep_ppm(words: NDArray[np.uint16]) -> bytes:
+    height, width, channels = words.shape
+    head = b"P%d %d %d 65535\n" % (5 if channels == 1 else 6, width, height)
+    return head + words.astype(">u2").tobytes()
+
+
+def tga_from_below(words: NDArray[np.uint16]) -> bytes:
+    """Rows from the bottom to the top, as most are stored; 24 or 32 bits, or grey of 8."""
+    height, width, channels = words.shape
+    kind = 3 if channels == 1 else 2
+    head = struct.pack("<BBB5xHHHHBB", 0, 0, kind, 0, 0, width, height, 8 * channels,
+                       8 if channels == 4 else 0)  # fmt: skip
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]
+    return head + (words >> 8).astype(np.uint8)[::-1][..., order].tobytes()
+
+
+def gif(words: NDArray[np.uint16]) -> bytes:
+    """As many colours as a palette holds, and one of them clear where there is alpha."""
+    stream, colours = BytesIO(), (words >> 8).astype(np.uint8)
+    image = Image.fromarray(np.squeeze(colours[..., :3] if colours.shape[2] > 3 else colours))
+    image.convert("RGB").quantize(256).save(stream, "GIF", comment=b"a word")
+    return stream.getvalue()
+
+
+UNTURNED = {
+    "bmp": (plain("BMP"), False, True),
+    "ppm": (plain("PPM"), False, True),
+    "ppm 16": (deep_ppm, False, True),
+    "tga": (plain("TGA"), True, True),
+    "tga from below": (tga_from_below, True, True),
+    "gif": (gif, False, False),
+}
+"""Formats that have no orientation: what makes one, whether it has alpha, whether it is exact."""
+ELSEWHERE = {"heic": "tests/images/test_kinds.py, from samples: nothing here writes it"}
+
+
+def test_the_tables_are_over_all_formats() -> None:
+    here = {kind.split()[0] for kind in (*KINDS, *UNTURNED)}
+    assert here | ELSEWHERE.keys() == {each.name for each in FORMATS}
+    assert LOST.keys() == set(WRITTEN)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("kind", UNTURNED)
+def test_one_scene_in_formats_that_know_no_turns(kind: str, grey: bool, alpha: bool) -> None:
+    make, clear, exact = UNTURNED[kind]
+    if alpha and not (clear and (not grey or kind == "tga")):
+        pytest.skip("there is no such file")
+    scene = a_scene(alpha, grey)
+    picture = open_picture(make(scene))  # type: ignore[operator]
+    deep = kind.endswith("16")
+    expected = (scene if deep else scene >> 8) / (65535 if deep else 255)
+    colours = expected[..., :1] if grey else expected[..., :3]
+    near = 1e-6 if exact else 0.05
+    assert_allclose(picture.pixels, np.broadcast_to(colours, (16, 24, 3)), atol=near)
+    assert (picture.alpha is not None) == alpha
+    if picture.alpha is not None:
+        assert_allclose(picture.alpha, expected[..., -1], atol=near)
+    assert (picture.deep, picture.neutral) == (deep, grey)
+    assert picture.text.get("Comment") == ("a word" if kind == "gif" else None)
 
 
 # --- loss ------------------------------------------------------------------------------------
