@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import regex
 import torch
 from torch import Tensor
 
 from tests.checkpoints.layouts.llm import language_model
 from tests.text import references
 from tileup.errors import ModelError
+from tileup.families.qwen_image import BEFORE
 from tileup.text.llm import load_llm
-from tileup.text.llm_tokens import load_llm_tokenizer
+from tileup.text.llm_tokens import load_llm_tokenizer, tokenizer_of
+from tileup.text.qwen_vocabulary import WORDS, qwen_merges
 from tileup.text.recipes import LlmUse
+from tileup.text.vocabulary import byte_symbols
 
 USE = LlmUse("qwen3", "Qwen3 4B", "<|im_start|>", "<|im_end|>", 512, (-2,))
 TEXTS = (
@@ -43,6 +50,52 @@ def test_three_files_and_one_give_the_tokens_of_transformers(folder: Path, tmp_p
     (inside / "tokenizer").mkdir(parents=True)
     (tmp_path / "tokenizer.json").rename(inside / "tokenizer" / "tokenizer.json")
     assert load_llm_tokenizer(inside).ids("cat") == load_llm_tokenizer(folder).ids("cat")
+
+
+KNOWN = {
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n": [
+        *(151644, 8948, 198, 2610, 525, 264, 10950, 17847, 13, 151645, 198, 151644, 872, 198),
+    ],
+    "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n": [
+        *(151645, 198, 151644, 77091, 198, 151667, 271, 151668, 271),
+    ],
+}
+"""As Qwen3's own tokenizer has them."""
+
+
+def test_qwens_tokenizer_comes_with_tileup() -> None:
+    """Its numbers are published ones; what Qwen-Image leaves out is 34 tokens in its pipeline."""
+    three, two = tokenizer_of(USE, None), tokenizer_of(replace(USE, model="qwen2"), None)
+    for text, ids in KNOWN.items():
+        assert three.ids(text) == ids
+    assert len(two.ids(BEFORE)) == 34
+    assert two.ids("<think>") != [151667]
+    assert (three.id("</think>"), two.id("<|file_sep|>")) == (151668, 151664)
+    with pytest.raises(ModelError, match="needs its tokenizer: give tokenizer"):
+        tokenizer_of(replace(USE, model="mistral"), None)
+
+
+@pytest.mark.parametrize("text", [text for text in TEXTS if "<|" not in text])
+def test_the_shipped_tokenizer_joins_the_pair_that_comes_first(text: str) -> None:
+    """Written down anew: of all neighbours the pair with the lowest number, until none is left."""
+    rank = {pair: number for number, pair in enumerate(qwen_merges())}
+    symbols = byte_symbols()
+    # Bytes in the order in which these stand for them.
+    order = [ord(each) for each in symbols if ord(each) < 256]
+    order += [byte for byte in range(256) if byte not in order]
+    shown = dict(zip(order, symbols, strict=True))
+    tokens = [*symbols, *(a + b for a, b in qwen_merges())]
+    number = {token: index for index, token in enumerate(tokens)}
+    normal = unicodedata.normalize("NFC", text)
+    expected: list[int] = []
+    for word in regex.findall(WORDS, normal):
+        parts = [shown[byte] for byte in word.encode()]
+        while pairs := [pair for pair in itertools.pairwise(parts) if pair in rank]:
+            best = min(pairs, key=rank.__getitem__)
+            at = [*itertools.pairwise(parts)].index(best)
+            parts[at : at + 2] = ["".join(best)]
+        expected += [number[part] for part in parts]
+    assert tokenizer_of(USE, None).ids(text) == expected
 
 
 @pytest.mark.parametrize(

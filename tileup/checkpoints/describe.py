@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tileup.checkpoints.find import Identified
-from tileup.checkpoints.parts import COMPANIONS, TOKENIZED, inside, title_of
+from tileup.checkpoints.parts import COMPANIONS, inside, title_of
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError
 from tileup.families.bundled_header import VIVID, bundled_spec, is_bundled
@@ -176,7 +176,7 @@ def _parts(known: Identified, found: Detected) -> Iterator[PartInfo]:
             continue
         optional = name != "vae" and name not in recipe.required
         flag = f"--{kind.flag.replace('_', '-')} FILE"
-        if name in TOKENIZED:
+        if name in recipe.tokenized:
             flag += " --tokenizer PATH"
         yield PartInfo(title, None, f"{flag}, or go without" if optional else flag)
 

@@ -154,7 +154,7 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
     if vae is None:
         missing.append("vae")
     needed = () if settings.prompt_embeds else recipe.required
-    reads = [each for each in TOKENIZED if each in text or each in needed]
+    reads = [each for each in recipe.tokenized if each in text or each in needed]
     wants_tokenizer = bool(reads) and tokenizer is None
     if wants_tokenizer and reads == ["t5"] and "t5" not in needed and settings.t5 is None:
         log.warning("T5 is left out: its tokenizer is not in the file; give it with --tokenizer")

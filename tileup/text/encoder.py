@@ -20,7 +20,7 @@ from tileup.text.emphasis import Named, Words, Written, read_prompt
 from tileup.text.finite import check_finite
 from tileup.text.learned import Learned
 from tileup.text.llm import Llm, load_llm
-from tileup.text.llm_tokens import LlmTokenizer, load_llm_tokenizer
+from tileup.text.llm_tokens import LlmTokenizer, tokenizer_of
 from tileup.text.recipes import ClipUse, Recipe, T5Use
 from tileup.text.t5 import T5, load_t5
 from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
@@ -99,8 +99,8 @@ def load_text(
     return TextEncoder(
         recipe,
         used,
-        load_t5_tokenizer(_needed(tokenizer, "T5")) if "t5" in used else None,
-        load_llm_tokenizer(_needed(tokenizer, "the text encoder")) if "llm" in used else None,
+        load_t5_tokenizer(_needed(tokenizer)) if "t5" in used else None,
+        tokenizer_of(recipe.llm, tokenizer) if recipe.llm and "llm" in used else None,
         dtype=dtype,
         device=device,
         features=features,
@@ -109,11 +109,11 @@ def load_text(
     )
 
 
-def _needed(tokenizer: Path | None, what: str) -> Path:
+def _needed(tokenizer: Path | None) -> Path:
     if tokenizer is None:
         raise ModelError(
-            f"{what} needs its tokenizer; give its folder, tokenizer.json or spiece.model with"
-            f" --tokenizer"
+            "T5 needs its tokenizer; give its folder, tokenizer.json or spiece.model with"
+            " --tokenizer"
         )
     return tokenizer
 

@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
+from tileup.text.qwen_vocabulary import joined, qwen_tokenizer
 from tileup.text.tokens import whole_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from tileup.text.recipes import LlmUse
 
 MAX_BYTES = 100_000_000
 _WANTED = (
     "give tokenizer.json of the text encoder, or the folder that holds it, or vocab.json and"
     " merges.txt"
 )
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""What Qwen takes for a word, which tokenizer.json says itself."""
 
 
 class LlmTokenizer:
@@ -47,6 +45,23 @@ class LlmTokenizer:
                 f" {_WANTED}"
             )
         return number
+
+
+def tokenizer_of(use: LlmUse, path: Path | None) -> LlmTokenizer:
+    """The tokenizer of a language model.
+
+    Args:
+        use: which model it is.
+        path: as in `load_llm_tokenizer`; None takes the one that comes with tileup.
+
+    Raises:
+        ModelError: none comes with tileup; or as `load_llm_tokenizer`.
+    """
+    if path is not None:
+        return load_llm_tokenizer(path)
+    if not use.tokenizer_shipped:
+        raise ModelError(f"{use.title} needs its tokenizer: {_WANTED}, with --tokenizer")
+    return LlmTokenizer(qwen_tokenizer(thinking=use.model == "qwen3"))
 
 
 def load_llm_tokenizer(path: Path) -> LlmTokenizer:
@@ -93,19 +108,8 @@ def _whole(file: Path) -> Tokenizer:
 
 def _from_merges(folder: Path) -> Tokenizer:
     """Qwen's tokenizer from the three files it was first published as."""
-    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
-
     vocabulary, merges, marks = _three_files(folder)
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    ordered = sorted(marks, key=lambda mark: marks[mark])
-    tokenizer.add_special_tokens([AddedToken(each, normalized=False) for each in ordered])
+    tokenizer = joined(vocabulary, merges, tuple(sorted(marks, key=lambda mark: marks[mark])))
     if any(tokenizer.token_to_id(mark) != number for mark, number in marks.items()):
         raise _damaged(folder)
     return tokenizer

@@ -68,6 +68,11 @@ class LlmUse:
     dropped: bool = False
     """Whether the features of what stands before the text are left out."""
 
+    @property
+    def tokenizer_shipped(self) -> bool:
+        """Whether its tokenizer comes with tileup."""
+        return self.model != "mistral"
+
     def depths(self, there: int) -> list[int]:
         """How many layers come before the features of each of `layers`, where so many are there."""
         return [each if each >= 0 else there + 1 + each for each in self.layers]
@@ -94,6 +99,12 @@ class Recipe:
         clips = tuple(use.part for use in self.clips)
         t5 = () if self.t5 is None else ("t5",)
         return (*clips, *t5, *(() if self.llm is None else ("llm",)))
+
+    @property
+    def tokenized(self) -> tuple[str, ...]:
+        """Keys of the encoders whose tokenizer must be given."""
+        t5 = () if self.t5 is None else ("t5",)
+        return t5 if self.llm is None or self.llm.tokenizer_shipped else (*t5, "llm")
 
     @property
     def required(self) -> tuple[str, ...]:
