@@ -67,6 +67,16 @@ def test_a_lossy_round_trip_is_near_and_quality_matters(format: str) -> None:
     assert not np.allclose(open_picture(worst).pixels, picture.pixels, atol=0.05)
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_compression_changes_the_size_of_a_png_and_nothing_else(deep: bool) -> None:
+    picture = replace(open_picture(smooth(200, 150)), deep=deep)
+    plain, usual, small = (written(picture, "png", compression=level) for level in (0, 4, 9))
+    assert len(plain) > 200 * 150 * 3 * (1 + deep) > len(usual) > len(small)
+    assert usual == written(picture, "png")
+    for each in (plain, small):
+        assert_array_equal(open_picture(each).pixels, open_picture(usual).pixels)
+
+
 def test_noise_at_full_quality_fits_the_encoders_buffers() -> None:
     picture = open_picture(noise(700, 500))
     assert open_picture(written(picture, "jpg", quality=100)).width == 700

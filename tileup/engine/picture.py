@@ -126,6 +126,7 @@ def save(
         target,
         given.format,
         quality=drawn.settings.quality,
+        compression=drawn.settings.compression,
         lossless=drawn.settings.lossless,
         metadata=drawn.metadata,
         overwrite=given.job.overwrite,

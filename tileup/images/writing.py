@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,6 +55,7 @@ def save_picture(
     format: str,
     *,
     quality: int = 92,
+    compression: int = 4,
     lossless: bool | None = None,
     metadata: Metadata | None = None,
     overwrite: bool = False,
@@ -67,6 +68,7 @@ def save_picture(
         target: file, whose folder is made where it is missing; or a stream.
         format: the name of one of `FORMATS` that is written.
         quality: 1 to 100, of JPEG, WebP, AVIF and JPEG XL.
+        compression: 0 to 9, of PNG: from fast to small.
         lossless: whether every pixel is kept where the format can; None: where it is that of the
             input, as the input did.
         metadata: how it was made; None writes nothing about that, not even what the input said.
@@ -82,13 +84,14 @@ def save_picture(
             cannot be written. The target is then as it was, and nothing lies beside it.
     """
     lossless = _keeps(picture, format) if lossless is None else lossless
+    way = Way(quality, compression, lossless, _said(metadata))
     if not isinstance(target, Path):
-        data, told = _encoded(picture, format, quality, lossless, metadata)
+        data, told = _encoded(picture, format, way)
         target.write(data)
         return _sentences("the output", format, told)
     # Before the work of encoding, and once more when it is written.
     checked_target(target, overwrite)
-    data, told = _encoded(picture, format, quality, lossless, metadata)
+    data, told = _encoded(picture, format, way)
     write_whole(target, data, overwrite=overwrite, on_written=on_written)
     return _sentences(str(target), format, told)
 
@@ -112,17 +115,17 @@ def _sentences(where: str, format: str, told: _Told) -> tuple[str, ...]:
     return (*about, *([APART] if told.apart else []))
 
 
-def _encoded(
-    picture: Picture, name: str, quality: int, lossless: bool, metadata: Metadata | None
-) -> tuple[bytes, _Told]:
+def _said(metadata: Metadata | None) -> Said | None:
+    return metadata and Said(parameters_text(metadata), settings_json(metadata))
+
+
+def _encoded(picture: Picture, name: str, way: Way) -> tuple[bytes, _Told]:
     """The whole file, and what is to be told; the same arguments give the same bytes."""
     check_format_limit(picture.width, picture.height, name)
-    format, said = format_of(name), None
-    if metadata is not None:
-        said = Said(parameters_text(metadata), settings_json(metadata))
+    format = format_of(name)
     assert format.write is not None
     late: list[str] = []
-    way = Way(quality, lossless, said, late.append)
+    way = replace(way, tell=late.append)
     fit, lost = fitted(picture, format, way)
     try:
         data = format.write(fit, way)

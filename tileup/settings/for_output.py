@@ -36,6 +36,13 @@ class OutputSettings:
         f"Of {listed(LOSSY)} (default: {{default}}).",
         within(1, 100),
     )
+    compression: int = setting(
+        4,
+        Panel.OUTPUT,
+        "0..9",
+        "Of png: 0 is fast, 9 small; the same pixels (default: {default}).",
+        within(0, 9),
+    )
     lossless: bool | None = setting(
         None,
         Panel.OUTPUT,

@@ -95,6 +95,8 @@ class Way:
 
     quality: int = 92
     """1 to 100, of formats that lose something."""
+    compression: int = 4
+    """0 to 9, of PNG: from fast to small."""
     lossless: bool = False
     """Whether every pixel is kept, of formats that need not."""
     said: Said | None = None

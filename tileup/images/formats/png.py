@@ -236,6 +236,7 @@ def _write(picture: Picture, way: Way) -> bytes:
         "pnginfo": chunks,
         "icc_profile": picture.icc,
         "exif": stamped(picture.exif, picture.width, picture.height, growth=picture.growth),
+        "compress_level": way.compression,
         **given(dpi=picture.dpi),
     }
     stream = BytesIO()
@@ -243,19 +244,20 @@ def _write(picture: Picture, way: Way) -> bytes:
         to_image(picture).save(stream, "PNG", **options)
         return stream.getvalue()
     Image.new("L", (1, 1)).save(stream, "PNG", **options)
-    return _of_words(to_words(picture), stream.getvalue())
+    return _of_words(to_words(picture), stream.getvalue(), way.compression)
 
 
-def _of_words(words: NDArray[np.uint16], example: bytes) -> bytes:
+def _of_words(words: NDArray[np.uint16], example: bytes, level: int) -> bytes:
     """A PNG of 16 bits.
 
     Args:
         words: shape (H, W) or (H, W, 2 to 4).
         example: a PNG with the other chunks that the result shall have: profile, EXIF, texts.
+        level: 0 to 9, from fast to small.
     """
     import imagecodecs
 
-    made = bytes(imagecodecs.png_encode(np.ascontiguousarray(words), level=6))
+    made = bytes(imagecodecs.png_encode(np.ascontiguousarray(words), level=level))
     # The signature and the first chunk, which is the header; then what is not pixels.
     head = made[:33]
     pixels = [chunk for name, chunk in _whole_chunks(made) if name in (b"IDAT", b"IEND")]
