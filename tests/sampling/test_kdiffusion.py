@@ -4,6 +4,8 @@ import base64
 import hashlib
 import importlib.util
 import inspect
+import subprocess
+import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -47,3 +49,24 @@ def test_append_dims_is_the_one_of_k_diffusion() -> None:
     for shape, dimensions in (((), 4), ((3,), 4), ((2, 3), 3), ((2, 3), 2)):
         x = torch.rand(shape)
         assert torch.equal(kdiffusion.append_dims(x, dimensions), theirs(x, dimensions))
+
+
+LOADED = """
+import sys
+import torch
+from tileup.sampling import kdiffusion
+kdiffusion.sample_function("euler")
+slow = [name for name in ("scipy.integrate", "torchsde", "torchdiffeq") if name in sys.modules]
+assert not slow, slow
+kdiffusion.sample_function("lms")(
+    lambda x, sigma: x / 2, torch.ones(1, 1, 2, 2), torch.tensor([2.0, 1.0, 0.5]), disable=True
+)
+assert "scipy.integrate" in sys.modules
+kdiffusion.brownian_tree(torch.ones(1, 1, 2, 2), 0.1, 1.0, 5)(torch.tensor(0.5), torch.tensor(0.4))
+assert "torchsde" in sys.modules
+"""
+
+
+def test_what_single_samplers_need_is_loaded_when_they_are_used() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -15,14 +15,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tileup.contracts import Denoiser
 from tileup.denoise.schedule import gated
-from tileup.denoise.strength import Map, working_weight
+from tileup.denoise.strength import working_weight
 from tileup.plan.itinerary import Itinerary, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.noise import NoiseRows
@@ -67,44 +65,59 @@ class Stream:
         channels = self.source(0, 1).shape[1]
         source, noise = (Rows(layout.columns, channels, self.raw) for _ in range(2))
         drawn = NoiseRows(channels, layout.rows, layout.columns, self.seed)
+        weights = [Rows(layout.columns, 1, self.raw) for _ in run.phases]
+        known = _Known(channels, source, noise, weights)
         stages = [
-            _Stage(self, number, step, source, noise)
+            _Stage(self, number, step, known)
             for number, phase in enumerate(run.phases)
             for step in range(phase.start, phase.stop)
         ]
-        margin, weakest = layout.margin, run.phases[-1].strengths[-1]
         for top in range(0, layout.rows, BAND):
             bottom = min(top + BAND, layout.rows)
             source.add(bottom - top).copy_(self.source(top, bottom)[0].movedim(0, -1))
             noise.add(bottom - top).copy_(drawn.take(bottom - top))
+            for phase, weight in zip(run.phases, weights, strict=True):
+                cells = working_weight(strengths, phase.strengths[-1], layout.margin, (top, bottom))
+                weight.add(bottom - top)[..., 0] = torch.from_numpy(cells)
             stages[0].enter(top, source.between(top, bottom))
             denoiser = self.denoiser(source.canvas, source.first)
             for stage, following in itertools.pairwise(stages):
                 for row, x in stage.leave(denoiser):
                     following.enter(row, x)
             for row, x in stages[-1].leave(denoiser):
-                known = source.between(row, row + len(x))
-                seen = working_weight(strengths, weakest, margin, (row, row + len(x))) > 0
-                yield row, torch.where(_mask(seen, x), x, known).movedim(-1, 0)[None]
-            for rows in (source, noise):
+                seen = weights[-1].between(row, row + len(x)) > 0
+                kept = source.between(row, row + len(x))
+                yield row, torch.where(seen, x, kept).movedim(-1, 0)[None]
+            for rows in (source, noise, *weights):
                 rows.drop(stages[-1].done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What all steps look at, of the rows at work."""
+
+    channels: int
+    """Of the latents."""
+    source: Rows
+    """Clean latents of the enlarged picture."""
+    noise: Rows
+    weights: list[Rows]
+    """How much each cell takes part in each phase, one channel."""
 
 
 class _Stage:
     """One step, over the rows as they come."""
 
-    def __init__(self, stream: Stream, number: int, step: int, source: Rows, noise: Rows) -> None:
+    def __init__(self, stream: Stream, number: int, step: int, known: _Known) -> None:
         (run,) = stream.itinerary.runs
-        self.stream, self.number, self.source, self.noise = stream, number, source, noise
+        self.stream, self.number, self.known = stream, number, known
         self.phase: Phase = run.phases[number]
-        self.before = run.phases[number - 1] if number else None
         self.begins = step == self.phase.start
-        self.step, self.windows = step, self.phase.by_step[step - self.phase.start]
+        self.windows = self.phase.by_step[step - self.phase.start]
         self.sigmas = stream.itinerary.sigmas[step : step + 2]
-        layout, raw = stream.itinerary.layout, stream.raw
-        channels = stream.source(0, 1).shape[1]
-        self.x, self.x0 = (Rows(layout.columns, channels, raw) for _ in range(2))
-        self.total = Rows(layout.columns, 1, raw)
+        columns, raw = stream.itinerary.layout.columns, stream.raw
+        self.x, self.x0 = (Rows(columns, known.channels, raw) for _ in range(2))
+        self.total = Rows(columns, 1, raw)
         self.evaluated = self.weighed = self.done = 0
 
     def enter(self, top: int, x: Tensor) -> None:
@@ -114,13 +127,14 @@ class _Stage:
         if not self.begins:
             mine.copy_(x)
         else:
-            noised = self.noise.between(top, bottom) * self.sigmas[0]
-            noised += self.source.between(top, bottom)
-            if self.before is None:
+            # Cells that no phase has touched yet start here, whatever the sampler did to them.
+            noised = self.known.noise.between(top, bottom) * self.sigmas[0]
+            noised += self.known.source.between(top, bottom)
+            if not self.number:
                 mine.copy_(noised)
             else:
-                seen = self._weight(self.before, top, bottom) > 0
-                torch.where(_mask(seen, x), x, noised, out=mine)
+                seen = self.known.weights[self.number - 1].between(top, bottom) > 0
+                torch.where(seen, x, noised, out=mine)
         self.x0.add(len(x)).zero_()
 
     def leave(self, denoiser: Denoiser) -> Iterator[tuple[int, Tensor]]:
@@ -137,19 +151,15 @@ class _Stage:
             rows.drop(self.done)
 
     def _stepped(self, top: int, bottom: int) -> Tensor:
-        x, x0 = (rows.between(top, bottom).movedim(-1, 0)[None] for rows in (self.x, self.x0))
-        weight = self._weight(self.phase, top, bottom)
+        x, x0 = (rows.between(top, bottom) for rows in (self.x, self.x0))
+        weight = self.known.weights[self.number].between(top, bottom)
         if weight.min() < 1:
-            source = self.source.between(top, bottom).movedim(-1, 0)[None]
-            x0 = gated(source, x0, torch.from_numpy(weight).to(x))
+            x0 = gated(self.known.source.between(top, bottom), x0, weight)
         if self.phase.steps > 1 or self.sigmas[1] > 0:
-            x0 = one_step(self.stream.sampler, x0, x, self.sigmas, self.stream.options)
-        return x0[0].movedim(0, -1)
-
-    def _weight(self, phase: Phase, top: int, bottom: int) -> Map:
-        itinerary = self.stream.itinerary
-        margin = itinerary.layout.margin
-        return working_weight(itinerary.strengths, phase.strengths[-1], margin, (top, bottom))
+            x0 = one_step(self.stream.sampler, x0[None], x[None], self.sigmas, self.stream.options)[
+                0
+            ]
+        return x0
 
     def _evaluate(self, denoiser: Denoiser) -> None:
         """All batches of windows whose rows have come."""
@@ -161,7 +171,7 @@ class _Stage:
             self._weigh(bottom)
             crops = torch.stack([self.x.inside(box) for box in batch]).movedim(-1, 1)
             sigma = crops.new_full([len(batch)], self.sigmas[0])
-            x0 = denoiser(crops, sigma, [moved(box, -self.source.first) for box in batch])
+            x0 = denoiser(crops, sigma, [moved(box, -self.known.source.first) for box in batch])
             for box, cells in zip(batch, x0.movedim(1, -1), strict=True):
                 weight = self.stream.raw[..., None] / self.total.inside(box)
                 self.x0.inside(box).add_(cells * weight)
@@ -177,8 +187,3 @@ class _Stage:
                 self.total.add(missing).zero_()
             self.total.inside(box).add_(self.stream.raw[..., None])
             self.weighed += 1
-
-
-def _mask(cells: NDArray[np.bool_], like: Tensor) -> Tensor:
-    """A map of truths, (rows, columns), in the shape that chooses among cells, (..., C)."""
-    return torch.from_numpy(cells).to(like.device)[..., None]

@@ -3,17 +3,21 @@
 Its package root imports everything that training needs (torchvision, wandb, kornia, clip), which
 takes seconds and fails where torchvision does not match torch. Its samplers need none of that. So
 the installed `sampling.py` is loaded as it is, under a private package name, beside the one helper
-that it takes from `utils`.
+that it takes from `utils`. What it imports for single samplers comes in when one of them uses it:
+scipy and torchsde take as long to load as a small picture takes to draw.
 """
 
 from __future__ import annotations
 
+import builtins
 import functools
+import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Protocol, cast
 
 from torch import Tensor
@@ -102,9 +106,43 @@ def _sampling() -> ModuleType:
     if spec is None or spec.loader is None:
         raise MissingExtraError("k-diffusion's samplers cannot be loaded: install it again")
     module = importlib.util.module_from_spec(spec)
+    vars(module)["__builtins__"] = vars(builtins) | {"__import__": _import}
     sys.modules |= {_PACKAGE: root, utils.__name__: utils, module.__name__: module}
     spec.loader.exec_module(module)
     return module
+
+
+class _Late(ModuleType):
+    """A module that is loaded when something of it is used."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def _odeint(*arguments: object, **more: object) -> object:
+    return importlib.import_module("torchdiffeq").odeint(*arguments, **more)
+
+
+_LATE: Mapping[tuple[str, str], object] = {
+    ("scipy", "integrate"): SimpleNamespace(integrate=_Late("scipy.integrate")),  # of lms
+    ("torchdiffeq", "odeint"): SimpleNamespace(odeint=_odeint),  # of no sampler
+    ("torchsde", ""): _Late("torchsde"),  # of Brownian noise
+}
+"""What an import statement gets that names a package and, after `from`, one name in it."""
+
+
+def _import(
+    name: str,
+    globals: Mapping[str, object] | None = None,
+    locals: Mapping[str, object] | None = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> object:
+    """As Python's own, but what `_LATE` names is loaded at its first use."""
+    found = _LATE.get((name, ",".join(fromlist or ())))
+    if found is not None and not level:
+        return found
+    return builtins.__import__(name, globals, locals, fromlist or (), level)
 
 
 def append_dims(x: Tensor, dimensions: int) -> Tensor:

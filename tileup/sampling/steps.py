@@ -97,8 +97,8 @@ def one_step(
 
     Args:
         sampler: of first order and without memory; see `is_local`.
-        x0: what the denoiser predicts for `x`.
-        x: any cells at the first noise level, shape (N, C, H, W).
+        x0: what the denoiser predicts for `x`, shape (1, ...).
+        x: any cells at the first noise level, of the shape of `x0`, one canvas.
         sigmas: the two noise levels.
         options: what else the sampler is told; `s_churn` is 0.
 
