@@ -24,7 +24,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints pictures \
+.PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints bench-storage pictures \
 	bench-steps bench-speed bench-crops bench-texture train train-texture curves clean
 
 help: ## this list
@@ -96,6 +96,9 @@ bench-vae: $(INSTALLED) ## the VAE in tiles, at full width: an hour on two cores
 
 bench-checkpoints: $(INSTALLED) ## files of full size: memory and speed; needs 24 GB and 8 GB of disk
 	$(BIN)/python -m bench.full_size $(ARGS)
+
+bench-storage: $(INSTALLED) ## memory of weights of few bits; needs 8 GB and 2 GB of disk
+	$(BIN)/python -m bench.stored $(ARGS)
 
 bench-steps: $(MEASURING) ## quality against operations: steps, windows and overlap
 	$(BIN)/python -m bench.steps --data $(DATA) $(ARGS)

@@ -27,7 +27,7 @@ def blocks(kind: str, rows: int, columns: int, spread: float = 1.0, seed: int = 
         raw[:, start:end] = halves.astype(np.float16).view(np.uint8)
         return raw.reshape(rows, -1)
 
-    measured = dequantize(scaled(2.0**-8), GGMLQuantizationType[kind]).std()
+    measured = dequantize(scaled(2.0**-8)[:64], GGMLQuantizationType[kind]).std()
     return scaled(2.0**-8 * spread / measured)
 
 
