@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tileup.denoise.modes import RULES
-from tileup.families.predictions import WORDS
+from tileup.families.predictions import WORDS, ZERO_SNR
 from tileup.images.color_fix import METHODS as COLOR_FIX_METHODS
 from tileup.images.formats import known
 from tileup.images.metadata import SAMPLER_NAMES, SCHEDULER_NAMES
@@ -40,7 +40,7 @@ from tileup.tiling.profiles import PROFILES
         (SCHEDULER_NAMES, SCHEDULERS),
         (COLOR_FIXES, COLOR_FIX_METHODS),
         (DETAIL_METRICS, NOISE_FLOOR),
-        (PREDICTIONS, WORDS.values()),
+        (PREDICTIONS, {*WORDS.values(), ZERO_SNR}),
         (FORMATS.values(), (each.name for each in known.FORMATS if each.write)),
     ],
     ids=[

@@ -152,6 +152,9 @@ class Scene:
     """A control network acts at this noise level and above."""
     strength: Tensor | None = None
     """Denoising strength of each cell, shape (1, 1, H, W), on the CPU; None: 0 everywhere."""
+    masked: Tensor | None = None
+    """Latents of a grey picture, the shape of `source`, for networks that are shown what of the
+    picture stays: nothing of it does."""
 
 
 class Network(Protocol):

@@ -101,8 +101,8 @@ def test_what_goes_with_a_model_is_described(
 
 
 def test_what_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownCheckpointError, match="inpainting"):
-        describe(save_head(tmp_path / "m.safetensors", headers.sd1_file(inputs=9)))
+    with pytest.raises(UnknownCheckpointError, match="InstructPix2Pix"):
+        describe(save_head(tmp_path / "m.safetensors", headers.sd1_file(inputs=8)))
 
 
 def test_a_pickle_is_described(tmp_path: Path) -> None:

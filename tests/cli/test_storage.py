@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 from tests.checkpoints import whole
 from tests.checkpoints.layouts.gguf import llama_language, llama_t5, save_gguf
 from tests.checkpoints.layouts.lora import RELATIVES, changes, kohya_lora, layers_of, relatives
+from tests.checkpoints.layouts.text import prefixed
 from tests.checkpoints.layouts.unet import PREFIX, sd1_unet
 from tests.cli.conftest import Command, save
 from tests.cli.test_every_family import Parts, saved
 from tests.families.building import built_unet
 from tileup.families.table import FAMILIES
+from tileup.text.clip import renamed
 
 SIZE = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
 
@@ -145,3 +147,87 @@ ENCODERS = {
 
 def tensors_of(values: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in values.items()}
+
+
+def sdxl_in_transformers_names() -> Parts:
+    """Both text encoders of SDXL as transformers names them."""
+    tensors = whole.sdxl()
+    prefix = "conditioner.embedders.1.model."
+    clip_g = {
+        name.removeprefix(prefix): e for name, e in tensors.items() if name.startswith(prefix)
+    }
+    rest = {name: each for name, each in tensors.items() if not name.startswith(prefix)}
+    other = prefixed("conditioner.embedders.1.transformer.", renamed(clip_g))
+    return {"network": rest | other}
+
+
+def whole_clip(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+    """A text encoder with the half that sees, and what joins them."""
+    sees = {
+        "vision_model.embeddings.class_embedding": torch.ones(8),
+        "vision_model.encoder.layers.0.self_attn.q_proj.weight": torch.ones(8, 8),
+        "visual_projection.weight": torch.ones(8, 8),
+        "logit_scale": torch.ones(()),
+    }
+    return {**tensors, **prefixed(prefix, sees)}
+
+
+def flux_with_a_whole_clip() -> Parts:
+    parts = whole.flux_parts()
+    return parts | {"clip_l": whole_clip(parts["clip_l"])}
+
+
+def zeros_beside(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """An inpainting model that makes nothing of the mask and the masked picture."""
+    name = f"{PREFIX}input_blocks.0.0.weight"
+    weight = tensors[name]
+    return tensors | {name: torch.cat([weight, torch.zeros(len(weight), 5, 3, 3)], dim=1)}
+
+
+SAME: Mapping[str, tuple[Callable[[], Parts], Callable[[], Parts], str]] = {
+    "SDXL in transformers' names": (
+        lambda: {"network": whole.sdxl()},
+        sdxl_in_transformers_names,
+        "",
+    ),
+    "a whole CLIP for a part": (whole.flux_parts, flux_with_a_whole_clip, ""),
+    "a whole CLIP inside": (
+        lambda: {"network": whole.sd1()},
+        lambda: {"network": whole_clip(whole.sd1(), "cond_stage_model.transformer.")},
+        "",
+    ),
+    "inpainting": (
+        lambda: {"network": whole.sd1()},
+        lambda: {"network": zeros_beside(whole.sd1())},
+        "is an inpainting model",
+    ),
+}
+"""Two ways to store one model, and what is said of the second."""
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_files_with_more_in_them_draw_the_same(tileup: Command, folder: Path, name: str) -> None:
+    pictures: list[np.ndarray] = []
+    for number, make in enumerate(SAME[name][:2]):
+        flags = saved(folder, make(), "m.safetensors")
+        told = tileup("info", "m.safetensors")
+        assert told.code == 0, told.err
+        ran = tileup("upscale", "in.png", "-o", f"{number}.png", *SIZE, *flags)
+        assert ran.code == 0, ran.err
+        pictures.append(pixels(folder / f"{number}.png"))
+    assert np.abs(pictures[1] - pictures[0]).max() <= 1
+    said = " ".join(ran.err.split())
+    assert SAME[name][2] in said
+    assert "no place for" not in said
+
+
+def test_an_inpainting_model_sees_its_mask(tileup: Command, folder: Path) -> None:
+    tensors = zeros_beside(whole.sd1())
+    whole.save(folder / "blind.safetensors", tensors)
+    weight = tensors[f"{PREFIX}input_blocks.0.0.weight"]
+    weight[:, 4:] = 0.1 * torch.randn(weight[:, 4:].shape, generator=torch.manual_seed(0))
+    whole.save(folder / "sees.safetensors", tensors)
+    told = tileup("info", "sees.safetensors")
+    assert "for inpainting" in told.out
+    blind, sees = (drawn(tileup, "-m", f"{each}.safetensors") for each in ("blind", "sees"))
+    assert np.abs(blind - sees).max() > 5

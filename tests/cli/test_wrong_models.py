@@ -54,10 +54,10 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: torch.save({"params": {"body.0.rdb1.conv1.weight": torch.zeros(2)}}, path),
         "such as an ESRGAN",
     ),
-    "inpainting": (
+    "pix2pix": (
         "m.safetensors",
-        lambda path: save_head(path, headers.sd1_file(inputs=9)),
-        "inpainting model",
+        lambda path: save_head(path, headers.sd1_file(inputs=8)),
+        "InstructPix2Pix",
     ),
     "truncated": ("m.safetensors", _cut, "cut short"),
     "wrong shape": ("m.safetensors", _bent, "leave.weight"),

@@ -139,6 +139,22 @@ def test_markers_of_sdxl(tmp_path: Path) -> None:
     assert spec.prediction == "v"
     assert spec.levels == training_levels(zero_snr=True)
     assert identify(tmp_path / "z.safetensors", "eps").levels == spec.levels
+    plain = save_head(tmp_path / "p.safetensors", headers.sdxl_file())
+    told = identify(plain, "v-zsnr")
+    assert (told.prediction, told.levels) == ("v", spec.levels)
+    assert identify(plain, "v").levels == training_levels()
+
+
+def test_inpainting_models_are_told_from_plain_ones(tmp_path: Path) -> None:
+    for family, shapes in (
+        ("sd1", headers.sd1_file(inputs=9)),
+        ("sd2", headers.sd2_file(inputs=9)),
+        ("sdxl", headers.sdxl_file(inputs=9)),
+    ):
+        known = identified(save_head(tmp_path / "m.safetensors", shapes), "eps")
+        assert (known.spec.family, known.spec.channels) == (family, 4)
+        assert known.found is not None
+        assert known.found.variant.endswith(" for inpainting")
 
 
 @pytest.mark.parametrize("asked", ["eps", "v", "x0"])
@@ -168,9 +184,6 @@ def prefixed(key: str, **more: tuple[int, ...]) -> headers.Shapes:
 
 XL = headers.SDXL | {"context": 2048, "vector": 2816}
 REFUSED = {
-    "inpainting": (headers.sd1_file(inputs=9), "inpainting model"),
-    "sd2 inpainting": (headers.sd2_file(inputs=9), "inpainting model"),
-    "sdxl inpainting": (headers.sdxl_file(inputs=9), "inpainting model"),
     "pix2pix": (headers.sd1_file(inputs=8), "InstructPix2Pix"),
     "upscaler": (headers.sd2_file(inputs=7), "x4 upscaler"),
     "depth": (headers.sd2_file(inputs=5), "depth-guided"),

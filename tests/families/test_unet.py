@@ -443,6 +443,26 @@ def test_weights_of_8_bits_stay_so_and_compute_in_the_precision_asked_for(offloa
         assert parameter.data_ptr() == held[name]
 
 
+def test_an_inpainting_model_is_told_to_draw_everything_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Against the original network, given a mask of ones and the grey picture's latents there."""
+    shape = replace(SHAPES["sd1"], inputs=9)
+    original = ldm_unet(shape)
+    network = loaded(tensors(original))
+    (message,) = caplog.messages
+    assert "is an inpainting model: it is told to draw all of the picture anew" in message
+    grey = torch.randn(1, 4, 24, 32, generator=torch.Generator().manual_seed(9))
+    x, sigma, windows, text = noisy(8, 8), torch.tensor([0.3, 7.0]), windows_of(8, 8), prompt(shape)
+    found = network(x, sigma, windows, text, replace(SCENE, masked=grey))
+    behind = torch.cat([grey[..., *box.index] for box in windows])
+    given = torch.cat([x, torch.ones(2, 1, 8, 8), behind], dim=1)
+    expected = original(given, network.time(sigma), text.tokens)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="latents of a grey picture"):
+        network(x, sigma, windows, text, SCENE)
+
+
 def test_biases_of_8_bits_and_nan_among_them() -> None:
     eight = {
         name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors(original_of("sd1")).items()

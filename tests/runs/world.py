@@ -188,7 +188,7 @@ MODELS: dict[str, Callable[[Path], object]] = {
     "refiner-head": lambda path: save_head(path, headers.refiner_file()),
     "sd3-head": lambda path: save_head(path, headers.sd3_file()),
     "flux-head": lambda path: save_head(path, headers.flux()),
-    "inpainting-head": lambda path: save_head(path, headers.sd1_file(inputs=9)),
+    "pix2pix-head": lambda path: save_head(path, headers.sd1_file(inputs=8)),
     "vae-head": lambda path: save_head(path, headers.vae()),
     "foreign-head": lambda path: save_head(path, {"a.weight": (4, 4), "b.weight": (2,)}),
     "lora": _lora,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
 import shutil
+import sys
+import types
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -160,6 +165,63 @@ def test_a_plain_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None
     assert not mark.exists()
     pickle.loads((tmp_path / "evil.pt").read_bytes())
     assert mark.exists()
+
+
+LIGHTNING = "pytorch_lightning.callbacks.model_checkpoint"
+
+
+class Tracked:
+    """Has the name of a class of Lightning's; making one, or filling it, leaves a mark."""
+
+    __module__ = LIGHTNING
+    __qualname__ = "ModelCheckpoint"
+    made: ClassVar[list[str]] = []
+
+    def __init__(self) -> None:
+        self.best = "x"
+        self.made.append("made")
+
+    def __setstate__(self, state: object) -> None:
+        self.made.append("filled")
+
+
+class TrackedDict(dict[str, int]):
+    """The same for what is filled with entries."""
+
+    __module__ = LIGHTNING
+    __qualname__ = "AttributeDict"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_a_trainer_left_beside_the_tensors_is_passed_over_and_not_run(
+    tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callbacks by their classes, settings and figures, as Lightning's checkpoints have them."""
+    module = types.ModuleType(LIGHTNING)
+    for kind in (Tracked, TrackedDict):
+        setattr(module, kind.__qualname__, kind)
+    for part in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+        monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    content = {
+        "state_dict": {"a": torch.ones(2)},
+        "callbacks": {Tracked: {"best": np.float64(3)}, "other": Tracked()},
+        "hyper_parameters": TrackedDict(rank=4),
+        "settings": argparse.Namespace(rate=1e-4, path=PurePosixPath("x")),
+    }
+    path = tmp_path / "trained.ckpt"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    Tracked.made.clear()
+    read = open_checkpoint(path).state_dict()
+    assert read.keys() == {"a"}
+    assert torch.equal(read["a"], torch.ones(2))
+    assert Tracked.made == []
+    torch.load(path, weights_only=False)
+    assert Tracked.made == ["filled"], "the code was there to be run"
+    (tmp_path / "mark").mkdir()
+    torch.save(content | {"more": Malicious(tmp_path / "evil")}, path)
+    with pytest.raises(ModelError, match=r"asks for \w+\.mkdir, so reading it could run"):
+        open_checkpoint(path)
 
 
 def _cut(path: Path) -> Path:

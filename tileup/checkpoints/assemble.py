@@ -62,6 +62,7 @@ def assemble(
         _codec(known, parts, settings, device, dtype, turns),
         _reader(known, parts, settings, built, loras, device, dtype),
         turns,
+        built.masked,
         known.checkpoint.digest,
     )
 

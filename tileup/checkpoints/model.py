@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -96,6 +96,8 @@ class DiffusionModel:
     codec: TurnCodec
     reader: Reader
     turns: Turns
+    masked: bool
+    """Whether the network is shown what of the picture stays (inpainting models)."""
     hashed: Callable[[], str]
     """SHA-256 of the file: seconds of reading, so only when it is asked for."""
 
@@ -112,6 +114,8 @@ class DiffusionModel:
         wish = scene.wish
         self.turns.of(None)  # the text encoders come and go by themselves
         text, negative = self.reader.encode(wish.prompt, None if wish.cfg == 1 else wish.negative)
+        if self.masked and scene.masked is None:
+            scene = replace(scene, masked=self.codec.encode(torch.full_like(scene.pixels, 0.5)))
         self.turns.of(self.part)
         return GuidedDenoiser(
             self.network, self.spec.prediction, scene, text, negative, cfg=wish.cfg

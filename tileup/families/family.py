@@ -90,6 +90,8 @@ class Built:
     """Features of the whole text that it takes; None: none."""
     control: nn.Module | None = None
     """Weights of the control network."""
+    masked: bool = False
+    """Whether it is shown what of the picture stays (`Scene.masked`)."""
 
 
 class Build(Protocol):

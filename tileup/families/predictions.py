@@ -23,6 +23,8 @@ WORDS = {
 }
 """How files name predictions."""
 
+ZERO_SNR = "v-zsnr"
+"""How a person says v of a network that was trained up to pure noise."""
 V_ABOVE = 0.09
 """SD 2: the standard deviation of one bias is above this where the network was trained for v."""
 TRAINED = (0.01, 0.5)
@@ -55,6 +57,8 @@ def prediction_of(checkpoint: Checkpoint, found: Detected, asked: str | None) ->
             f" predicts eps, v or x0"
         )
     zero = _zero_snr(checkpoint)
+    if asked == ZERO_SNR:
+        return Prediction("v", "--prediction", zero_snr=True)
     if asked is not None:
         return Prediction(asked, "--prediction", zero)
     told = (

@@ -16,7 +16,7 @@ from tileup.families.family import (
     Latents,
     diffusion_levels,
 )
-from tileup.families.unet_layout import CONTEXTS, layer_rules
+from tileup.families.unet_layout import CONTEXTS, MASKED, layer_rules
 from tileup.families.view import RelativeError, View
 from tileup.text.recipes import CLIP_G, CLIP_H, Recipe, clip_l
 
@@ -57,7 +57,6 @@ def _diffusers(view: View) -> Detected | None:
 
 
 INPUTS = {
-    9: "an inpainting model, which needs a mask and a masked picture",
     8: "an editing model (InstructPix2Pix), which needs a second picture",
     7: "the x4 upscaler of Stable Diffusion, whose latents are those of another VAE",
     5: "a depth-guided model, which needs a depth map",
@@ -77,7 +76,7 @@ def _found(
     middle: str,
 ) -> Detected:
     path = view.checkpoint.path
-    if channels != 4:
+    if channels not in (4, MASKED):
         what = INPUTS.get(channels, f"a UNet whose input has {channels} channels instead of 4")
         raise UnknownCheckpointError(
             f"{path} is {what}: tileup cannot load it; give the plain model it was made from"
@@ -99,7 +98,8 @@ def _found(
         conv = projection is not None and view.sides(projection) == 4
         family = _without_sizes(view, context, conv)
     multiple = 2 ** (levels - 1)
-    return Detected(family, family.title, view.prefix, layout, 4, context, multiple)
+    variant = family.title if channels == 4 else f"{family.title} for inpainting"
+    return Detected(family, variant, view.prefix, layout, 4, context, multiple)
 
 
 def _without_sizes(view: View, context: int, conv: bool) -> Family:
@@ -219,7 +219,11 @@ SDXL = replace(
     text=Recipe((clip_l(skip=1, normed=False), CLIP_G), clip_tokens=True, chunked=True),
     inside={
         "clip_l": ("conditioner.embedders.0.transformer.", "text_encoder."),
-        "clip_g": ("conditioner.embedders.1.model.", "text_encoder_2."),
+        "clip_g": (
+            "conditioner.embedders.1.model.",
+            "conditioner.embedders.1.transformer.",
+            "text_encoder_2.",
+        ),
     },
     context=2048,
 )

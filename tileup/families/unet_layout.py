@@ -19,6 +19,9 @@ SIZE_FEATURES = 256
 """Features of each number of SDXL's micro-conditioning: Podell et al. (2023), arXiv 2307.01952."""
 CONTEXTS = {768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL", 1280: "the SDXL refiner"}
 """Families as sentences name them, by the features of a token of their text."""
+MASKED = 9
+"""Channels of the input of inpainting models: besides the latents a mask, and the latents of the
+picture without what lies under it."""
 SD1_HEADS = 8
 """Of every attention of SD 1; later ones have heads of 64 channels."""
 HEAD_WIDTH = 64

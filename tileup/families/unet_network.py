@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -14,9 +15,11 @@ from tileup.contracts import Box, Encoded, NoiseLevels, Scene
 from tileup.errors import ModelError
 from tileup.families.family import STRIDE, Building, Built
 from tileup.families.unet_control import Control, Shown, load_control, require_same_family
-from tileup.families.unet_layout import SIZE_FEATURES, diffusers_names, unet_config
+from tileup.families.unet_layout import MASKED, SIZE_FEATURES, diffusers_names, unet_config
 from tileup.tensors.filling import Placing, build_renamed
 from tileup.torchvision_shield import shield_torchvision
+
+log = logging.getLogger(__name__)
 
 TRAINING_STEPS = 1000
 AESTHETIC, AESTHETIC_NEGATIVE = 6.0, 2.5
@@ -38,6 +41,8 @@ class UNetNetwork:
     pooled: int | None
     """Features of the pooled prompt and the sizes together; None: it takes none (SD 1, SD 2)."""
     control: Control | None = None
+    masked: bool = False
+    """Whether it takes a mask and the latents of a masked picture besides (inpainting models)."""
 
     def __call__(
         self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded, scene: Scene
@@ -51,7 +56,7 @@ class UNetNetwork:
             added = self._added(windows, text)
             shown = Shown(seen, self.time(sigma), tokens, added, windows, scene, sigma)
             predicted = self.module(
-                seen,
+                self._with_mask(seen, windows, scene),
                 shown.time,
                 encoder_hidden_states=tokens,
                 added_cond_kwargs=added,
@@ -68,6 +73,15 @@ class UNetNetwork:
         strength = self.levels.denoise(sigma.double().cpu().numpy())
         time = torch.from_numpy(np.asarray(strength) * (TRAINING_STEPS - 1))
         return time.to(self.device, torch.float32)
+
+    def _with_mask(self, seen: Tensor, windows: Sequence[Box], scene: Scene) -> Tensor:
+        """What the network sees: inpainting models are told to draw all of the picture anew."""
+        if not self.masked:
+            return seen
+        if scene.masked is None:
+            raise ValueError("an inpainting model needs the latents of a grey picture")
+        grey = torch.cat([scene.masked[..., *box.index] for box in windows])
+        return torch.cat([seen, torch.ones_like(seen[:, :1]), self._placed(grey)], dim=1)
 
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)
@@ -148,13 +162,21 @@ def load_unet(tensors: Mapping[str, Tensor], how: Building, sizes: int) -> Built
         require_same_family(control, module, control.name)
     config = cast(Mapping[str, int], module.config)
     added = config.get("projection_class_embeddings_input_dim")
-    network = UNetNetwork(module, how.levels, how.device, how.dtype, added, control)
+    masked = config["in_channels"] == MASKED
+    if masked:
+        log.warning(
+            "%s is an inpainting model: it is told to draw all of the picture anew; the plain model"
+            " it was made from was trained for that",
+            how.name,
+        )
+    network = UNetNetwork(module, how.levels, how.device, how.dtype, added, control, masked)
     return Built(
         network,
         module,
         config["cross_attention_dim"],
         None if added is None else added - sizes * config["addition_time_embed_dim"],
         None if control is None else control.module,
+        masked,
     )
 
 

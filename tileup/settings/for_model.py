@@ -9,7 +9,8 @@ from tileup.settings.checks import at_least, one_of, within
 from tileup.settings.setting import Panel, setting
 from tileup.wording import listed
 
-PREDICTIONS = ("eps", "v", "x0", "flow")
+PREDICTIONS = ("eps", "v", "v-zsnr", "x0", "flow")
+"""v-zsnr is v of a network that was trained up to pure noise (zero terminal SNR)."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 LANCZOS = "lanczos"
 """The upscaler that needs no file."""
@@ -35,7 +36,8 @@ class ModelSettings:
         None,
         Panel.MODEL,
         "KIND",
-        f"What the network predicts where its file does not say: {listed(PREDICTIONS, 'or')}.",
+        f"What the network predicts where its file does not say: {listed(PREDICTIONS, 'or')}"
+        " (v-zsnr: v with zero terminal SNR).",
         one_of(PREDICTIONS),
         loading=True,
     )

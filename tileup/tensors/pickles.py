@@ -26,6 +26,23 @@ WRAPPERS = (
 """Keys under which the tensors may lie, in a dictionary with other things."""
 
 
+TRAINERS = (
+    "pytorch_lightning.",
+    "lightning.",
+    "lightning_fabric.",
+    "omegaconf.",
+    "ldm.",
+    "sgm.",
+    "argparse.Namespace",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "pathlib.",
+)
+"""Where objects come from that training programs leave beside the tensors: callbacks, settings,
+figures."""
+
+
 @dataclass(frozen=True, slots=True)
 class PickleFile:
     """A pickle that is open: its tensors are mapped from the file, not read."""
@@ -58,7 +75,42 @@ def open_pickle(path: Path) -> PickleFile:
     return PickleFile(path, loaded, infos, {})
 
 
+class Inert:
+    """Stands for an object that a training program left beside the tensors; it does nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> Inert:
+        return object.__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _stand_in(name: str) -> type:
+    """For a class of a training program; torch fills plain dictionaries alone with entries."""
+    return dict if name.endswith("Dict") else Inert
+
+
 def _loaded(path: Path) -> object:
+    """What a pickle holds. Objects of training programs are replaced by stand-ins, one kind after
+    another as torch comes upon them; anything else that is no tensor is refused."""
+    from torch.serialization import safe_globals
+
+    kinds: list[str] = []
+    while True:
+        try:
+            with safe_globals([(_stand_in(each), each) for each in kinds]):
+                return _read(path)
+        except pickle.UnpicklingError as error:
+            wanted = _named(str(error))
+            if wanted is None or wanted in kinds or not wanted.startswith(TRAINERS):
+                raise ModelError(_refusal(path, str(error))) from error
+            kinds.append(wanted)
+
+
+def _read(path: Path) -> object:
     import torch
 
     try:
@@ -70,8 +122,8 @@ def _loaded(path: Path) -> object:
             with path.open("rb") as file:
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
         return cast(object, loaded)
-    except pickle.UnpicklingError as error:
-        raise ModelError(_refusal(path, str(error))) from error
+    except pickle.UnpicklingError:
+        raise
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:
@@ -82,15 +134,21 @@ def _loaded(path: Path) -> object:
         ) from error
 
 
+def _named(message: str) -> str | None:
+    """The function or class that torch refused, where its message tells."""
+    found = re.search(r"(?:GLOBAL|global|class|function) `?([\w.]+\.[\w.]+)`?", message)
+    return found[1] if found else None
+
+
 def _refusal(path: Path, message: str) -> str:
-    named = re.search(r"(?:GLOBAL|global|class|function) `?([\w.]+\.[\w.]+)`?", message)
+    named = _named(message)
     if named is None:
         return (
             f"{path} looks like a pickle (.ckpt, .pt), but holds more than tensors, or is damaged;"
             f" give the model as .safetensors"
         )
     return (
-        f"{path} is a pickle that asks for {named[1]}, so reading it could run foreign code:"
+        f"{path} is a pickle that asks for {named}, so reading it could run foreign code:"
         f" refused, and nothing was run; give the model as .safetensors, or"
         f" convert it where you trust it"
     )

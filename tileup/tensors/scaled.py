@@ -132,9 +132,12 @@ class Scaled:
         if not weight.numel():
             return torch.zeros(())
         if weight.is_floating_point():
-            # Torch compares no fp8, but without their sign its bytes have the order of its values.
-            bits = (weight.view(torch.uint8) & 0x7F).max()
-            found = bits.view(weight.dtype).float()
+            # Torch compares no fp8, but its bytes have the order of its values: those below 128 of
+            # what is above 0, and the others of what is below it.
+            above = weight.view(torch.int8).max().clamp(min=0).view(torch.uint8)
+            below = weight.view(torch.uint8).max()
+            below = torch.where(below > 0x7F, below & 0x7F, 0)
+            found = torch.maximum(above, below).view(weight.dtype).float()
         else:
             found = torch.stack(torch.aminmax(weight)).float().abs().max()
         for scale in stored[1:]:

@@ -35,7 +35,10 @@ _OPEN_CLIP = (
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
 )
 """Names of OpenCLIP, and what transformers calls them."""
-_NOT_WEIGHTS = re.compile(r"(position_ids|logit_scale|attn_mask)$")
+_NOT_TEXT = re.compile(
+    r"(position_ids|logit_scale|attn_mask)$|^(vision_model|visual_projection|visual)\."
+)
+"""What is no weight of the text encoder: tables, and the half of a whole CLIP that sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ def renamed(tensors: Mapping[str, Tensor], what: str = "CLIP") -> dict[str, Tens
     """
     result: dict[str, Tensor] = {}
     for original, tensor in tensors.items():
-        if _NOT_WEIGHTS.search(original):
+        if _NOT_TEXT.search(original):
             continue
         name = original
         for old, new in _OPEN_CLIP:
