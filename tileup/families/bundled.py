@@ -20,7 +20,7 @@ from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Box, ModelSpec, Scene
 from tileup.errors import ModelError
 from tileup.families.bundled_header import VIVID, parse_header
-from tileup.families.residual_unet import Architecture, ResidualUNet
+from tileup.families.residual_unet import Architecture, Remembering, ResidualUNet
 from tileup.families.texture import TextureRange, toned
 
 
@@ -28,22 +28,26 @@ from tileup.families.texture import TextureRange, toned
 class TextureNetwork:
     """The second network of a checkpoint."""
 
-    network: ResidualUNet
+    remembering: Remembering
     range: TextureRange
     """How much texture it is told that a strength stands for."""
+
+    @property
+    def network(self) -> ResidualUNet:
+        return self.remembering.network
 
 
 @dataclass(frozen=True, slots=True)
 class WindowDenoiser:
     """The networks, conditioned on one picture: each window also sees its part of the source."""
 
-    network: ResidualUNet
+    network: Remembering
     source: Tensor
     """Latents of the enlarged picture, shape (1, C, H, W)."""
     lowest: float
     """The lowest noise level that the networks were trained for. Below it what they draw is noise
     of their own, so they are told this one."""
-    vivid: ResidualUNet | None = None
+    vivid: Remembering | None = None
     """Draws windows in which a cell has texture."""
     texture: Tensor | None = None
     """Amount of texture of each cell, shape (1, 1, H, W), on the CPU; None: nowhere any."""
@@ -97,9 +101,13 @@ class BundledModel:
     digest: str
     """SHA-256 of the file, hexadecimal."""
     device: str
-    network: ResidualUNet
+    remembering: Remembering
     vivid: TextureNetwork | None = None
     """Its second network, if it has one."""
+
+    @property
+    def network(self) -> ResidualUNet:
+        return self.remembering.network
 
     @property
     def codec(self) -> PixelCodec:
@@ -115,9 +123,10 @@ class BundledModel:
         lowest = self.spec.levels.sigma_min
         dial = scene.wish.texture
         if self.vivid is None or scene.strength is None or dial == 0:
-            return WindowDenoiser(self.network, scene.source, lowest)
+            return WindowDenoiser(self.remembering, scene.source, lowest)
         amount = self.vivid.range.amount(scene.strength.cpu())
-        return WindowDenoiser(self.network, scene.source, lowest, self.vivid.network, amount, dial)
+        vivid = self.vivid.remembering
+        return WindowDenoiser(self.remembering, scene.source, lowest, vivid, amount, dial)
 
     def take_notes(self) -> tuple[str, ...]:
         """Nothing: it does what is asked for."""
@@ -169,7 +178,7 @@ class _Place:
 
     def filled(
         self, header: Mapping[str, object], tensors: Mapping[str, Tensor], prefix: str = ""
-    ) -> ResidualUNet:
+    ) -> Remembering:
         """A network with tensors, whose names in the file begin with a prefix.
 
         Raises:
@@ -185,7 +194,7 @@ class _Place:
                 f"{what} does not fit the network that its header names: {detail}"
             ) from error
         network = network.to(memory_format=torch.channels_last).to(self.device, self.dtype)  # pyright: ignore[reportCallIssue]
-        return network.eval().requires_grad_(False)
+        return Remembering(network.eval().requires_grad_(False))
 
     def _built(self, header: Mapping[str, object], conditions: int) -> ResidualUNet:
         try:

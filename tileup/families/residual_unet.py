@@ -87,19 +87,37 @@ class ResidualBlock(nn.Module):
             self.second.weight.mul_(0.1)
             self.noise.weight.mul_(0.1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.noise(embedding)[:, :, None, None].chunk(2, dim=1)
-        if len(embedding) == 1 and not torch.is_grad_enabled():
-            return self._folded(x, 1 + scale, shift).add_(x)
+    def forward(self, x: Tensor, told: Tensor | Folded) -> Tensor:
+        """Features of the shape of `x`.
+
+        Args:
+            x: shape (B, width, h, w).
+            told: embeddings of the noise levels, one for each row or one that all share; or what
+                one level makes of the first convolution, which is faster and without gradients.
+        """
+        if not isinstance(told, Tensor):
+            weight, bias = told[self]
+            hidden = functional.conv2d(x, weight, bias, padding=1)
+            return self.second(functional.silu(hidden, inplace=True)).add_(x)
+        scale, shift = self.noise(told)[:, :, None, None].chunk(2, dim=1)
         hidden = self.first(x)
         return x + self.second(functional.silu(torch.addcmul(hidden + shift, hidden, scale)))
 
-    def _folded(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """The same with the scale and shift of one noise level in the first convolution."""
-        weight, bias = self.first.weight * scale.movedim(1, 0), self.first.bias
+    def folded(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the first convolution with scale and shift of one noise level in them.
+
+        Args:
+            embedding: of the level, shape (1, EMBEDDING).
+        """
+        scale, shift = self.noise(embedding)[:, :, None, None].chunk(2, dim=1)
+        scale, bias = 1 + scale, self.first.bias
         assert bias is not None
-        hidden = functional.conv2d(x, weight, bias * scale.flatten() + shift.flatten(), padding=1)
-        return self.second(functional.silu(hidden, inplace=True))
+        weight = self.first.weight * scale.movedim(1, 0)
+        return weight, bias * scale.flatten() + shift.flatten()
+
+
+Folded = Mapping[ResidualBlock, tuple[Tensor, Tensor]]
+"""Weight and bias of each block's first convolution at one noise level."""
 
 
 class Blocks(nn.ModuleList):
@@ -108,9 +126,9 @@ class Blocks(nn.ModuleList):
     def __init__(self, width: int, count: int) -> None:
         super().__init__(ResidualBlock(width) for _ in range(count))
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor | Folded) -> Tensor:
         for block in self:
-            x = block(x, embedding)
+            x = block(x, told)
         return x
 
 
@@ -144,7 +162,12 @@ class ResidualUNet(nn.Module):
             nn.init.zeros_(self.leave.bias)
 
     def forward(
-        self, x: Tensor, sigma: Tensor, source: Tensor, conditions: Tensor | None = None
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        source: Tensor,
+        conditions: Tensor | None = None,
+        folded: Folded | None = None,
     ) -> Tensor:
         """Predict clean latents.
 
@@ -157,22 +180,58 @@ class ResidualUNet(nn.Module):
             source: latents of the enlarged picture, shape of `x`.
             conditions: what else it is shown, shape (B, conditions, h, w); None where its
                 architecture has none.
+            folded: what `sigma`, which all share, makes of the weights, where that is known.
 
         Returns:
             x0, shape and dtype of `x`.
         """
+        if folded is None and len(sigma) == 1 and not torch.is_grad_enabled():
+            folded = self.folded(sigma)
         c_in = (sigma.float() ** 2 + self.residual_std**2).rsqrt()[:, None, None, None]
         shown = [(x - source) * c_in, source]
         seen = torch.cat(shown if conditions is None else [*shown, conditions], dim=1)
         hidden = self.enter(seen.to(self.enter.weight.dtype))
-        embedding = self.embed(sigma)
+        told = self.embed(sigma) if folded is None else folded
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
-            hidden = blocks(hidden, embedding)
+            hidden = blocks(hidden, told)
             if level < len(self.shrink):
                 skips.append(hidden)
                 hidden = self.shrink[level](hidden)
         for level in reversed(range(len(self.up))):
             hidden = skips[level] + functional.pixel_shuffle(self.grow[level](hidden), 2)
-            hidden = self.up[level](hidden, embedding)
+            hidden = self.up[level](hidden, told)
         return source + self.residual_std * self.leave(hidden).to(x.dtype)
+
+    def folded(self, sigma: Tensor) -> Folded:
+        """What one noise level, shape (1,), makes of the weights."""
+        embedding = self.embed(sigma)
+        blocks = (each for each in self.modules() if isinstance(each, ResidualBlock))
+        return {block: block.folded(embedding) for block in blocks}
+
+
+class Remembering:
+    """A network whose weights do not change: what a noise level makes of them is worked out once.
+
+    Args:
+        network: without gradients.
+    """
+
+    def __init__(self, network: ResidualUNet) -> None:
+        self.network = network
+        self._known: dict[float, Folded] = {}
+
+    def __call__(
+        self, x: Tensor, sigma: Tensor, source: Tensor, conditions: Tensor | None = None
+    ) -> Tensor:
+        """As the network, for one noise level that all share, shape (1,)."""
+        level = float(sigma)
+        if level not in self._known:
+            if len(self._known) == LEVELS:
+                del self._known[min(self._known)]
+            self._known[level] = self.network.folded(sigma)
+        return self.network(x, sigma, source, conditions, self._known[level])
+
+
+LEVELS = 16
+"""Noise levels that are remembered."""
