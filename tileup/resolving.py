@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tileup.checkpoints.few_steps import few_steps_notes
 from tileup.checkpoints.find import Identified, find_model, identified
 from tileup.checkpoints.given import check_given
 from tileup.contracts import ModelSpec, RawSettings
@@ -66,7 +67,8 @@ def resolve_with_model(
     layers = layered(known.spec.family, preset, config, environment, flags, habits)
     settings = settings_of(layers)
     check_together(settings, known.spec)
-    return Resolved(settings, model, known, tuple(notes_on(layers)))
+    notes = (*notes_on(layers), *few_steps_notes(known, settings))
+    return Resolved(settings, model, known, notes)
 
 
 def check_together(settings: Settings, spec: ModelSpec) -> None:

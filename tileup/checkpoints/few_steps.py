@@ -1,0 +1,46 @@
+"""Whether a model says that it was made for few steps, or is made so by a LoRA. No torch needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tileup.checkpoints.find import Identified, find_model
+from tileup.errors import ModelError
+from tileup.families.view import View
+from tileup.settings.values import Settings, parse_weighted
+from tileup.tensors.checkpoint import open_checkpoint
+
+WORDS = re.compile(r"turbo|lightning|(?<![a-z])(?:hyper|dmd2?|lcm)(?![a-z])")
+"""What such files call themselves."""
+HIGHEST = 2.0
+"""Guidance that they bear."""
+
+
+def few_steps_notes(known: Identified, settings: Settings) -> Iterator[str]:
+    """What a user may not have meant who guides a model that was made for few steps.
+
+    Args:
+        known: the checkpoint; its family's defaults know of a family made so.
+        settings: with LoRAs, some of which are made for that.
+    """
+    if settings.cfg <= HIGHEST or known.found is None:
+        return
+    for name, view in _files(known, settings):
+        for where, text in view.said():
+            if match := WORDS.search(text):
+                yield (
+                    f"{name} is made for few steps, says {where} ({match[0]}), and cfg"
+                    f" {settings.cfg:g} burns such pictures: --preset fast suits it."
+                )
+                return
+
+
+def _files(known: Identified, settings: Settings) -> Iterator[tuple[str, View]]:
+    yield known.checkpoint.path.name, View(known.checkpoint, "")
+    for each in settings.lora:
+        try:
+            lora = open_checkpoint(find_model(parse_weighted(each)[0]))
+        except ModelError:
+            continue  # said where it is loaded
+        yield lora.path.name, View(lora, "")
