@@ -228,6 +228,12 @@ def test_files_of_a_model_count_by_their_content(folder: Path) -> None:
     assert run_hash(replace(SETTINGS, vae="one"), None) != first
 
 
+def test_a_pipe_among_the_settings_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    for name in ("mask", "denoise_map", "upscaler", "vae"):
+        assert run_hash(replace(SETTINGS, **{name: "pipe.png"}), folder / "pipe.png")
+
+
 def test_settings_at_their_defaults_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a version with more settings does not redo what one with fewer has done."""
     before = run_hash(SETTINGS, None)

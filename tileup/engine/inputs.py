@@ -204,10 +204,12 @@ _UNREAD = frozenset(
 
 
 def _kind(file: Path) -> str:
-    """What a file is that is not named like a picture that is read; empty for no picture."""
+    """What a file is that is no picture that is read; empty for what nobody would take for one."""
     extension = file.suffix.lower()[1:]
     if not file.is_file():
-        return ""
+        if file.suffix.lower() not in SUFFIXES:
+            return ""
+        return "no regular file" if file.exists() else "link to nothing"
     if not extension:
         return "without extension"
     return f"{extension.upper()} (not read)" if extension in _UNREAD else ""

@@ -81,8 +81,9 @@ def _sampled(path: Path) -> str:
     Of what is no file, such as a folder or the name of a method, the hash of its name.
     """
     digest = hashlib.blake2b(digest_size=16)
-    if not path.is_file():
+    if not path.is_file():  # nor is a pipe opened, which would wait for ever
         digest.update(os.fsencode(path))
+        return digest.hexdigest()
     with contextlib.suppress(OSError), path.open("rb") as stream:
         size = path.stat().st_size
         digest.update(str(size).encode())
