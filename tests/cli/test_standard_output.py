@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tileup.engine.standard_output import OutputLost, say, write_bytes
 from tileup.errors import ExitCode
@@ -42,6 +43,32 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     told = process.stderr.read().decode()
     process.stderr.close()
     return process.wait(), told
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code", "told"),
+    [
+        (">&-", "upscale in.png -o - --denoise 0 -q", 6, "standard output cannot be written"),
+        (">&-", "plan in.png --json", 6, "standard output cannot be written"),
+        (">&-", "upscale in.png -o out.png --denoise 0 -q", 0, ""),
+        ("2>&-", "upscale in.png -o out.png --denoise 0", 0, ""),
+        ("<&-", "upscale - -o out.png --denoise 0", 3, "is empty"),
+        ("<&- >&- 2>&-", "upscale in.png -o out.png --denoise 0", 0, ""),
+    ],
+)
+def test_streams_that_are_closed(
+    folder: Path, closed: str, arguments: str, code: int, told: str
+) -> None:
+    """As cron and daemons do it: nothing is written into a file that took the stream's number."""
+    line = f"{sys.executable} -m tileup {arguments} {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+    assert (folder / "out.png").exists() == (code == 0)
+    if code == 0:
+        with Image.open(folder / "out.png") as image:
+            image.load()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")

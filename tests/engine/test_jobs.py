@@ -143,6 +143,21 @@ def test_a_missing_file_among_several_is_left_to_the_run(add: Add) -> None:
     assert len(jobs("a.png", "absent.png")) == 2
 
 
+def test_a_word_that_stands_for_nothing_stops_no_other(
+    add: Add, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add("a.png")
+    (folder / "empty").mkdir()
+    for word, told in (("empty", "no picture"), ("x*.png", "no file matches")):
+        found = jobs("a.png", word, output="out")
+        assert [str(job.input) for job in found] == ["a.png", word]
+        assert told in caplog.text
+        with pytest.raises(InputError):
+            open_picture(found[1].input)
+        with pytest.raises(NoInputError, match=told):
+            jobs(word, output="out")
+
+
 def test_a_folder_whose_name_looks_like_a_pattern(add: Add) -> None:
     add("shots [2024]/a[1].png", "shots [2024]/b.png", "shots 2/c.png")
     assert len(jobs("shots [2024]")) == 2

@@ -15,7 +15,7 @@ import typer
 
 from tileup.cli.app import app
 from tileup.cli.console import forget_logging, set_up_logging
-from tileup.engine.standard_output import OutputLost, abandon, finish
+from tileup.engine.standard_output import OutputLost, abandon, finish, take_closed
 from tileup.errors import ExitCode, UsageError
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, see `tileup.errors.ExitCode`.
     """
+    take_closed()
     _Interrupt.came = False
     before = {each: signal.signal(each, _Interrupt()) for each in (signal.SIGTERM, signal.SIGINT)}
     set_up_logging(verbose=0, quiet=False, log_file=None)

@@ -31,7 +31,7 @@ def find_inputs(request: Request) -> list[Input]:
     if not request.inputs:
         raise UsageError("no input given; name a picture or a folder, or - for standard input")
     search = _Search(request)
-    expanded = [each for text in request.inputs for each in search.expanded(text)]
+    expanded = [each for text in request.inputs for each in search.told(text)]
     found = search.without_heatmaps(search.once(expanded))
     search.passed.tell()
     if not any(each.path is None or _is(each.path.exists) for each in found):
@@ -48,6 +48,16 @@ class _Search:
         self.request = request
         self.passed = PassedOver()
         self._own = OwnFiles()
+
+    def told(self, text: str) -> Iterable[Input]:
+        """As `expanded`; a word among several that stands for nothing is one input that fails."""
+        try:
+            return self.expanded(text)
+        except NoInputError as error:
+            if len(self.request.inputs) == 1:
+                raise
+            log.warning("%s", error)
+            return [Input(Path(text))]
 
     def expanded(self, text: str) -> Iterable[Input]:
         """The inputs that one word of the command line stands for."""

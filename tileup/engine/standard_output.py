@@ -24,6 +24,25 @@ class OutputLost(BaseException):
         self.reason = reason
 
 
+def take_closed() -> None:
+    """Stand in for standard streams that whoever started the process has closed.
+
+    Else the next file that is opened would become one of them. What is read from a closed one is
+    empty, what is written to a closed standard output is lost, and told so.
+    """
+    for number, way in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, way)  # becomes the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
 def write_bytes(data: bytes) -> None:
     """Write a picture.
 
