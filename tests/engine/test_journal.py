@@ -1,5 +1,6 @@
 """The journal: what is skipped and what is made again, and lines that survive anything."""
 
+# pyright: basic
 from __future__ import annotations
 
 import dataclasses
