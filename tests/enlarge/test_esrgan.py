@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -41,7 +43,7 @@ def saved(folder: Path, tensors: dict[str, Tensor], name: str = "x.safetensors")
     return folder / name
 
 
-def nearest(pixels: np.ndarray, scale: int) -> np.ndarray:
+def nearest(pixels: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
     return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
@@ -95,6 +97,7 @@ def test_everything_else_is_as_with_lanczos(tmp_path: Path) -> None:
     enlarger = load_enlarger(saved(tmp_path, compact_state_dict()))
     result, plain = enlarger(picture, 70, 50), enlarge(picture, 70, 50)
     assert result.alpha is not None
+    assert plain.alpha is not None
     assert_array_equal(result.alpha, plain.alpha)
     assert replace(result, pixels=plain.pixels, alpha=plain.alpha) == plain
     dark = picture.pixels.copy()
@@ -203,7 +206,7 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
         saved(tmp_path, compact_state_dict(1), "same.safetensors"): "does not enlarge",
         saved(
             tmp_path, compact_state_dict(channels=1), "grey.safetensors"
-        ): "for pictures of 1 channels",
+        ): "for pictures of 1 channel$",
     }.items():
         with pytest.raises(ModelError, match=words) as caught:
             load_enlarger(path)
@@ -231,6 +234,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @needs_spandrel
 def test_importing_it_leaves_no_stand_in_behind() -> None:
     import_spandrel()
-    hidden = sys.modules["torchvision"] is None
+    loaded: Mapping[str, object] = {**sys.modules}
+    hidden = loaded["torchvision"] is None
     inside = [name for name in sys.modules if name.startswith("torchvision.")]
     assert not hidden or not inside

@@ -9,7 +9,7 @@ import pickle
 import shutil
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -246,7 +246,7 @@ def test_a_pickle_without_tensors_is_refused(tmp_path: Path) -> None:
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     index = _index(tmp_path)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"1 of its 2 shards are missing.*model-00002-of-00002"):
+    with pytest.raises(ModelError, match=r"lacks 1 of its 2 shards.*model-00002-of-00002"):
         open_checkpoint(index)
 
 
@@ -305,7 +305,7 @@ def _diffusers_unet(context: int, vector: int | None = None) -> headers.Shapes:
 
 
 def _folder(
-    path: Path, part: str, shapes: headers.Shapes, scheduler: dict[str, object] | None = None
+    path: Path, part: str, shapes: headers.Shapes, scheduler: Mapping[str, object] | None = None
 ) -> Path:
     save_head(path / part / "diffusion_pytorch_model.safetensors", shapes)
     save_head(path / "vae" / "diffusion_pytorch_model.fp16.safetensors", headers.vae())

@@ -154,7 +154,7 @@ def test_only_the_layers_that_are_read_are_needed() -> None:
     normed = load_llm(whole, last, dtype=torch.float32, device="cpu")(row)
     gain = whole["norm.weight"]
     assert torch.allclose((normed / gain).square().mean(-1), torch.ones(3), atol=1e-4)
-    with pytest.raises(ModelError, match="there are 2 layers, and 3 are to be read"):
+    with pytest.raises(ModelError, match="of its 2 layers 3 are to be read"):
         load_llm(
             pruned, LlmUse("qwen3", "Qwen3", "", "", 512, (3,)), dtype=torch.float32, device="cpu"
         )

@@ -32,8 +32,9 @@ from tileup.checkpoints.lora_names import NETWORK, split_name
 from tileup.errors import ModelError
 from tileup.families.table import FAMILIES, named, of_context
 from tileup.tensors.checkpoint import open_checkpoint, read_json
-from tileup.tensors.names import listed
+from tileup.tensors.names import the_first
 from tileup.text.embeddings import Embedding, carried_embeddings, is_carried
+from tileup.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +82,11 @@ def read_lora(
         elif not is_carried(key):
             unknown.append(key)
     if not layers:
-        raise ModelError(f"{name} is not a LoRA: none of its {len(tensors)} tensors is a change")
+        raise ModelError(
+            f"{name} is not a LoRA: none of its {counted(len(tensors), 'tensor')} is a change"
+        )
     if unknown:
-        log.warning("%s: no part of a LoRA, and left out: %s", name, listed(unknown))
+        log.warning("%s: no part of a LoRA, and left out: %s", name, the_first(unknown))
     alphas = _Alphas.of(metadata or {}, config or {}, name)
     parts: dict[str, dict[str, LayerChange]] = {}
     for layer, roles in layers.items():
@@ -171,7 +174,7 @@ def _refuse_other_kinds(name: str, tensors: Mapping[str, Tensor]) -> None:
         found = [key for key in tensors if re.search(pattern, key)]
         if found:
             raise ModelError(
-                f"{name} is a {kind}, which tileup does not merge ({listed(found)});"
+                f"{name} is a {kind}, which tileup does not merge ({the_first(found)});"
                 f" merge it into the checkpoint with the program that made it, or take a plain LoRA"
             )
 

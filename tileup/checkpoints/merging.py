@@ -19,9 +19,10 @@ from tileup.checkpoints.lora import Lora, made_for
 from tileup.checkpoints.lora_names import CLIP_L, NETWORK, targets
 from tileup.errors import ModelError
 from tileup.families.family import no_rules
-from tileup.tensors.names import listed
+from tileup.tensors.names import the_first
 from tileup.tensors.packed import FLOAT8, Packed
 from tileup.tensors.renaming import Rule, Target
+from tileup.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,7 @@ def merge_loras(
         ModelError: most changes find no layer, or one finds a layer of another shape.
     """
     layers = {
-        name: each
-        for name, each in module.named_modules()
-        if each._parameters.get("weight") is not None
+        name: each for name, each in module.named_modules() if _own(each, "weight") is not None
     }
     known = targets(layers, rules)
     placed = [
@@ -105,14 +104,16 @@ def _placed(
     if lost and (misfits or len(lost) > len(found)):
         raise ModelError(
             f"{lora.name} does not fit this model{made_for(lora)}: {len(lost)} of its"
-            f" {len(content)} changes to {_WORDS[part]} find no layer, such as {listed(lost)}"
+            f" {counted(len(content), 'change')} to {_WORDS[part]} find no layer, such as"
+            f" {the_first(lost)}"
         )
     if misfits:
         raise ModelError(f"{lora.name} does not fit this model{made_for(lora)}: {misfits[0]}")
     if lost:
         log.warning(
-            "%s: %d of its %d changes to %s find no layer, and are left out: %s",
-            *(lora.name, len(lost), len(content), _WORDS[part], listed(lost)),
+            "%s: %d of its %s to %s find no layer, and are left out: %s",
+            *(lora.name, len(lost), counted(len(content), "change"), _WORDS[part]),
+            the_first(lost),
         )
     return found
 
@@ -130,7 +131,7 @@ def _shapes(
 
 def _joined_shape(modules: Sequence[nn.Module], name: str) -> tuple[int, ...]:
     """Of the weights or biases of some layers, one below the other; empty where there are none."""
-    tensors = [each._parameters.get(name) for each in modules]
+    tensors = [_own(each, name) for each in modules]
     there = [each for each in tensors if each is not None]
     if len(there) < len(modules):
         return ()
@@ -165,13 +166,18 @@ def _add(layers: Mapping[str, nn.Module], group: Sequence[_Placed], dtype: torch
             _store(layers[name], kind, total, dtype)
 
 
+def _own(layer: nn.Module, kind: str) -> Tensor | None:
+    """A weight or bias as the layer holds it; None where it has none."""
+    return dict(layer.named_parameters(recurse=False)).get(kind)
+
+
 def _stored(layer: nn.Module, kind: str) -> Tensor:
     """A weight or bias, float32; zeros for a bias that is not there."""
-    tensor = layer._parameters.get(kind)
+    tensor = _own(layer, kind)
     if tensor is not None:
         stored = tensor.detach()
         return stored.cast(torch.float32).values() if isinstance(stored, Packed) else stored.float()
-    weight = cast(Tensor, layer._parameters["weight"])
+    weight = cast(Tensor, _own(layer, "weight"))
     return torch.zeros(weight.shape[0], device=weight.device)
 
 
@@ -189,9 +195,9 @@ def _add_one(totals: dict[str, Tensor], placed: _Placed, change: Change) -> None
 
 
 def _store(layer: nn.Module, kind: str, total: Tensor, dtype: torch.dtype) -> None:
-    old = layer._parameters.get(kind)
-    narrow = old is None or isinstance(old, Packed) or old.dtype in FLOAT8
-    merged = total.to(dtype if narrow else old.dtype)
+    old = _own(layer, kind)
+    kept = None if old is None or isinstance(old, Packed) or old.dtype in FLOAT8 else old.dtype
+    merged = total.to(kept or dtype)
     setattr(layer, kind, nn.Parameter(merged, requires_grad=old is not None and old.requires_grad))
 
 
@@ -208,7 +214,7 @@ def check_parts(lora: Lora, parts: Sequence[str]) -> None:
     for part, content in lora.parts.items():
         if part in there:
             continue
-        first = listed([change.name for change in content.values()])
+        first = the_first([change.name for change in content.values()])
         what = f"{_WORDS[part]}, which this model does not have ({first})"
         if not there & lora.parts.keys():
             raise ModelError(

@@ -25,6 +25,7 @@ from tileup.errors import MissingExtraError, ModelError, TileupError
 from tileup.images.colour import spread
 from tileup.images.picture import Picture
 from tileup.torchvision_shield import shield_torchvision
+from tileup.wording import counted
 
 TILE = 256
 """Side of a tile, input pixels."""
@@ -160,7 +161,9 @@ def _check(path: Path, network: Any, spandrel: ModuleType) -> None:  # noqa: ANN
     if not isinstance(network, spandrel.ImageModelDescriptor) or network.scale < 2:
         raise ModelError(f"{path} is {kind} that does not enlarge; give one for super resolution")
     if (network.input_channels, network.output_channels) != (3, 3):
-        raise ModelError(f"{path} is {kind} for pictures of {network.input_channels} channels")
+        raise ModelError(
+            f"{path} is {kind} for pictures of {counted(network.input_channels, 'channel')}"
+        )
     weights: dict[str, Tensor] = network.model.state_dict()
     broken = [name for name, each in weights.items() if not bool(each.isfinite().all())]
     if broken:

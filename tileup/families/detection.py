@@ -9,6 +9,7 @@ from tileup.families.table import FAMILIES
 from tileup.families.view import RelativeError, View
 from tileup.tensors.checkpoint import Checkpoint
 from tileup.tensors.formats import marks_of
+from tileup.wording import counted
 
 _UNTOLD = Kind("unknown", "a file that nothing is known of")
 
@@ -44,8 +45,9 @@ def detect(checkpoint: Checkpoint) -> Detected:
         )
     names = ["bundled", *(family.name for family in FAMILIES)]
     raise UnknownCheckpointError(
-        f"{path} is not a checkpoint that tileup can load: among its {len(tensors)} tensors, the"
-        f" first named {min(tensors, default='-')[:200]!r}, are not those of any known family"
+        f"{path} is not a checkpoint that tileup can load: among its"
+        f" {counted(len(tensors), 'tensor')}, the first named"
+        f" {min(tensors, default='-')[:200]!r}, are not those of any known family"
         f" ({', '.join(names)})."
         f" One shard of several is not enough: give their index."
     )

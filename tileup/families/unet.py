@@ -19,6 +19,7 @@ from tileup.families.family import (
 from tileup.families.unet_layout import CONTEXTS, MASKED, layer_rules
 from tileup.families.view import RelativeError, View
 from tileup.text.recipes import CLIP_G, CLIP_H, Recipe, clip_l
+from tileup.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,9 @@ def _found(
 ) -> Detected:
     path = view.checkpoint.path
     if channels not in (4, MASKED):
-        what = INPUTS.get(channels, f"a UNet whose input has {channels} channels instead of 4")
+        what = INPUTS.get(
+            channels, f"a UNet whose input has {counted(channels, 'channel')} instead of 4"
+        )
         raise UnknownCheckpointError(
             f"{path} is {what}: tileup cannot load it; give the plain model it was made from"
         )

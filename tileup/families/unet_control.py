@@ -22,6 +22,7 @@ from tileup.families.unet_layout import CONTEXTS, Shapes, heads, size_embedding
 from tileup.tensors.filling import Placing, build_renamed
 from tileup.tensors.shapes import block_count
 from tileup.torchvision_shield import shield_torchvision
+from tileup.wording import counted
 
 PREFIX = "control_model."
 
@@ -167,8 +168,8 @@ def _refuse_other_kinds(tensors: Mapping[str, Tensor], name: str) -> None:
     if not any(key.removeprefix(PREFIX) in hints for key in tensors):
         first = min(tensors, default="-")
         raise ModelError(
-            f"{name} is not a ControlNet: among its {len(tensors)} tensors, the first named"
-            f" {first!r}, none reads a hint; {wanted}"
+            f"{name} is not a ControlNet: among its {counted(len(tensors), 'tensor')}, the first"
+            f" named {first!r}, none reads a hint; {wanted}"
         )
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tileup.errors import ModelError
 from tileup.tensors.header import Header, TensorInfo, read_header
+from tileup.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -253,8 +254,9 @@ def _shards(index: Path) -> list[TensorFile]:
     missing = sorted(shard for shard in wanted if not (index.parent / shard).is_file())
     if missing:
         raise ModelError(
-            f"{index} is incomplete: {len(missing)} of its {len(wanted)} shards are missing, the"
-            f" first {missing[0][:200]!r}; download them into the same folder"
+            f"{index} is incomplete: it lacks {len(missing)} of its"
+            f" {counted(len(wanted), 'shard')}, the first {missing[0][:200]!r};"
+            f" download them into the same folder"
         )
     files = [open_file(index.parent / shard) for shard in sorted(wanted)]
     for file in files:

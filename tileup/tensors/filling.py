@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tileup.errors import ModelError
-from tileup.tensors.names import check_names, listed
+from tileup.tensors.names import check_names, the_first
 from tileup.tensors.packed import FLOAT8, Packed, unpacked
 from tileup.tensors.residency import bring_when_used
 from tileup.tensors.scaled import Scaled
@@ -166,7 +166,7 @@ def _check_shapes(
         if tensor.shape != expected[each].shape
     ]
     if wrong:
-        raise ModelError(f"{name} does not fit together: {listed(wrong)}")
+        raise ModelError(f"{name} does not fit together: {the_first(wrong)}")
     for each, tensor in tensors.items():
         if expected[each].is_floating_point() and not tensor.is_floating_point():
             raise ModelError(

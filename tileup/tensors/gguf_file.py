@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType
@@ -20,6 +20,7 @@ from tileup.errors import ModelError, UnknownCheckpointError
 from tileup.tensors.gguf_names import renamed
 from tileup.tensors.header import TensorInfo
 from tileup.torchvision_shield import shield_torchvision
+from tileup.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,7 +122,7 @@ class _Reader(GGUFReader):
     ) -> NDArray[Any]:
         end = int(offset) + int(count) * np.dtype(dtype).itemsize
         if end > len(self.data):
-            raise ValueError(f"it should be {end - len(self.data)} bytes longer")
+            raise ValueError(f"it should be {counted(end - len(self.data), 'byte')} longer")
         return super()._get(int(offset), dtype, count, override_order)
 
 
@@ -199,7 +200,7 @@ class Blocks:
         numbers, size = GGML_QUANT_SIZES[kind]
         blocks = stored[0].reshape(-1, size)
         found = dequantize_functions[kind](blocks, numbers, size, dtype=torch.float32)
-        return cast("Tensor", found).reshape(shape)
+        return found.reshape(shape)
 
     def largest(self, stored: Sequence[Tensor]) -> Tensor:
         """As `Coding`."""

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.errors import ModelError
+from tileup.wording import counted
 
 MAX_HEADER = 100_000_000
 """Bytes; safetensors itself allows no longer header."""
@@ -142,12 +143,13 @@ def _entries(entries: dict[str, object], path: Path, data: int, size: int) -> He
         if bits is not None and tensors[name].elements * bits != 8 * (last - first):
             raise ModelError(
                 f"{path} is damaged: {name[:200]!r} has the shape {str(list(shape))[:100]} in"
-                f" {entry['dtype']}, which is not the {last - first} bytes kept for it; download it"
-                f" again"
+                f" {entry['dtype']}, which is not the {counted(last - first, 'byte')} kept for it;"
+                f" download it again"
             )
         end = max(end, data + last)
     if end > size:
         raise ModelError(
-            f"{path} is cut short: it should be {end - size} bytes longer; download it again"
+            f"{path} is cut short: it should be {counted(end - size, 'byte')} longer;"
+            f" download it again"
         )
     return Header(path, tensors, {str(key): str(text) for key, text in metadata.items()}, offsets)

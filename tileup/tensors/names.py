@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 
 from tileup.errors import ModelError
+from tileup.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +14,7 @@ SHOWN = 3
 """Tensors that a message names; the others are counted."""
 
 
-def listed(names: Iterable[str]) -> str:
+def the_first(names: Iterable[str]) -> str:
     """The first names in words, and how many more there are."""
     ordered = sorted(names)
     shown = ", ".join(ordered[:SHOWN])
@@ -37,9 +38,10 @@ def check_names(
     Raises:
         ModelError: some are missing, or unexpected beside a weight.
     """
-    has = f"has {len(beyond)} tensors that its network has no place for: {listed(beyond)}"
+    left = counted(len(beyond), "tensor")
+    has = f"has {left} that its network has no place for: {the_first(beyond)}"
     if missing:
-        lacks = f"lacks {len(missing)} of the tensors that its network needs: {listed(missing)}"
+        lacks = f"lacks {len(missing)} of the tensors that its network needs: {the_first(missing)}"
         raise ModelError(
             f"{name} {lacks}{f'; and it {has}' if beyond else ''}. The file is incomplete, or"
             f" of another kind than its other tensors say"
@@ -47,8 +49,8 @@ def check_names(
     layers = {each.rpartition(".")[0] for each in needed} - {""}
     if beside := [each for each in beyond if not layers.isdisjoint(_above(each))]:
         raise ModelError(
-            f"{name} {has}. They change what its weights mean ({listed(beside)}): it is a variant"
-            f" that tileup does not support"
+            f"{name} {has}. They change what its weights mean ({the_first(beside)}): it is a"
+            f" variant that tileup does not support"
         )
     if beyond:
         log.warning("%s %s; they are left out", name, has)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tileup.contracts import Encoded
 from tileup.errors import ModelError, UsageError
-from tileup.tensors.names import listed
+from tileup.tensors.names import the_first
 
 
 def read_embeds(
@@ -76,7 +76,7 @@ def _tensor(
     """A tensor with one row before its `rank` axes, float32."""
     where = f"prompt-embeds {path}: {name}"
     if name not in tensors:
-        raise ModelError(f"{where} is missing; it has {listed(tensors) or 'nothing'}")
+        raise ModelError(f"{where} is missing; it has {the_first(tensors) or 'nothing'}")
     tensor = tensors[name]
     shape = _sides(tensor)
     if tensor.ndim == rank:

@@ -19,6 +19,7 @@ from tileup.tensors.filling import Placing, build
 from tileup.tensors.scaled import unscaled
 from tileup.tensors.shapes import block_count, shape
 from tileup.torchvision_shield import shield_torchvision
+from tileup.wording import counted
 
 if TYPE_CHECKING:
     from tileup.text.recipes import LlmUse
@@ -126,8 +127,8 @@ def load_llm(tensors: Mapping[str, Tensor], use: LlmUse, *, dtype: torch.dtype, 
     depth = max(depths)
     if not 0 < depth <= there:
         raise ModelError(
-            f"{kind.title}: there are {there} layers, and {depth} are to be read; the file is"
-            f" incomplete or of another kind"
+            f"{kind.title}: of its {counted(there, 'layer')} {depth} are to be read; the file"
+            f" is incomplete or of another kind"
         )
     kept = {name: each for name, each in tensors.items() if _is_read(name, depth, use.normed)}
     named = unscaled(kept)
