@@ -1,8 +1,9 @@
-"""Seconds per output megapixel, beside other enlargers: `make bench-speed DATA=data`.
+"""Time per output megapixel, beside other enlargers: `make bench-speed DATA=data`.
 
-One held-out picture at scale 2, every method in turn, several rounds, the median of each; what is
-loaded once is not timed. realesrgan-x4plus enlarges a middle of the picture, once. Leave the
-machine alone while it runs: a minute or two on two cores.
+One held-out picture at scale 2, every method in turn, several rounds on one thread and on two: the
+medians of seconds and of CPU seconds, and the CPU seconds against realesr-animevideov3's, which
+were taken in the same rounds and so hold on a busy machine too. What is loaded once is not timed.
+realesrgan-x4plus enlarges a middle of the picture, once. Three minutes on two quiet cores.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,47 +24,92 @@ from bench.peers import x4plus
 from bench.quality import DOCUMENT
 from bench.tables import table, write
 from tileup.checkpoints.load import load_model
+from tileup.devices import faster_on_cpu, processor
 from tileup.settings.values import Settings
 
 NUMBER = 3  # of the held-out pictures: kodim05, 768x512
 SMALL = 96  # side of what x4plus enlarges, pixels
+PEER = "realesr-animevideov3-x2"
 
 
-def seconds(method: Method, small: Image.Image) -> float:
+@dataclass(frozen=True, slots=True)
+class Spent:
     """For each output megapixel."""
+
+    seconds: float
+    cpu: float
+    """CPU seconds of all threads."""
+
+
+def spent(method: Method, small: Image.Image) -> Spent:
     size = (small.width * 2, small.height * 2)
-    start = time.perf_counter()
+    megapixels = size[0] * size[1] / 1e6
+    start, used = time.perf_counter(), time.process_time()
     method(small, size)
-    return (time.perf_counter() - start) / (size[0] * size[1] / 1e6)
+    return Spent(
+        (time.perf_counter() - start) / megapixels, (time.process_time() - used) / megapixels
+    )
+
+
+def named_methods() -> dict[str, Method]:
+    """All that is timed, in the precision that `auto` takes, and the default in both."""
+    named = dict(methods(tileup.load_model(device="cpu"), 2, peers=True))
+    del named[QUADTREE]
+    for precision in ("float32", "bfloat16"):
+        model = load_model(None, Settings(device="cpu", dtype=precision))
+        named[f"{QUADTREE}, {precision}"] = methods(model, 2, peers=False)[QUADTREE]
+    return named
+
+
+def rounds(threads: int, small: Image.Image, count: int) -> dict[str, list[Spent]]:
+    """What each method spends in each round, on so many threads."""
+    torch.set_num_threads(threads)
+    named = named_methods()
+    for method in named.values():
+        method(small.crop((0, 0, 96, 96)), (192, 192))
+    found: dict[str, list[Spent]] = {name: [] for name in named}
+    for _ in range(count):
+        for name, method in named.items():
+            found[name].append(spent(method, small))
+            print(f"{threads} threads, {name}: {found[name][-1]}", flush=True)
+    large = x4plus(threads)
+    left, top = (small.width - SMALL) // 2, (small.height - SMALL) // 2
+    found[large.name] = [spent(large, small.crop((left, top, left + SMALL, top + SMALL)))]
+    return found
+
+
+def columns(found: dict[str, list[Spent]]) -> dict[str, list[str]]:
+    """Seconds, CPU seconds and ratio of each method."""
+    peer = found[PEER]
+
+    def of(each: list[Spent]) -> list[str]:
+        seconds = statistics.median(one.seconds for one in each)
+        cpu = statistics.median(one.cpu for one in each)
+        pairs = zip(each, peer[: len(each)], strict=True)
+        ratio = statistics.median(one.cpu / other.cpu for one, other in pairs)
+        return [f"{seconds:.2f}", f"{cpu:.2f}", f"{ratio:.2f}"]
+
+    return {name: of(each) for name, each in found.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--dry", action="store_true", help="print, do not write the document")
     arguments = parser.parse_args()
     truth = truths(arguments.data, 2)[NUMBER]
     small = truth.resize((truth.width // 2, truth.height // 2), Image.Resampling.BICUBIC)
-    threads = torch.get_num_threads()
-    named = dict(methods(tileup.load_model(device="cpu"), 2, peers=True))
-    exact = methods(load_model(None, Settings(device="cpu", dtype="float32")), 2, peers=False)
-    named[f"{QUADTREE}, float32"] = exact[QUADTREE]
-    for method in named.values():
-        method(small.crop((0, 0, 96, 96)), (192, 192))
-    times: dict[str, list[float]] = {name: [] for name in named}
-    for _ in range(arguments.rounds):
-        for name, method in named.items():
-            times[name].append(seconds(method, small))
-            print(name, f"{times[name][-1]:.2f}", flush=True)
-    large = x4plus(threads)
-    left, top = (small.width - SMALL) // 2, (small.height - SMALL) // 2
-    times[large.name] = [seconds(large, small.crop((left, top, left + SMALL, top + SMALL)))]
-    rows = [
-        [name, f"{statistics.median(found):.2f}", f"{min(found):.2f} to {max(found):.2f}"]
-        for name, found in times.items()
-    ]
-    text = table([f"scale 2, {threads} threads", "s per output megapixel", "range"], rows)
+    head, rows = ["scale 2, for each output megapixel"], dict[str, list[str]]()
+    for threads in arguments.threads:
+        ending = f"{threads} thread{'s' if threads > 1 else ''}"
+        head += [f"s, {ending}", f"CPU-s, {ending}", f"CPU-s / {PEER}'s, {ending}"]
+        for name, figures in columns(rounds(threads, small, arguments.rounds)).items():
+            rows[name] = [*rows.get(name, []), *figures]
+    chosen = faster_on_cpu()
+    text = table(head, [[name, *each] for name, each in rows.items()])
+    text = f"On {processor()}, where `auto` takes {chosen}:\n\n{text}"
     print(text)
     if not arguments.dry:
         write(DOCUMENT, "speed", text)

@@ -44,7 +44,11 @@ Takes = Callable[[float, float], None]
 @pytest.fixture
 def takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[Takes]:
     """A CPU with instructions for bfloat16, and a cache folder of its own."""
-    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
+
+    def cache(name: str) -> Path:
+        return tmp_path / name
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", cache)
     monkeypatch.setattr(devices, "native_bfloat16", lambda: True)
 
     def say(exact: float, half: float) -> None:
@@ -80,7 +84,7 @@ def test_it_is_timed_once_for_each_cpu(
     assert faster_on_cpu() == "bfloat16", "as noted"
     assert caplog.messages[-1] == "the network computes in bfloat16, the faster one on this CPU"
     faster_on_cpu.cache_clear()
-    monkeypatch.setattr(devices, "_processor", lambda: "another")
+    monkeypatch.setattr(devices, "processor", lambda: "another")
     assert faster_on_cpu() == "float32"
     noted = json.loads((tmp_path / "tileup" / "precision.json").read_text())
     assert sorted(noted.values()) == ["bfloat16", "float32"]

@@ -91,7 +91,7 @@ def faster_on_cpu() -> str:
     the user's cache folder.
     """
     file = platformdirs.user_cache_path("tileup") / "precision.json"
-    cpu = f"{_processor()}, torch {torch.__version__}"
+    cpu = f"{processor()}, torch {torch.__version__}"
     noted = _noted(file)
     if noted.get(cpu) not in PRECISIONS:
         exact, half = (seconds_of_convolution(each) for each in (torch.float32, torch.bfloat16))
@@ -119,7 +119,7 @@ def seconds_of_convolution(dtype: torch.dtype) -> float:
     return min(times)
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU, as exactly as the system names it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()

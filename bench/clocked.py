@@ -1,0 +1,64 @@
+"""One run of the command line whose parts are clocked; `bench.scale` starts it.
+
+    python bench/clocked.py RESULT.json ARGUMENTS OF tileup…
+
+It runs whatever tileup Python finds, so that two of them can be compared. CPU seconds of the whole
+process, of its networks, of sampling and of encoding, and the most memory it held, go to a file.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Clocks:
+    """CPU seconds of the parts, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def wrap(self, part: str, owner: object, name: str) -> None:
+        """Clock a function of a module or class from now on, where there is one of this name."""
+        inner: Callable[..., Any] | None = getattr(owner, name, None)
+        if inner is None:
+            return
+
+        @functools.wraps(inner)
+        def clocked(*arguments: Any, **more: Any) -> Any:  # noqa: ANN401
+            start = time.thread_time()
+            try:
+                return inner(*arguments, **more)
+            finally:
+                spent = time.thread_time() - start
+                self.seconds[part] = self.seconds.get(part, 0.0) + spent
+
+        setattr(owner, name, clocked)
+
+
+def main(result: Path, arguments: list[str]) -> int:
+    clocks = Clocks()
+    families = importlib.import_module("tileup.families.bundled")
+    network = importlib.import_module("tileup.families.residual_unet").ResidualUNet
+    clocks.wrap("network", network, "forward")
+    clocks.wrap("network", families, "toned")
+    story = importlib.import_module("tileup.upscaling")
+    for name in ("sample_canvas", "drawn_in_rows"):
+        clocks.wrap("sampling", story, name)
+    clocks.wrap("encoding", importlib.import_module("tileup.images.writing"), "_encoded")
+    code: int = importlib.import_module("tileup.cli.main").main(arguments)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    told = {**clocks.seconds, "all": used.ru_utime + used.ru_stime, "memory": 1024 * used.ru_maxrss}
+    result.write_text(json.dumps(told), encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
