@@ -56,11 +56,11 @@ def test_missing_parts_are_told_with_their_flags(tmp_path: Path) -> None:
     assert {title: part.advice for title, part in parts.items()} == {
         "VAE": "--vae FILE",
         "CLIP-L": "--clip-l FILE",
-        "T5-XXL": "--t5 FILE --tokenizer PATH",
+        "T5-XXL": "--t5 FILE",
     }
     assert all(part.amount is None for part in parts.values())
     parts = _parts(save_head(tmp_path / "m.safetensors", headers.sd3_file()))
-    assert parts["T5-XXL"].advice == "--t5 FILE --tokenizer PATH, or go without"
+    assert parts["T5-XXL"].advice == "--t5 FILE, or go without"
     assert _total(parts["CLIP-G"]) == _count(headers.clip(1280, projection=True))
 
 

@@ -86,13 +86,12 @@ def test_flags_supply_what_is_missing(tmp_path: Path, number: int) -> None:
     assert names == {name: {*shapes} for name, (_, shapes, _) in PARTS.items()}
 
 
-def test_t5_without_its_tokenizer_is_told(tmp_path: Path) -> None:
+def test_t5_needs_no_tokenizer(tmp_path: Path) -> None:
     given = {
         name: str(save_head(tmp_path / f"{name}.safetensors", shapes))
         for name, (_, shapes, _) in PARTS.items()
     }
-    with pytest.raises(ModelError, match="--tokenizer"):
-        _of(tmp_path, headers.flux(), **given)
+    assert _of(tmp_path, headers.flux(), **given).tokenizer is None
 
 
 def test_a_flag_goes_before_the_checkpoint(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_info_names_each_family(tileup: Command, folder: Path) -> None:
         facts = dict(line.split(None, 1) for line in ran.out.splitlines())
         assert facts["family"] == family
         assert "parameters" in facts["network"]
-    assert facts["T5-XXL"] == "not in the file: --t5 FILE --tokenizer PATH"
+    assert facts["T5-XXL"] == "not in the file: --t5 FILE"
     save_head(folder / "lora.safetensors", {"lora_unet_a.lora_up.weight": (4, 4)})
     ran = tileup("info", "lora.safetensors")
     assert ran.code == ExitCode.OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.text import references
 from tileup.errors import ModelError
 from tileup.text.sentencepiece import read_sentencepieces
 from tileup.text.t5 import T5, load_t5
-from tileup.text.t5_tokens import load_t5_tokenizer
+from tileup.text.t5_tokens import SHIPPED, load_t5_tokenizer
 
 DATA = Path(__file__).parent / "data"
 PIECES = DATA / "spiece.model"
@@ -39,6 +40,38 @@ def test_the_pieces_are_numbered_as_t5_numbers_them() -> None:
     assert pieces.unknown == 2
     assert pieces.charsmap
     assert load_t5_tokenizer(PIECES).row([5, 6], 6) == (5, 6, 1, 0, 0, 0)
+
+
+# Published with T5 by transformers: its documents of the model and its tests against the first
+# release of Google's own code.
+PUBLISHED = {
+    "Das Haus ist wunderbar.": [644, 4598, 229, 19250, 5],
+    "translate English to German: The house is wonderful.": [
+        *(13959, 1566, 12, 2968, 10),
+        *(37, 629, 19, 1627, 5),
+    ],
+    "Hello world!": [8774, 296, 55],
+}
+
+
+def test_t5s_own_tokenizer_is_shipped() -> None:
+    tokenizer = load_t5_tokenizer()
+    assert {text: tokenizer.ids(text) for text in PUBLISHED} == PUBLISHED
+    assert tokenizer.row([8774], 4) == (8774, 1, 0, 0)
+    content = gzip.decompress(SHIPPED.read_bytes())
+    model = json.loads(content)["model"]
+    assert len(model["vocab"]) == 32100
+    assert [text for text, _ in model["vocab"][:3]] == ["<pad>", "</s>", "<unk>"]
+    assert SHIPPED.stat().st_size < 700_000
+
+
+def test_the_shipped_tokenizer_reads_as_transformers_does(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(gzip.decompress(SHIPPED.read_bytes()))
+    theirs = references.t5_tokenizer(tmp_path / "tokenizer.json")
+    ours = load_t5_tokenizer()
+    texts = ["", " two  blanks\n", "Ünïcödé ﬁlm ½ 猫 🐈", "a (red:1.3) cat", "3.14, 1,000!"]
+    for text in texts:
+        assert [*ours.ids(text), 1] == theirs(text).input_ids, text
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ COMPANIONS = {
 }
 """By name. The signs tell OpenCLIP's names from those of transformers, which both occur."""
 TOKENIZED = ("t5", "llm")
-"""Text encoders whose tokenizer is a file of its own."""
+"""Text encoders whose tokenizer can be a file of its own; T5's ships with tileup."""
 VAE_INSIDE = ("first_stage_model.", "vae.")
 """Where the VAE is in a whole checkpoint."""
 
@@ -154,12 +154,9 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
     if vae is None:
         missing.append("vae")
     needed = () if settings.prompt_embeds else recipe.required
-    reads = [each for each in recipe.tokenized if each in text or each in needed]
-    wants_tokenizer = bool(reads) and tokenizer is None
-    if wants_tokenizer and reads == ["t5"] and "t5" not in needed and settings.t5 is None:
-        log.warning("T5 is left out: its tokenizer is not in the file; give it with --tokenizer")
-        del text["t5"]
-        wants_tokenizer = False
+    wants_tokenizer = tokenizer is None and any(
+        each in text or each in needed for each in recipe.tokenized
+    )
     missing += [each for each in needed if each not in text]
     if missing or wants_tokenizer or vae is None:
         raise ModelError(_lacking(known, missing, wants_tokenizer))
@@ -244,8 +241,8 @@ def _lacking(known: Identified, missing: list[str], tokenizer: bool) -> str:
     family = known.found.family
     flags = [(title_of(name, family), COMPANIONS[name].flag) for name in missing]
     if tokenizer:
-        reader = "T5" if family.text.llm is None else family.text.llm.title
-        flags.append((f"{reader}'s tokenizer", "tokenizer"))
+        assert family.text.llm is not None
+        flags.append((f"{family.text.llm.title}'s tokenizer", "tokenizer"))
     wanted = ", ".join(f"{title} (--{flag.replace('_', '-')})" for title, flag in flags)
     embeds = " --prompt-embeds takes the place of all text encoders." if missing != ["vae"] else ""
     return f"{known.checkpoint.path} holds no whole model; give as well: {wanted}.{embeds}"

@@ -99,7 +99,7 @@ def load_text(
     return TextEncoder(
         recipe,
         used,
-        load_t5_tokenizer(_needed(tokenizer)) if "t5" in used else None,
+        load_t5_tokenizer(tokenizer) if "t5" in used else None,
         tokenizer_of(recipe.llm, tokenizer) if recipe.llm and "llm" in used else None,
         dtype=dtype,
         device=device,
@@ -107,15 +107,6 @@ def load_text(
         on_loaded=on_loaded,
         writing=writing,
     )
-
-
-def _needed(tokenizer: Path | None) -> Path:
-    if tokenizer is None:
-        raise ModelError(
-            "T5 needs its tokenizer; give its folder, tokenizer.json or spiece.model with"
-            " --tokenizer"
-        )
-    return tokenizer
 
 
 class TextEncoder:

@@ -102,9 +102,8 @@ class Recipe:
 
     @property
     def tokenized(self) -> tuple[str, ...]:
-        """Keys of the encoders whose tokenizer must be given."""
-        t5 = () if self.t5 is None else ("t5",)
-        return t5 if self.llm is None or self.llm.tokenizer_shipped else (*t5, "llm")
+        """Keys of the encoders whose tokenizer must be given: T5's comes with tileup."""
+        return () if self.llm is None or self.llm.tokenizer_shipped else ("llm",)
 
     @property
     def required(self) -> tuple[str, ...]:

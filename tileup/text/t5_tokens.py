@@ -1,7 +1,14 @@
-"""T5's tokenizer, from the file that comes with the model."""
+"""T5's tokenizer: the one that ships with tileup, or from a file that comes with a model.
+
+Shipped is tokenizer.json of T5 v1.1, packed and unchanged: Google, Apache-2.0 (Raffel et al., 2020,
+arXiv 1910.10683). All sizes of T5, XXL among them, have the same one. Its bytes are those in
+stable-diffusion.cpp (MIT), src/tokenizers/vocab/clip_t5.hpp, of the distribution
+stable-diffusion-cpp-python 0.4.7; their SHA-256 is fe2ebbbb...d3ead57a.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +26,8 @@ PADDING = "<pad>"
 FILES = ("tokenizer.json", "spiece.model")
 """Names that the file has, the first preferred."""
 MAX_BYTES = 100_000_000
+SHIPPED = Path(__file__).with_name("t5_tokenizer.json.gz")
+"""T5's own."""
 
 
 class T5Tokenizer:
@@ -38,21 +47,24 @@ class T5Tokenizer:
         return (*ids, self._end, *[self._padding] * (length - 1 - len(ids)))
 
 
-def load_t5_tokenizer(path: Path) -> T5Tokenizer:
+def load_t5_tokenizer(path: Path | None = None) -> T5Tokenizer:
     """Read a tokenizer.
 
     Args:
         path: tokenizer.json, spiece.model, or a folder that holds one of them, itself or in
-            `tokenizer_3` or `tokenizer_2`, as the folders of SD 3 and FLUX do.
+            `tokenizer_3` or `tokenizer_2`, as the folders of SD 3 and FLUX do; None: T5's own,
+            which ships with tileup.
 
     Raises:
         ModelError: it is not there, or is another kind of file.
     """
-    file = _found(path)
+    file = SHIPPED if path is None else _found(path)
     try:
         content = file.read_bytes() if file.stat().st_size <= MAX_BYTES else b""
     except OSError as error:
         raise ModelError(f"tokenizer {file} cannot be read: {error.strerror}") from error
+    if path is None:
+        content = gzip.decompress(content)
     tokenizer = _from_json(content) if content.lstrip()[:1] == b"{" else _from_pieces(content)
     if tokenizer is None:
         raise ModelError(f"{file} is not T5's tokenizer; {_WANTED}")
