@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,9 @@ def _parts(path: Path) -> dict[str, PartInfo]:
     return {part.title: part for part in describe(path).parts}
 
 
+SDXL: dict[str, Any] = {**headers.SDXL}
+
+
 def _total(part: PartInfo) -> int:
     assert part.amount is not None
     return part.amount.total
@@ -34,7 +38,7 @@ def test_parameters_are_counted_by_part(tmp_path: Path) -> None:
     info = describe(path)
     parts = {part.title: _total(part) for part in info.parts}
     assert parts == {
-        "network": _count(under(NET, headers.unet(**headers.SDXL, context=2048, vector=2816))),
+        "network": _count(under(NET, headers.unet(**SDXL, context=2048, vector=2816))),
         "VAE": _count(headers.vae()),
         "CLIP-L": _count(headers.clip(768)),
         "CLIP-G": _count(headers.open_clip(1280)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,9 @@ def _of(folder: Path, shapes: headers.Shapes, **given: str) -> Parts:
     )
 
 
+SDXL: dict[str, Any] = {**headers.SDXL}
+
+
 def _names(parts: Parts) -> dict[str, set[str]]:
     sources = {"vae": parts.vae, "network": parts.network, **parts.text}
     return {name: set(source.state_dict()) for name, source in sources.items()}
@@ -31,7 +35,7 @@ def _names(parts: Parts) -> dict[str, set[str]]:
 
 def test_parts_of_one_file(tmp_path: Path) -> None:
     assert _names(_of(tmp_path, headers.sdxl_file())) == {
-        "network": {*headers.unet(**headers.SDXL, context=2048, vector=2816)},
+        "network": {*headers.unet(**SDXL, context=2048, vector=2816)},
         "vae": {*headers.vae()},
         "clip_l": {*headers.clip()},
         "clip_g": {*headers.open_clip()},

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from tests.checkpoints.layouts.text import clip_l, open_clip, t5
 from tests.text import references
-from tests.text.references import diffusers
 from tileup.contracts import Encoded
 from tileup.errors import ModelError
 from tileup.families.table import FAMILIES
@@ -22,6 +21,8 @@ from tileup.text import encoder as encoder_module
 from tileup.text.encoder import ReadTensors, TextEncoder, load_text
 from tileup.text.tokens import clip_ids
 
+diffusers: Any = references.diffusers
+"""Its types want more than its pipelines need."""
 PROMPT = "A photo of a cat, sharp"
 NEGATIVE = "blurry dog"
 LAYERS = 3

@@ -164,15 +164,17 @@ def without(name: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     return lambda tensors: {each: tensors[each] for each in tensors if each != name}
 
 
+def with_a_decoder(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return tensors | {"decoder.block.0.x": torch.ones(1), "logit_scale": torch.ones(())}
+
+
 @pytest.mark.parametrize(
     "change",
     [
         dict,
         without("shared.weight"),
         without("encoder.embed_tokens.weight"),
-        lambda tensors: (
-            tensors | {"decoder.block.0.x": torch.ones(1), "logit_scale": torch.ones(())}
-        ),
+        with_a_decoder,
     ],
 )
 def test_features_are_those_of_transformers(
