@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import save
+from tileup.engine import room
 
 CHILD = """
 import resource, sys
@@ -75,3 +77,26 @@ def near(one: bytes, other: bytes) -> bool:
     from tileup.images.reading import open_picture
 
     return bool(np.abs(open_picture(one).pixels - open_picture(other).pixels).max() < 0.01)
+
+
+def peak(folder: Path, side: int) -> int:
+    """Bytes that a run of the program held at most, for an output of twice the side."""
+    save(folder / "in.png", side, side)
+    line = [sys.executable, "-m", "tileup", "upscale", "in.png", "-o", "out.png", "--overwrite"]
+    line += ["--preset", "smoke", "-q", "-d", "cpu", "--dtype", "float32", "--threads", "1"]
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(line, cwd=folder, env=environment)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return used.ru_maxrss * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="others count in other units")
+def test_what_is_asked_for_before_the_work_is_what_a_run_takes(folder: Path) -> None:
+    """The least, as it is called: no run takes less, and the run it is told of not much more."""
+    side = 1000
+    told = room.BASE + (2 * side) ** 2 * room.PER_PIXEL
+    assert told <= peak(folder, side) <= 1.2 * told

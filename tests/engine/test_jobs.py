@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,13 +263,20 @@ def test_what_no_format_and_no_memory_holds_is_foreseen(
     wide = Settings(scale=16, format="png")
     (job,) = jobs("a.webp", settings=wide)
     assert foreseen(job, wide).standing is Standing.NEW
-    monkeypatch.setattr(room, "memory_left", lambda: 17600 * 64 * 36 - 1)
+    area = 17600 * 64
+    needed = area * room.PER_PIXEL
+    monkeypatch.setitem(sys.modules, "torch", sys)  # as if it were loaded
+    monkeypatch.setattr(room, "memory_left", lambda: needed - 1)
     told = foreseen(job, wide).refusal
     assert isinstance(told, OutOfMemoryError)
     assert "17600x64 pixels need at least 0.0 GB" in str(told)
     (most,) = re.findall(r"--max-pixels (\d+)", str(told))
-    assert int(most) == 17600 * 64 - 1
-    monkeypatch.setattr(room, "memory_left", lambda: 17600 * 64 * 36)
+    assert int(most) == area - 1
+    monkeypatch.setattr(room, "memory_left", lambda: needed)
+    assert foreseen(job, wide).standing is Standing.NEW
+    monkeypatch.delitem(sys.modules, "torch")
+    assert "close other programs" in str(foreseen(job, wide).refusal), "torch is yet to come"
+    monkeypatch.setattr(room, "memory_left", lambda: needed + room.BASE)
     assert foreseen(job, wide).standing is Standing.NEW
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from math import isqrt
 
 from tileup.errors import OutOfMemoryError
 from tileup.resources import memory_left
 
-_BYTES = 3 * 3 * 4
-"""Bytes of memory for each output pixel that no picture does without: the enlarged picture, the
-canvas that the network is shown, and what is drawn, each of three channels in float32."""
+BASE = 420_000_000
+"""Bytes that a run takes whatever the size: Python, torch, the bundled checkpoint, one batch."""
+PER_PIXEL = 40
+"""Bytes for each output pixel, measured at 4 to 36 megapixels (`tests/cli/test_memory.py`): the
+enlarged picture and the drawn one, each of three channels in float32, and what is written."""
 
 
 def check_room(width: int, height: int) -> None:
     """Refuse an output that cannot fit into memory, whatever is tried.
+
+    Asked for the least that any run takes: that of the bundled checkpoint, which draws large
+    canvases row by row. Other checkpoints and denoise modes hold more.
 
     Args:
         width, height: of the output, pixels.
@@ -22,13 +28,20 @@ def check_room(width: int, height: int) -> None:
         OutOfMemoryError: says how much is needed, how much there is, and what would fit.
     """
     free = memory_left()
-    needed = width * height * _BYTES
+    base = 0 if "torch" in sys.modules else BASE  # what is loaded is no longer free
+    needed = base + width * height * PER_PIXEL
     if free is None or needed <= free:
         return
-    most = free // _BYTES
-    factor = isqrt(1_000_000 * most // (width * height)) / 1000
     raise OutOfMemoryError(
         f"{width}x{height} pixels need at least {needed / 1e9:.1f} GB of memory, and "
-        f"{free / 1e9:.1f} GB are free; sides of {factor:.2f} times that would fit "
-        f"(--max-pixels {most})"
+        f"{free / 1e9:.1f} GB are free; {_fitting(width, height, free - base)}"
     )
+
+
+def _fitting(width: int, height: int, free: int) -> str:
+    """What would fit into so many bytes, in words."""
+    most = free // PER_PIXEL
+    if most < 1:
+        return "close other programs"
+    factor = isqrt(1_000_000 * most // (width * height)) / 1000
+    return f"sides of {factor:.2f} times that would fit (--max-pixels {most})"
