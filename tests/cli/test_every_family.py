@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.checkpoints import whole
+from tests.checkpoints.layouts.control import sdxl_union
 from tests.cli.conftest import Command, save
 from tests.text import references
 from tileup.families.table import FAMILIES
@@ -65,6 +66,17 @@ def test_a_family_is_described_and_draws(tileup: Command, folder: Path, name: st
     drawn, kept = (pixels(folder / each) for each in ("drawn.png", "kept.png"))
     assert drawn.shape == kept.shape
     assert np.abs(drawn - kept).max() > 5
+
+
+def test_a_union_controlnet_acts(tileup: Command, folder: Path) -> None:
+    flags = saved(folder, {"network": whole.sdxl()}, "sdxl.safetensors")
+    whole.save(folder / "promax.safetensors", sdxl_union()[1])
+    size = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "--denoise", "0.6")
+    for name, scale in (("with.png", "1"), ("without.png", "0")):
+        control = ("--control", "promax.safetensors", "--control-scale", scale)
+        ran = tileup("upscale", "in.png", "-o", name, *size, *control, *flags)
+        assert ran.code == 0, ran.err
+    assert np.abs(pixels(folder / "with.png") - pixels(folder / "without.png")).max() > 2
 
 
 def saved(folder: Path, parts: Parts, network: str) -> list[str]:

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from tests.checkpoints.layouts.control import (
     PREFIX,
     LdmControlNet,
+    LdmUnion,
     hint_for,
     ldm_controlnet,
     sd1_controlnet,
     sd2_controlnet,
     sdxl_controlnet,
+    sdxl_union,
 )
 from tests.checkpoints.layouts.unet import (
     Shape,
@@ -36,7 +38,12 @@ from tests.families.building import built_unet, how
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
 from tileup.families.family import ControlFile
-from tileup.families.unet_control import ControlNet, Shown, load_control, require_same_family
+from tileup.families.unet_control import (
+    ControlNet,
+    Shown,
+    load_control,
+    require_same_family,
+)
 from tileup.families.unet_network import UNetNetwork
 from tileup.plan.itinerary import control_until
 from tileup.plan.noise_levels import training_levels
@@ -115,6 +122,83 @@ def test_a_file_gives_the_network_that_it_was_written_from(
     for found, one in zip([*residuals, middle], wanted, strict=True):
         assert one.std() > 0.1
         same(found, 0.7 * one)
+
+
+@pytest.fixture(scope="module")
+def union() -> tuple[LdmUnion, dict[str, Tensor]]:
+    """A union ControlNet of SDXL, and its file."""
+    return sdxl_union()
+
+
+def test_a_union_controlnet_is_shown_the_picture_as_a_tile(
+    union: tuple[LdmUnion, dict[str, Tensor]],
+) -> None:
+    """Each row by itself, whatever it is batched with."""
+    original, weights = union
+    sides = (8, 16)
+    x, time, tokens = drawn(2, 4, *sides), torch.tensor([20.5, 700.0]), drawn(2, 7, 2048)
+    added, hint = sizes(sdxl(), 2), hint_for(*sides)
+    assert added is not None
+    control = loaded(weights, 0.7)
+    assert control.kinds == 8
+    shown = Shown(
+        x, time, tokens, added, [Box(0, 0, *sides)] * 2, scene_of(hint), torch.tensor([0.1, 3.0])
+    )
+    residuals, middle = control(shown)
+    for row in range(2):
+        one = slice(row, row + 1)
+        own = {name: each[one] for name, each in added.items()}
+        wanted = original(x[one], time[one], tokens[one], hint, label(own))
+        for found, each in zip([*residuals, middle], wanted, strict=True):
+            assert each.std() > 0.1
+            same(found[one], 0.7 * each)
+
+
+def test_a_union_controlnet_without_tile_is_refused(
+    union: tuple[LdmUnion, dict[str, Tensor]],
+) -> None:
+    first = dict(union[1])
+    first["task_embedding"] = first["task_embedding"][:6]
+    inputs = first["control_add_embedding.linear_1.weight"]
+    first["control_add_embedding.linear_1.weight"] = inputs[:, : 6 * 256]
+    with pytest.raises(ModelError, match="of 6 kinds, without tile: give the later version"):
+        loaded(first)
+
+
+def test_a_union_controlnet_acts_as_in_diffusers_pipeline(
+    union: tuple[LdmUnion, dict[str, Tensor]],
+) -> None:
+    """What its own network of diffusers says of one row, called as the pipeline does."""
+    control, hint = loaded(union[1]), hint_for(8, 8)
+    x, added = drawn(1, 4, 8, 8), sizes(sdxl(), 1)
+    shown = Shown(
+        x,
+        torch.tensor([300.0]),
+        drawn(1, 7, 2048),
+        added,
+        [Box(0, 0, 8, 8)],
+        scene_of(hint),
+        torch.ones(1),
+    )
+    residuals, middle = control(shown)
+    kind = torch.zeros(8).scatter_(0, torch.tensor([6]), 1).reshape(1, -1)
+    control.module.transformer_layes = nn.ModuleList(
+        [each.inner for each in control.module.transformer_layes]
+    )
+    with torch.no_grad():
+        theirs, centre = control.module(
+            x,
+            shown.time,
+            encoder_hidden_states=shown.tokens,
+            controlnet_cond=[hint],
+            control_type=kind,
+            control_type_idx=[6],
+            conditioning_scale=1.0,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+    for found, wanted in zip([*residuals, middle], [*theirs, centre], strict=True):
+        same(found, wanted)
 
 
 PUBLISHED = {
@@ -368,8 +452,6 @@ def test_one_of_another_family_is_refused(theirs: str, words: str, unet: dict[st
     ("extra", "words"),
     [
         ("lora_controlnet", "is a Control-LoRA"),
-        ("task_embedding", "is a union"),
-        ("control_add_embedding.linear_1.weight", "is a union"),
         ("difference", "difference to a base model"),
         ("lllite_unet_input_blocks_4_1.down.0.weight", "is a ControlLLLite"),
         ("controlnet_blocks.0.weight", "of FLUX or SD 3"),

@@ -25,6 +25,12 @@ from tileup.torchvision_shield import shield_torchvision
 from tileup.wording import counted
 
 PREFIX = "control_model."
+UNION = "task_embedding"
+"""A tensor of ControlNets that are several in one, with a row for each kind of hint."""
+UNION_HEADS = 8
+"""Heads of their attention, which no tensor tells: xinsir6/ControlNetPlus (Apache-2.0)."""
+TILE = 6
+"""The kind that is shown the picture itself; only their later version (promax) has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class ControlNet:
     device: str
     dtype: torch.dtype
     """What it computes in."""
+    kinds: int | None = None
+    """Kinds of hint that it takes, where it is several in one; it is shown the one called tile."""
 
     def __call__(self, shown: Shown) -> tuple[tuple[Tensor, ...], Tensor]:
         """Residuals in the precision and on the device of `shown.x`, 0 where the UNet takes none.
@@ -86,7 +94,7 @@ class ControlNet:
                 self._placed(x[rows]),
                 shown.time[rows].to(self.device),
                 encoder_hidden_states=self._placed(shown.tokens[rows]),
-                controlnet_cond=self._placed(hint).contiguous(memory_format=torch.channels_last),
+                **self._hinted(self._placed(hint).contiguous(memory_format=torch.channels_last)),
                 conditioning_scale=self.scale,
                 added_cond_kwargs=shown.added
                 and {name: self._placed(each[rows]) for name, each in shown.added.items()},
@@ -96,8 +104,35 @@ class ControlNet:
             middle.to(x), rows, len(x)
         )
 
+    def _hinted(self, hint: Tensor) -> dict[str, object]:
+        """A hint in the words of the module."""
+        if self.kinds is None:
+            return {"controlnet_cond": hint}
+        kind = torch.zeros(len(hint), self.kinds)
+        kind[:, TILE] = 1
+        return {
+            "controlnet_cond": [hint],
+            "control_type": self._placed(kind),
+            "control_type_idx": [TILE],
+        }
+
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)
+
+
+class RowByRow(nn.Module):
+    """A layer of a union ControlNet, each feature of each row by itself.
+
+    Its attention takes the rows of a batch for one sequence, so that windows would depend on which
+    others they are worked out with. Alone a row is a sequence of one.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.reshape(1, -1, x.shape[-1])).reshape(x.shape)
 
 
 def _spread(residual: Tensor, rows: list[int], count: int) -> Tensor:
@@ -130,26 +165,39 @@ def load_control(file: ControlFile, how: Building) -> ControlNet:
         config = _config({new: tuple(own[old].shape) for new, old in names.items()})
     except (KeyError, IndexError) as error:
         raise ModelError(f"{name} is not a complete ControlNet: it lacks {error}") from error
+    if UNION in names and len(own[UNION]) <= TILE:
+        raise ModelError(
+            f"{name} is a union ControlNet of {len(own[UNION])} kinds, without tile: give the later"
+            f" version, promax"
+        )
     if config["in_channels"] != 4 or config["conditioning_channels"] != 3:
         raise ModelError(
             f"{name} is a ControlNet for a network with {config['in_channels']} input channels and"
             f" a hint with {config['conditioning_channels']}; tileup needs 4 and 3, such as tile"
         )
+    kinds = cast("int | None", config.get("num_control_type"))
     shield_torchvision()
-    from diffusers import ControlNetModel
+    import diffusers
 
-    make = cast(Callable[..., nn.Module], ControlNetModel)
+    model = "ControlNetModel" if kinds is None else "ControlNetUnionModel"
+    make = cast(Callable[..., nn.Module], getattr(diffusers, model))
     placing = Placing(how.dtype, how.device, offload=how.offload)
     module = build_renamed(lambda: make(**config), own, names, name, placing)
-    return ControlNet(name, module, file.scale, how.device, how.dtype)
+    if kinds is not None:
+        _apart(module, how.device)
+    return ControlNet(name, module, file.scale, how.device, how.dtype, kinds)
+
+
+def _apart(module: Any, device: str) -> None:  # noqa: ANN401
+    """Let a union ControlNet treat each row by itself."""
+    # Their attention reads a layer's weights without calling it, so these stay on the device.
+    layers = [RowByRow(each.to(device)) for each in module.transformer_layes]
+    module.transformer_layes = nn.ModuleList(layers)
 
 
 _OTHER_KINDS = {
     "a Control-LoRA": r"lora_controlnet$",
     "a ControlLLLite": r"lllite",
-    "a union (ProMax) ControlNet, which is several in one": (
-        r"^(task_embedding|control_add_embedding\.|transformer_layes\.|spatial_ch_projs\.)"
-    ),
     "a ControlNet stored as the difference to a base model": r"^difference$",
     "a T2I-Adapter": r"^(adapter\.)?body\.\d",
     "an IP-Adapter": r"^(image_proj|ip_adapter)\.",
@@ -223,13 +271,28 @@ def _config(shapes: Shapes) -> dict[str, Any]:
         "down_block_types": tuple(
             "CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths
         ),
-        "mid_block_type": "UNetMidBlock2DCrossAttn" if middle else "UNetMidBlock2D",
         # The middle block takes the last level's entry, which may have no attention itself.
         "transformer_layers_per_block": (*(max(1, each) for each in depths[:-1]), max(1, middle)),
         "attention_head_dim": heads(widths, linear),
         "use_linear_projection": linear,
         "cross_attention_dim": shapes[attention][1] if attention else 1,
         **size_embedding(shapes),
+        **_of_kind(shapes),
+    }
+
+
+def _of_kind(shapes: Shapes) -> dict[str, object]:
+    """Settings that diffusers' ControlNetUnionModel has alone, or its ControlNetModel."""
+    if UNION not in shapes:
+        middle = _depth(shapes, "mid_block")
+        return {"mid_block_type": "UNetMidBlock2DCrossAttn" if middle else "UNetMidBlock2D"}
+    kinds, width = shapes[UNION]
+    return {
+        "num_control_type": kinds,
+        "num_trans_channel": width,
+        "num_trans_head": UNION_HEADS,
+        "num_trans_layer": block_count(shapes, "transformer_layes"),
+        "num_proj_channel": shapes["spatial_ch_projs.weight"][0],
     }
 
 
