@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +14,17 @@ from torch.nn import functional
 
 from tileup.contracts import Encoded
 from tileup.errors import ModelError
-from tileup.text.chunks import Group, Line, Row, line_of, lines_of
+from tileup.text.chunks import Line, Row, line_of
 from tileup.text.clip import Clip, load_clip
-from tileup.text.emphasis import Named, Words, Written, read_prompt
+from tileup.text.emphasis import Written
 from tileup.text.finite import check_finite
 from tileup.text.learned import Learned
 from tileup.text.llm import Llm, load_llm
 from tileup.text.llm_tokens import LlmTokenizer, tokenizer_of
 from tileup.text.recipes import ClipUse, Recipe, T5Use
+from tileup.text.rows import NAMES, Rows
 from tileup.text.t5 import T5, load_t5
 from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
-from tileup.text.tokens import CHUNK, clip_ids
 from tileup.text.weighting import away_from_nothing, scaled
 from tileup.text.writing import USUAL, Writing
 
@@ -37,13 +37,6 @@ OnLoaded = Callable[[str, nn.Module], None]
 T5_WIDTH = 4096
 """Of T5-XXL's features."""
 
-_NAMES = {
-    "clip_l": "CLIP-L",
-    "clip_g": "CLIP-G",
-    "clip_h": "CLIP-H",
-    "t5": "T5",
-    "llm": "that reads prompts",
-}
 _FLAGS = {"llm": "--text-encoder"}
 """Flags that are not called as their part is."""
 
@@ -92,7 +85,7 @@ def load_text(
         if part not in parts and part in recipe.required:
             flag = _FLAGS.get(part, f"--{part.replace('_', '-')}")
             flag = "" if part == "clip_h" else f"; give it with {flag}"
-            raise ModelError(f"the text encoder {_NAMES[part]} is missing{flag}")
+            raise ModelError(f"the text encoder {NAMES[part]} is missing{flag}")
     used = {part: parts[part] for part in recipe.parts if part in parts}
     if writing.clip_skip is not None and not recipe.clip_tokens:
         log.warning("clip-skip has no effect: this model takes no tokens of CLIP's")
@@ -127,17 +120,14 @@ class TextEncoder:
     ) -> None:
         self._recipe = recipe
         self._parts = parts
-        self._t5_tokenizer = t5_tokenizer
-        self._llm_tokenizer = llm_tokenizer
         self._dtype = dtype
         self._device = device
         self._features = features
         self._on_loaded = on_loaded
         self._writing = writing
         self._learned = {use.part: Learned(use.part, parts[use.part]) for use in recipe.clips}
-        self._check_embeddings()
+        self._rows = Rows(recipe, parts, self._learned, t5_tokenizer, llm_tokenizer, writing)
         self._known: dict[str, dict[Row, _Features]] = {part: {} for part in parts}
-        self._warned: set[str] = set()
 
     def encode(self, prompt: str, negative: str | None = None) -> tuple[Encoded, Encoded | None]:
         """A prompt, and what the picture shall not look like.
@@ -154,159 +144,30 @@ class TextEncoder:
         self, texts: Sequence[tuple[str, str | None]]
     ) -> list[tuple[Encoded, Encoded | None]]:
         """As `encode`, for many pairs: each encoder is loaded once, one after the other."""
-        written = {text: self._read(text) for pair in texts for text in pair if text is not None}
+        written = {
+            text: self._rows.read(text) for pair in texts for text in pair if text is not None
+        }
         counts = [
-            self._count([written[text] for text in pair if text is not None]) for pair in texts
+            self._rows.count([written[text] for text in pair if text is not None]) for pair in texts
         ]
         pairs = list(zip(texts, counts, strict=True))
         each = [(written[text], n) for pair, n in pairs for text in pair if text is not None]
         for use in self._recipe.clips:
-            rows = [self._rows_to_learn(use, text, n) for text, n in each]
+            rows = [self._rows.to_learn(use, text, n) for text, n in each]
             self._learn_clip(use, itertools.chain.from_iterable(rows))
         if "t5" in self._parts:
-            self._learn_t5(self._t5_row(text.plain) for text, _ in each)
+            self._learn_t5(self._rows.t5(text.plain) for text, _ in each)
         if "llm" in self._parts:
-            self._learn_llm(self._llm_row(text.plain)[0] for text, _ in each)
+            self._learn_llm(self._rows.llm(text.plain)[0] for text, _ in each)
 
         def encoded(text: str | None, count: int) -> Encoded | None:
             return None if text is None else self._encoded(written[text], count)
 
         return [(self._encoded(written[pair[0]], n), encoded(pair[1], n)) for pair, n in pairs]
 
-    def _read(self, text: str) -> Written:
-        """A prompt in its parts; what of it cannot be used is said once."""
-        written = read_prompt(text, self._writing.style, self._writing.names)
-        for tag in written.tags:
-            if tag.kind != "lora" or tag.name not in self._writing.loras:
-                self._warn(
-                    f"{tag.text} in a prompt is left out: LoRAs count in --prompt, where a folder"
-                    f" of TILEUP_MODELS holds a file of that name; or give --lora FILE"
-                )
-        plainly = "t5" in self._parts or not self._recipe.clip_tokens
-        if written.weighted and plainly:
-            self._warn(
-                "weights in a prompt, as in (red:1.3), are left out where T5 or a language model"
-                " reads it: these take plain text"
-            )
-        return written
-
-    def _check_embeddings(self) -> None:
-        """Refuse embeddings that were given and fit no encoder.
-
-        Raises:
-            ModelError: names the embedding.
-        """
-        for embedding in self._writing.embeddings.values():
-            if not any(learned.ids(embedding) for learned in self._learned.values()):
-                raise ModelError(
-                    f"the embedding {embedding.name} belongs to another model: its vectors are"
-                    f" {embedding.widths} wide, and no text encoder is"
-                )
-
-    def _count(self, texts: Sequence[Written]) -> int:
-        """Lines of CLIP's that the longest of some texts takes."""
-        if not self._recipe.chunked:
-            return 1
-        lines = (self._lines(use, text) for use in self._recipe.clips for text in texts)
-        return max(map(len, lines))
-
-    def _rows_to_learn(self, use: ClipUse, text: Written, count: int) -> list[Row]:
-        lines = self._lines(use, text, count)
-        weighted = any(line.weighted for line in lines)
-        return [line.ids for line in [*lines, *[line_of([], use)] * weighted]]
-
-    def _lines(self, use: ClipUse, text: Written, count: int = 1) -> list[Line]:
-        """A prompt in lines, followed by empty ones up to a number."""
-        style = self._writing.style
-        groups = list(self._groups(use, text))
-        if not self._recipe.chunked:
-            return [self._cut(use, groups)]
-        lines = lines_of(groups, use, style)
-        return lines + [line_of([], use)] * (count - len(lines))
-
-    def _groups(self, use: ClipUse, text: Written) -> Iterator[Group | None]:
-        for piece in text.pieces:
-            if isinstance(piece, Words):
-                yield Group(tuple(clip_ids(piece.text)), piece.weight)
-            elif isinstance(piece, Named):
-                yield Group(self._vectors(use, piece.name), piece.weight, whole=True)
-            else:
-                yield None
-
-    def _vectors(self, use: ClipUse, name: str) -> tuple[int, ...]:
-        """Tokens that stand for an embedding; none where it has nothing for an encoder."""
-        embedding = self._writing.embedding(name)
-        if embedding is None:
-            self._warn(f"embedding:{name} is left out: no folder of TILEUP_MODELS holds its file")
-            return ()
-        ids = self._learned[use.part].ids(embedding)
-        if not ids:
-            self._warn(
-                f"embedding:{name} has nothing for {_NAMES[use.part]}: its vectors are"
-                f" {embedding.widths} wide"
-            )
-        return ids
-
-    def _cut(self, use: ClipUse, groups: Iterable[Group | None]) -> Line:
-        """One line, for families that read no more."""
-        tokens = [(each, group.weight) for group in groups if group for each in group.ids]
-        if len(tokens) > CHUNK:
-            self._warn_cut("CLIP", CHUNK, len(tokens))
-        return line_of(tokens[:CHUNK], use)
-
-    def _t5_row(self, text: str) -> Row:
-        use = self._recipe.t5
-        assert self._t5_tokenizer is not None
-        assert use is not None
-        room = use.length - 1
-        ids = self._t5_tokenizer.ids(text)
-        if len(ids) > room:
-            self._warn_cut("T5", room, len(ids))
-        ids = ids[:room]
-        return self._t5_tokenizer.row(ids, use.length if use.filled else len(ids) + 2)
-
-    def _llm_row(self, text: str) -> tuple[Row, int]:
-        """A text's tokens, and how many of its features are left out at the beginning."""
-        use, tokenizer = self._recipe.llm, self._llm_tokenizer
-        assert use is not None
-        assert tokenizer is not None
-        ids = tokenizer.ids(use.before + text + use.after)
-        if len(ids) > use.length:
-            self._warn_cut("the text encoder", use.length, len(ids))
-        ids = ids[: use.length]
-        if use.filling:
-            padding = [tokenizer.id(use.filling)] * (use.length - len(ids))
-            ids = padding + ids if use.filled_before else ids + padding
-        return tuple(ids), len(tokenizer.ids(use.before)) if use.dropped else 0
-
-    def _seen(self, row: Row) -> list[bool] | None:
-        """For each token whether it is no padding; None: all are none."""
-        use, tokenizer = self._recipe.llm, self._llm_tokenizer
-        if use is None or tokenizer is None or not use.filling:
-            return None
-        padding = tokenizer.id(use.filling)
-        inward = row if use.filled_before else row[::-1]
-        unseen = len([*itertools.takewhile(lambda token: token == padding, inward)])
-        seen = [False] * unseen + [True] * (len(row) - unseen)
-        return seen if use.filled_before else seen[::-1]
-
-    def _warn_cut(self, reader: str, room: int, length: int) -> None:
-        if reader not in self._warned:
-            self._warned.add(reader)
-            self._warn(
-                f"a prompt is longer than {reader} reads: its first {room} tokens count,"
-                f" of {length}"
-            )
-
-    def _warn(self, message: str) -> None:
-        """Say something, once."""
-        if message not in self._warned:
-            self._warned.add(message)
-            log.warning("%s", message)
-
     def _learn_clip(self, use: ClipUse, rows: Iterable[Row]) -> None:
         if new := self._new(use.part, rows):
-            name = _NAMES[use.part]
+            name = NAMES[use.part]
             tensors = self._parts[use.part]()
             clip = load_clip(
                 tensors, act=use.act, what=name, dtype=self._dtype, device=self._device
@@ -332,7 +193,7 @@ class TextEncoder:
             llm = load_llm(self._parts["llm"](), use, dtype=self._dtype, device=self._device)
             self._on_loaded("llm", llm.network)
             for row in new:
-                self._known["llm"][row] = _read_llm(llm, row, self._seen(row))
+                self._known["llm"][row] = _read_llm(llm, row, self._rows.seen(row))
 
     def _new(self, part: str, rows: Iterable[Row]) -> list[Row]:
         """Rows not seen yet, each once. One by one, so that no row's rounding hangs on others."""
@@ -343,7 +204,7 @@ class TextEncoder:
         sides: list[Tensor] = []
         pooled: list[Tensor] = []
         for use in recipe.clips:
-            lines = self._lines(use, text, count)
+            lines = self._rows.lines(use, text, count)
             sides.append(torch.cat([self._features_of(use, line) for line in lines]))
             whole = self._known[use.part][lines[0].ids].pooled
             pooled += [] if whole is None else [whole]
@@ -372,14 +233,14 @@ class TextEncoder:
     def _joined(self, clip: Tensor | None, text: str) -> Tensor:
         """CLIP's tokens, shape (length, width), followed by T5's, both as wide as T5's are."""
         if self._recipe.llm is not None:
-            row, dropped = self._llm_row(text)
+            row, dropped = self._rows.llm(text)
             return self._known["llm"][row].tokens[dropped:]
         use = self._recipe.t5
         if use is None:
             assert clip is not None
             return clip
         if "t5" in self._parts:
-            t5 = self._known["t5"][self._t5_row(text)].tokens
+            t5 = self._known["t5"][self._rows.t5(text)].tokens
         else:
             t5 = torch.zeros(use.length, self._features or T5_WIDTH)
         if clip is None:
