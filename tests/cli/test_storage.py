@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -20,17 +22,21 @@ from tests.cli.conftest import Command, save
 from tests.cli.test_every_family import Parts, saved
 from tests.families.building import built_unet
 from tileup.families.table import FAMILIES
+from tileup.tensors.checkpoint import open_checkpoint
+from tileup.tensors.packed import unpacked
+from tileup.tensors.scaled import rotation
 from tileup.text.clip import renamed
 
+Pixels = NDArray[np.float64]
 SIZE = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
 
 
-def pixels(path: Path) -> np.ndarray:
+def pixels(path: Path) -> Pixels:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"), dtype=np.float64)
 
 
-def drawn(tileup: Command, *flags: object) -> np.ndarray:
+def drawn(tileup: Command, *flags: object) -> Pixels:
     """The picture that two steps make."""
     ran = tileup("upscale", "in.png", "-o", "out.png", "--overwrite", *SIZE, *flags)
     assert ran.code == 0, ran.err
@@ -50,7 +56,7 @@ def attention() -> dict[str, tuple[int, ...]]:
 
 
 @pytest.fixture(scope="module")
-def plain(sd1: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+def plain(sd1: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pixels]:
     """Filled by the first test: the picture without an adapter."""
     return {}
 
@@ -61,7 +67,7 @@ def test_an_adapter_is_described_and_draws(
     folder: Path,
     sd1: Path,
     attention: dict[str, tuple[int, ...]],
-    plain: dict[str, np.ndarray],
+    plain: dict[str, Pixels],
     kind: str,
 ) -> None:
     made = {"LoRA": kohya_lora(changes(attention)), **relatives(attention)}
@@ -88,7 +94,7 @@ def test_what_does_not_belong_is_named_and_left_out(
     save_file(lora, folder / "lora_a.safetensors")
     save_file(lora | other, folder / "lora_b.safetensors")
 
-    def ran(model: str, flags: Sequence[str] = ()) -> tuple[np.ndarray, str]:
+    def ran(model: str, flags: Sequence[str] = ()) -> tuple[Pixels, str]:
         out = f"{model}.png"
         ran = tileup("upscale", "in.png", "-o", out, *SIZE, "-m", f"{model}.safetensors", *flags)
         assert ran.code == 0, ran.err
@@ -145,7 +151,7 @@ ENCODERS = {
 """The encoder that is stored in GGUF: its part, llama.cpp's names and its word for it."""
 
 
-def tensors_of(values: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+def tensors_of(values: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in values.items()}
 
 
@@ -207,7 +213,8 @@ SAME: Mapping[str, tuple[Callable[[], Parts], Callable[[], Parts], str]] = {
 
 @pytest.mark.parametrize("name", SAME)
 def test_files_with_more_in_them_draw_the_same(tileup: Command, folder: Path, name: str) -> None:
-    pictures: list[np.ndarray] = []
+    pictures: list[Pixels] = []
+    said = ""
     for number, make in enumerate(SAME[name][:2]):
         flags = saved(folder, make(), "m.safetensors")
         told = tileup("info", "m.safetensors")
@@ -215,8 +222,8 @@ def test_files_with_more_in_them_draw_the_same(tileup: Command, folder: Path, na
         ran = tileup("upscale", "in.png", "-o", f"{number}.png", *SIZE, *flags)
         assert ran.code == 0, ran.err
         pictures.append(pixels(folder / f"{number}.png"))
+        said = " ".join(ran.err.split())
     assert np.abs(pictures[1] - pictures[0]).max() <= 1
-    said = " ".join(ran.err.split())
     assert SAME[name][2] in said
     assert "no place for" not in said
 
@@ -231,3 +238,98 @@ def test_an_inpainting_model_sees_its_mask(tileup: Command, folder: Path) -> Non
     assert "for inpainting" in told.out
     blind, sees = (drawn(tileup, "-m", f"{each}.safetensors") for each in ("blind", "sees"))
     assert np.abs(blind - sees).max() > 5
+
+
+def marked(content: Mapping[str, object]) -> torch.Tensor:
+    return torch.tensor([*json.dumps(content).encode()], dtype=torch.uint8)
+
+
+def as_fp8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    scale = weight.abs().max() / 448
+    stored = {"weight": (weight / scale).to(torch.float8_e4m3fn), "weight_scale": scale}
+    return stored | {"comfy_quant": marked({"format": "float8_e4m3fn"})}
+
+
+def as_old_fp8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    scale = weight.abs().max() / 448
+    return {"weight": (weight / scale).to(torch.float8_e4m3fn), "scale_weight": scale}
+
+
+def as_int8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    rotated = weight.shape[1] % 64 == 0
+    turned = weight
+    if rotated:
+        turned = (weight.unflatten(1, (-1, 64)) @ rotation(64)).flatten(1)
+    scale = turned.abs().amax(1, keepdim=True) / 127
+    mark = {"format": "int8_tensorwise", "convrot": rotated, "convrot_groupsize": 64}
+    stored = {"weight": (turned / scale).round().to(torch.int8), "weight_scale": scale}
+    return stored | {"comfy_quant": marked(mark)}
+
+
+def as_nvfp4(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Random numbers of about the spread of the weight's."""
+    rows, columns = weight.shape
+    halves = torch.randint(0, 256, (rows, columns // 2), dtype=torch.uint8)
+    tiles = torch.ones(-(-rows // 128) * 128, -(-columns // 64) * 4).to(torch.float8_e4m3fn)
+    stored = {"weight": halves, "weight_scale": tiles, "weight_scale_2": weight.std() / 2.9}
+    return stored | {"comfy_quant": marked({"format": "nvfp4"})}
+
+
+EIGHT: Mapping[str, tuple[Callable[[torch.Tensor], dict[str, torch.Tensor]], str]] = {
+    "fp8": (as_fp8, "F8_E4M3 with scales"),
+    "fp8 of before": (as_old_fp8, "F8_E4M3"),
+    "int8": (as_int8, "INT8, rotated (ConvRot)"),
+    "nvfp4": (as_nvfp4, "NVFP4"),
+}
+"""How a matrix is stored, and what `info` calls it."""
+
+
+@pytest.mark.parametrize("name", EIGHT)
+def test_comfyuis_formats_are_described_and_draw(tileup: Command, folder: Path, name: str) -> None:
+    """FLUX and its T5; the picture is that of the same files with the values in them."""
+    store, title = EIGHT[name]
+    parts = whole.flux_parts()
+    flags = saved(folder, parts, "flux.safetensors")
+    torch.manual_seed(0)
+    for part in ("flux", "t5"):
+        stored: dict[str, torch.Tensor] = {}
+        for key, tensor in parts["network" if part == "flux" else part].items():
+            if tensor.ndim == 2 and min(tensor.shape) >= 32 and key.endswith(".weight"):
+                layer = key.removesuffix("weight")
+                stored |= {layer + end: each for end, each in store(tensor).items()}
+            else:
+                stored[key] = tensor
+        save_file(stored, folder / f"{part}_small.safetensors")
+        read = open_checkpoint(folder / f"{part}_small.safetensors").state_dict()
+        save_file(
+            {each: unpacked(tensor).contiguous() for each, tensor in read.items()},
+            folder / f"{part}.safetensors",
+        )
+    told = tileup("info", "flux_small.safetensors")
+    assert told.code == 0, told.err
+    assert title in " ".join(told.out.split())
+    assert "FLUX.1 dev" in told.out
+    expected = drawn(tileup, *flags, "--dtype", "float32")
+    small = {f"{part}.safetensors": f"{part}_small.safetensors" for part in ("flux", "t5")}
+    found = drawn(tileup, *[small.get(each, each) for each in flags], "--dtype", "float32")
+    assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        ({"img_in.wscales": torch.ones(4)}, "SVDQuant"),
+        ({"img_in.comfy_quant": marked({"format": "svdquant_w4a4"})}, "svdquant_w4a4"),
+        ({"img_in.comfy_quant": marked({"format": "mxfp8"})}, "mxfp8"),
+        ({"img_in.qweight": torch.ones(4)}, "GPTQ"),
+    ],
+)
+def test_formats_that_are_not_read_are_refused_by_name(
+    tileup: Command, folder: Path, stored: dict[str, torch.Tensor], words: str
+) -> None:
+    flags = saved(folder, whole.flux_parts(), "flux.safetensors")
+    save_file(whole.flux_parts()["network"] | stored, folder / "flux.safetensors")
+    for command in (("info", "flux.safetensors"), ("upscale", "in.png", *flags)):
+        ran = tileup(*command)
+        assert ran.code == 4
+        assert words in ran.sentence

@@ -145,7 +145,8 @@ def test_whole_numbers_without_a_mark_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"format": "nvfp4"}, "format nvfp4"),
+        ({"format": "mxfp8"}, "format mxfp8"),
+        ({"format": "nvfp4"}, "marked nvfp4, but its weight is stored in I8"),
         ({"format": "svdquant_w4a4"}, "format svdquant_w4a4"),
         ({}, "format unnamed"),
         ([1], "format unnamed"),

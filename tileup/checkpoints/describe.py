@@ -17,6 +17,7 @@ from tileup.families.detection import NoNetworkError, detect
 from tileup.families.family import Detected, Prediction
 from tileup.families.predictions import prediction_of, published_spec
 from tileup.tensors.checkpoint import Checkpoint, open_checkpoint
+from tileup.tensors.formats import marks_of
 from tileup.tensors.scaled import is_helper
 
 UNTOLD = Prediction("", "neither its tensors nor its metadata tell; give --prediction")
@@ -146,11 +147,12 @@ def _info(
 
 def _amount(checkpoint: Checkpoint, names: Iterable[str]) -> Amount:
     parameters: Counter[str] = Counter()
-    names = list(names)
+    names, marks = list(names), marks_of(checkpoint)
     for name in names:
         if not is_helper(name):
             info = checkpoint.tensors[name]
-            parameters[info.dtype] += info.elements
+            mark = marks.get(name.removesuffix(".weight"))
+            parameters[mark.title if mark else info.dtype] += info.elements
     return Amount(len(names), dict(parameters))
 
 

@@ -17,11 +17,6 @@ from tileup.sampling.guided import GuidedDenoiser
 class Reader(Protocol):
     """Encodes prompts."""
 
-    @property
-    def is_local(self) -> bool:
-        """As `VaeCodec.is_local`."""
-        return self.vae.is_local
-
     def encode(self, prompt: str, negative: str | None = None) -> tuple[Encoded, Encoded | None]:
         """A prompt and what the picture shall not look like, one row each, of one length."""
         ...
@@ -71,6 +66,11 @@ class TurnCodec:
     part: Part
     turns: Turns
 
+    @property
+    def is_local(self) -> bool:
+        """As `VaeCodec.is_local`."""
+        return self.vae.is_local
+
     def encode(self, pixels: Tensor) -> Tensor:
         """As `VaeCodec.encode`."""
         self.turns.of(self.part)
@@ -115,7 +115,9 @@ class DiffusionModel:
         self.turns.of(None)  # the text encoders come and go by themselves
         text, negative = self.reader.encode(wish.prompt, None if wish.cfg == 1 else wish.negative)
         if self.masked and scene.masked is None:
-            scene = replace(scene, masked=self.codec.encode(torch.full_like(scene.pixels, 0.5)))
+            height, width = (side * self.spec.stride for side in scene.source.shape[-2:])
+            grey = torch.full((1, 3, height, width), 0.5)
+            scene = replace(scene, masked=self.codec.encode(grey))
         self.turns.of(self.part)
         return GuidedDenoiser(
             self.network, self.spec.prediction, scene, text, negative, cfg=wish.cfg

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tileup.errors import ModelError
 from tileup.tensors.header import Header, TensorInfo, read_header
+from tileup.tensors.nvfp4 import WHOLE
 from tileup.wording import counted
 
 if TYPE_CHECKING:
@@ -218,7 +219,17 @@ def _joined(
     for member in members:
         tensors |= {member.prefix + name: info for name, info in member.file.tensors.items()}
         metadata |= member.file.metadata
-    return Checkpoint(path, members, tensors, metadata, configs or {})
+    return Checkpoint(path, members, _unfolded(tensors), metadata, configs or {})
+
+
+def _unfolded(tensors: dict[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """Weights of NVFP4 with their own number of columns, of which a byte holds two."""
+    for name in [each for each in tensors if each.endswith(WHOLE)]:
+        weight = name.removesuffix(WHOLE) + ".weight"
+        info = tensors.get(weight)
+        if info is not None and info.dtype == "U8" and len(info.shape) == 2:
+            tensors[weight] = TensorInfo(info.dtype, (info.shape[0], 2 * info.shape[1]))
+    return tensors
 
 
 def read_json(path: Path) -> dict[str, object]:

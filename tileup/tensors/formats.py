@@ -16,12 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.errors import ModelError, UnknownCheckpointError
+from tileup.tensors import nvfp4
 from tileup.tensors.header import TensorInfo
 
 MARK = ".comfy_quant"
 METADATA = "_quantization_metadata"
-STORED = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int8_tensorwise": "I8"}
+STORED = {
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "int8_tensorwise": "I8",
+    nvfp4.FORMAT: "U8",
+}
 """Formats that are read, and the precision that their weights are stored in."""
+TITLES = {
+    "float8_e4m3fn": "F8_E4M3 with scales",
+    "float8_e5m2": "F8_E5M2 with scales",
+    "int8_tensorwise": "INT8",
+    nvfp4.FORMAT: "NVFP4",
+}
+"""As people call them."""
 OTHERS = {
     ".wscales": "SVDQuant (Nunchaku)",
     ".quant_state.bitsandbytes__nf4": "bitsandbytes NF4",
@@ -58,6 +71,11 @@ class Mark:
     rotated: int = 0
     """Columns that were rotated together before they were rounded; 0: none were (ConvRot, Huang et
     al. 2025, arXiv 2512.03673)."""
+
+    @property
+    def title(self) -> str:
+        """As people call it."""
+        return TITLES[self.format] + (", rotated (ConvRot)" if self.rotated else "")
 
 
 def marks_of(checkpoint: Opened) -> dict[str, Mark]:
@@ -121,5 +139,5 @@ def _power_of_4(number: int) -> bool:
 def _unread(checkpoint: Opened, layer: str, format: str) -> UnknownCheckpointError:
     return UnknownCheckpointError(
         f"{checkpoint.path} stores {layer[:200]} in the format {format}, which tileup does not"
-        f" read; give the file in F16, BF16, FP8 or INT8"
+        f" read; give the file in F16, BF16, FP8, INT8 or NVFP4"
     )

@@ -39,6 +39,15 @@ class Coding(Protocol):
         ...
 
 
+class Operation(Protocol):
+    """One of torch's, with its overload."""
+
+    @property
+    def _schema(self) -> torch.FunctionSchema: ...
+
+    def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+
 class Packed(Tensor):
     """A weight of few bits."""
 
@@ -61,13 +70,13 @@ class Packed(Tensor):
         made.coding, made.stored = coding, tuple(stored)
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType, reportAttributeAccessIssue]
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportPrivateUsage, reportAssignmentType]
 
     def __repr__(self, **_: object) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         return f"Packed({self.coding}, {tuple(self.shape)}, {self.dtype}, {self.device})"
 
     @property
-    def nbytes(self) -> int:
+    def nbytes(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of what is stored."""
         return sum(each.nbytes for each in self.stored)
 
@@ -98,7 +107,7 @@ class Packed(Tensor):
     @classmethod
     def __torch_dispatch__(
         cls,
-        func: torch._ops.OpOverload,
+        func: Operation,
         types: Iterable[type],
         args: tuple[object, ...] = (),
         kwargs: Mapping[str, object] | None = None,
@@ -108,7 +117,7 @@ class Packed(Tensor):
             kept = keeps(packed, *args[1:], **(kwargs or {}))
             if kept is not None:
                 return kept
-        if packed is not None and func._schema.is_mutable:
+        if packed is not None and func._schema.is_mutable:  # pyright: ignore[reportPrivateUsage]
             raise RuntimeError(f"{func}: packed weights are not changed in place")
         return func(*tree_map(unpacked, args), **tree_map(unpacked, dict(kwargs or {})))
 
@@ -145,6 +154,20 @@ class Packed(Tensor):
     def largest(self) -> Tensor:
         """A number that no value exceeds, whatever its sign; not finite where a value is not."""
         return self.coding.largest(self.stored)
+
+
+def largest_of(tensor: Tensor) -> Tensor:
+    """The largest number without its sign, NaN where there is one; float32."""
+    if not tensor.numel():
+        return torch.zeros(())
+    if tensor.dtype not in FLOAT8:
+        return torch.stack(torch.aminmax(tensor)).float().abs().max()
+    # Torch compares no fp8, but its bytes have the order of its values: those below 128 of what is
+    # above 0, and the others of what is below it.
+    above = tensor.view(torch.int8).max().clamp(min=0).view(torch.uint8)
+    below = tensor.view(torch.uint8).max()
+    below = torch.where(below > 0x7F, below & 0x7F, 0)
+    return torch.maximum(above, below).view(tensor.dtype).float()
 
 
 def precision(tensor: Tensor) -> torch.dtype:

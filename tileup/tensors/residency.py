@@ -19,13 +19,14 @@ class Residency:
     stored: dict[str, nn.Parameter] = field(default_factory=dict[str, nn.Parameter])
 
     def before(self, layer: nn.Module, args: object) -> None:
-        own = layer._parameters
-        self.stored |= {name: each for name, each in own.items() if each is not None}
+        self.stored |= dict(layer.named_parameters(recurse=False))
         for name, each in self.stored.items():
-            own[name] = nn.Parameter(each.detach().to(self.device), requires_grad=False)
+            brought = each.detach().to(self.device)
+            setattr(layer, name, nn.Parameter(brought, requires_grad=False))
 
     def after(self, layer: nn.Module, args: object, output: object) -> None:
-        layer._parameters.update(self.stored)
+        for name, each in self.stored.items():
+            setattr(layer, name, each)
         self.stored.clear()
 
 

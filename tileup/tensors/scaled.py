@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
 from tileup.tensors.formats import Mark
+from tileup.tensors.nvfp4 import FORMAT, WHOLE, packed_nvfp4
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SCALES = (".scale_weight", ".weight_scale")
 """Ends of names of scales; the weight itself is named `.weight`."""
-MARKS = (".comfy_quant", ".scale_input", ".input_scale")
-"""Ends of names of what only 8-bit arithmetic has a use for."""
+MARKS = (".comfy_quant", ".scale_input", ".input_scale", WHOLE)
+"""Ends of names of what only arithmetic of few bits has a use for, and further scales."""
 MARK = "scaled_fp8"
 """The last part of the name of the mark for a whole file."""
 
@@ -63,12 +64,16 @@ def unscaled(
             result[name] = scale  # whoever builds a network names it as what belongs nowhere
             continue
         stored = result[weight]
+        mark = (marks or {}).get(weight.removesuffix(".weight"))
+        whole = tensors.get(weight.removesuffix(".weight") + WHOLE)
+        if mark is not None and mark.format == FORMAT and whole is not None:
+            result[weight] = packed_nvfp4(weight, stored, scale, whole)
+            continue
         if not _fits(scale, stored):
             raise ModelError(
                 f"{weight} has the shape {list(stored.shape)}, and its scale {list(scale.shape)}:"
                 f" that is a format which tileup does not read; give the file in F16, BF16 or FP8"
             )
-        mark = (marks or {}).get(weight.removesuffix(".weight"))
         coding = Scaled(_rotated(result, weight, mark))
         result[weight] = Packed(coding, (stored, _spread(scale, stored)), stored.shape)
     return result
@@ -126,20 +131,9 @@ class Scaled:
 
     def largest(self, stored: Sequence[Tensor]) -> Tensor:
         """As `Coding`."""
-        import torch
+        from tileup.tensors.packed import largest_of
 
-        weight = stored[0]
-        if not weight.numel():
-            return torch.zeros(())
-        if weight.is_floating_point():
-            # Torch compares no fp8, but its bytes have the order of its values: those below 128 of
-            # what is above 0, and the others of what is below it.
-            above = weight.view(torch.int8).max().clamp(min=0).view(torch.uint8)
-            below = weight.view(torch.uint8).max()
-            below = torch.where(below > 0x7F, below & 0x7F, 0)
-            found = torch.maximum(above, below).view(weight.dtype).float()
-        else:
-            found = torch.stack(torch.aminmax(weight)).float().abs().max()
+        found = largest_of(stored[0])
         for scale in stored[1:]:
             found = found * scale.abs().max()
         return found * max(self.rotated, 1) ** 0.5

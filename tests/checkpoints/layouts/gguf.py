@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from gguf.quants import dequantize, quantize
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tileup.tensors.gguf_file import HALVES
@@ -15,14 +17,14 @@ from tileup.tensors.gguf_file import HALVES
 KINDS = tuple(HALVES)
 
 
-def blocks(kind: str, rows: int, columns: int, spread: float = 1.0, seed: int = 0) -> np.ndarray:
+def blocks(kind: str, rows: int, columns: int, spread: float = 1.0, seed: int = 0) -> NDArray[Any]:
     """Random bytes of one format, shape (rows, bytes); values have about this spread."""
     numbers, size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
     generator = np.random.default_rng(seed)
     raw = generator.integers(0, 256, (rows * columns // numbers, size), dtype=np.uint8)
     start, end = HALVES[kind]
 
-    def scaled(scale: float) -> np.ndarray:
+    def scaled(scale: float) -> NDArray[Any]:
         halves = generator.uniform(0.5, 1.5, (len(raw), (end - start) // 2)) * scale
         raw[:, start:end] = halves.astype(np.float16).view(np.uint8)
         return raw.reshape(rows, -1)
@@ -31,7 +33,7 @@ def blocks(kind: str, rows: int, columns: int, spread: float = 1.0, seed: int = 
     return scaled(2.0**-8 * spread / measured)
 
 
-def stored(tensor: Tensor, kind: str) -> np.ndarray | None:
+def stored(tensor: Tensor, kind: str) -> NDArray[Any] | None:
     """A matrix in blocks: rounded where the package can do that, else random ones of its spread;
     None where its rows are no whole blocks."""
     wanted = GGMLQuantizationType[kind]
@@ -46,14 +48,14 @@ def stored(tensor: Tensor, kind: str) -> np.ndarray | None:
 
 def save_gguf(
     path: Path, tensors: Mapping[str, Tensor], kind: str, architecture: str
-) -> dict[str, np.ndarray]:
+) -> dict[str, NDArray[Any]]:
     """Write a file whose matrices are in blocks, all else in float32.
 
     Returns:
         The values that it holds, by the package's own account.
     """
     writer = GGUFWriter(path, architecture)
-    values: dict[str, np.ndarray] = {}
+    values: dict[str, NDArray[Any]] = {}
     for name, tensor in tensors.items():
         packed = stored(tensor, kind)
         if packed is None:
