@@ -50,6 +50,16 @@ def test_a_lora_makes_a_model_so(tmp_path: Path) -> None:
     assert notes(model, lora=("absent.safetensors",)) == ()
 
 
+def test_a_lora_that_the_prompt_asks_for_does_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save_head(tmp_path / "m.safetensors", headers.sdxl_file())
+    save_head(tmp_path / "lcm-lora-sdxl.safetensors", {"a.lora_up.weight": (4, 4)})
+    monkeypatch.setenv("TILEUP_MODELS", str(tmp_path))
+    (note,) = notes(model, prompt="a cat <lora:lcm-lora-sdxl:1>")
+    assert "lcm-lora-sdxl.safetensors is made for few steps" in note
+
+
 def test_families_made_for_few_steps_have_their_own_defaults(tmp_path: Path) -> None:
     from tests.checkpoints.layouts.z_image import z_image_shapes
 

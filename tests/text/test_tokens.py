@@ -63,6 +63,35 @@ def test_tokens_are_those_of_clip_itself(text: str) -> None:
     assert clip_ids(text) == original()(text)
 
 
+# What prompts hold that was pasted from elsewhere: curly quotes, text decoded wrongly, entities of
+# HTML, blanks of many kinds, wide and joined letters, accents of their own, flags and emoji, bits
+# of other programs' syntax.
+ODD = [
+    "don\u2019t \u201cquote\u201d \u2014 \u2026",
+    "sch\u00c3\u00b6n \u00e2\u201a\u00ac5",
+    "&nbsp;&lt;b&gt; &#128512; &amp;amp;lt;",
+    "\u200bzero\u200dwidth \ufeffmark",
+    "a\x00b \x85 \x1c \u2028 \u00a0 \u180e c",
+    "cafe\u0301 e\u0301clair x\u0301\u0323",
+    "\u0130stanbul \u00df \u1e9e \u0391\u03a3 \u017f \u212a",
+    "\uff11\uff12\uff13 \u0663\u0664 \u00bd \u00b2\u00b3\u00b9 \u2460 \u337f",
+    "\U0001d4d0\U0001d4d1 \U0001d7d9 \U00010400",
+    "\U0001f3f3\ufe0f\u200d\U0001f308 \U0001f1e9\U0001f1ea \U0001f600\U0001f600",
+    "\ud55c\uad6d\uc5b4 \u1112\u1161\u11ab \u0e44\u0e17\u0e22",
+    "foo_bar a/b\\c #tag @me 1girl,solo,:d ^_^",
+    "'S 'T DON'T ''s it`s",
+    "<start_of_text> <|startoftext|>",
+    "!" * 90,
+]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_odd_texts_are_cleaned_as_by_clip_itself(text: str) -> None:
+    found = clip_ids(text)
+    assert found == original()(text)
+    assert found
+
+
 @pytest.mark.parametrize("text", [*TEXTS[:8], "a <|endoftext|> b", "<|startoftext|>x"])
 def test_tokens_are_those_of_transformers(text: str) -> None:
     reference = clip_tokenizer("<|endoftext|>")

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 
 from tileup.checkpoints.find import Identified, find_model
+from tileup.checkpoints.prompted import loras_of
 from tileup.errors import ModelError
 from tileup.families.view import View
-from tileup.settings.values import Settings, parse_weighted
+from tileup.settings.values import Settings
 from tileup.tensors.checkpoint import open_checkpoint
 
 WORDS = re.compile(r"turbo|lightning|(?<![a-z])(?:hyper|dmd2?|lcm)(?![a-z])")
@@ -38,9 +39,9 @@ def few_steps_notes(known: Identified, settings: Settings) -> Iterator[str]:
 
 def _files(known: Identified, settings: Settings) -> Iterator[tuple[str, View]]:
     yield known.checkpoint.path.name, View(known.checkpoint, "")
-    for each in settings.lora:
+    for file, _ in loras_of(settings):
         try:
-            lora = open_checkpoint(find_model(parse_weighted(each)[0]))
+            lora = open_checkpoint(find_model(file))
         except ModelError:
             continue  # said where it is loaded
         yield lora.path.name, View(lora, "")

@@ -197,7 +197,12 @@ def _closed(text: str) -> Iterator[tuple[int, int]]:
             yield opened.pop(), place
 
 
-_READERS = {"a1111": _a1111, "comfyui": _comfyui, "none": lambda text: iter((Words(text),))}
+def _plain(text: str) -> Iterator[Words]:
+    """All of it is text."""
+    yield Words(text)
+
+
+_READERS = {"a1111": _a1111, "comfyui": _comfyui, "none": _plain}
 
 
 def _merged(found: Iterator[Words]) -> list[Words]:
