@@ -16,7 +16,7 @@ from tileup.plan.quadtree import NOISE_FLOOR
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
 from tileup.plan.windows import LAYINGS
-from tileup.settings.formats import FORMAT_NAMES
+from tileup.settings.format_names import FORMAT_NAMES
 from tileup.settings.values import (
     COLOR_FIXES,
     DENOISE_MODES,

@@ -18,7 +18,7 @@ HEAVY = {"torch", "diffusers", "transformers", "k_diffusion"}
 LIGHT = HEAVY | {"numpy", "scipy", "PIL", "yaml"}
 HELP = LIGHT | {"pydantic"}
 """Typer itself imports the last, for values."""
-LIST = HELP | {"tileup.settings.values", "tileup.cli.signatures"}
+LIST = HELP | {"tileup.settings.values", "tileup.cli.parameters"}
 """A list of commands needs the flags of none."""
 LISTING = """
 import contextlib, io, json, sys

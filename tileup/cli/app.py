@@ -16,7 +16,7 @@ from tileup.engine.standard_output import say
 
 if TYPE_CHECKING:
     from tileup.cli.options import PlanOptions, UpscaleOptions
-    from tileup.cli.signatures import Given
+    from tileup.cli.parameters import Given
 
 
 class _Commands(TyperGroup):
@@ -96,14 +96,14 @@ def plan(options: PlanOptions, given: Given) -> int:
 
 def _upscale_with_flags() -> Callable[..., int]:
     from tileup.cli.options import UpscaleOptions
-    from tileup.cli.signatures import with_flags
+    from tileup.cli.parameters import with_flags
 
     return with_flags(upscale, UpscaleOptions)
 
 
 def _plan_with_flags() -> Callable[..., int]:
     from tileup.cli.options import PlanOptions
-    from tileup.cli.signatures import with_flags
+    from tileup.cli.parameters import with_flags
     from tileup.settings.setting import Panel
 
     return with_flags(plan, PlanOptions, without=(Panel.OUTPUT,))

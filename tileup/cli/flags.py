@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from tileup.cli.options import Options
-from tileup.cli.signatures import Given
+from tileup.cli.parameters import Given
 from tileup.errors import UsageError
 from tileup.resolving import Resolved, resolve_with_model
 from tileup.settings.layers import from_flags

@@ -12,8 +12,8 @@ from pathlib import Path
 from tileup.cli.flags import config_text, resolved
 from tileup.cli.options import PlanOptions
 from tileup.cli.pace import known_pace
+from tileup.cli.parameters import Given
 from tileup.cli.plan_tables import Row, show_many, show_one
-from tileup.cli.signatures import Given
 from tileup.engine.checks import check_absent, check_clashes, check_shape, check_writable
 from tileup.engine.companions import plan_to_dict, save_heatmap
 from tileup.engine.inputs import find_inputs

@@ -12,8 +12,8 @@ from tileup.cli.dry_run import show_intentions
 from tileup.cli.flags import config_text, resolved
 from tileup.cli.options import UpscaleOptions
 from tileup.cli.pace import note_pace
+from tileup.cli.parameters import Given
 from tileup.cli.progress import Reporter
-from tileup.cli.signatures import Given
 from tileup.engine.engine import Team, engine_named
 from tileup.engine.jobs import find_jobs
 from tileup.engine.models import loaded

@@ -10,9 +10,9 @@ from tileup.engine import naming
 from tileup.engine.room import check_room
 from tileup.engine.values import AUTO, STREAM, Input, Job, Request, Standing
 from tileup.errors import InputError, OutputError, TileupError, UsageError
+from tileup.images.first_bytes import recognised_name
 from tileup.images.formats.known import WRITTEN
 from tileup.images.reading import check_size, opened
-from tileup.images.signatures import recognised_name
 from tileup.images.sizes import check_format_limit, is_reached, output_size, scale_label
 from tileup.images.writing import resolve_format
 from tileup.settings.values import Settings

@@ -20,12 +20,12 @@ from tileup.errors import InputError
 from tileup.images import xmp
 from tileup.images.colour import is_neutral
 from tileup.images.exif import BROKEN
+from tileup.images.first_bytes import recognised
 from tileup.images.formats.format import Head, Opened, Raster, UnreadableError
 from tileup.images.formats.known import FORMATS, format_of
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words, unit
 from tileup.images.generators import OWN
 from tileup.images.picture import Picture
-from tileup.images.signatures import recognised
 from tileup.wording import listed
 
 Source = Path | str | BinaryIO | bytes | Image.Image | NDArray[Any]
@@ -44,8 +44,8 @@ def open_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
     """A picture, upright, as float32 RGB in [0, 1].
 
     Args:
-        source: file, encoded bytes or a stream of them (see `signatures.KNOWN`; of several frames
-            or pages the first), a Pillow image, or an array: uint8 or float in [0, 1], of shape
+        source: file, encoded bytes or a stream of them (of several frames or pages the first), a
+            Pillow image, or an array: uint8 or float in [0, 1], of shape
             (H, W), (H, W, 3) or (H, W, 4).
         max_pixels: larger pictures are refused before they are decoded.
 

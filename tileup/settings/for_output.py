@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tileup.settings.checks import at_least, one_of, require, within
-from tileup.settings.formats import EITHER, FORMATS, LOSSY
+from tileup.settings.format_names import EITHER, FORMATS, LOSSY
 from tileup.settings.setting import Panel, setting
 from tileup.wording import listed
 

@@ -17,7 +17,7 @@ from tileup.settings.for_sampling import WEIGHTS, WINDOWS, SamplingSettings
 from tileup.settings.for_size import SizeSettings
 from tileup.settings.for_strength import ALIASES, DENOISE_BY, DENOISE_MODES, StrengthSettings
 from tileup.settings.for_text import TextSettings
-from tileup.settings.formats import FORMATS
+from tileup.settings.format_names import FORMATS
 from tileup.settings.setting import check_each, flags_of
 
 __all__ = [

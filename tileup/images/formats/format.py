@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tileup.images.calibration import Calibration
 from tileup.images.exif import Exif
 from tileup.images.picture import Picture
-from tileup.settings.formats import FORMAT_NAMES, FormatName
+from tileup.settings.format_names import FORMAT_NAMES, FormatName
 
 
 class UnreadableError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from tileup.images.formats.format import Format
-from tileup.settings.formats import FORMAT_NAMES, FormatName
+from tileup.settings.format_names import FORMAT_NAMES, FormatName
 from tileup.wording import listed
 
 
