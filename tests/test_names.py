@@ -1,11 +1,16 @@
-"""What the settings name is what the parts provide: a new mode or sampler is in all its tables."""
+"""What the settings name is what the parts provide: a new mode or sampler is in all its tables.
+
+And a module's name tells the module.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import tileup
 from tileup.denoise.modes import RULES
 from tileup.families.predictions import WORDS, ZERO_SNR
 from tileup.images.color_fix import METHODS as COLOR_FIX_METHODS
@@ -65,3 +70,24 @@ def test_every_module_of_a_format_is_one_of_the_table() -> None:
     named = {each.title.lower().replace(" ", "") for each in FORMAT_NAMES}
     assert modules == named | {"__init__", "format", "known", "pillow"}
     assert [each.name for each in known.FORMATS] == [each.name for each in FORMAT_NAMES]
+
+
+TWICE = {
+    "checks": "of settings, and of what a run would write",
+    "modes": "what a denoise mode does, and what it costs",
+    "picture": "in memory, and on its way from file to file",
+    "tiles": "of a plan, and of a VAE",
+    "values": "of settings, and of the engine",
+    "writing": "how prompts are read, and how pictures are written",
+}
+"""Names that two rooms have, for what is the same seen from each: no more of them."""
+
+
+def test_a_module_has_its_name_alone() -> None:
+    found = Counter(
+        path.stem
+        for path in Path(tileup.__file__).parent.rglob("*.py")
+        if path.stem not in ("__init__", "__main__")
+    )
+    assert {name for name, count in found.items() if count > 1} == set(TWICE)
+    assert max(found.values()) == 2

@@ -60,6 +60,7 @@ def test_what_is_not_imported(process: Callable[..., Process], folder: Path) -> 
     (folder / "notes.txt").write_text("no picture")
     asked = json.dumps([arguments for arguments, _, _ in RUNS])
     lines = process(asked, python=("-c", LISTING)).out.decode().splitlines()
+    names: list[str] = []
     for (arguments, code, absent), line in zip(RUNS, lines, strict=True):
         found, names = json.loads(line)
         assert found == code, arguments

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tileup.engine.models import Load
-from tileup.engine.outcomes import OnEvent, Outcome
-from tileup.engine.values import Job
 from tileup.errors import UsageError
-from tileup.settings.values import Settings, did_you_mean
+from tileup.settings.values import did_you_mean
+
+if TYPE_CHECKING:  # help lists the engines, and answers at once
+    from tileup.engine.models import Load
+    from tileup.engine.outcomes import OnEvent, Outcome
+    from tileup.engine.values import Job
+    from tileup.settings.values import Settings
 
 
 @dataclass(frozen=True, slots=True)
