@@ -1,21 +1,22 @@
 """Real processes that are killed, interrupted, starved of disk and run twice at once."""
 
+# pyright: basic
 from __future__ import annotations
 
 import contextlib
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import QUICK, save
+from tests.cli.forked import Forked
 from tileup.engine.journal import NAME, Journal
 from tileup.errors import ExitCode
 
@@ -25,27 +26,35 @@ COUNT = 6
 @pytest.fixture
 def pictures(folder: Path) -> Path:
     """A folder of small pictures, in two levels."""
+    return save_pictures(folder)
+
+
+def save_pictures(folder: Path) -> Path:
     for number in range(COUNT):
         below = "in/deep" if number % 2 else "in"
         save(folder / below / f"{number}.png", 40 + number, 32, seed=number)
     return folder / "in"
 
 
-def started(
-    folder: Path, *arguments: str, limit: Callable[[], None] | None = None
-) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tileup", "upscale", "in", "-r", *QUICK, *arguments]
+COMMAND = ("upscale", "in", "-r", *QUICK)
+
+
+def started(folder: Path, *arguments: str, largest_file: int | None = None) -> Forked:
+    return Forked(folder, *COMMAND, *arguments, largest_file=largest_file)
+
+
+def starting(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """A process that has yet to import everything."""
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "tileup", *COMMAND, *arguments],
         cwd=folder,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=limit,
     )
 
 
-def finished(folder: Path, *arguments: str, limit: Callable[[], None] | None = None) -> int:
-    with started(folder, *arguments, limit=limit) as running:
+def finished(folder: Path, *arguments: str, largest_file: int | None = None) -> int | None:
+    with started(folder, *arguments, largest_file=largest_file) as running:
         running.communicate()
     return running.returncode
 
@@ -61,18 +70,25 @@ def litter(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(".*") if path.name != NAME]
 
 
-@pytest.fixture
-def expected(pictures: Path, folder: Path) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What an undisturbed run makes."""
-    assert finished(folder, "-o", "undisturbed") == 0
-    made = contents(folder / "undisturbed")
+    folder = tmp_path_factory.mktemp("undisturbed")
+    save_pictures(folder)
+    assert finished(folder, "-o", "out") == 0
+    made = contents(folder / "out")
     assert len(made) == COUNT
     return made
 
 
-def wait_for(running: subprocess.Popen[bytes], words: bytes) -> None:
+@pytest.fixture
+def expected(pictures: Path, undisturbed: dict[str, bytes]) -> dict[str, bytes]:
+    """The same pictures, yet to be made."""
+    return undisturbed
+
+
+def wait_for(running: Forked, words: bytes) -> None:
     """Read what a run says up to a line with these words, or to its end."""
-    assert running.stderr is not None
     while line := running.stderr.readline():
         if words in line:
             return
@@ -96,9 +112,10 @@ def test_a_run_killed_at_any_moment_goes_on(
     working = seconds_of_work(folder)
     out, sizes, killed = folder / "out", [], 0
     while killed < kills:
-        with started(folder, "-o", "out") as running:
-            if rng.random() < 0.8:  # else it dies while it starts
-                wait_for(running, b"_2x.png  ")
+        starts = rng.random() < 0.2
+        with (starting if starts else started)(folder, "-o", "out") as running:
+            if not starts:
+                wait_for(running, b"_2x.png  ")  # type: ignore[arg-type]
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running.wait(timeout=rng.uniform(0, 1.1) * working)
             killed += running.poll() is None
@@ -121,7 +138,6 @@ def test_a_signal_in_a_batch_leaves_it_in_order(
     folder: Path, expected: dict[str, bytes], number: int
 ) -> None:
     with started(folder, "-o", "out") as running:
-        assert running.stderr is not None
         first = running.stderr.readline()
         assert b"0_2x.png" in first
         running.send_signal(number)
@@ -141,7 +157,6 @@ def test_a_signal_in_a_batch_leaves_it_in_order(
 def test_a_second_signal_stops_at_once(folder: Path, pictures: Path) -> None:
     save(pictures / "0-large.png", 400, 300)
     with started(folder, "-o", "out", "-v", "--steps", "100") as running:
-        assert running.stderr is not None
         while b"0-large.png" not in running.stderr.readline():
             pass
         running.send_signal(signal.SIGINT)
@@ -157,11 +172,8 @@ def test_a_second_signal_stops_at_once(folder: Path, pictures: Path) -> None:
 def test_writes_that_fail_midway(folder: Path, pictures: Path, expected: dict[str, bytes]) -> None:
     size = sorted(len(data) for data in expected.values())[COUNT // 2]
 
-    def small_files() -> None:
-        """A limit of the system on file sizes: writing beyond it fails as on a full disk."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    assert finished(folder, "-o", "out", limit=small_files) == ExitCode.SOME_FAILED
+    # A limit of the system on file sizes: writing beyond it fails as on a full disk.
+    assert finished(folder, "-o", "out", largest_file=size) == ExitCode.SOME_FAILED
     there = contents(folder / "out")
     assert 0 < len(there) < COUNT
     assert there.items() <= expected.items()

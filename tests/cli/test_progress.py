@@ -1,17 +1,17 @@
 """Progress: shown to someone who looks at standard error, and to nobody else."""
 
+# pyright: basic
 from __future__ import annotations
 
 import os
 import pty
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import QUICK, Command, save
+from tests.cli.forked import Forked
 from tileup.cli.bars import Bars
 from tileup.cli.console import NOTICE
 from tileup.cli.pulse import Pulse, told
@@ -23,13 +23,17 @@ from tileup.engine.values import Request
 from tileup.settings.values import Settings
 
 
-def on_a_terminal(folder: Path, *arguments: str) -> str:
+def on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     """What a terminal at standard error shows."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "tileup", "upscale", *QUICK, *arguments]
-    env = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
-    with subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL, cwd=folder, env=env):
-        os.close(theirs)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        running = Forked(
+            folder, "upscale", *QUICK, *arguments, stdout=nowhere.fileno(), stderr=theirs
+        )
+    os.close(theirs)
+    with running:
         shown = b""
         try:
             while data := os.read(ours, 65536):
@@ -40,9 +44,9 @@ def on_a_terminal(folder: Path, *arguments: str) -> str:
     return shown.decode()
 
 
-def test_a_terminal_sees_phases_and_windows(folder: Path) -> None:
+def test_a_terminal_sees_phases_and_windows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(folder / "other.png")
-    shown = on_a_terminal(folder, "in.png", "other.png", "-o", "out", "--steps", "40")
+    shown = on_a_terminal(folder, monkeypatch, "in.png", "other.png", "-o", "out", "--steps", "40")
     assert "in.png (1/2)" in shown
     assert "other.png (2/2)" in shown
     assert "loading the model" in shown
@@ -107,8 +111,10 @@ def test_headers_are_read_ahead_without_disturbing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--no-progress", "-q", "--json"])
-def test_there_are_ways_to_switch_it_off(folder: Path, flag: str) -> None:
-    shown = on_a_terminal(folder, "in.png", flag)
+def test_there_are_ways_to_switch_it_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    shown = on_a_terminal(folder, monkeypatch, "in.png", flag)
     assert "phase" not in shown
     assert "\x1b[?25l" not in shown, "the cursor was not hidden"
 

@@ -1,15 +1,18 @@
 """Standard output that takes less than all: the exit code says so, and a reader may leave."""
 
+# pyright: basic
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from PIL import Image
 
+from tests.cli.forked import Forked
 from tileup.engine.standard_output import OutputLost, say, write_bytes
 from tileup.errors import ExitCode
 
@@ -26,23 +29,26 @@ COMMANDS = [
 
 
 def started(
-    folder: Path, arguments: list[str], unbuffered: bool, stdout: object
-) -> subprocess.Popen[bytes]:
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    folder: Path, arguments: list[str], unbuffered: bool, stdout: IO[bytes]
+) -> subprocess.Popen[bytes] | Forked:
+    """A process; how its streams are buffered is decided when the interpreter starts."""
+    if not unbuffered:
+        return Forked(folder, *arguments, stdout=stdout.fileno())
     return subprocess.Popen(
         [sys.executable, "-m", "tileup", *arguments],
-        stdout=stdout,  # type: ignore[call-overload]
+        stdout=stdout,
         stderr=subprocess.PIPE,
         cwd=folder,
-        env=env | ({"PYTHONUNBUFFERED": "1"} if unbuffered else {}),
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+def ended(process: subprocess.Popen[bytes] | Forked) -> tuple[int | None, str]:
     assert process.stderr is not None
     told = process.stderr.read().decode()
     process.stderr.close()
-    return process.wait(), told
+    process.wait()
+    return process.returncode, told
 
 
 @pytest.mark.parametrize(
@@ -124,10 +130,11 @@ def test_a_batch_ends_when_the_reader_of_its_lines_has_gone(folder: Path) -> Non
     for name in names:
         (folder / name).write_bytes((folder / "in.png").read_bytes())
     command = ["upscale", *names, "-o", "out", "--denoise", "0", "-q", "--json"]
-    with started(folder, command, unbuffered=False, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        assert ended(process) == (ExitCode.CANNOT_WRITE, "")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        process = started(folder, command, unbuffered=False, stdout=pipe)
+    assert ended(process) == (ExitCode.CANNOT_WRITE, "")
     assert len([*(folder / "out").glob("*_2x.png")]) < 4
 
 

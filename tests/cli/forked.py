@@ -1,0 +1,136 @@
+"""Processes of the command line, forked from one that has imported everything already.
+
+They are processes like any other, with signals, limits and a standard error of their own, and
+start in a tenth of the time. How a process starts is tested elsewhere.
+"""
+
+# pyright: basic
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import IO
+
+from tileup.cli.main import main
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    ["pytest", "torch", "imagecodecs", "tileup.upscaling", "tileup.checkpoints.load", __name__]
+)
+
+
+class Forked:
+    """A run of `tileup`; as much of `subprocess.Popen` as the tests need."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        largest_file: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            folder: to work in.
+            arguments: of the command line.
+            largest_file: bytes beyond which no file may grow.
+            stdout: an open file in place of the test's own.
+            stderr: the same, in place of a pipe from which `stderr` reads.
+        """
+        reading, writing = os.pipe()
+        self.stderr: IO[bytes] = os.fdopen(reading, "rb")
+        given = (
+            str(folder),
+            arguments,
+            None if stdout is None else _Passed(stdout),
+            _Passed(writing if stderr is None else stderr),
+            dict(os.environ),
+            largest_file,
+        )
+        self._process = _SERVER.Process(target=_run, args=given)
+        self._process.start()
+        os.close(writing)
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stderr.close()
+        self.wait()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> None:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("tileup", timeout or 0)
+
+    def communicate(self) -> None:
+        self.stderr.read()
+        self.wait()
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+class _Passed:
+    """An open file that is there as a number in the process it is passed to."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> object:
+        return _received, (DupFd(self.number),)
+
+
+def _received(passed: object) -> int:
+    return passed.detach()  # type: ignore[attr-defined]
+
+
+def _run(
+    folder: str,
+    arguments: tuple[str, ...],
+    output: int | None,
+    errors: int,
+    environment: Mapping[str, str],
+    largest_file: int | None,
+) -> None:
+    """What the process does: as one that a shell started, with nothing of the test about it."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    if output is not None:
+        os.dup2(output, 1)
+        os.close(output)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    os.dup2(errors, 2)
+    os.close(errors)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", closefd=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    code = main(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
