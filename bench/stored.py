@@ -114,7 +114,7 @@ def child(path: Path, dtype: torch.dtype) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--doubles", type=int, default=2)
-    parser.add_argument("--singles", type=int, default=4)
+    parser.add_argument("--singles", type=int, default=3)
     parser.add_argument("--formats", nargs="*", default=FORMATS)
     parser.add_argument("--folder", type=Path, help="where the files go; a temporary one")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)

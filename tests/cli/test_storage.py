@@ -113,6 +113,8 @@ QUANTISED: Mapping[str, tuple[Callable[[], Parts], str, str]] = {
     "sd3": (whole.sd3_parts, "Q5_1", "sd3"),
     "chroma": (whole.chroma_parts, "IQ4_XS", "chroma"),
     "z-image": (whole.z_image_parts, "Q6_K", "lumina2"),
+    "qwen-image": (whole.qwen_image_parts, "Q5_0", "qwen_image"),
+    "flux2-klein": (whole.flux2_parts, "Q3_K", "flux2"),
 }
 """Families whose transformers people own in GGUF: the parts, a format, and the architecture."""
 

@@ -125,6 +125,57 @@ def test_t5_has_the_names_of_transformers(tmp_path: Path) -> None:
     assert all(each.shape == tuple(tensors[name].shape) for name, each in found.items())
 
 
+def in_pairs(rows: Tensor, heads: int) -> Tensor:
+    """As llama.cpp stores queries and keys of Mistral: 0, n/2, 1, n/2 + 1 ... of each head."""
+    half = len(rows) // heads // 2
+    order = [
+        head * 2 * half + part * half + place
+        for head in range(heads)
+        for place in range(half)
+        for part in range(2)
+    ]
+    return rows[order]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral3"])
+@pytest.mark.parametrize("kind", ["Q8_0", "Q6_K"])
+def test_queries_and_keys_of_mistral_are_put_in_order(
+    tmp_path: Path, architecture: str, kind: str
+) -> None:
+    tensors = {f"blk.0.attn_{name}.weight": drawn(rows, 64) for name, rows in QKV.items()}
+    numbers = {f"{architecture}.attention.head_count": 4}
+    numbers |= {f"{architecture}.attention.head_count_kv": 2}
+    stored = dict(tensors)
+    for name, heads in (("q", 4), ("k", 2)):
+        key = f"blk.0.attn_{name}.weight"
+        stored[key] = in_pairs(tensors[key], heads)
+    path = tmp_path / "m.gguf"
+    save_gguf(path, stored, kind, architecture, numbers)
+    found = open_checkpoint(path).state_dict("model.layers.0.self_attn.")
+    assert found.keys() == {"q_proj.weight", "k_proj.weight", "v_proj.weight"}
+    plain = save_gguf(tmp_path / "plain.gguf", tensors, kind, "flux")
+    for name in QKV:
+        wanted = torch.from_numpy(plain[f"blk.0.attn_{name}.weight"])
+        torch.testing.assert_close(unpacked(found[f"{name}_proj.weight"]), wanted)
+    packed = [isinstance(each, Packed) for each in found.values()]
+    assert packed == [kind == "Q8_0"] * 3
+
+
+QKV = {"q": 32, "k": 16, "v": 16}
+"""Rows of queries, keys and values."""
+
+
+def test_heads_that_do_not_divide_the_rows_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    save_gguf(path, {"blk.0.attn_q.weight": drawn(30, 64)}, "Q8_0", "llama")
+    with pytest.raises(ModelError, match=r"m\.gguf"):
+        open_checkpoint(path)
+    numbers = {"llama.attention.head_count": 4}
+    save_gguf(path, {"blk.0.attn_q.weight": drawn(30, 64)}, "Q8_0", "llama", numbers)
+    with pytest.raises(ModelError, match="30 rows, which are not those of 4 heads"):
+        open_checkpoint(path)
+
+
 @pytest.mark.parametrize("kind", ["IQ2_XXS", "MXFP4", "TQ1_0"])
 def test_other_formats_are_refused_by_name(tmp_path: Path, kind: str) -> None:
     from gguf import GGML_QUANT_SIZES

@@ -17,7 +17,7 @@ from gguf.gguf_reader import ReaderTensor
 from numpy.typing import DTypeLike, NDArray
 
 from tileup.errors import ModelError, UnknownCheckpointError
-from tileup.tensors.gguf_names import renamed
+from tileup.tensors.gguf_names import heads, renamed
 from tileup.tensors.header import TensorInfo
 from tileup.torchvision_shield import shield_torchvision
 from tileup.wording import counted
@@ -58,6 +58,8 @@ class Entry:
     shape: tuple[int, ...]
     data: NDArray[Any]
     """Mapped from the file: numbers, or of formats of blocks bytes, row by row."""
+    heads: int = 0
+    """In so many heads the rows lie pair by pair; 0: they lie in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class GgufFile:
 
     def read(self, names: Sequence[str]) -> dict[str, Tensor]:
         """As `TensorFile`: blocks stay packed."""
-        return {name: _tensor(self.entries[name]) for name in names}
+        return {name: _in_order(self.entries[name]) for name in names}
 
 
 def open_gguf(path: Path) -> GgufFile:
@@ -99,7 +101,10 @@ def open_gguf(path: Path) -> GgufFile:
         reader = _Reader(path, "c")
         metadata = dict(_metadata(reader))
         shapes = dict(_shapes(reader))
-        entries = {each.name: _entry(each, shapes.get(each.name), path) for each in reader.tensors}
+        entries = {
+            each.name: _entry(each, shapes.get(each.name), heads(each.name, metadata), path)
+            for each in reader.tensors
+        }
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     except ModelError:
@@ -141,7 +146,7 @@ def _shapes(reader: GGUFReader) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield name.removeprefix(SHAPE), tuple(int(side) for side in each.contents())
 
 
-def _entry(tensor: ReaderTensor, shape: tuple[int, ...] | None, path: Path) -> Entry:
+def _entry(tensor: ReaderTensor, shape: tuple[int, ...] | None, heads: int, path: Path) -> Entry:
     kind = tensor.tensor_type.name
     own = tuple(int(side) for side in reversed(tensor.shape.tolist()))
     shape = own if shape is None else shape
@@ -151,7 +156,9 @@ def _entry(tensor: ReaderTensor, shape: tuple[int, ...] | None, path: Path) -> E
         raise _unread(path, tensor.name, kind)
     if kind.startswith("IQ") and kind not in HALVES:
         raise _unread(path, tensor.name, kind)
-    return Entry(kind, shape, tensor.data)
+    if heads and shape[0] % (2 * heads):
+        raise ValueError(f"{tensor.name} has {shape[0]} rows, which are not those of {heads} heads")
+    return Entry(kind, shape, tensor.data, heads)
 
 
 def _unread(path: Path, name: str, kind: str) -> UnknownCheckpointError:
@@ -159,6 +166,21 @@ def _unread(path: Path, name: str, kind: str) -> UnknownCheckpointError:
         f"{path} stores {name[:200]} in the GGUF format {kind}, which tileup does not read; it"
         f" reads {', '.join(HALVES)}"
     )
+
+
+def _in_order(entry: Entry) -> Tensor:
+    """A tensor, of each head its first half of rows before its second."""
+    from tileup.tensors.packed import Packed
+
+    tensor = _tensor(entry)
+    if not entry.heads:
+        return tensor
+
+    def ordered(rows: Tensor) -> Tensor:
+        pairs = rows.reshape(entry.heads, -1, 2, *rows.shape[1:])
+        return pairs.swapaxes(1, 2).reshape(rows.shape)
+
+    return tensor.rows(ordered) if isinstance(tensor, Packed) else ordered(tensor)
 
 
 def _tensor(entry: Entry) -> Tensor:

@@ -41,7 +41,14 @@ LANGUAGE = {
     r"blk\.(\d+)\.ffn_norm\.": r"model.layers.\1.post_attention_layernorm.",
     r"blk\.(\d+)\.ffn_(gate|up|down)\.": r"model.layers.\1.mlp.\2_proj.",
 }
-TABLES = {"t5": T5, "t5encoder": T5, "qwen2": LANGUAGE, "qwen2vl": LANGUAGE, "qwen3": LANGUAGE}
+PAIRED = ("llama", "mistral3")
+"""Architectures whose queries and keys llama.cpp stores pair by pair: of each head the rows 0, n/2,
+1, n/2 + 1 and so on. Mistral is one."""
+TABLES = {
+    "t5": T5,
+    "t5encoder": T5,
+    **dict.fromkeys(("qwen2", "qwen2vl", "qwen3", *PAIRED), LANGUAGE),
+}
 """By llama.cpp's name of the architecture."""
 
 
@@ -60,6 +67,24 @@ def renamed(
     if len(found) < len(entries):
         raise ModelError(f"{path} is damaged: two of its tensors mean the same")
     return found
+
+
+def heads(name: str, metadata: Mapping[str, str]) -> int:
+    """In how many heads the rows of a tensor lie pair by pair; 0: they lie in order.
+
+    Args:
+        name: of the tensor, as the file has it.
+        metadata: of the file.
+
+    Raises:
+        ValueError, KeyError: the metadata does not tell.
+    """
+    kind = metadata.get("general.architecture", "")
+    match = re.fullmatch(r"blk\.\d+\.attn_([qk])\.(weight|bias)", name)
+    if kind not in PAIRED or match is None:
+        return 0
+    count = f"{kind}.attention.head_count"
+    return int(metadata.get(f"{count}_kv", metadata[count]) if match[1] == "k" else metadata[count])
 
 
 def _name(name: str, table: Mapping[str, str]) -> str:

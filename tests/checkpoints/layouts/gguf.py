@@ -47,14 +47,27 @@ def stored(tensor: Tensor, kind: str) -> NDArray[Any] | None:
 
 
 def save_gguf(
-    path: Path, tensors: Mapping[str, Tensor], kind: str, architecture: str
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    kind: str,
+    architecture: str,
+    numbers: Mapping[str, int] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Write a file whose matrices are in blocks, all else in float32.
+
+    Args:
+        path: the file.
+        tensors: by the names that they get.
+        kind: of the blocks.
+        architecture: by llama.cpp's name.
+        numbers: of the metadata.
 
     Returns:
         The values that it holds, by the package's own account.
     """
     writer = GGUFWriter(path, architecture)
+    for key, number in (numbers or {}).items():
+        writer.add_uint32(key, number)
     values: dict[str, NDArray[Any]] = {}
     for name, tensor in tensors.items():
         packed = stored(tensor, kind)
