@@ -239,18 +239,21 @@ def both_ways(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Pixels drawn as a whole, and row by row in small bands; the second's steps are told."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tileup.upscaling.IN_ROWS", 10**9)
+        patch.setattr("tileup.plan.by_rows.SMALLEST", 10**9)
         whole = upscale_picture(picture, model, chosen).picture.pixels
-        patch.setattr("tileup.upscaling.IN_ROWS", 1)
+        patch.setattr("tileup.plan.by_rows.SMALLEST", 1)
         patch.setattr("tileup.denoise.stream.BAND", 7)
         patch.setattr("tileup.denoise.stream._PIECE", 500)
-        patch.setattr("tileup.denoise.run.sample_canvas", None)
+        patch.setattr("tileup.upscaling.sample_canvas", None)
         return whole, upscale_picture(picture, model, chosen, told.append).picture.pixels
 
 
 @pytest.mark.parametrize("grey", [True, False])
+@pytest.mark.parametrize("scale", [1.7, 2])
 @pytest.mark.parametrize(("width", "height"), [(61, 50), (40, 77)])
-def test_row_by_row_is_the_same_picture_to_the_bit(width: int, height: int, grey: bool) -> None:
+def test_row_by_row_is_the_same_picture_to_the_bit(
+    width: int, height: int, scale: float, grey: bool
+) -> None:
     """With kept tiles, a grey page, and sizes that no stride divides."""
 
     def rounding(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
@@ -258,7 +261,7 @@ def test_row_by_row_is_the_same_picture_to_the_bit(width: int, height: int, grey
 
     page = photograph(height, width)
     page = np.repeat(page[..., :1], 3, axis=2) if grey else page
-    chosen = replace(SMALL, scale=1.7, min_denoise=0.0, max_denoise=0.9, batch=3)
+    chosen = replace(SMALL, scale=scale, min_denoise=0.0, max_denoise=0.9, batch=3)
     told: list[Step] = []
     model = DoubleModel(rounding)
     whole, rows = both_ways(open_picture(page), model, chosen, told)
@@ -295,7 +298,7 @@ def test_what_needs_the_whole_canvas_is_drawn_as_a_whole(change: dict[str, objec
     picture = open_picture(photograph(40, 60))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tileup.upscaling.stream_canvas", None)
-        patch.setattr("tileup.upscaling.IN_ROWS", 1)
+        patch.setattr("tileup.plan.by_rows.SMALLEST", 1)
         upscale_picture(picture, model, chosen)
         with pytest.raises(TypeError):
             upscale_picture(picture, model, SMALL)

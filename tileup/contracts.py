@@ -143,7 +143,7 @@ class Scene:
     """Clean latents of the enlarged picture, shape (1, C, H, W)."""
     pixels: Tensor | None
     """The enlarged picture itself, RGB in [0, 1], shape (1, 3, H * stride, W * stride); None where
-    the codec is local, and all is seen in `source`."""
+    latents are pixels, and all is seen in `source`."""
     size: tuple[int, int]
     """Height and width of the picture without the padding, pixels."""
     wish: Wish = Wish()
@@ -198,11 +198,6 @@ class Denoiser(Protocol):
 
 class Codec(Protocol):
     """Pixels to latents and back."""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether each cell is made of its own pixels alone, and they of it alone."""
-        ...
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents, shape (1, C, H, W), of RGB pixels in [0, 1], shape (1, 3, H * stride, ...)."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 from tileup.contracts import ModelSpec
 from tileup.enlarge.enlargers import SHARED
+from tileup.enlarge.lanczos import Gradual, gradual
 from tileup.images.picture import Picture
+from tileup.plan.by_rows import is_drawn_by_rows
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
-from tileup.settings.values import Settings
+from tileup.settings.values import LANCZOS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,21 @@ def make_ready(picture: Picture, spec: ModelSpec, settings: Settings) -> Ready:
     clock = Clock()
     with clock("plan"):
         planned = plan_picture(picture, spec, settings)
+    if enlarged_by_rows(picture, planned, spec, settings) is not None:
+        return Ready(planned, None, clock.seconds)
     with clock("enlarge"):
         enlarged = enlarge(picture, planned.plan, settings)
     return Ready(planned, enlarged, clock.seconds)
+
+
+def enlarged_by_rows(
+    picture: Picture, planned: Planned, spec: ModelSpec, settings: Settings
+) -> Gradual | None:
+    """The picture, to be enlarged while it is drawn; None where it is enlarged before."""
+    plan = planned.plan
+    if settings.upscaler != LANCZOS or not is_drawn_by_rows(planned, spec, settings):
+        return None
+    return gradual(picture, plan.width, plan.height)
 
 
 def enlarge(picture: Picture, plan: TilePlan, settings: Settings) -> Picture:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,19 +14,21 @@ from PIL import Image
 from torch import Tensor
 
 from tileup.contracts import Model, OnStep
-from tileup.denoise.run import sample_canvas, scene_of, stream_canvas, streams
+from tileup.denoise.run import sample_canvas, scene_of, stream_canvas
 from tileup.denoise.strength import finished_share
 from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix
 from tileup.images.colour import without_colour
 from tileup.images.picture import Picture
 from tileup.images.planes import to_image
+from tileup.plan.by_rows import is_drawn_by_rows
 from tileup.plan.cost import Cost
 from tileup.plan.grid import reflected
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
-from tileup.ready import NOTHING, Clock, Ready, enlarge
+from tileup.ready import NOTHING, Clock, Ready, enlarge, enlarged_by_rows
 from tileup.settings.values import Settings
+from tileup.tiling.rows import Rows
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +88,16 @@ def upscale_picture(
     clock = Clock(dict(ready.timings))
     with clock("plan"):
         planned = ready.planned or plan_picture(picture, model.spec, settings)
+    if is_drawn_by_rows(planned, model.spec, settings):
+        log.info("the canvas is drawn row by row")
+        rows = _rows_of(picture, planned, model, settings, ready)
+        with clock("sample"):
+            pixels = drawn_by_rows(rows, planned, model, settings, on_step)
+        return Upscaled(rows.carrying(pixels), planned, clock.seconds, model.take_notes())
     with clock("enlarge"):
         enlarged = ready.enlarged or enlarge(picture, planned.plan, settings)
     if not planned.plan.strengths:
         return Upscaled(enlarged, planned, clock.seconds)
-    if _in_rows(planned, model, settings):
-        with clock("sample"):
-            pixels = drawn_in_rows(enlarged, planned, model, settings, on_step)
-        return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds)
     with clock("encode"):
         canvas = padded(enlarged.pixels, planned, model.spec.stride).to(model.device)
         source = model.codec.encode(canvas)
@@ -105,63 +110,89 @@ def upscale_picture(
     return Upscaled(replace(enlarged, pixels=pixels), planned, clock.seconds, model.take_notes())
 
 
-IN_ROWS = 2**20
-"""Output pixels from which a picture is drawn row by row, where it can be."""
+class ByRows(Protocol):
+    """An enlarged picture whose rows are asked for."""
+
+    @property
+    def picture(self) -> Picture:
+        """One that is as neutral."""
+        ...
+
+    def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
+        """Rows [top, bottom), shape (bottom - top, width, 3)."""
+        ...
+
+    def carrying(self, pixels: NDArray[np.float32]) -> Picture:
+        """The enlarged picture with other pixels, shape (height, width, 3)."""
+        ...
 
 
-def _in_rows(planned: Planned, model: Model, settings: Settings) -> bool:
-    """Whether a picture is drawn row by row: with less memory and the same result."""
-    large = planned.plan.width * planned.plan.height >= IN_ROWS
-    found = large and settings.color_fix == "none" and streams(planned, model, settings)
-    log.info("the canvas is drawn %s", "row by row" if found else "as a whole")
-    return found
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A picture that is enlarged already; satisfies `ByRows`."""
+
+    picture: Picture
+
+    def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
+        return self.picture.pixels[top:bottom]
+
+    def carrying(self, pixels: NDArray[np.float32]) -> Picture:
+        return replace(self.picture, pixels=pixels)
 
 
-def drawn_in_rows(
-    enlarged: Picture, planned: Planned, model: Model, settings: Settings, on_step: OnStep | None
+def _rows_of(
+    picture: Picture, planned: Planned, model: Model, settings: Settings, ready: Ready
+) -> ByRows:
+    """The enlarged picture: as it is, or enlarged row by row where that is the same."""
+    if ready.enlarged is None:
+        gradual = enlarged_by_rows(picture, planned, model.spec, settings)
+        if gradual is not None:
+            return gradual
+    return Whole(ready.enlarged or enlarge(picture, planned.plan, settings))
+
+
+def drawn_by_rows(
+    enlarged: ByRows, planned: Planned, model: Model, settings: Settings, on_step: OnStep | None
 ) -> NDArray[np.float32]:
     """The finished pixels of a picture whose canvas is never held as a whole.
 
     Raises:
         NotFiniteError: the model gave values that are no numbers.
     """
-    stride, pixels = planned.plan.stride, np.empty_like(enlarged.pixels)
+    plan, stride, neutral = planned.plan, planned.plan.stride, enlarged.picture.neutral
+    pixels = np.empty((plan.height, plan.width, 3), np.float32)
+    held = Rows(plan.width, 3, torch.empty(0))
 
     def source(top: int, bottom: int) -> Tensor:
-        rows = padded(enlarged.pixels, planned, stride, (top, bottom))
-        return model.codec.encode(rows.to(model.device))
+        fresh = enlarged.rows(top * stride, min(bottom * stride, plan.height))
+        held.add(len(fresh)).numpy()[...] = fresh
+        down = reflected(plan.height, plan.rows * stride)[
+            top * stride + len(fresh) : bottom * stride
+        ]
+        beyond = [enlarged.rows(row, row + 1) for row in down.tolist()]
+        shown = np.concatenate([fresh, *beyond]) if beyond else fresh
+        across = reflected(plan.width, plan.columns * stride)
+        shown = shown if len(across) == plan.width else shown[:, across]
+        canvas = torch.from_numpy(shown).movedim(-1, 0)[None]
+        return model.codec.encode(canvas.to(model.device))
 
-    for top, latents in stream_canvas(planned, source, model, settings, on_step):
-        place = slice(top * stride, (top + latents.shape[2]) * stride)
-        part = replace(enlarged, pixels=enlarged.pixels[place], alpha=None)
-        drawn = decoded(latents, part.height, part.width, model)
-        pixels[place] = pasted(drawn, part, planned, settings, top)
+    for first, latents in stream_canvas(planned, source, model, settings, on_step):
+        top, bottom = first * stride, min((first + latents.shape[2]) * stride, plan.height)
+        drawn = decoded(latents, bottom - top, plan.width, model)
+        drawn = without_colour(drawn) if neutral else drawn
+        put_back(drawn, held.between(top, bottom).numpy(), planned, first, pixels[top:bottom])
+        held.drop(bottom)
     return pixels
 
 
-def padded(
-    pixels: NDArray[np.float32], planned: Planned, stride: int, rows: tuple[int, int] | None = None
-) -> Tensor:
-    """The picture on the padded canvas, shape (1, 3, rows * stride, columns * stride).
-
-    Args:
-        pixels: shape (H, W, 3).
-        planned: says how large the canvas is.
-        stride: pixels of a cell.
-        rows: of cells that are asked for, from the first to before the last; None: all.
-    """
+def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor:
+    """The picture on the padded canvas, shape (1, 3, rows * stride, columns * stride)."""
     layout = planned.itinerary.layout
-    top, bottom = rows or (0, layout.rows)
-    down = reflected(pixels.shape[0], layout.rows * stride)[top * stride : bottom * stride]
+    down = reflected(pixels.shape[0], layout.rows * stride)
     across = reflected(pixels.shape[1], layout.columns * stride)
-    shown = pixels[down[0] : down[-1] + 1] if _is_straight(down) else pixels[down]
-    shown = shown if _is_straight(across) else shown[:, across]
+    same = (len(down), len(across)) == pixels.shape[:2]
+    shown = pixels if same else pixels[np.ix_(down, across)]
     return torch.from_numpy(shown).movedim(-1, 0)[None]
-
-
-def _is_straight(places: NDArray[np.intp]) -> bool:
-    """Whether places follow one another: then nothing need be copied."""
-    return bool((np.diff(places) == 1).all())
 
 
 def decoded(latents: Tensor, height: int, width: int, model: Model) -> NDArray[np.float32]:
@@ -178,35 +209,34 @@ def decoded(latents: Tensor, height: int, width: int, model: Model) -> NDArray[n
 
 
 def pasted(
-    drawn: NDArray[np.float32],
-    enlarged: Picture,
-    planned: Planned,
-    settings: Settings,
-    first: int = 0,
+    drawn: NDArray[np.float32], enlarged: Picture, planned: Planned, settings: Settings
 ) -> NDArray[np.float32]:
-    """What was drawn, in the colours of the enlarged picture, under the tiles that are kept.
+    """What was drawn, in the colours of the enlarged picture, under the tiles that are kept."""
+    toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
+    toned = without_colour(toned) if enlarged.neutral else toned
+    return put_back(toned, enlarged.pixels, planned)
+
+
+def put_back(
+    drawn: NDArray[np.float32],
+    enlarged: NDArray[np.float32],
+    planned: Planned,
+    first: int = 0,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Lay kept tiles over the drawn picture, faded in inside the tiles around them.
+
+    Pixels of kept tiles are those of the enlarged picture exactly.
 
     Args:
         drawn: shape (height, width, 3).
         enlarged: the same rows of the enlarged picture.
         planned: says which tiles are kept.
-        settings: everything else.
         first: row of cells with which both begin.
-    """
-    toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
-    toned = without_colour(toned) if enlarged.neutral else toned
-    return put_back(toned, enlarged.pixels, planned, first)
-
-
-def put_back(
-    drawn: NDArray[np.float32], enlarged: NDArray[np.float32], planned: Planned, first: int = 0
-) -> NDArray[np.float32]:
-    """Lay kept tiles over the drawn picture, faded in inside the tiles around them.
-
-    Pixels of kept tiles are those of the enlarged picture exactly. Arguments as for `pasted`.
+        out: where the result is written; None: somewhere new.
     """
     plan, width = planned.plan, 2 * planned.itinerary.layout.margin
-    pixels, rows = np.empty_like(drawn), -(-len(drawn) // plan.stride)
+    pixels, rows = np.empty_like(drawn) if out is None else out, -(-len(drawn) // plan.stride)
     for top in range(0, rows, _BAND):
         bottom = min(top + _BAND, rows)
         share = finished_share(plan.grid, width, (first + top, first + bottom))

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from tests.images.pictures import SIZES, random_picture
-from tileup.enlarge.lanczos import enlarge
+from tileup.enlarge.lanczos import enlarge, gradual
 from tileup.images.picture import Picture
 
 
@@ -67,6 +67,7 @@ def test_the_same_size_gives_the_same_pixels() -> None:
     result = enlarge(picture, 7, 501)
     assert_array_equal(result.pixels, picture.pixels)
     assert result.alpha is not None
+    assert picture.alpha is not None
     assert_array_equal(result.alpha, picture.alpha)
 
 
@@ -86,6 +87,7 @@ def test_alpha_and_colour_do_not_see_each_other() -> None:
     result, result_dark = enlarge(transparent, 18, 14), enlarge(dark, 18, 14)
     assert_array_equal(result.pixels, enlarge(one, 18, 14).pixels)
     assert result.alpha is not None
+    assert result_dark.alpha is not None
     assert_array_equal(result.alpha, result_dark.alpha)
     assert result.alpha.shape == (14, 18)
     assert np.ptp(result.alpha) > 0.5
@@ -97,3 +99,32 @@ def test_everything_else_is_carried_over() -> None:
     )
     result = enlarge(picture, 66, 42)
     assert result == replace(picture, pixels=result.pixels)
+
+
+@pytest.mark.parametrize("times", [1, 2, 4, 8])
+@pytest.mark.parametrize("size", [(13, 9), (1, 40), (31, 2), (20, 57)])
+def test_row_by_row_the_numbers_are_those_of_the_whole(size: tuple[int, int], times: int) -> None:
+    picture = random_picture(*size)
+    width, height = size[0] * 3, size[1] * times
+    whole, rows = enlarge(picture, width, height), gradual(picture, width, height)
+    assert rows is not None
+    for step in (1, 5, 16, height):
+        parts = [rows.rows(top, min(top + step, height)) for top in range(0, height, step)]
+        assert_array_equal(np.concatenate(parts), whole.pixels)
+
+
+def test_row_by_row_alpha_and_what_lies_under_it_are_those_of_the_whole() -> None:
+    alpha = np.linspace(0, 1, 20, dtype=np.float32)[:, None].repeat(12, axis=1)
+    picture = replace(random_picture(12, 20), alpha=np.maximum(alpha - 0.3, 0))
+    whole, rows = enlarge(picture, 24, 40), gradual(picture, 24, 40)
+    assert rows is not None
+    carried = rows.carrying(rows.rows(0, 40))
+    assert_array_equal(carried.pixels, whole.pixels)
+    assert carried.alpha is not None
+    assert whole.alpha is not None
+    assert_array_equal(carried.alpha, whole.alpha)
+
+
+@pytest.mark.parametrize("height", [30, 61, 50, 19])
+def test_other_factors_are_enlarged_as_a_whole(height: int) -> None:
+    assert gradual(random_picture(10, 20), 30, height) is None

@@ -15,11 +15,6 @@ class PixelCodec:
     stride: int
     """Pixels per cell."""
 
-    @property
-    def is_local(self) -> bool:
-        """Yes: pixels are only put elsewhere."""
-        return True
-
     def encode(self, pixels: Tensor) -> Tensor:
         """(1, 3, H * stride, W * stride) in [0, 1] to (1, 3 * stride^2, H, W) in [-1, 1]."""
         return functional.pixel_unshuffle(pixels * 2 - 1, self.stride)

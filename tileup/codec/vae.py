@@ -83,11 +83,6 @@ class VaeCodec:
         """Channels of a latent cell."""
         return self.layout.channels * self.patch**2
 
-    @property
-    def is_local(self) -> bool:
-        """No: a VAE's cells see their surroundings."""
-        return False
-
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents, the mean of the posterior, shape (1, C, h, w), float32, of RGB in [0, 1].
 
@@ -217,7 +212,7 @@ def load_vae(
         layout = vae_layout(shapes)
         named = diffusers_tensors(tensors, layout)
     statistics = _statistics(tensors, layout.channels)
-    factors = statistics or tuple(_channels(each, layout.channels) for each in (scale, shift))
+    factors = statistics or (_channels(scale, layout.channels), _channels(shift, layout.channels))
     patch = PATCH if statistics else 1
     codec = VaeCodec(layout, *factors, dtype, device, tile, maps, patch, *named)
     codec.network(dtype)

@@ -17,7 +17,7 @@ from tileup.errors import NotFiniteError
 from tileup.plan.itinerary import Phase, control_until
 from tileup.plan.planning import Planned
 from tileup.sampling.noise import canvas_noise, noise_sampler
-from tileup.sampling.steps import Options, is_local
+from tileup.sampling.steps import Options
 from tileup.settings.values import Settings
 from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
@@ -49,14 +49,6 @@ def sample_canvas(
     return latents
 
 
-def streams(planned: Planned, model: Model, settings: Settings) -> bool:
-    """Whether a canvas can be sampled row by row, with the same result as held as a whole."""
-    plan, layout = planned.plan, planned.itinerary.layout
-    padded = (layout.rows, layout.columns) != (plan.rows, plan.columns)
-    local = is_local(planned.sampler, _options(settings)) and model.codec.is_local
-    return local and settings.denoise_mode == "schedule" and not padded
-
-
 def stream_canvas(
     planned: Planned,
     source: Callable[[int, int], Tensor],
@@ -67,17 +59,15 @@ def stream_canvas(
     """Clean latents of the redrawn canvas from top to bottom.
 
     Args:
-        planned: of a canvas that `streams`.
+        planned: of a canvas that `is_drawn_by_rows`.
         source: clean latents of rows of the enlarged picture, shape (1, C, rows, columns).
         model: a loaded checkpoint.
         settings: everything else.
         on_step: told after each batch of windows.
 
-    Yields:
-        The first row, and latents of some rows from it on, shape (1, C, rows, columns).
-
-    Raises:
-        NotFiniteError: the model gave values that are no numbers.
+    Returns:
+        The first row, and latents of some rows from it on, shape (1, C, rows, columns), again and
+        again. They may hold values that are no numbers.
     """
     itinerary, progress = planned.itinerary, Progress(planned, on_step)
     side, overlap = itinerary.layout.window, 2 * itinerary.layout.margin
@@ -92,8 +82,9 @@ def stream_canvas(
         progress.phase = max(progress.phase, phase + 1)
         progress.windows(count)
 
-    stream = Stream(
+    return Stream(
         itinerary,
+        model.spec.channels,
         planned.sampler,
         _options(settings),
         settings.seed,
@@ -102,11 +93,7 @@ def stream_canvas(
         source,
         denoiser,
         windows,
-    )
-    for top, latents in stream.latents():
-        if not bool(latents.isfinite().all()):
-            raise NotFiniteError
-        yield top, latents
+    ).latents()
 
 
 def scene_of(

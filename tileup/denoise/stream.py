@@ -38,6 +38,8 @@ class Stream:
     """A canvas to be sampled row by row."""
 
     itinerary: Itinerary
+    channels: int
+    """Of a cell."""
     sampler: Sampler
     options: Options
     seed: int
@@ -47,7 +49,7 @@ class Stream:
     """Windows evaluated at once."""
     source: Callable[[int, int], Tensor]
     """Clean latents of rows [top, bottom) of the enlarged picture, shape (1, C, rows, columns);
-    asked for from top to bottom, and once before for the first row alone."""
+    asked for from top to bottom."""
     denoiser: Callable[[Tensor, int], Denoiser]
     """Predicts x0 of windows of some rows of the canvas, told their source, shape (1, C, rows,
     columns), and which is the first; windows are given as they lie in these rows."""
@@ -62,11 +64,10 @@ class Stream:
         """
         (run,) = self.itinerary.runs
         layout, strengths = self.itinerary.layout, self.itinerary.strengths
-        channels = self.source(0, 1).shape[1]
-        source, noise = (Rows(layout.columns, channels, self.raw) for _ in range(2))
-        drawn = NoiseRows(channels, layout.rows, layout.columns, self.seed)
+        source, noise = (Rows(layout.columns, self.channels, self.raw) for _ in range(2))
+        drawn = NoiseRows(self.channels, layout.rows, layout.columns, self.seed)
         weights = [Rows(layout.columns, 1, self.raw) for _ in run.phases]
-        known = _Known(channels, source, noise, weights)
+        known = _Known(source, noise, weights)
         stages = [
             _Stage(self, number, step, known)
             for number, phase in enumerate(run.phases)
@@ -75,7 +76,7 @@ class Stream:
         for top in range(0, layout.rows, BAND):
             bottom = min(top + BAND, layout.rows)
             source.add(bottom - top).copy_(self.source(top, bottom)[0].movedim(0, -1))
-            noise.add(bottom - top).copy_(drawn.take(bottom - top))
+            drawn.take(noise.add(bottom - top))
             for phase, weight in zip(run.phases, weights, strict=True):
                 cells = working_weight(strengths, phase.strengths[-1], layout.margin, (top, bottom))
                 weight.add(bottom - top)[..., 0] = torch.from_numpy(cells)
@@ -96,8 +97,6 @@ class Stream:
 class _Known:
     """What all steps look at, of the rows at work."""
 
-    channels: int
-    """Of the latents."""
     source: Rows
     """Clean latents of the enlarged picture."""
     noise: Rows
@@ -116,7 +115,7 @@ class _Stage:
         self.windows = self.phase.by_step[step - self.phase.start]
         self.sigmas = stream.itinerary.sigmas[step : step + 2]
         columns, raw = stream.itinerary.layout.columns, stream.raw
-        self.x, self.x0 = (Rows(columns, known.channels, raw) for _ in range(2))
+        self.x, self.x0 = (Rows(columns, stream.channels, raw) for _ in range(2))
         self.total = Rows(columns, 1, raw)
         self.evaluated = self.weighed = self.done = 0
 

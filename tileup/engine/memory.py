@@ -13,7 +13,7 @@ from tileup.engine.picture import Drawable, Made, metadata_of
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import NotFiniteError, OutOfMemoryError
 from tileup.plan.itinerary import window_size
-from tileup.ready import make_ready
+from tileup.ready import NOTHING, make_ready
 from tileup.settings.values import LANCZOS, Settings
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _with_less_memory(
             model = models.of(chosen)
             if chosen.window != planned_for:
                 ready, planned_for = replace(ready, planned=None), chosen.window
-            if ready.enlarged is None:  # kept for the next try
+            if ready == NOTHING:  # kept for the next try
                 ready = make_ready(given.picture, model.spec, chosen)
             upscaled = upscale_picture(given.picture, model, chosen, on_step, ready)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))

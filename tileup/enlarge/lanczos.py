@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,70 @@ def enlarge(picture: Picture, width: int, height: int) -> Picture:
         picture = replace(picture, pixels=spread(picture.pixels, picture.alpha))
     if (picture.width, picture.height) == (width, height):
         return picture
-    planes = [_resampled(picture.pixels[..., channel], width, height) for channel in range(3)]
+    pixels = np.empty((height, width, 3), np.float32)
+    for channel in range(3):
+        pixels[..., channel] = _resampled(picture.pixels[..., channel], width, height)
     alpha = None if picture.alpha is None else _resampled(picture.alpha, width, height)
-    return replace(picture, pixels=np.stack(planes, axis=-1), alpha=alpha)
+    return replace(picture, pixels=pixels, alpha=alpha)
 
 
-def _resampled(plane: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """A plane (h, w) in [0, 1] as one of (height, width), by Lanczos in float32, clipped."""
-    image = Image.fromarray(np.ascontiguousarray(plane))
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
+@dataclass(frozen=True, slots=True)
+class Gradual:
+    """What `enlarge` gives, some rows at a time: the same numbers, by `gradual`."""
+
+    picture: Picture
+    """The input."""
+    width: int
+    height: int
+    """Wanted size, pixels."""
+
+    def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
+        """Rows [top, bottom) of the enlarged picture, shape (bottom - top, width, 3)."""
+        given = self.picture
+        share = given.height / self.height  # exact, as are the numbers of rows times it
+        low = max(int(top * share) - _REACH, 0)
+        high = min(int(bottom * share) + _REACH + 1, given.height)
+        span = top * share - low, bottom * share - low
+        pixels = np.empty((bottom - top, self.width, 3), np.float32)
+        for channel in range(3):
+            part = given.pixels[low:high, :, channel]
+            pixels[..., channel] = _resampled(part, self.width, bottom - top, span)
+        return pixels
+
+    def carrying(self, pixels: NDArray[np.float32]) -> Picture:
+        """The enlarged picture with other pixels, shape (height, width, 3)."""
+        alpha = self.picture.alpha
+        alpha = None if alpha is None else _resampled(alpha, self.width, self.height)
+        return replace(self.picture, pixels=pixels, alpha=alpha)
+
+
+_REACH = 4
+"""Rows that Lanczos looks at above and below: three, and one for the place between two."""
+
+
+def gradual(picture: Picture, width: int, height: int) -> Gradual | None:
+    """A picture that is enlarged some rows at a time; None where that would round differently.
+
+    Pillow keeps the places of rows in float32: they must be whole numbers over powers of two.
+    """
+    times = height // picture.height
+    if height % picture.height or times & (times - 1):
+        return None
+    if picture.alpha is not None:
+        picture = replace(picture, pixels=spread(picture.pixels, picture.alpha))
+    return Gradual(picture, width, height)
+
+
+def _resampled(
+    plane: NDArray[np.float32], width: int, height: int, span: tuple[float, float] | None = None
+) -> NDArray[np.float32]:
+    """A plane (h, w) in [0, 1], or a span of its rows, as (height, width), by Lanczos, clipped.
+
+    First along rows, then along columns: left to itself Pillow begins with what is cheaper, and
+    some rows of a picture might be rounded in another way than the whole.
+    """
+    image, way = Image.fromarray(np.ascontiguousarray(plane)), Image.Resampling.LANCZOS
+    top, bottom = span or (0.0, float(image.height))
+    wide = image.resize((width, image.height), way)
+    resized = wide.resize((width, height), way, (0.0, top, float(width), bottom))
     return np.clip(np.asarray(resized, dtype=np.float32), 0, 1)

@@ -43,6 +43,11 @@ class Sampler:
         for tiles at work: whatever it remembers of earlier steps is kept."""
         return self.call == "levels" and (self.carries > 0 or not self.multistep)
 
+    def is_local(self, s_churn: float) -> bool:
+        """Whether a step needs of each cell nothing but x and its prediction there."""
+        draws = self.noise != "none" and not (self.noise == "churn" and s_churn == 0)
+        return self.call == "levels" and self.order == 1 and not self.multistep and not draws
+
     def evaluations(self, steps: int, to_zero: bool) -> int:
         """Evaluations of the denoiser in `steps` steps, the last of which may end at 0.
 

@@ -63,10 +63,10 @@ class NoiseRows:
             copy.set_state(generator.get_state())
             self._planes.append(_Drawn(copy, at, start, total))
 
-    def take(self, rows: int) -> Tensor:
-        """The next rows, float32, shape (rows, columns, channels)."""
-        drawn = [plane.take(rows * self.columns) for plane in self._planes]
-        return torch.stack(drawn, dim=-1).reshape(rows, self.columns, len(drawn))
+    def take(self, out: Tensor) -> None:
+        """Writes the next rows, shape (rows, columns, channels)."""
+        drawn = [plane.take(len(out) * self.columns) for plane in self._planes]
+        torch.stack([each.to(out) for each in drawn], dim=-1, out=out.view(-1, len(drawn)))
 
 
 _GROUP = 16

@@ -96,7 +96,7 @@ def one_step(
     """A step of a sampler that evaluates the denoiser once, at its beginning, and draws nothing.
 
     Args:
-        sampler: of first order and without memory; see `is_local`.
+        sampler: of first order and without memory; see `Sampler.is_local`.
         x0: what the denoiser predicts for `x`, shape (1, ...).
         x: any cells at the first noise level, of the shape of `x0`, one canvas.
         sigmas: the two noise levels.
@@ -106,15 +106,13 @@ def one_step(
         The cells at the second noise level.
     """
     levels = torch.tensor(list(sigmas), dtype=x.dtype, device=x.device)
-    told = options.of(sampler, 1.0)
+
+    def known(x: Tensor, sigma: Tensor) -> Tensor:
+        return x0
+
     with SeededRandnLike(0, 0, used=False):
-        return sample_function(sampler.name)(lambda x, sigma: x0, x, levels, disable=True, **told)
-
-
-def is_local(sampler: Sampler, options: Options) -> bool:
-    """Whether a step of a sampler needs of each cell nothing but x and its prediction there."""
-    draws = sampler.noise != "none" and not (sampler.noise == "churn" and options.s_churn == 0)
-    return sampler.call == "levels" and sampler.order == 1 and not sampler.multistep and not draws
+        told = options.of(sampler, 1.0)
+        return sample_function(sampler.name)(known, x, levels, disable=True, **told)
 
 
 def _ranged(

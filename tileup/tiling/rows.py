@@ -52,11 +52,11 @@ class Rows:
         return self.between(self.first, self.last).movedim(-1, 0)[None]
 
     def _make_room(self, count: int) -> None:
-        """Moves what is held to the front, of larger memory where it fills more than half."""
+        """Moves what is held to the front, of larger memory where little would be free."""
         held = self.between(self.first, self.last)
-        wanted = 2 * (len(held) + count)
-        if wanted > len(self._memory):
-            memory = held.new_empty(wanted, *held.shape[1:])
+        wanted = len(held) + count
+        if wanted > len(self._memory) // 4 * 3:
+            memory = held.new_empty(wanted + wanted // 2, *held.shape[1:])
             memory[: len(held)] = held
             self._memory = memory
         else:
