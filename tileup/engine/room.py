@@ -10,9 +10,10 @@ from tileup.resources import memory_left
 
 BASE = 420_000_000
 """Bytes that a run takes whatever the size: Python, torch, the bundled checkpoint, one batch."""
-PER_PIXEL = 40
-"""Bytes for each output pixel, measured at 4 to 36 megapixels (`tests/cli/test_memory.py`): the
-enlarged picture and the drawn one, each of three channels in float32, and what is written."""
+PER_PIXEL = 20
+"""Bytes for each output pixel, measured at 4 and 16 megapixels (`tests/cli/test_memory.py`): the
+drawn picture, of three channels in float32, the input at half its side, and what is written. It is
+enlarged row by row (`tileup.plan.by_rows`) where its sides grow by a power of two."""
 
 
 def check_room(width: int, height: int) -> None:
