@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
+
+from bench import spread
+from bench.cluster_sim import MEASURED, World, compared, drawn_from
+from bench.cluster_sim import table as cluster_table
+from tileup.cli.options import UpscaleOptions
+from tileup.settings.setting import flags_of
+from tileup.settings.values import FLAGS
 
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`(tests/[\w/]+\.py|…)(?:::(test_\w+))?`")
@@ -65,3 +74,44 @@ def test_the_guide_shows_every_room_of_the_house() -> None:
     rooms = {f"tileup/{path.parent.name}/" for path in (ROOT / "tileup").glob("*/__init__.py")}
     assert len(rooms) > 10
     assert rooms <= named
+
+
+SCALE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+
+
+def test_every_document_of_yaml_about_scale_can_be_read() -> None:
+    found = re.findall(r"```yaml\n(.*?)```", SCALE, re.DOTALL)
+    kinds = [yaml.safe_load(text) for text in found]
+    assert len(kinds) == 2
+    actions, job = kinds
+    shares = actions["jobs"]["enlarge"]["strategy"]["matrix"]["share"]
+    assert shares == [*range(1, len(shares) + 1)]
+    assert f"matrix.share }}}}/{len(shares)}" in SCALE, "as many shares as are said to be there"
+    groups = [job["spec"]["rayClusterSpec"]["headGroupSpec"]]
+    groups += job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    for group in groups:
+        spec = group["template"]["spec"]
+        volumes = {volume["name"] for volume in spec["volumes"]}
+        mounts = {mount["name"] for box in spec["containers"] for mount in box["volumeMounts"]}
+        assert volumes == mounts
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert f"ray=={job['spec']['rayClusterSpec']['rayVersion']}\n" in pinned
+
+
+def test_commands_about_scale_use_flags_that_there_are() -> None:
+    known = {name for each in (*flags_of(UpscaleOptions), *FLAGS) for name in each.names}
+    known |= {name for each in known for name in each.split("/")} | {"--redraw"}
+    lines = [line for line in SCALE.splitlines() if re.search(r"tileup (upscale|verify) ", line)]
+    assert len(lines) > 8
+    for line in lines:
+        after = line[line.index("tileup ") :]
+        for flag in re.findall(r"(?<=\s)--?[a-z][a-z-]*", after):
+            assert flag in known, line
+
+
+def test_tables_about_scale_are_those_that_the_benches_print() -> None:
+    """With the measured times and the seed that are kept, they are the same on every machine."""
+    tasks = drawn_from(json.loads(MEASURED.read_text()), 10_000)
+    mean = sum(tasks) / len(tasks)
+    assert cluster_table(compared(tasks, World()), mean) in SCALE
+    assert spread.table() in SCALE

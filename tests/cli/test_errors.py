@@ -15,7 +15,7 @@ from PIL import Image
 from tests.cli.conftest import Command, save
 from tileup.checkpoints import load
 from tileup.cli import upscale_command
-from tileup.errors import ExitCode, MissingExtraError
+from tileup.errors import ExitCode
 
 UPSCALE_ONLY = [
     (["in.png", "-o", "out.gif"], "out.gif: format 'gif' cannot be written"),
@@ -174,13 +174,12 @@ def test_a_heatmap_of_a_plan_does_not_replace_files(tileup: Command, folder: Pat
 
 
 def test_a_missing_extra_is_7(smoke: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(*arguments: object, **options: object) -> None:
-        raise MissingExtraError("this needs ray: pip install 'tileup[ray]'")
-
-    monkeypatch.setattr(upscale_command, "run", run)
-    ran = smoke("in.png")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    ran = smoke("in.png", "--engine", "ray")
     assert ran.code == ExitCode.MISSING_EXTRA
-    assert ran.sentence == "tileup: this needs ray: pip install 'tileup[ray]'"
+    assert ran.sentence == (
+        "tileup: --engine ray needs Ray, which is not installed: pip install 'tileup[ray]'"
+    )
 
 
 def test_a_surprise_is_1_and_a_sentence_with_vv_a_traceback(

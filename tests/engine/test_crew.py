@@ -25,7 +25,7 @@ from tileup.engine.messages import (
     ToWorker,
     Written,
 )
-from tileup.engine.outcomes import Begun, Outcome
+from tileup.engine.outcomes import Begun, Loading, Outcome
 from tileup.engine.values import Job, Request
 from tileup.errors import OutOfMemoryError, OutputError, WorkerLostError
 from tileup.settings.values import Settings
@@ -52,6 +52,8 @@ class Played:
         self.words.append((worker, Ready()))
 
     def give(self, worker: int, message: ToWorker) -> None:
+        if worker not in self.held:
+            return  # it is lost, and that was not heard yet
         if isinstance(message, Begun):
             beside = tuple(name(each.job) for each in self.held[worker])
             self.given.append((worker, name(message.job), beside))
@@ -228,6 +230,41 @@ def test_the_first_failure_stops_what_was_not_begun(jobs: list[Job]) -> None:
     assert list(found.values()).count("failed") == 1
     assert len(found) < COUNT
     assert hands.most == 1
+
+
+def test_a_place_where_no_worker_lasts_is_left_alone(jobs: list[Job]) -> None:
+    """As a node whose model cannot be read: others go on, and no picture is given up for it."""
+    hands, starts = Played(3, lambda turn: "done"), list[int]()
+    inner = hands.start
+
+    def start(worker: int) -> None:
+        starts.append(worker)
+        inner(worker)
+        if worker == 1:
+            hands.lose(worker, "left out")
+
+    hands.start = start  # type: ignore[method-assign]
+    assert set(outcomes(draw(jobs, hands)).values()) == {"done"}
+    assert 1 <= starts.count(1) <= 3
+    assert {worker for worker, _, _ in hands.given} == {0, 2}
+
+
+def test_a_model_that_kills_as_it_is_loaded_blames_no_picture(jobs: list[Job]) -> None:
+    hands, loads = Played(2, lambda turn: "done"), list[int]()
+    inner = hands.go_on
+
+    def go_on(worker: int) -> None:
+        loads.append(worker)
+        if worker == 1 or len(loads) == 1:
+            hands.words.append((worker, Told(Loading())))
+            hands.words.append((worker, Lost("killed")))
+            del hands.held[worker]
+        else:
+            inner(worker)
+
+    hands.go_on = go_on  # type: ignore[method-assign]
+    assert set(outcomes(draw(jobs, hands)).values()) == {"done"}
+    assert len(Path("out/.tileup-journal.jsonl").read_text().splitlines()) == COUNT
 
 
 def test_workers_that_never_draw_end_the_run(jobs: list[Job]) -> None:

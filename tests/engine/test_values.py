@@ -18,7 +18,19 @@ from tileup.contracts import Step
 from tileup.engine.desk import Busy, Settled
 from tileup.engine.engine import Team
 from tileup.engine.journal import Mark, Record
-from tileup.engine.messages import Broken, Done, Lost, Ready, Recorded, Said, Stop, Told, Written
+from tileup.engine.messages import (
+    Broken,
+    Done,
+    Loaded,
+    Lost,
+    Ready,
+    Recorded,
+    Said,
+    Stop,
+    Told,
+    Written,
+)
+from tileup.engine.on_ray import Errand, Here, Size
 from tileup.engine.outcomes import Begun, ByWorker, Finished, Loading, Outcome
 from tileup.engine.picture import Drawable, Made
 from tileup.engine.processes import LoadAt, Place
@@ -38,6 +50,8 @@ JOB = Job(Path("in/a.png"), Path("out/a_2x.png"), "a.png", 7, home=Path("out"), 
 MARK = Mark(3, 5, "aa")
 RECORD = Record("a_2x.png", "in/a.png", "done", "0f", MARK, MARK, ("p",))
 OUTCOME = Outcome(JOB, "done", 1.5, (4, 6), Cost(3, 2, 8, 1.5, 2.0), ("a warning",))
+HERE = Here({"tileup": "1"}, Path(), {"m": "0f"}, (Path("out"),), None)
+ERRAND = Errand(HERE, Settings(), print, True, 30)
 BROKEN = Broken(ModelError("no model"))
 FAILED = Outcome(JOB, "failed", error=NotFiniteError())
 
@@ -56,8 +70,9 @@ def opened_and_made() -> tuple[Drawable, Made]:
 PLAIN = [
     *(JOB, POLICY, Input(Path("a.png"), Path()), Request(("a.png",), overwrite=True)),
     *(MARK, RECORD, OUTCOME, Loading(), Begun(JOB, 1, 2), Finished(OUTCOME), Step(1, 2, 3, 4)),
-    *(ByWorker(1, Begun(JOB, 1, 2, alone=False)), Team(2), Place(1, 2), Ready(), Stop()),
+    *(ByWorker(1, Begun(JOB, 1, 2, alone=False)), Team(2), Place(1, 2), Ready(), Loaded(), Stop()),
     *(Told(Step(1, 2, 3, 4)), Written(Path("a_2x.png"), RECORD), Done(OUTCOME), Said("x", 30, "y")),
+    *(ERRAND.here, ERRAND, Size(2, 1, 1, 0.5, False)),
     *(Lost("killed by SIGKILL"), Recorded(Path("a_2x.png")), LoadAt(print, Place(0, None))),
     *(Settled(OUTCOME), Busy(), Stamp("1f", "aa", "0f"), Shard(1, 2), Finding("a.png", "sound")),
 ]

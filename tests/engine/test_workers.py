@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -71,6 +72,7 @@ def first_time(settings: Settings, then: Callable[[], None]) -> Model:
 
 
 def die() -> None:
+    time.sleep(0.3)  # what was told before is on its way
     os.kill(os.getpid(), signal.SIGKILL)
 
 

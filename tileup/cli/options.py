@@ -122,6 +122,12 @@ class UpscaleOptions(Options):
     engine: str = setting(
         "local", Panel.OUTPUT, "NAME", f"Where pictures are drawn: {listed([*ENGINES], 'or')}."
     )
+    address: str | None = setting(
+        None, Panel.OUTPUT, "HOST:PORT|auto", "The Ray cluster (default: one of its own, here)."
+    )
+    gpus_per_worker: float | None = setting(
+        None, Panel.OUTPUT, "N", "GPUs of the cluster for each worker, such as 0.5 (default: 1)."
+    )
     fail_fast: bool = setting(False, Panel.OUTPUT, "", "Stop at the first failure.")
     dry_run: bool = setting(False, Panel.OUTPUT, "", "Say what would be made, and make nothing.")
     plan_json: str | None = setting(

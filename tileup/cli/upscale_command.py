@@ -34,7 +34,8 @@ def upscale_command(options: UpscaleOptions, given: Given) -> int:
     found = resolved(options, given)
     if options.overwrite and options.skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; leave one away")
-    engine, team = engine_named(options.engine), Team(options.workers)
+    engine = engine_named(options.engine)
+    team = Team(options.workers, options.address, options.gpus_per_worker)
     if options.print_config:
         say(config_text(found), end="")
         return ExitCode.OK
@@ -49,7 +50,7 @@ def upscale_command(options: UpscaleOptions, given: Given) -> int:
     _check_standard_output(jobs, options.json)
     draw = partial(engine, team=team, fail_fast=options.fail_fast)
     outcomes = _run(jobs, found, options, draw)
-    if options.workers in (None, 1):  # beside others, each is slower
+    if options.engine == "local" and options.workers in (None, 1):  # beside others, each is slower
         note_pace(found, outcomes)
     return exit_code(outcomes)
 

@@ -20,6 +20,7 @@ from tileup.engine.messages import (
     Broken,
     Done,
     FromWorker,
+    Loaded,
     Lost,
     Ready,
     Recorded,
@@ -41,7 +42,8 @@ IN_FLIGHT = 2
 TRIES = 2
 """How often a picture may take a worker with it."""
 _IN_VAIN = 3
-"""Workers lost one after the other before they drew anything: then it is no picture's fault."""
+"""Workers lost one after the other before they drew anything: then it is no picture's fault.
+Among workers that draw, one that is lost so often before it could is not started again."""
 _POLL = 0.1
 """Seconds between looks at a lock that another process has."""
 
@@ -83,8 +85,8 @@ class _Seat:
         """Whether it was started, and is not lost."""
         self.ready = False
         """Whether it waits for pictures, or has some."""
-        self.begun = False
-        """Whether it has taken up a picture since it was started."""
+        self.drawn = False
+        """Whether it has drawn anything since it was started."""
         self.loading = False
         """Whether it loads the model just now."""
         self.leaving = False
@@ -144,6 +146,8 @@ class _Crew:
         self._polled = 0.0
         self._losses: Counter[int] = Counter()
         self._in_vain = 0
+        self._vain: Counter[int] = Counter()
+        self._proven = False
         self._known: dict[int, Outcome] = {}
         self._told = 0
         self._over = False
@@ -175,7 +179,7 @@ class _Crew:
             self._polled = time.monotonic()
             self._waiting, self._busy = deque(self._busy), []
         for worker, seat in enumerate(self._seats):
-            if not seat.there and self._wants_more():
+            if not seat.there and self._vain[worker] < _IN_VAIN and self._wants_more():
                 self._seats[worker] = seat = _Seat(there=True)
                 self._hands.start(worker)
             while not self._over and (turn := self._turn_for(seat)) is not None:
@@ -257,21 +261,26 @@ class _Crew:
                 seat.ready = True
             case Told(event):
                 seat.loading = isinstance(event, Loading)
-                seat.begun = True
-                self._in_vain = 0 if isinstance(event, Step) else self._in_vain
+                if isinstance(event, Step):
+                    self._drew(worker)
                 self._on_event(ByWorker(worker, event))
+            case Loaded():
+                seat.loading = False
             case Written(output, record):
                 error = self._desk.record(seat.held[output].job, record)
                 self._hands.give(worker, Recorded(output, error))
             case Done(outcome):
                 assert outcome.job.output is not None
+                seat.loading = False
+                if outcome.error is None:
+                    self._drew(worker)
                 self._done(seat.held.pop(outcome.job.output), outcome)
             case Said(name, level, text):
                 logging.getLogger(name).log(level, "%s", text)
             case Broken(error):
                 raise _with_advice(error)
             case Lost(how):
-                self._lost(seat, how)
+                self._lost(worker, how)
 
     def _done(self, turn: Begun, outcome: Outcome) -> None:
         if isinstance(outcome.error, OutOfMemoryError) and not turn.alone:
@@ -283,29 +292,47 @@ class _Crew:
             self._desk.done(turn.job)
             self._settle(turn, outcome)
 
-    def _lost(self, seat: _Seat, how: str) -> None:
-        """A worker has ended: on our word, before it took anything up, or with a picture."""
-        seat.there = seat.ready = False
+    def _drew(self, worker: int) -> None:
+        """A worker has a model that works."""
+        self._seats[worker].drawn = self._proven = True
+        self._in_vain = self._vain[worker] = 0
+
+    def _lost(self, worker: int, how: str) -> None:
+        """A worker has ended: on our word, before it could draw, or with what it had."""
+        seat = self._seats[worker]
+        seat.there = False
         held, seat.held = list(seat.held.values()), {}
         if seat.leaving:
             return
         log.info("a worker was lost: %s", how)
-        if not seat.begun or seat.loading:
-            self._in_vain += 1
-            if self._in_vain >= _IN_VAIN:
-                raise WorkerLostError(
-                    f"{_IN_VAIN} workers in a row ended before they drew anything ({how}); "
-                    f"if memory does not suffice for so many models, give fewer --workers"
-                )
+        self._in_vain = 0 if seat.drawn else self._in_vain + 1
+        if seat.loading or not seat.ready:
             self._returned.extend(held)
-            return
-        for turn in held:
-            self._losses[turn.number] += 1
-            if self._losses[turn.number] < TRIES:
-                log.warning("%s is tried again: its worker was %s", turn.job.shown_input, how)
-                self._suspects.append(turn)
-            else:
-                self._settle(turn, self._desk.failed(turn.job, _given_up(how)))
+            self._vain[worker] += 1
+        else:
+            for turn in held:
+                self._suspect(turn, how)
+        if self._nobody_can():
+            raise WorkerLostError(
+                f"{_IN_VAIN} workers in a row ended before they drew anything ({how}); "
+                f"if memory does not suffice for so many models, give fewer --workers"
+            )
+
+    def _suspect(self, turn: Begun, how: str) -> None:
+        """Try a picture again that may have taken its worker with it, or give it up."""
+        self._losses[turn.number] += 1
+        # As long as nothing was drawn at all, it may be the model's fault.
+        if self._losses[turn.number] < TRIES or not self._proven:
+            log.warning("%s is tried again: its worker was %s", turn.job.shown_input, how)
+            self._suspects.append(turn)
+        else:
+            self._settle(turn, self._desk.failed(turn.job, _given_up(how)))
+
+    def _nobody_can(self) -> bool:
+        """Whether workers end before they draw, so that it is no use to start more."""
+        if not self._proven:
+            return self._in_vain >= _IN_VAIN
+        return all(self._vain[worker] >= _IN_VAIN for worker in range(len(self._seats)))
 
     def _settle(self, turn: Begun, outcome: Outcome) -> None:
         self._known[turn.number] = outcome

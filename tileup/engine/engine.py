@@ -28,9 +28,18 @@ class Team:
     workers: int | None = None
     """How many pictures are drawn at once, 1 or more; None: as many as the engine finds right."""
 
+    address: str | None = None
+    """Of a cluster, `HOST:PORT` or `auto`; None: this machine."""
+    gpus_per_worker: float | None = None
+    """GPUs of a cluster for each worker, more than 0: half of one for two workers on each; None:
+    one, where there are any."""
+
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"workers must be at least 1, got {self.workers}")
+        share = self.gpus_per_worker
+        if share is not None and not (0 < share < 1 or (share >= 1 and share == int(share))):
+            raise UsageError(f"gpus-per-worker must be a part of 1, or whole, got {share:g}")
 
 
 class Engine(Protocol):
@@ -72,6 +81,7 @@ class Engine(Protocol):
 
 ENGINES = {
     "local": "tileup.engine.local",
+    "ray": "tileup.engine.on_ray",
 }
 """Where each engine lives: a module whose `run` is one. It is imported when it is asked for."""
 

@@ -12,6 +12,7 @@ from tileup.engine.models import Load
 from tileup.engine.outcomes import OnEvent, Outcome
 from tileup.engine.processes import Processes
 from tileup.engine.values import Job
+from tileup.errors import UsageError
 from tileup.settings.values import Settings
 
 
@@ -32,6 +33,8 @@ def run(
     Args:
         overlap: whether reading and writing go on beside drawing.
     """
+    if team.address is not None or team.gpus_per_worker is not None:
+        raise UsageError("--address and --gpus-per-worker are for --engine ray")
     overlap = overlap and not fail_fast
     workers = min(team.workers or 1, sum(not job.finished for job in jobs))
     if workers > 1:

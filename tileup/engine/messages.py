@@ -62,7 +62,12 @@ class Lost:
     """In words, such as `killed by SIGKILL`."""
 
 
-FromWorker = Ready | Told | Written | Done | Said | Broken | Lost
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is there: what happens now is no fault of it."""
+
+
+FromWorker = Ready | Told | Loaded | Written | Done | Said | Broken | Lost
 
 
 @dataclass(frozen=True, slots=True)

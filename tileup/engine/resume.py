@@ -61,21 +61,28 @@ def run_hash(settings: Settings, model: Path | None) -> str:
         if name not in _WITHOUT_EFFECT and value != usual[name]
     }
     for name in _FILES & values.keys():
-        values[name] = _sampled(Path(str(values[name])))
+        values[name] = contents_of(Path(str(values[name])))
     if settings.lora:
         pairs = map(parse_weighted, settings.lora)
-        values["lora"] = [(_sampled(Path(file)), weight) for file, weight in pairs]
+        values["lora"] = [(contents_of(Path(file)), weight) for file, weight in pairs]
     if settings.embedding:
-        values["embedding"] = [_sampled(Path(file)) for file in settings.embedding]
-    values["model"] = None if model is None else _sampled(model)
+        values["embedding"] = [contents_of(Path(file)) for file in settings.embedding]
+    values["model"] = None if model is None else contents_of(model)
     return _hash(json.dumps(values, sort_keys=True))
+
+
+def named_files(settings: Settings) -> list[Path]:
+    """All files that settings name, the model apart."""
+    values = (getattr(settings, name) for name in sorted(_FILES))
+    loras = (parse_weighted(each)[0] for each in settings.lora)
+    return [Path(str(each)) for each in (*values, *loras) if each]
 
 
 def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
-def _sampled(path: Path) -> str:
+def contents_of(path: Path) -> str:
     """Hash of a file's size and content; of a large one, such as a checkpoint, of some blocks.
 
     Of what is no file, such as a folder or the name of a method, the hash of its name.

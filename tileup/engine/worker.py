@@ -17,13 +17,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tileup.contracts import ModelSpec
+from tileup.contracts import Model, ModelSpec
 from tileup.engine import picture
 from tileup.engine.desk import Look, Settled, attempt
 from tileup.engine.failures import as_tileup_error
 from tileup.engine.journal import Record
 from tileup.engine.line import Line
-from tileup.engine.messages import Broken, Done, FromWorker, Recorded, Said, Told, ToWorker, Written
+from tileup.engine.messages import (
+    Broken,
+    Done,
+    FromWorker,
+    Loaded,
+    Recorded,
+    Said,
+    Told,
+    ToWorker,
+    Written,
+)
 from tileup.engine.models import Load
 from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Outcome
 from tileup.engine.picture import Drawable, Made, settings_of
@@ -157,7 +167,7 @@ def work(
         load: loads the model.
         overlap: whether reading and writing go on beside drawing.
     """
-    line = Line(settings, load, partial(_event, tell), bench, overlap)
+    line = Line(settings, partial(_loaded, load, tell), partial(_event, tell), bench, overlap)
     try:
         for _ in line.outcomes(inbox):
             pass
@@ -166,6 +176,12 @@ def work(
         tell(Broken(as_tileup_error(error)))
     finally:
         line.close()
+
+
+def _loaded(load: Load, tell: Tell, settings: Settings) -> Model:
+    model = load(settings)
+    tell(Loaded())
+    return model
 
 
 def _event(tell: Tell, event: Event) -> None:

@@ -1,0 +1,283 @@
+"""Ray's actors: the bytes of one process, whatever becomes of them. The cluster is a real one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.engine import test_workers as shared
+from tests.engine.test_workers import (
+    NAMES,
+    ODD,
+    SETTINGS,
+    contents,
+    dies_once,
+    litter,
+    plain,
+    poisoned,
+    records,
+)
+from tileup.contracts import Model
+from tileup.engine import on_ray
+from tileup.engine.engine import Team
+from tileup.engine.jobs import find_jobs
+from tileup.engine.journal import NAME
+from tileup.engine.on_ray import Here, differences, how_it_went, versions
+from tileup.engine.outcomes import ByWorker, Event, Outcome
+from tileup.engine.values import Request
+from tileup.errors import ExitCode, MissingExtraError, TileupError, UsageError, WorkerLostError
+from tileup.settings.values import Settings
+
+# Read when Ray is imported. A token in the home folder would lock the cluster of these tests.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+pytest.importorskip("ray")
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets and versions
+
+folder, expected = shared.folder, shared.expected
+
+
+THREE = ("--num-cpus", "3", "--object-store-memory", str(on_ray._STORE))
+
+
+@pytest.fixture(scope="module")
+def address() -> Generator[str]:
+    """A cluster of one node with three cores, started as its owner would, for all tests."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    quiet = ["--include-dashboard", "false", "--disable-usage-stats", "--port", str(port)]
+    with subprocess.Popen(
+        [*command, *quiet, *THREE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"RAY_worker_niceness": "0"},
+    ) as running:
+        assert running.stdout is not None
+        said = ""
+        while "Ray runtime started" not in said:
+            line = running.stdout.readline()
+            assert line, said
+            said += line
+        yield f"127.0.0.1:{port}"
+        running.terminate()
+        running.communicate()
+
+
+@pytest.fixture
+def cluster(address: str) -> Generator[ModuleType]:
+    """Ray, joined to that cluster."""
+    ray = on_ray._imported()
+    ray.init(address=address, log_to_driver=False, configure_logging=False)
+    yield ray
+    ray.shutdown()
+
+
+TWO = Team(2)
+
+
+def made(
+    load: object = plain, output: str = "out", team: Team = TWO, **more: object
+) -> list[Outcome]:
+    jobs = find_jobs(Request(("in",), output=output, plan_json="auto"), SETTINGS)
+    return list(on_ray.run(jobs, SETTINGS, load, team=team, **more))  # type: ignore[arg-type]
+
+
+def test_the_bytes_the_records_and_the_order_are_those_of_one_process(
+    expected: dict[str, bytes], address: str
+) -> None:
+    events: list[Event] = []
+    outcomes = made(team=Team(2, address), on_event=events.append)
+    assert [Path(each.job.shown_input).stem for each in outcomes] == [*NAMES]
+    assert {each.outcome for each in outcomes} == {"done"}
+    assert contents("out") == expected
+    assert records("out") == records("one")
+    assert len(Path("out", NAME).read_bytes().splitlines()) == len(NAMES)
+    assert litter("out") == []
+    assert {each.worker for each in events if isinstance(each, ByWorker)} == {0, 1}
+
+
+def test_an_actor_that_is_killed_costs_nothing(
+    expected: dict[str, bytes],
+    address: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    outcomes = made(dies_once, team=Team(2, address))
+    assert Path("happened").exists()
+    assert [each.outcome for each in outcomes] == ["done"] * len(NAMES)
+    assert contents("out") == expected
+    assert records("out") == records("one")
+    assert len(Path("out", NAME).read_bytes().splitlines()) == len(NAMES), "none was made twice"
+    assert litter("out") == []
+    assert "in/c.png is tried again: its worker was killed" in caplog.text
+    assert capfd.readouterr().out == "", "Ray would tell of it where --json is printed"
+
+
+def test_a_picture_that_kills_its_actor_is_given_up_and_named(
+    expected: dict[str, bytes], address: str
+) -> None:
+    outcomes = made(poisoned, team=Team(2, address))
+    failed = {each.job.shown_input: each for each in outcomes if each.error is not None}
+    assert [*failed] == ["in/c.png"], "and none that was beside it"
+    assert isinstance(failed["in/c.png"].error, WorkerLostError)
+    told = contents("out")
+    assert {f"{name}_2x.png" for name in NAMES if name != ODD} == {
+        name for name in told if name.endswith(".png")
+    }
+    assert told.items() <= expected.items()
+    assert records("out")["c_2x.png"].outcome == "failed"
+    assert litter("out") == []
+
+
+def test_the_command_with_two_workers(folder: Path) -> None:
+    """A cluster of its own, the shipped model, and another process."""
+    quick = ("--preset", "smoke", "--window", "80", "--overlap", "16", "-q")
+    command = (sys.executable, "-m", "tileup", "upscale", "in", *quick, "--no-metadata")
+    environment = {name: each for name, each in os.environ.items() if not name.startswith("RAY_")}
+    for engine, output in (("local", "one"), ("ray", "out")):
+        done = subprocess.run(
+            [*command, "-o", output, "--engine", engine, "--workers", "2"],
+            capture_output=True,
+            env=environment,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert len(contents("out")) == len(NAMES)
+    assert contents("out") == contents("one")
+
+
+def here(**change: object) -> Here:
+    Path("model").write_text("weights")
+    Path("out").mkdir(exist_ok=True)
+    files = {"model": on_ray.contents_of(Path("model"))}
+    whole = Here(versions(), Path.cwd(), files, (Path("out"),), Path("in/a.png"))
+    return replace(whole, **change)  # type: ignore[arg-type]
+
+
+def test_what_is_the_same_on_a_node_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path.cwd())
+    assert differences(here()) == []
+    Path("out/probe").touch()
+    assert differences(here(probe="probe")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"versions": {**versions(), "Ray": "2.1"}},
+            "Ray is .*, and 2.1 where the run was started",
+        ),
+        ({"versions": {**versions(), "Python": "3.1"}}, "Python is .*, and 3.1 where"),
+        ({"versions": {**versions(), "tileup": "9"}}, "tileup is .*, and 9 where"),
+        ({"folder": Path("/not/there")}, "the working folder /not/there is not there"),
+        ({"files": {"model": "0f"}}, "model is another file"),
+        ({"files": {"gone": "0f"}}, "gone is not there"),
+        ({"source": Path("in/none.png")}, "the input in/none.png cannot be read"),
+        ({"homes": (Path("model"),)}, "the output folder model cannot be written to"),
+        ({"probe": "none"}, "the output folder out is another one"),
+    ],
+)
+def test_what_differs_on_a_node_is_named(
+    change: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path.cwd())
+    (found,) = differences(here(**change))
+    assert re.search(words, found)
+
+
+def test_nodes_that_cannot_draw_are_named_before_anything_is_drawn(cluster: ModuleType) -> None:
+    host = cluster.nodes()[0]["NodeManagerHostname"]
+    with pytest.raises(TileupError, match=rf"of 1 node these .*\n  {host} \(\w+\): model is ano"):
+        on_ray._check_nodes(cluster, here(files={"model": "0f"}))
+    on_ray._check_nodes(cluster, here())
+
+
+def wrong_model(settings: Settings) -> Model:
+    raise AssertionError("no picture is drawn by a worker that is left out")
+
+
+def test_a_worker_that_cannot_draw_is_left_out(
+    cluster: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(on_ray, "versions", lambda: {"tileup": "another"})
+    with pytest.raises(WorkerLostError, match="3 workers in a row"):
+        made(wrong_model)
+    assert "is left out: tileup is" in caplog.text
+    assert not Path("out", NAME).exists()
+
+
+def test_how_many_workers_there_are(cluster: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    def size(workers: int | None = None, most: int = 99, **settings: object) -> tuple[object, ...]:
+        chosen, team = replace(SETTINGS, **settings), Team(workers)  # type: ignore[arg-type]
+        found = on_ray._size(cluster, chosen, team, most, False)
+        return found.workers, found.threads, found.cpus, found.gpus
+
+    assert size() == (1, 3, 3, 0)
+    assert size(2) == (2, 1, 1, 0)
+    assert size(3, most=2) == (2, 1, 1, 0)
+    assert size(1, threads=2) == (1, 2, 2, 0)
+    assert not caplog.records
+    assert size(2, threads=2) == (2, 2, 2, 0)
+    assert "room for 1 of 2 workers" in caplog.text
+    with pytest.raises(TileupError, match="no room for a worker of 1 core and 1 GPUs"):
+        size(device="cuda")
+    with pytest.raises(TileupError, match="no room for a worker of 4 cores"):
+        size(threads=4)
+
+
+@pytest.mark.parametrize(("share", "good"), [(0.5, True), (2, True), (0, False), (1.5, False)])
+def test_gpus_for_each_worker(share: float, good: bool) -> None:
+    if good:
+        assert Team(gpus_per_worker=share).gpus_per_worker == share
+    else:
+        with pytest.raises(UsageError, match="gpus-per-worker"):
+            Team(gpus_per_worker=share)
+
+
+def test_what_ray_cannot_do_is_refused() -> None:
+    with pytest.raises(UsageError, match="not supported"):
+        made(team=Team(1, "ray://head:10001"))
+    jobs = find_jobs(Request(("in",), output="out"), SETTINGS)
+    with pytest.raises(UsageError, match="--device cuda"):
+        list(on_ray.run(jobs, replace(SETTINGS, device="cuda:1"), plain))
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'tileup\[ray\]'") as caught:
+        made()
+    assert caught.value.exit_code == ExitCode.MISSING_EXTRA
+    assert not Path("out").exists()
+
+
+def test_the_end_of_an_actor_in_words() -> None:
+    node = "The actor died because its node has died. Node Id: 5d Reason: it was terminated"
+    memory = "Task was killed due to the node running low on memory."
+    crash = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+    assert [how_it_went(each) for each in (node, memory, crash)] == [
+        "lost with its node",
+        "ended by Ray for want of memory on its node",
+        "killed",
+    ]
+
+
+def test_rays_own_words_are_for_those_who_want_them(caplog: pytest.LogCaptureFixture) -> None:
+    on_ray._imported()
+    with caplog.at_level(logging.DEBUG, "tileup"):
+        logging.getLogger("ray").warning("something about tokens")
+    assert ("tileup.engine.on_ray", logging.DEBUG, "ray: something about tokens") in (
+        caplog.record_tuples
+    )
