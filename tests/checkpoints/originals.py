@@ -128,9 +128,19 @@ def _qkv(w: Weights, name: str, x: Tensor) -> list[Tensor]:
 
 
 def flux(
-    w: Weights, x: Tensor, time: Tensor, tokens: Tensor, pooled: Tensor, guidance: float
+    w: Weights,
+    x: Tensor,
+    time: Tensor,
+    tokens: Tensor,
+    pooled: Tensor,
+    guidance: float,
+    added: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Velocity, of latents of even sides; `time` in [0, 1]."""
+    """Velocity, of latents of even sides; `time` in [0, 1].
+
+    Args:
+        added: what a ControlNet adds to the picture behind each double block.
+    """
     height, width = x.shape[-2:]
     patches = functional.unfold(x, 2, stride=2).transpose(1, 2)
     condition = _embedded(w, "time_in", waves(1000 * time)) + _embedded(w, "vector_in", pooled)
@@ -142,6 +152,7 @@ def flux(
     index = 0
     while f"double_blocks.{index}.img_attn.qkv.weight" in w:
         picture, text = _double(w, f"double_blocks.{index}", picture, text, condition, turn)
+        picture = picture + added[index] if added else picture
         index += 1
     both, index = torch.cat([text, picture], dim=1), 0
     while f"single_blocks.{index}.linear1.weight" in w:
@@ -150,6 +161,39 @@ def flux(
     shift, scale = linear(w, "final_layer.adaLN_modulation.1", condition).chunk(2, dim=-1)
     out = linear(w, "final_layer.linear", modulated(both[:, text.shape[1] :], shift, scale))
     return functional.fold(out.transpose(1, 2), (height, width), 2, stride=2)
+
+
+def flux_control(
+    w: Weights,
+    x: Tensor,
+    time: Tensor,
+    tokens: Tensor,
+    pooled: Tensor,
+    hint: Tensor,
+    mode: int | None = None,
+) -> list[Tensor]:
+    """What a ControlNet without single blocks and without a guidance adds behind its blocks.
+
+    Args:
+        w: as those of `flux`, with `controlnet_...` besides.
+        hint: latents of the hint, the shape of `x`.
+        mode: kind of the hint, where the network takes several.
+    """
+    patches, hints = (functional.unfold(each, 2, stride=2).transpose(1, 2) for each in (x, hint))
+    condition = _embedded(w, "time_in", waves(1000 * time)) + _embedded(w, "vector_in", pooled)
+    condition = functional.silu(condition)
+    picture = linear(w, "img_in", patches) + linear(w, "controlnet_x_embedder", hints)
+    text = linear(w, "txt_in", tokens)
+    if mode is not None:
+        first = w["controlnet_mode_embedder.weight"][mode].expand(len(x), 1, -1)
+        text = torch.cat([first, text], dim=1)
+    turn = _turns(text.shape[1], x.shape[2] // 2, x.shape[3] // 2)
+    found: list[Tensor] = []
+    while f"double_blocks.{len(found)}.img_attn.qkv.weight" in w:
+        block = f"double_blocks.{len(found)}"
+        picture, text = _double(w, block, picture, text, condition, turn)
+        found.append(linear(w, f"controlnet_blocks.{len(found)}", picture))
+    return found
 
 
 def _embedded(w: Weights, name: str, value: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.checkpoints import whole
 from tests.checkpoints.layouts.control import sdxl_union
+from tests.checkpoints.layouts.flux import flux_control, published
 from tests.cli.conftest import Command, save
 from tests.text import references
 from tileup.families.table import FAMILIES
@@ -74,6 +75,17 @@ def test_a_union_controlnet_acts(tileup: Command, folder: Path) -> None:
     size = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "--denoise", "0.6")
     for name, scale in (("with.png", "1"), ("without.png", "0")):
         control = ("--control", "promax.safetensors", "--control-scale", scale)
+        ran = tileup("upscale", "in.png", "-o", name, *size, *control, *flags)
+        assert ran.code == 0, ran.err
+    assert np.abs(pixels(folder / "with.png") - pixels(folder / "without.png")).max() > 2
+
+
+def test_a_controlnet_of_flux_acts(tileup: Command, folder: Path) -> None:
+    flags = saved(folder, whole.flux_parts(), "flux.safetensors")
+    whole.save(folder / "upscaler.safetensors", published(flux_control(features=64, pooled=64)))
+    size = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "--denoise", "0.6")
+    for name, scale in (("with.png", "1"), ("without.png", "0")):
+        control = ("--control", "upscaler.safetensors", "--control-scale", scale)
         ran = tileup("upscale", "in.png", "-o", name, *size, *control, *flags)
         assert ran.code == 0, ran.err
     assert np.abs(pixels(folder / "with.png") - pixels(folder / "without.png")).max() > 2

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tileup.families.family import Building, Built, Detected, Family, Latents, growing_levels
-from tileup.families.flux import PATCH, ROTATED, block_rules, head_of
+from tileup.families.flux import PATCH, block_rules
+from tileup.families.flux_heads import ROTATED, head_of
 from tileup.families.view import RelativeError, View
 from tileup.plan.noise_levels import FLUX_GROWTH
 from tileup.tensors.renaming import Rule, converted, layer

@@ -29,6 +29,7 @@ from tileup.families.family import (
     flow_levels,
     growing_levels,
 )
+from tileup.families.flux_heads import ROTATED, guidance_of, head_of
 from tileup.families.view import RelativeError, View
 from tileup.plan.noise_levels import FLUX_GROWTH
 from tileup.tensors.renaming import Rule, converted, layer
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
 
 PATCH = 2
 """Cells that a token is wide and high."""
-GUIDANCE = 3.5
-"""What FLUX dev is told where the user says nothing: the default of its authors."""
-ROTATED = (16, 56, 56)
-"""Features of a head that turn with the picture's number (always 0), the row and the column."""
 MLP = 4
 """Width of the perceptrons in units of the network's."""
 EMBEDDED = "time_text_embed.text_embedder.linear_1.weight"
@@ -102,16 +99,26 @@ def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:
     Raises:
         ModelError: also where the network is one that takes a second picture (Fill, Canny, Depth).
     """
+    from tileup.families.flux_control import load_flux_control, require_fit
     from tileup.families.transformer import TransformerNetwork, transformer_of
 
+    control = None if how.control is None else load_flux_control(how.control, how)
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("double_blocks.") for each in tensors):
         width, _ = shape(tensors, "img_in.weight", 2, how.name)
         state, origin = converted(tensors, flux_rules(tensors, width), how.name)
     config = flux_config(state, how.name)
     module = transformer_of("FluxTransformer2DModel", config, state, how, origin)
-    network = TransformerNetwork(module, how.dtype, how.device, PATCH, velocity)
-    return Built(network, module, config["joint_attention_dim"], config["pooled_projection_dim"])
+    network = TransformerNetwork(module, how.dtype, how.device, PATCH, velocity, control=control)
+    if how.control is not None and control is not None:
+        require_fit(control, module, how.control.name)
+    return Built(
+        network,
+        module,
+        config["joint_attention_dim"],
+        config["pooled_projection_dim"],
+        None if control is None else control.module,
+    )
 
 
 def velocity(module: nn.Module, seen: Seen) -> Tensor:
@@ -122,22 +129,15 @@ def velocity(module: nn.Module, seen: Seen) -> Tensor:
     tokens: Tensor = module(
         hidden_states=packed(seen.cells),
         timestep=seen.time,
-        guidance=_guidance(module, seen),
+        guidance=guidance_of(module, seen),
         encoder_hidden_states=seen.tokens,
         pooled_projections=whole_text(seen),
         img_ids=positions(rows, columns).to(seen.time),
         txt_ids=seen.time.new_zeros(seen.tokens.shape[1], 3),
+        **seen.added,
         return_dict=False,
     )[0]
     return unpacked(tokens, rows, columns)
-
-
-def _guidance(module: nn.Module, seen: Seen) -> Tensor | None:
-    """What the network is told, where it takes a guidance at all (dev) and not (schnell)."""
-    if not module.config["guidance_embeds"]:  # pyright: ignore[reportIndexIssue, reportArgumentType]
-        return None
-    told = GUIDANCE if seen.guidance is None else seen.guidance
-    return seen.time.new_full((len(seen.time),), told)
 
 
 def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
@@ -165,19 +165,6 @@ def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
         "guidance_embeds": any(".guidance_embedder." in each for each in state),
         "axes_dims_rope": ROTATED,
     }
-
-
-def head_of(state: Mapping[str, Tensor], width: int, name: str) -> int:
-    """Features of an attention head."""
-    doubles = block_count(state, "transformer_blocks")
-    stack = "transformer_blocks" if doubles else "single_transformer_blocks"
-    (head,) = shape(state, f"{stack}.0.attn.norm_q.weight", 1, name)
-    if head != sum(ROTATED) or width % head:
-        raise ModelError(
-            f"{name}: attention heads of {head} features in a width of {width}, where FLUX has"
-            f" heads of {sum(ROTATED)}"
-        )
-    return head
 
 
 def flux_rules(names: Collection[str], width: int) -> Iterator[Rule]:
@@ -318,6 +305,7 @@ DEV = Family(
     tokenizer="tokenizer_2",
     build=build_flux,
     guided=True,
+    controlled=True,
     rules=layer_rules,
     blocks=("double_blocks_", "single_", "transformer_blocks_"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,13 @@ class Seen:
     """Features of the whole text, shape (B, features), where the family takes them."""
     guidance: float | None
     """What a guidance-distilled network is told; None: its family's own."""
+    added: Mapping[str, object] = field(default_factory=dict[str, object])
+    """What a control network adds, by the transformer's names for it."""
 
 
+Control = Callable[[Seen, Tensor, Tensor], Mapping[str, object]]
+"""A control network: what is shown, latents of the enlarged picture as `cells`, and for each row
+whether it acts; what comes out is `Seen.added`, without effect on the other rows."""
 Velocity = Callable[[nn.Module, Seen], Tensor]
 """Calls a transformer of diffusers in its own words; noise - x0, the shape of `cells`."""
 
@@ -53,6 +58,7 @@ class TransformerNetwork:
     velocity: Velocity
     table: int | None = None
     """Tokens that a window may be wide or high; None: any number."""
+    control: Control | None = None
 
     def __call__(
         self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded, scene: Scene
@@ -67,18 +73,23 @@ class TransformerNetwork:
         height, width = x.shape[-2:]
         self._check(height, width)
         tokens, whole = text_rows(text, len(x), self.dtype, self.device)
+        seen = Seen(
+            self._placed(x), flow_time(sigma, self.device), tokens, whole, scene.wish.guidance
+        )
         with torch.no_grad():
-            velocity = self.velocity(
-                self.module,
-                Seen(
-                    padded(x, self.patch).to(self.device, self.dtype),
-                    flow_time(sigma, self.device),
-                    tokens,
-                    whole,
-                    scene.wish.guidance,
-                ),
-            )
+            seen = self._controlled(seen, sigma, windows, scene)
+            velocity = self.velocity(self.module, seen)
         return velocity[..., :height, :width].to(x)
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return padded(x, self.patch).to(self.device, self.dtype)
+
+    def _controlled(self, seen: Seen, sigma: Tensor, windows: Sequence[Box], scene: Scene) -> Seen:
+        acts = sigma >= scene.control_until
+        if self.control is None or not acts.any():
+            return seen
+        hint = torch.cat([scene.source[..., *box.index] for box in windows])
+        return replace(seen, added=self.control(seen, self._placed(hint), acts))
 
     def _check(self, height: int, width: int) -> None:
         if self.table is not None and max(height, width) > self.patch * self.table:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints.layouts.weights import linear, random_weights
+from tileup.families.flux import flux_rules
+from tileup.tensors.renaming import converted
 
 CHANNELS = 16
 HEAD = 128
@@ -38,6 +40,40 @@ def flux_transformer(
     """
     shapes = flux_shapes(double, single, guidance, width, features, pooled, channels)
     return random_weights(shapes, seed, dtype)
+
+
+def flux_control(
+    double: int = 2,
+    *,
+    modes: int | None = None,
+    seed: int = 6,
+    **sizes: Any,  # noqa: ANN401
+) -> dict[str, Tensor]:
+    """A ControlNet of such a transformer, with its authors' names for what both have."""
+    width = sizes.get("width", 2 * HEAD)
+    plain = flux_transformer(double, 0, guidance=False, seed=seed, **sizes)
+    shapes = dict(linear("controlnet_x_embedder", width, 4 * CHANNELS))
+    for index in range(double):
+        shapes |= dict(linear(f"controlnet_blocks.{index}", width, width))
+    if modes is not None:
+        shapes["controlnet_mode_embedder.weight"] = (modes, width)
+    kept = {name: each for name, each in plain.items() if not name.startswith("final_layer.")}
+    return kept | random_weights(shapes.items(), seed + 1)
+
+
+def published(control: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A ControlNet's tensors as files have them, in diffusers' names."""
+    own = {name: each for name, each in control.items() if not name.startswith("controlnet_")}
+    width = own["img_in.weight"].shape[0]
+    last = {
+        "final_layer.linear.weight": torch.zeros(64, width),
+        "final_layer.linear.bias": torch.zeros(64),
+        "final_layer.adaLN_modulation.1.weight": torch.zeros(2 * width, width),
+        "final_layer.adaLN_modulation.1.bias": torch.zeros(2 * width),
+    }
+    theirs, _ = converted(own | last, flux_rules(own, width), "control")
+    kept = {n: e for n, e in theirs.items() if not n.startswith(("proj_out.", "norm_out."))}
+    return kept | {n: e for n, e in control.items() if n.startswith("controlnet_")}
 
 
 GUIDE, GUIDE_INPUTS, GUIDE_WIDTH = "distilled_guidance_layer", 64, 96
