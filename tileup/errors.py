@@ -10,6 +10,7 @@
     + ModelError                4  the model is missing, unreadable or unknown
       + UnknownCheckpointError  4  readable, but of no family that tileup can load
     + OutOfMemoryError          5  memory did not suffice on any try
+      + CanvasMemoryError       5  the canvas itself does not fit
     + OutputError               6  the result cannot be written
       + OutputExistsError       6  the result is there already
     + MissingExtraError         7  an optional dependency is not installed
@@ -103,6 +104,10 @@ class OutOfMemoryError(TileupError):
     """Memory did not suffice on any try."""
 
     exit_code = ExitCode.OUT_OF_MEMORY
+
+
+class CanvasMemoryError(OutOfMemoryError):
+    """The canvas itself does not fit into memory: smaller windows make no room for it."""
 
 
 class OutputError(TileupError):

@@ -14,6 +14,7 @@ from tileup.images.picture import Picture
 from tileup.plan.by_rows import is_drawn_by_rows
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
+from tileup.resources import room_for_canvas
 from tileup.settings.values import LANCZOS, Settings
 
 
@@ -64,8 +65,12 @@ def enlarge(picture: Picture, plan: TilePlan, settings: Settings) -> Picture:
 
     Raises:
         ModelError, MissingExtraError: as `tileup.enlarge.enlargers.Enlargers.of`.
+        CanvasMemoryError: there is no room for it.
     """
-    return SHARED.of(settings)(picture, plan.width, plan.height)
+    if settings.upscaler != LANCZOS:  # a network, which can be shown less at once
+        return SHARED.of(settings)(picture, plan.width, plan.height)
+    with room_for_canvas(plan.width, plan.height):
+        return SHARED.of(settings)(picture, plan.width, plan.height)
 
 
 @dataclass(slots=True)

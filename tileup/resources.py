@@ -1,7 +1,10 @@
 """What the machine has: the shipped files, beside the package or inside a wheel, and memory."""
 
 import contextlib
+from collections.abc import Generator
 from pathlib import Path
+
+from tileup.errors import CanvasMemoryError
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -10,6 +13,27 @@ def resource(name: str) -> Path:
     """Path of the shipped folder `name`: `configs` or `models`. It need not exist."""
     inside = _PACKAGE / "_data" / name
     return inside if inside.exists() else _PACKAGE.parent / name
+
+
+@contextlib.contextmanager
+def room_for_canvas(width: int, height: int) -> Generator[None]:
+    """What is done inside holds a canvas, and nothing else of size, in the computer's memory.
+
+    Args:
+        width, height: of the output, pixels.
+
+    Raises:
+        CanvasMemoryError: there was no room; says what can help.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise CanvasMemoryError(
+            f"out of memory: {width}x{height} pixels do not fit, however little of them is drawn "
+            f"at once; try a smaller --scale or --max-pixels, or close other programs"
+        ) from error
 
 
 def memory_left() -> int | None:

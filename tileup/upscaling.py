@@ -27,6 +27,7 @@ from tileup.plan.grid import reflected
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
 from tileup.ready import NOTHING, Clock, Ready, enlarge, enlarged_by_rows
+from tileup.resources import room_for_canvas
 from tileup.settings.values import Settings
 from tileup.tiling.rows import Rows
 
@@ -157,10 +158,12 @@ def drawn_by_rows(
     """The finished pixels of a picture whose canvas is never held as a whole.
 
     Raises:
+        CanvasMemoryError: there is no room for them.
         NotFiniteError: the model gave values that are no numbers.
     """
     plan, stride, neutral = planned.plan, planned.plan.stride, enlarged.picture.neutral
-    pixels = np.empty((plan.height, plan.width, 3), np.float32)
+    with room_for_canvas(plan.width, plan.height):
+        pixels = np.empty((plan.height, plan.width, 3), np.float32)
     held = Rows(plan.width, 3, torch.empty(0))
 
     def source(top: int, bottom: int) -> Tensor:

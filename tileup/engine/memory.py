@@ -11,7 +11,7 @@ from tileup.engine.failures import is_out_of_memory
 from tileup.engine.models import Models, free_memory
 from tileup.engine.picture import Drawable, Made, metadata_of
 from tileup.enlarge.enlargers import SHARED
-from tileup.errors import NotFiniteError, OutOfMemoryError
+from tileup.errors import CanvasMemoryError, NotFiniteError, OutOfMemoryError
 from tileup.plan.itinerary import window_size
 from tileup.ready import NOTHING, make_ready
 from tileup.settings.values import LANCZOS, Settings
@@ -75,6 +75,8 @@ def _with_less_memory(
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
             metadata = metadata_of(upscaled, given, model, chosen)
             return Made(upscaled, chosen, metadata if chosen.metadata else None)
+        except CanvasMemoryError:
+            raise  # showing the network less at once, which takes as long again, makes no room
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
