@@ -183,6 +183,14 @@ def test_networks_that_a_prompt_asks_for_are_no_text(caplog: pytest.LogCaptureFi
     assert len(caplog.messages) == 2
 
 
+def test_what_would_change_on_the_way_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    one = encoder("sd1")
+    for _ in range(2):
+        assert same(one.encode("a [cat:dog:0.5]")[0], one.encode("a dog")[0])
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("[cat:dog:0.5] in a prompt would change on the way")
+
+
 @pytest.mark.parametrize(("skip", "layer"), [(1, 1), (2, 2), (3, 3), (None, 1)])
 def test_clip_skip_counts_layers_from_the_end(skip: int | None, layer: int) -> None:
     """1 is the last layer, 2 the one before it, as A1111 and ComfyUI (-1, -2) count."""

@@ -69,6 +69,9 @@ class Written:
 
     pieces: tuple[Piece, ...]
     tags: tuple[Tag, ...]
+    changing: tuple[str, ...] = ()
+    """What A1111 would change on the way, as it was written: `[cat:dog:0.5]`. It is read as what
+    it becomes in the end, and `[cat|dog]` as its first word."""
 
     @property
     def weighted(self) -> bool:
@@ -94,11 +97,12 @@ def read_prompt(text: str, style: str, embeddings: Collection[str] = ()) -> Writ
             before them, except in the style comfyui.
     """
     text, tags = _without_tags(text)
+    text, changing = _settled(text) if style == "a1111" else (text, ())
     named = _names(() if style == "comfyui" else embeddings)
     pieces: list[Piece] = []
     for words in _merged(_READERS[style](text)):
         pieces += _pieces(words, named, breaks=style != "none")
-    return Written(tuple(pieces), tags)
+    return Written(tuple(pieces), tags, changing)
 
 
 def tags_of(text: str) -> tuple[Tag, ...]:
@@ -120,6 +124,27 @@ def _without_tags(text: str) -> tuple[str, tuple[Tag, ...]]:
 def _first_number(arguments: str) -> float:
     match = re.search(rf"(?::|=)\s*({NUMBER})\s*(?=:|$)", arguments)
     return float(match[1]) if match else 1.0
+
+
+_PART = r"(?:[^\[\]\\:|()]|\([^()\[\]]*\))*"
+_CHANGING = re.compile(
+    rf"(?<!\\)\[(?:(?P<to>{_PART})|{_PART}:(?P<then>{_PART})):\s*{NUMBER}\s*\]"
+    rf"|(?<!\\)\[(?P<first>{_PART})(?:\|{_PART})+\]"
+)
+"""`[to:when]`, `[from:to:when]` and `[one|other]`, with nothing of the kind inside."""
+
+
+def _settled(text: str) -> tuple[str, tuple[str, ...]]:
+    """A text without what changes on the way, and what that was, the innermost first."""
+    found: list[str] = []
+
+    def settle(match: re.Match[str]) -> str:
+        found.append(match[0])
+        return next(each for each in match.group("to", "then", "first") if each is not None)
+
+    while (settled := _CHANGING.sub(settle, text)) != text:
+        text = settled
+    return text, tuple(found)
 
 
 _MARKS = re.compile(rf"\\[()\[\]\\]|\\|[()\[\]]|:\s*({NUMBER})\s*\)|[^\\()\[\]:]+|:")

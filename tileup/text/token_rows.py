@@ -68,6 +68,11 @@ class Rows:
                     f"{tag.text} in a prompt is left out: LoRAs count in --prompt, where a folder"
                     f" of TILEUP_MODELS holds a file of that name; or give --lora FILE"
                 )
+        for change in written.changing:
+            self._warn(
+                f"{change} in a prompt would change on the way, which tileup does not do: it counts"
+                f" as it ends, or as its first word; \\[ makes a bracket text"
+            )
         plainly = "t5" in self._parts or not self._recipe.clip_tokens
         if written.weighted and plainly:
             self._warn(
