@@ -48,6 +48,10 @@ def find_model(name: str | None) -> Path:
         ModelError: there is none; says which known name is near.
     """
     if name is not None and (path := Path(name).expanduser()).exists():
+        if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+            raise ModelError(
+                f"{path} is neither a file nor a folder; copy the model to a file first"
+            )
         return path.resolve()
     known = _known()
     wanted = name or BUNDLED
