@@ -50,7 +50,7 @@ def main(result: Path, arguments: list[str]) -> int:
     clocks.wrap("network", network, "forward")
     clocks.wrap("network", families, "toned")
     story = importlib.import_module("tileup.upscaling")
-    for name in ("sample_canvas", "drawn_in_rows"):
+    for name in ("sample_canvas", "drawn_by_rows"):
         clocks.wrap("sampling", story, name)
     clocks.wrap("encoding", importlib.import_module("tileup.images.writing"), "_encoded")
     code: int = importlib.import_module("tileup.cli.main").main(arguments)

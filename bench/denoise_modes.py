@@ -25,6 +25,7 @@ from torch import Tensor
 
 import tileup
 from bench.tables import ROOT, pictures, table, write
+from tileup.canvas import padded
 from tileup.contracts import Box, Model
 from tileup.contracts import Scene as Seen
 from tileup.denoise.draft import Draft
@@ -47,7 +48,7 @@ from tileup.settings.layers import resolve
 from tileup.settings.values import Settings
 from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
-from tileup.upscaling import padded, scene_of
+from tileup.upscaling import scene_of
 
 DOCUMENT = "docs/per-tile-denoise.md"
 PHOTOGRAPH = "seeding_by_Clements_Engelhardt.jpg"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.denoise.drafts import Windowed
 from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph, spec
+from tileup.canvas import padded
 from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Denoiser
 from tileup.denoise.draft import Draft
@@ -23,7 +24,7 @@ from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.samplers import SAMPLERS
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.settings.values import DENOISE_MODES, Settings
-from tileup.upscaling import padded, upscale_picture
+from tileup.upscaling import upscale_picture
 
 SMALL = Settings(tile=64, min_tile=8, overlap=8, steps=6)
 STRIDE_1 = spec(stride=1, window=32, multiple=1)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph, spec
+from tileup.canvas import put_back
 from tileup.checkpoints.load import load_model
 from tileup.contracts import Box, Model, Step
 from tileup.enlarge.lanczos import enlarge
@@ -23,7 +24,7 @@ from tileup.images.reading import open_picture
 from tileup.plan.planning import plan_picture
 from tileup.plan.samplers import SAMPLERS
 from tileup.settings.values import Settings
-from tileup.upscaling import put_back, upscale_picture
+from tileup.upscaling import upscale_picture
 
 SMALL = Settings(tile=64, min_tile=8, overlap=8, steps=4)
 
@@ -230,7 +231,7 @@ def test_rows_put_back_one_by_one_are_those_of_the_whole(monkeypatch: pytest.Mon
     whole = put_back(drawn, enlarged, planned)
     assert not np.array_equal(whole, drawn)
     for band in (1, 7):
-        monkeypatch.setattr("tileup.upscaling._BAND", band)
+        monkeypatch.setattr("tileup.canvas._BAND", band)
         np.testing.assert_array_equal(put_back(drawn, enlarged, planned), whole)
 
 
@@ -297,7 +298,7 @@ def test_what_needs_the_whole_canvas_is_drawn_as_a_whole(change: dict[str, objec
     chosen = replace(SMALL, **change)
     picture = open_picture(photograph(40, 60))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tileup.upscaling.stream_canvas", None)
+        patch.setattr("tileup.canvas.stream_canvas", None)
         patch.setattr("tileup.plan.by_rows.SMALLEST", 1)
         upscale_picture(picture, model, chosen)
         with pytest.raises(TypeError):

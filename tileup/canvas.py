@@ -1,0 +1,185 @@
+"""The enlarged picture as the canvas that a model is shown, and what was drawn as pixels again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tileup.contracts import Model, OnStep
+from tileup.denoise.run import stream_canvas
+from tileup.denoise.strength import finished_share
+from tileup.errors import NotFiniteError
+from tileup.images.color_fix import color_fix
+from tileup.images.colour import without_colour
+from tileup.images.picture import Picture
+from tileup.plan.grid import reflected
+from tileup.plan.planning import Planned
+from tileup.ready import Ready, enlarge, enlarged_by_rows
+from tileup.resources import room_for_canvas
+from tileup.settings.values import Settings
+from tileup.tiling.rows import Rows
+
+
+class ByRows(Protocol):
+    """An enlarged picture whose rows are asked for."""
+
+    @property
+    def picture(self) -> Picture:
+        """One that is as neutral."""
+        ...
+
+    def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
+        """Rows [top, bottom), shape (bottom - top, width, 3)."""
+        ...
+
+    def carrying(self, pixels: NDArray[np.float32]) -> Picture:
+        """The enlarged picture with other pixels, shape (height, width, 3)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A picture that is enlarged already; satisfies `ByRows`."""
+
+    picture: Picture
+
+    def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
+        return self.picture.pixels[top:bottom]
+
+    def carrying(self, pixels: NDArray[np.float32]) -> Picture:
+        return replace(self.picture, pixels=pixels)
+
+
+def rows_of(
+    picture: Picture, planned: Planned, model: Model, settings: Settings, ready: Ready
+) -> ByRows:
+    """The enlarged picture: as it is, or enlarged row by row where that is the same."""
+    if ready.enlarged is None:
+        gradual = enlarged_by_rows(picture, planned, model.spec, settings)
+        if gradual is not None:
+            return gradual
+    return Whole(ready.enlarged or enlarge(picture, planned.plan, settings))
+
+
+def drawn_by_rows(
+    enlarged: ByRows, planned: Planned, model: Model, settings: Settings, on_step: OnStep | None
+) -> NDArray[np.float32]:
+    """The finished pixels of a picture whose canvas is never held as a whole.
+
+    Raises:
+        CanvasMemoryError: there is no room for them.
+        NotFiniteError: the model gave values that are no numbers.
+    """
+    plan, stride, neutral = planned.plan, planned.plan.stride, enlarged.picture.neutral
+    with room_for_canvas(plan.width, plan.height):
+        pixels = np.empty((plan.height, plan.width, 3), np.float32)
+    held = Rows(plan.width, 3, torch.empty(0))
+
+    def source(top: int, bottom: int) -> Tensor:
+        fresh = enlarged.rows(top * stride, min(bottom * stride, plan.height))
+        held.add(len(fresh)).numpy()[...] = fresh
+        down = reflected(plan.height, plan.rows * stride)[
+            top * stride + len(fresh) : bottom * stride
+        ]
+        beyond = [enlarged.rows(row, row + 1) for row in down.tolist()]
+        shown = np.concatenate([fresh, *beyond]) if beyond else fresh
+        across = reflected(plan.width, plan.columns * stride)
+        shown = shown if len(across) == plan.width else shown[:, across]
+        canvas = torch.from_numpy(shown).movedim(-1, 0)[None]
+        return model.codec.encode(canvas.to(model.device))
+
+    for first, latents in stream_canvas(planned, source, model, settings, on_step):
+        top, bottom = first * stride, min((first + latents.shape[2]) * stride, plan.height)
+        drawn = decoded(latents, bottom - top, plan.width, model)
+        drawn = without_colour(drawn) if neutral else drawn
+        put_back(drawn, held.between(top, bottom).numpy(), planned, first, pixels[top:bottom])
+        held.drop(bottom)
+    return pixels
+
+
+def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor:
+    """The picture on the padded canvas, shape (1, 3, rows * stride, columns * stride)."""
+    layout = planned.itinerary.layout
+    down = reflected(pixels.shape[0], layout.rows * stride)
+    across = reflected(pixels.shape[1], layout.columns * stride)
+    same = (len(down), len(across)) == pixels.shape[:2]
+    shown = pixels if same else pixels[np.ix_(down, across)]
+    return torch.from_numpy(shown).movedim(-1, 0)[None]
+
+
+def decoded(latents: Tensor, height: int, width: int, model: Model) -> NDArray[np.float32]:
+    """Pixels of finished latents, shape (height, width, 3), without the padding, not clipped.
+
+    Raises:
+        NotFiniteError: some are no numbers; clipped, they would be black or white.
+    """
+    canvas = model.codec.decode(latents)[0, :, :height, :width]
+    drawn = np.ascontiguousarray(canvas.movedim(0, -1).float().cpu().numpy())
+    if not np.isfinite(drawn).all():
+        raise NotFiniteError
+    return drawn
+
+
+def pasted(
+    drawn: NDArray[np.float32], enlarged: Picture, planned: Planned, settings: Settings
+) -> NDArray[np.float32]:
+    """What was drawn, in the colours of the enlarged picture, under the tiles that are kept."""
+    toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
+    toned = without_colour(toned) if enlarged.neutral else toned
+    return put_back(toned, enlarged.pixels, planned)
+
+
+def put_back(
+    drawn: NDArray[np.float32],
+    enlarged: NDArray[np.float32],
+    planned: Planned,
+    first: int = 0,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Lay kept tiles over the drawn picture, faded in inside the tiles around them.
+
+    Pixels of kept tiles are those of the enlarged picture exactly.
+
+    Args:
+        drawn: shape (height, width, 3).
+        enlarged: the same rows of the enlarged picture.
+        planned: says which tiles are kept.
+        first: row of cells with which both begin.
+        out: where the result is written; None: somewhere new.
+    """
+    plan, width = planned.plan, 2 * planned.itinerary.layout.margin
+    pixels, rows = np.empty_like(drawn) if out is None else out, -(-len(drawn) // plan.stride)
+    for top in range(0, rows, _BAND):
+        bottom = min(top + _BAND, rows)
+        share = finished_share(plan.grid, width, (first + top, first + bottom))
+        place = slice(top * plan.stride, bottom * plan.stride)
+        _lay_over(drawn[place], enlarged[place], share, plan.stride, out=pixels[place])
+    return pixels
+
+
+_BAND = 64
+"""Rows of cells whose pixels are put back at once."""
+
+
+def _lay_over(
+    drawn: NDArray[np.float32],
+    enlarged: NDArray[np.float32],
+    cells: NDArray[np.float64],
+    stride: int,
+    out: NDArray[np.float32],
+) -> None:
+    """The same for some rows, where the share of the drawn picture in each cell is known."""
+    np.clip(drawn, 0.0, 1.0, out=out)
+    if cells.min() == 1:
+        return
+    height, width = drawn.shape[:2]
+    share = cells.repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width]
+    np.copyto(out, enlarged, where=(share == 0)[..., None])
+    fading = (share > 0) & (share < 1)
+    part = share[fading, None]
+    out[fading] = (part * out[fading] + (1 - part) * enlarged[fading]).astype(np.float32)
