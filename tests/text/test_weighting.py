@@ -354,6 +354,27 @@ def test_an_embedding_works_in_half_precision_and_twice() -> None:
     assert not same(first, again)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_embedding_stands_beside_words_of_8_bits(dtype: torch.dtype) -> None:
+    """It keeps its own precision, whatever the file's is."""
+    matrices = {name: each.ndim == 2 for name, each in CLIP_L.items()}
+    eight = {
+        name: each.to(torch.float8_e4m3fn) if matrices[name] and "position" not in name else each
+        for name, each in CLIP_L.items()
+    }
+    wide = {
+        name: each.float() if each.is_floating_point() else each for name, each in eight.items()
+    }
+    made = [
+        load_text(
+            RECIPES["sd1"], {"clip_l": give(each)}, dtype=dtype,
+            writing=Writing(embeddings={"my-cat": CAT}),
+        ).encode("a (my-cat:1.2)")[0].tokens
+        for each in (eight, wide)
+    ]  # fmt: skip
+    assert (made[0] - made[1]).norm() < 0.03 * made[1].norm()
+
+
 def test_the_vocabulary_of_the_file_stays_as_it_is() -> None:
     tensors = clip_l(64, LAYERS)
     before = {name: each.clone() for name, each in tensors.items()}
