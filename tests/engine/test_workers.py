@@ -55,6 +55,14 @@ def plain(settings: Settings) -> Model:
     return DoubleModel(blurring_denoiser)
 
 
+def slow(settings: Settings) -> Model:
+    def denoise(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        time.sleep(0.5)
+        return blurring_denoiser(x, sigma, windows)
+
+    return DoubleModel(denoise)
+
+
 def first_time(settings: Settings, then: Callable[[], None]) -> Model:
     """A model that does something when it is shown the tall picture, once in all processes."""
 
