@@ -32,8 +32,10 @@ from tileup.engine import on_ray
 from tileup.engine.engine import Team
 from tileup.engine.jobs import find_jobs
 from tileup.engine.journal import NAME
-from tileup.engine.on_ray import Here, differences, how_it_went, versions
+from tileup.engine.on_ray import how_it_went
 from tileup.engine.outcomes import ByWorker, Event, Outcome
+from tileup.engine.preflight import Here, differences, versions
+from tileup.engine.resume import contents_of
 from tileup.engine.values import Request
 from tileup.errors import ExitCode, MissingExtraError, TileupError, UsageError, WorkerLostError
 from tileup.settings.values import Settings
@@ -161,7 +163,7 @@ def test_the_command_with_two_workers(folder: Path) -> None:
 def here(**change: object) -> Here:
     Path("model").write_text("weights")
     Path("out").mkdir(exist_ok=True)
-    files = {"model": on_ray.contents_of(Path("model"))}
+    files = {"model": contents_of(Path("model"))}
     whole = Here(versions(), Path.cwd(), files, (Path("out"),), Path("in/a.png"))
     return replace(whole, **change)  # type: ignore[arg-type]
 

@@ -15,6 +15,7 @@ import pytest
 import tileup.engine
 from tests.doubles import DoubleModel, gaussian_denoiser, photograph
 from tileup.contracts import Step
+from tileup.engine.actor import Errand
 from tileup.engine.desk import Busy, Settled
 from tileup.engine.engine import Team
 from tileup.engine.journal import Mark, Record
@@ -30,9 +31,10 @@ from tileup.engine.messages import (
     Told,
     Written,
 )
-from tileup.engine.on_ray import Errand, Here, Size
+from tileup.engine.on_ray import Size
 from tileup.engine.outcomes import Begun, ByWorker, Finished, Loading, Outcome
 from tileup.engine.picture import Drawable, Made
+from tileup.engine.preflight import Here
 from tileup.engine.processes import LoadAt, Place
 from tileup.engine.shards import Shard
 from tileup.engine.stamp import Stamp

@@ -10,29 +10,24 @@ import contextlib
 import logging
 import os
 import platform
-import queue
 import signal
-import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tileup.checkpoints.find import find_model
-from tileup.contracts import Step
+from tileup.engine.actor import Actor, Errand
 from tileup.engine.crew import share_out
 from tileup.engine.engine import Team
-from tileup.engine.messages import FromWorker, Lost, Ready, Said, Stop, Told, ToWorker
+from tileup.engine.messages import FromWorker, Lost, ToWorker
 from tileup.engine.models import Load
 from tileup.engine.outcomes import OnEvent, Outcome
+from tileup.engine.preflight import Here, differences, files_of, homes, probes, versions
 from tileup.engine.processes import LoadAt, Place, cores
-from tileup.engine.resume import contents_of, named_files
 from tileup.engine.values import Job
-from tileup.engine.worker import Bench, Inbox, forward_words, work
 from tileup.errors import MissingExtraError, TileupError, UsageError
 from tileup.settings.values import Settings
 from tileup.wording import counted
@@ -42,8 +37,6 @@ log = logging.getLogger(__name__)
 _STORE = 200 * 2**20
 """Bytes of shared memory for Ray's objects on a machine of our own: only words go there, and
 containers have little."""
-_EVERY = 0.5
-"""Seconds between two windows that a worker tells of: each word takes Ray a millisecond or so."""
 _PATIENCE = 120.0
 """Seconds that a node has to answer before anything is drawn."""
 _GONE_AFTER = 60.0
@@ -74,7 +67,7 @@ def run(
     with _cluster(ray, settings, team, len(to_make)) as size:
         hands = Actors(ray, size, _errand(to_make, settings, load, not fail_fast))
         if size.shared:
-            with _probes(to_make) as probe:
+            with probes(to_make) as probe:
                 _check_nodes(ray, replace(hands.errand.here, probe=probe))
         yield from share_out(jobs, settings, hands, on_event, fail_fast)
 
@@ -221,96 +214,6 @@ def _gpus_each(settings: Settings, team: Team, there: float) -> float:
     return 1 if settings.device == "cuda" or there else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
-    """What every node must have, as it is where the run was started."""
-
-    versions: Mapping[str, str]
-    folder: Path
-    """The working folder: relative names count from it."""
-    files: Mapping[str, str]
-    """Hashes of the model and of all else that the settings name, by path."""
-    homes: tuple[Path, ...]
-    """Folders that outputs go to."""
-    source: Path | None
-    """One of the inputs."""
-    probe: str | None = None
-    """Name of a file that lies in each of those folders just now."""
-
-
-def versions() -> dict[str, str]:
-    """What must be the same everywhere."""
-    import ray
-
-    from tileup import __version__
-
-    return {"tileup": __version__, "Ray": ray.__version__, "Python": platform.python_version()}
-
-
-def differences(here: Here) -> list[str]:
-    """What is not here as it was where the run was started, in words. Goes to the working folder.
-
-    Args:
-        here: how it was there.
-    """
-    found = [
-        f"{name} is {own}, and {here.versions.get(name)} where the run was started"
-        for name, own in versions().items()
-        if own != here.versions.get(name)
-    ]
-    try:
-        os.chdir(here.folder)
-    except OSError as error:
-        if not all(map(Path.is_absolute, _paths(here))):
-            return [*found, f"the working folder {here.folder} is not there ({error.strerror})"]
-    for file, content in here.files.items():
-        if not Path(file).exists():
-            found.append(f"{file} is not there")
-        elif contents_of(Path(file)) != content:
-            found.append(f"{file} is another file")
-    if here.source is not None and not os.access(here.source, os.R_OK):
-        found.append(f"the input {here.source} cannot be read")
-    for home in here.homes:
-        found.extend(_wrong_with(home, here.probe))
-    return found
-
-
-def _paths(here: Here) -> list[Path]:
-    source = [] if here.source is None else [here.source]
-    return [*map(Path, here.files), *here.homes, *source]
-
-
-def _wrong_with(home: Path, probe: str | None) -> Iterator[str]:
-    if probe is not None and not (home / probe).exists():
-        yield f"the output folder {home} is another one, or not there"
-        return
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            pass
-    except OSError as error:
-        yield f"the output folder {home} cannot be written to ({error.strerror})"
-
-
-@contextlib.contextmanager
-def _probes(jobs: Sequence[Job]) -> Generator[str]:
-    """A file in each output folder, by which nodes tell whether they see the same disk."""
-    name, homes = f".tileup-{uuid.uuid4().hex}.part", _homes(jobs)
-    try:
-        for home in homes:
-            home.mkdir(parents=True, exist_ok=True)
-            (home / name).touch()
-        yield name
-    finally:
-        for home in homes:
-            (home / name).unlink(missing_ok=True)
-
-
-def _homes(jobs: Sequence[Job]) -> tuple[Path, ...]:
-    places = {job.home or job.output.parent for job in jobs if job.output is not None}
-    return tuple(sorted(places))
-
-
 def _check_nodes(ray: ModuleType, here: Here) -> None:
     """Ask each node whether it can draw.
 
@@ -349,87 +252,16 @@ def _answer(ray: ModuleType, ref: Any) -> list[str]:  # noqa: ANN401
         return [f"cannot run tileup: {str(error).strip().splitlines()[-1]}"]
 
 
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """What an actor is made with."""
-
-    here: Here
-    settings: Settings
-    load: Load
-    overlap: bool
-    level: int
-    """From which on words are sent."""
-
-
 def _errand(jobs: Sequence[Job], settings: Settings, load: Load, overlap: bool) -> Errand:
     here = Here(
         versions=versions(),
         folder=Path.cwd(),
-        files=_files(settings),
-        homes=_homes(jobs),
+        files=files_of(settings),
+        homes=homes(jobs),
         source=next((job.input for job in jobs if job.input and job.input.exists()), None),
     )
     level = logging.getLogger("tileup").getEffectiveLevel()
     return Errand(here, settings, load, overlap, level)
-
-
-def _files(settings: Settings) -> dict[str, str]:
-    """Hashes of the model and of the files that settings name."""
-    model = find_model(settings.model)
-    named = [model, *named_files(settings)]
-    return {str(path): contents_of(path) for path in named if path.is_file()}
-
-
-class Actor:
-    """What runs in Ray: a worker, told what to do by `put`, and heard by `serve`."""
-
-    def __init__(self, errand: Errand) -> None:
-        """Args:
-        errand: what there is to do.
-        """
-        self._errand = errand
-        self._inbox = Inbox()
-        self._words: queue.Queue[FromWorker | None] = queue.Queue()
-        self._bench = Bench(errand.settings, self._inbox, self._words.put)
-        self._spoken = 0.0
-
-    def put(self, message: ToWorker) -> None:
-        """Something came from the run."""
-        if isinstance(message, Stop):
-            self._bench.finish()
-            self._words.put(None)
-        else:
-            self._inbox.put(message)
-
-    def serve(self) -> Iterator[FromWorker]:
-        """All that the worker says, to its end."""
-        forward_words(self._words.put, self._errand.level)
-        wrong = differences(self._errand.here)
-        if wrong:
-            text = f"{platform.node()} is left out: {'; '.join(wrong)}"
-            yield Said(__name__, logging.WARNING, text)
-            return
-        yield Ready()
-        threading.Thread(target=self._work, daemon=True).start()
-        while (message := self._words.get()) is not None:
-            if not self._is_chatter(message):
-                yield message
-
-    def _work(self) -> None:
-        errand = self._errand
-        work(
-            self._bench, self._inbox, self._words.put, errand.settings, errand.load, errand.overlap
-        )
-
-    def _is_chatter(self, message: FromWorker) -> bool:
-        """Whether it tells of a window so soon after another that nobody misses it."""
-        if not (isinstance(message, Told) and isinstance(message.event, Step)):
-            return False
-        now, step = time.monotonic(), message.event
-        if now < self._spoken + _EVERY and 1 < step.calls < step.total_calls:
-            return True
-        self._spoken = now
-        return False
 
 
 class Actors:

@@ -1,0 +1,85 @@
+"""A worker that is held by a handle, as in Ray: told what to do by one call, heard by another."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tileup.contracts import Step
+from tileup.engine.messages import FromWorker, Ready, Said, Stop, Told, ToWorker
+from tileup.engine.models import Load
+from tileup.engine.preflight import Here, differences
+from tileup.engine.worker import Bench, Inbox, forward_words, work
+from tileup.settings.values import Settings
+
+_EVERY = 0.5
+"""Seconds between two windows that a worker tells of: each word takes Ray a millisecond or so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What an actor is made with."""
+
+    here: Here
+    settings: Settings
+    load: Load
+    overlap: bool
+    level: int
+    """From which on words are sent."""
+
+
+class Actor:
+    """What runs in Ray: a worker, told what to do by `put`, and heard by `serve`."""
+
+    def __init__(self, errand: Errand) -> None:
+        """Args:
+        errand: what there is to do.
+        """
+        self._errand = errand
+        self._inbox = Inbox()
+        self._words: queue.Queue[FromWorker | None] = queue.Queue()
+        self._bench = Bench(errand.settings, self._inbox, self._words.put)
+        self._spoken = 0.0
+
+    def put(self, message: ToWorker) -> None:
+        """Something came from the run."""
+        if isinstance(message, Stop):
+            self._bench.finish()
+            self._words.put(None)
+        else:
+            self._inbox.put(message)
+
+    def serve(self) -> Iterator[FromWorker]:
+        """All that the worker says, to its end."""
+        forward_words(self._words.put, self._errand.level)
+        wrong = differences(self._errand.here)
+        if wrong:
+            text = f"{platform.node()} is left out: {'; '.join(wrong)}"
+            yield Said(__name__, logging.WARNING, text)
+            return
+        yield Ready()
+        threading.Thread(target=self._work, daemon=True).start()
+        while (message := self._words.get()) is not None:
+            if not self._is_chatter(message):
+                yield message
+
+    def _work(self) -> None:
+        errand = self._errand
+        work(
+            self._bench, self._inbox, self._words.put, errand.settings, errand.load, errand.overlap
+        )
+
+    def _is_chatter(self, message: FromWorker) -> bool:
+        """Whether it tells of a window so soon after another that nobody misses it."""
+        if not (isinstance(message, Told) and isinstance(message.event, Step)):
+            return False
+        now, step = time.monotonic(), message.event
+        if now < self._spoken + _EVERY and 1 < step.calls < step.total_calls:
+            return True
+        self._spoken = now
+        return False
