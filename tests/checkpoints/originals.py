@@ -64,8 +64,58 @@ def perceptron(x: Tensor) -> Tensor:
     return 0.5 * x * (1 + torch.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3)))
 
 
-def sd3(w: Weights, x: Tensor, time: Tensor, tokens: Tensor, pooled: Tensor) -> Tensor:
-    """Velocity, of latents of whole patches; `time` in [0, 1]."""
+def sd3(
+    w: Weights,
+    x: Tensor,
+    time: Tensor,
+    tokens: Tensor,
+    pooled: Tensor,
+    added: Sequence[Tensor] = (),
+) -> Tensor:
+    """Velocity, of latents of whole patches; `time` in [0, 1].
+
+    Args:
+        added: what a ControlNet adds to the picture, each behind an equal share of the blocks in
+            turn, but not behind the last block.
+    """
+    size = w["x_embedder.proj.weight"].shape[-1]
+    rows, columns = (side // size for side in x.shape[-2:])
+    picture, text, condition = _sd3_entry(w, x, time, tokens, pooled)
+    count = _count(w, "joint_blocks")
+    for depth in range(count):
+        picture, text = _joint(w, f"joint_blocks.{depth}", picture, text, condition)
+        if added and depth < count - 1:
+            picture = picture + added[depth * len(added) // count]
+    shift, scale = linear(w, "final_layer.adaLN_modulation.1", condition).chunk(2, dim=-1)
+    out = linear(w, "final_layer.linear", modulated(picture, shift, scale))
+    out = out.view(len(x), rows, columns, size, size, -1)
+    return out.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, rows * size, columns * size)
+
+
+def sd3_control(w: Weights, x: Tensor, time: Tensor, tokens: Tensor, hint: Tensor) -> list[Tensor]:
+    """What a ControlNet adds behind its blocks; of the whole text it is told zeros.
+
+    Args:
+        w: as those of `sd3`, with `controlnet_...` and `pos_embed_input.proj` besides.
+        hint: scaled latents of the hint, the shape of `x`.
+    """
+    nothing = torch.zeros(len(x), w["y_embedder.mlp.0.weight"].shape[1])
+    picture, text, condition = _sd3_entry(w, x, time, tokens, nothing)
+    kernel, bias = (w[f"pos_embed_input.proj.{each}"] for each in ("weight", "bias"))
+    read = functional.conv2d(hint, kernel, bias, kernel.shape[-1])
+    picture = picture + read.flatten(2).transpose(1, 2)
+    found: list[Tensor] = []
+    while f"controlnet_blocks.{len(found)}.weight" in w:
+        block = f"joint_blocks.{len(found)}"
+        picture, text = _joint(w, block, picture, text, condition)
+        found.append(linear(w, f"controlnet_blocks.{len(found)}", picture))
+    return found
+
+
+def _sd3_entry(
+    w: Weights, x: Tensor, time: Tensor, tokens: Tensor, pooled: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The picture's tokens, the text's, and what modulates the blocks."""
     size = w["x_embedder.proj.weight"].shape[-1]
     picture = functional.conv2d(x, w["x_embedder.proj.weight"], w["x_embedder.proj.bias"], size)
     rows, columns = picture.shape[-2:]
@@ -78,15 +128,7 @@ def sd3(w: Weights, x: Tensor, time: Tensor, tokens: Tensor, pooled: Tensor) -> 
     for name, value in (("t_embedder", waves(1000 * time)), ("y_embedder", pooled)):
         inner = functional.silu(linear(w, f"{name}.mlp.0", value))
         condition = condition + linear(w, f"{name}.mlp.2", inner)
-    condition = functional.silu(condition)
-    depth = 0
-    while f"joint_blocks.{depth}.x_block.attn.qkv.weight" in w:
-        picture, text = _joint(w, f"joint_blocks.{depth}", picture, text, condition)
-        depth += 1
-    shift, scale = linear(w, "final_layer.adaLN_modulation.1", condition).chunk(2, dim=-1)
-    out = linear(w, "final_layer.linear", modulated(picture, shift, scale))
-    out = out.view(len(x), rows, columns, size, size, -1)
-    return out.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, rows * size, columns * size)
+    return picture, text, functional.silu(condition)
 
 
 def _joint(

@@ -99,8 +99,8 @@ def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:
     Raises:
         ModelError: also where the network is one that takes a second picture (Fill, Canny, Depth).
     """
-    from tileup.families.flux_control import load_flux_control, require_fit
-    from tileup.families.transformer import TransformerNetwork, transformer_of
+    from tileup.families.flux_control import load_flux_control
+    from tileup.families.transformer import TransformerNetwork, require_fit, transformer_of
 
     control = None if how.control is None else load_flux_control(how.control, how)
     state, origin = dict(tensors), dict[str, str]()
@@ -111,7 +111,7 @@ def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:
     module = transformer_of("FluxTransformer2DModel", config, state, how, origin)
     network = TransformerNetwork(module, how.dtype, how.device, PATCH, velocity, control=control)
     if how.control is not None and control is not None:
-        require_fit(control, module, how.control.name)
+        require_fit(control.module, module, how.control.name)
     return Built(
         network,
         module,

@@ -111,19 +111,3 @@ def flux_control_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any
         "axes_dims_rope": [*ROTATED],
         "num_mode": modes,
     }
-
-
-def require_fit(control: FluxControl, module: nn.Module, name: str) -> None:
-    """Refuse a ControlNet whose features are not those of the transformer.
-
-    Raises:
-        ModelError: says of which sizes both are.
-    """
-    theirs: Any = control.module.config
-    ours: Any = module.config
-    for size in ("num_attention_heads", "in_channels", "joint_attention_dim"):
-        if theirs[size] != ours[size]:
-            raise ModelError(
-                f"{name} does not fit the model: its {size} is {theirs[size]}, and the model's"
-                f" {ours[size]}"
-            )

@@ -14,7 +14,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
-from tileup.families.family import Building, Built, Detected, Family, Latents, flow_levels
+from tileup.families.family import Building, Built, Detected, Family, flow_levels
+from tileup.families.sd3_sizes import HEAD, LATENTS, TRAINING_STEPS
 from tileup.families.view import RelativeError, View
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, blocks_with, shape
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tileup.families.transformer import Seen
-
-HEAD = 64
-"""Features of an attention head in SD 3, whose file does not tell."""
-TRAINING_STEPS = 1000
-"""The network is told the flow time in thousandths."""
 
 
 def _original(view: View) -> Detected | None:
@@ -69,16 +65,26 @@ def _found(view: View, layout: str, patch: tuple[int, ...], context: int, varian
 
 def build_sd3(tensors: Mapping[str, Tensor], how: Building) -> Built:
     """The transformer, as `Build`."""
-    from tileup.families.transformer import TransformerNetwork, transformer_of
+    from tileup.families.sd3_control import load_sd3_control
+    from tileup.families.transformer import TransformerNetwork, require_fit, transformer_of
 
+    control = None if how.control is None else load_sd3_control(how.control, how)
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("joint_blocks.") for each in tensors):
         state, origin = converted(tensors, sd3_rules(tensors), how.name)
     config = sd3_config(state, how.name)
     module = transformer_of("SD3Transformer2DModel", config, state, how, origin)
     patch, table = config["patch_size"], config["pos_embed_max_size"]
-    network = TransformerNetwork(module, how.dtype, how.device, patch, velocity, table)
-    return Built(network, module, config["joint_attention_dim"], config["pooled_projection_dim"])
+    network = TransformerNetwork(module, how.dtype, how.device, patch, velocity, table, control)
+    if how.control is not None and control is not None:
+        require_fit(control.module, module, how.control.name)
+    return Built(
+        network,
+        module,
+        config["joint_attention_dim"],
+        config["pooled_projection_dim"],
+        None if control is None else control.module,
+    )
 
 
 def velocity(module: nn.Module, seen: Seen) -> Tensor:
@@ -90,6 +96,7 @@ def velocity(module: nn.Module, seen: Seen) -> Tensor:
         timestep=seen.time * TRAINING_STEPS,
         encoder_hidden_states=seen.tokens,
         pooled_projections=whole_text(seen),
+        **seen.added,
         return_dict=False,
     )[0]
 
@@ -197,7 +204,7 @@ SD3 = Family(
         "joint_blocks.0.context_block.attn.qkv.weight": _original,
         "pos_embed.proj.weight": _diffusers,
     },
-    latents=Latents(1.5305, 0.0609),
+    latents=LATENTS,
     window=1024,
     levels=flow_levels(3.0, configured=True),
     text=Recipe(
@@ -215,6 +222,7 @@ SD3 = Family(
     },
     tokenizer="tokenizer_3",
     build=build_sd3,
+    controlled=True,
     rules=layer_rules,
     blocks=("joint_blocks_", "transformer_blocks_"),
 )

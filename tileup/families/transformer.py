@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tileup.contracts import Box, Encoded, Scene
-from tileup.errors import UsageError
+from tileup.errors import ModelError, UsageError
 from tileup.families.family import Building
 from tileup.tensors.filling import Placing, build
 from tileup.torchvision_shield import shield_torchvision
@@ -197,3 +198,23 @@ def whole_text(seen: Seen) -> Tensor:
     if seen.whole is None:
         raise ValueError("this network needs the features of the whole text besides its tokens")
     return seen.whole
+
+
+def require_fit(control: nn.Module, module: nn.Module, name: str) -> None:
+    """Refuse a ControlNet whose features are not those of the transformer.
+
+    Args:
+        control, module: of diffusers.
+        name: the ControlNet's file, for messages.
+
+    Raises:
+        ModelError: says of which sizes both are.
+    """
+    theirs = cast(Mapping[str, object], control.config)
+    ours = cast(Mapping[str, object], module.config)
+    for size in ("num_attention_heads", "in_channels", "joint_attention_dim"):
+        if theirs[size] != ours[size]:
+            raise ModelError(
+                f"{name} does not fit the model: its {size} is {theirs[size]}, and the model's"
+                f" {ours[size]}"
+            )

@@ -69,7 +69,7 @@ class ModelSettings:
         None,
         Panel.PARTS,
         "FILE",
-        "A tile ControlNet for SD 1.5, SDXL or FLUX.1: keeps the structure.",
+        "A tile ControlNet for SD 1.5, SDXL, SD 3 or FLUX.1: keeps the structure.",
         loading=True,
     )
     control_scale: float = setting(

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints.layouts.weights import linear, random_weights
+from tileup.families.sd3 import sd3_rules
+from tileup.tensors.renaming import converted
 
 CHANNELS, PATCH = 16, 2
 FEATURES, POOLED = 32, 24
@@ -85,3 +87,28 @@ def _attention(
         yield f"{name}.ln_k.weight", (HEAD,)
     if whole:
         yield from linear(f"{name}.proj", width, width)
+
+
+def sd3_control(depth: int = 2, seed: int = 6, **sizes: int) -> dict[str, Tensor]:
+    """A ControlNet of such a transformer, with its authors' names for what both have.
+
+    The block behind its last is there too, as the last has no text behind it.
+    """
+    plain = sd3_transformer(depth + 1, seed=seed, **sizes)  # type: ignore[arg-type]
+    width = plain["x_embedder.proj.bias"].shape[0]
+    shapes = {"pos_embed_input.proj.weight": (width, CHANNELS, PATCH, PATCH)}
+    shapes |= {"pos_embed_input.proj.bias": (width,)}
+    for index in range(depth):
+        shapes |= dict(linear(f"controlnet_blocks.{index}", width, width))
+    return plain | random_weights(shapes.items(), seed + 1)
+
+
+def published(control: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A ControlNet's tensors as files have them, in diffusers' names."""
+    extra = ("controlnet_", "pos_embed_input.")
+    own = {name: each for name, each in control.items() if not name.startswith(extra)}
+    theirs, _ = converted(own, sd3_rules(own), "control")
+    depth = sum(name.startswith("controlnet_") for name in control) // 2
+    gone = (f"transformer_blocks.{depth}.", "norm_out.", "proj_out.")
+    kept = {name: each for name, each in theirs.items() if not name.startswith(gone)}
+    return kept | {name: each for name, each in control.items() if name.startswith(extra)}
