@@ -19,6 +19,7 @@ from torch import Tensor
 from tests.doubles import DoubleModel, gaussian_denoiser, photograph
 from tileup.contracts import Box, Model
 from tileup.engine.companions import save_heatmap
+from tileup.engine.heatmaps import TITLE
 from tileup.engine.jobs import find_jobs
 from tileup.engine.journal import NAME, Journal, Mark, Record, mark_of, read_record
 from tileup.engine.local import run
@@ -478,6 +479,8 @@ def test_a_heatmap_is_no_picture_to_enlarge(
     assert picked(str(drawn), output="out/") == [drawn.name], "somebody wants just this"
     save_heatmap(drawn, picture, plan, replace(SETTINGS, metadata=False), True)
     assert drawn.name in picked("in", output="out"), "--no-metadata says nothing"
+    drawn.write_bytes(drawn.read_bytes()[:200] + TITLE.encode() + b"\0" * 50)
+    assert drawn.name in picked("in", output="out"), "damaged: it fails when it has its turn"
 
 
 def test_a_missing_companion_is_made(folder: Path) -> None:

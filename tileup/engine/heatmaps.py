@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tileup.errors import InputError
-from tileup.images.exif import TEXTS, loaded
+from tileup.images.exif import BROKEN, TEXTS, loaded
 from tileup.images.picture import Picture
 from tileup.images.reading import opened
 
@@ -35,7 +35,7 @@ def is_heatmap(path: Path) -> bool:
         with opened(path) as (found, _):
             head = found.head
         said = head.text.get(_KEYWORD) or loaded(head.exif.block).get(_TAG)
-    except (InputError, OSError, ValueError):
+    except (InputError, *BROKEN):
         return False
     return (said.decode("utf-8", "replace") if isinstance(said, bytes) else said) == TITLE
 
