@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -335,3 +336,33 @@ def test_formats_that_are_not_read_are_refused_by_name(
         ran = tileup(*command)
         assert ran.code == 4
         assert words in ran.sentence
+
+
+def test_a_checkpoint_of_a_training_program_is_described_and_draws(
+    tileup: Command, folder: Path
+) -> None:
+    """With what such a program leaves beside the weights."""
+    whole.save(folder / "plain.safetensors", whole.sd1())
+    content = {
+        "state_dict": whole.sd1(),
+        "callbacks": {"best": np.float64(3.0)},
+        "settings": argparse.Namespace(rate=1e-4),
+        "global_step": 7,
+    }
+    torch.save(content, folder / "trained.ckpt")
+    told = tileup("info", "trained.ckpt")
+    assert told.code == 0, told.err
+    assert "Stable Diffusion 1.x" in told.out
+    plain, trained = (drawn(tileup, "-m", each) for each in ("plain.safetensors", "trained.ckpt"))
+    assert np.array_equal(plain, trained)
+
+
+def test_v_with_zero_terminal_snr_can_be_asked_for(tileup: Command, folder: Path) -> None:
+    """The picture is that of the same file with the marks that say so, and not that of plain v."""
+    marks = {name: torch.zeros(0) for name in ("v_pred", "ztsnr")}
+    whole.save(folder / "plain.safetensors", whole.sdxl())
+    whole.save(folder / "marked.safetensors", whole.sdxl() | marks)
+    flags = ("-m", "plain.safetensors", "--denoise", "1", "--prediction")
+    marked = drawn(tileup, "-m", "marked.safetensors", "--denoise", "1")
+    assert np.array_equal(drawn(tileup, *flags, "v-zsnr"), marked)
+    assert np.abs(drawn(tileup, *flags, "v") - marked).max() > 5

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.checkpoints.layouts.gguf import save_gguf
 from tileup.tensors import packed as module
+from tileup.tensors.checkpoint import open_checkpoint
+from tileup.tensors.filling import Placing, build
+from tileup.tensors.gguf_file import Blocks
 from tileup.tensors.packed import Packed, unpacked
 from tileup.tensors.scaled import Scaled
 
@@ -25,31 +32,37 @@ def made(*shape: int, single: bool = False) -> tuple[Packed, Tensor]:
     return Packed(Scaled(), (weight, scale), shape), weight.float() * scale
 
 
+Changes = list[Callable[[Tensor], Tensor]]
+STAYS: Changes = [
+    lambda w: w.detach(),
+    lambda w: w.clone(),
+    lambda w: w.split([2, 4])[1],
+    lambda w: w.split(4)[1],
+    lambda w: w.chunk(3)[2],
+    lambda w: w[1:5],
+    lambda w: w.roll(3, 0),
+    lambda w: w.bfloat16(),
+]
+"""What keeps a weight packed."""
+COMPUTED: Changes = [
+    lambda w: w.T,
+    lambda w: w.split([2, 3], dim=1)[1],
+    lambda w: w.roll(1, 1),
+    lambda w: w[2],
+    lambda w: w[:, 1:3],
+    lambda w: w.flatten(),
+    lambda w: w.reshape(3, 10),
+    lambda w: w + 1,
+    lambda w: torch.cat([w, w]),
+    lambda w: w.long(),
+    lambda w: torch.stack(torch.aminmax(w)),
+]
+"""What takes its values."""
+EACH = [*((each, True) for each in STAYS), *((each, False) for each in COMPUTED)]
+
+
 @pytest.mark.parametrize("single", [False, True])
-@pytest.mark.parametrize(
-    ("change", "stays"),
-    [
-        (lambda w: w.detach(), True),
-        (lambda w: w.clone(), True),
-        (lambda w: w.split([2, 4])[1], True),
-        (lambda w: w.split(4)[1], True),
-        (lambda w: w.chunk(3)[2], True),
-        (lambda w: w[1:5], True),
-        (lambda w: w.roll(3, 0), True),
-        (lambda w: w.bfloat16(), True),
-        (lambda w: w.T, False),
-        (lambda w: w.split([2, 3], dim=1)[1], False),
-        (lambda w: w.roll(1, 1), False),
-        (lambda w: w[2], False),
-        (lambda w: w[:, 1:3], False),
-        (lambda w: w.flatten(), False),
-        (lambda w: w.reshape(3, 10), False),
-        (lambda w: w + 1, False),
-        (lambda w: torch.cat([w, w]), False),
-        (lambda w: w.long(), False),
-        (lambda w: torch.stack(torch.aminmax(w)), False),
-    ],
-)
+@pytest.mark.parametrize(("change", "stays"), EACH)
 def test_what_is_done_with_it_is_done_with_its_values(
     change: Callable[[Tensor], Tensor], stays: bool, single: bool
 ) -> None:
@@ -133,3 +146,46 @@ def test_no_value_exceeds_the_largest(storage: torch.dtype) -> None:
             assert largest <= found.largest() * 1.0001 <= largest * 40
             broken = Packed(Scaled(rotated), (weight, scale / 0), weight.shape)
             assert not broken.largest().isfinite()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's figures")
+@pytest.mark.parametrize("form", ["fp8", "gguf"])
+def test_a_network_needs_its_file_and_one_layer(tmp_path: Path, form: str) -> None:
+    """In float32, where all of its values would need 128 MiB; the file of 32 is mapped."""
+    side, depth = 1024, 32
+    if form == "fp8":
+        path = tmp_path / "m.safetensors"
+        weight = drawn(side, side).to(torch.float8_e4m3fn)
+        tensors = {f"{layer}.weight": weight.clone() for layer in range(depth)}
+        scales = {f"{layer}.weight_scale": torch.tensor(0.03) for layer in range(depth)}
+        save_file(tensors | scales, path)
+    else:
+        path = tmp_path / "m.gguf"
+        save_gguf(
+            path, {f"{layer}.weight": drawn(side, side) / 32 for layer in range(depth)}, "Q8_0", "x"
+        )
+    x = drawn(2, side)
+
+    def made() -> nn.Module:
+        return nn.Sequential(*(nn.Linear(side, side, bias=False) for _ in range(depth)))
+
+    made_of_blocks = Packed(Blocks("Q8_0"), (torch.zeros(1, 34, dtype=torch.uint8),), (1, 32))
+    assert not made_of_blocks.values().any()  # with this, what computes blocks is imported
+    gc.collect()
+    before = private()
+    tensors = open_checkpoint(path).state_dict()
+    network = build(made, tensors, "m", Placing(torch.float32, "cpu"))
+    found = network(x)
+    grown = private() - before
+    assert found.isfinite().all()
+    assert network(x).std() == found.std()
+    assert grown < 40 * 2**20
+    assert sum(each.nbytes for each in network.parameters()) < 1.1 * depth * side**2
+
+
+def private() -> int:
+    """Memory of this process that no file backs, bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError
