@@ -38,6 +38,14 @@ FILES: dict[str, tuple[str, Callable[[], dict[str, Any]], dict[str, Tensor]]] = 
     "one vector": ("bin", lambda: {"<cat-toy>": VECTORS[1]}, {"": VECTORS[1:]}),
     "a1111": ("pt", lambda: a1111(VECTORS), {"": VECTORS}),
     "a1111's parameter": ("pt", lambda: a1111(torch.nn.Parameter(VECTORS)), {"": VECTORS}),
+    "the first textual inversions'": (
+        "pt",
+        lambda: {
+            "string_to_token": {"*": torch.tensor(265)},
+            "string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(VECTORS)}),
+        },
+        {"": VECTORS},
+    ),
     "sdxl": (
         "safetensors",
         lambda: {"clip_g": WIDE, "clip_l": VECTORS},

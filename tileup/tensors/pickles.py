@@ -88,6 +88,17 @@ class Inert:
         pass
 
 
+class Parameters(dict[str, object]):
+    """Stands for torch's ParameterDict, in which the first textual inversions lie: its tensors."""
+
+    def __setstate__(self, state: Mapping[str, Mapping[str, object]]) -> None:
+        self.update(state.get("_parameters", {}))
+
+
+KNOWN = ((Parameters, "torch.nn.modules.container.ParameterDict"),)
+"""Stand-ins for classes of torch's own that hold tensors, and whose code is not run either."""
+
+
 def _stand_in(name: str) -> type:
     """For a class of a training program; torch fills plain dictionaries alone with entries."""
     return dict if name.endswith("Dict") else Inert
@@ -101,7 +112,7 @@ def _loaded(path: Path) -> object:
     kinds: list[str] = []
     while True:
         try:
-            with safe_globals([(_stand_in(each), each) for each in kinds]):
+            with safe_globals([*KNOWN, *((_stand_in(each), each) for each in kinds)]):
                 return _read(path)
         except pickle.UnpicklingError as error:
             wanted = _named(str(error))
