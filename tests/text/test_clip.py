@@ -17,10 +17,12 @@ from tileup.errors import ModelError
 from tileup.families.unet import SD1
 from tileup.text.clip import Clip, load_clip, renamed
 from tileup.text.encoder import load_text
-from tileup.text.tokens import CLIP_END, clip_chunks, clip_ids
+from tileup.text.tokens import CHUNK, CLIP_END, clip_ids, clip_row
 
 LAYERS = 2
-ROWS = [clip_chunks(clip_ids(text), CLIP_END)[0] for text in ("a photo of a cat", "", "dog " * 75)]
+ROWS = [
+    clip_row(clip_ids(text)[:CHUNK], CLIP_END) for text in ("a photo of a cat", "", "dog " * 75)
+]
 
 
 def loaded(tensors: Mapping[str, Tensor], act: str = "quick_gelu", **options: Any) -> Clip:  # noqa: ANN401

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -19,7 +20,9 @@ from hypothesis import strategies as st
 from tests.text.references import clip_tokenizer
 from tileup.errors import MissingExtraError, ModelError
 from tileup.text import vocabulary
-from tileup.text.tokens import CHUNK, CLIP_END, CLIP_START, clip_chunks, clip_ids
+from tileup.text.chunks import Group, lines_of
+from tileup.text.recipes import CLIP_G
+from tileup.text.tokens import CHUNK, CLIP_END, CLIP_START, clip_ids, clip_row
 from tileup.text.vocabulary import FILE, SIZE, merges_file, read_vocabulary
 
 
@@ -55,7 +58,7 @@ TEXTS = [
 
 def test_known_tokens() -> None:
     assert clip_ids("a photo of a cat") == [320, 1125, 539, 320, 2368]
-    assert clip_chunks([320], 0) == [(49406, 320, 49407, *[0] * 74)]
+    assert clip_row([320], 0) == (49406, 320, 49407, *[0] * 74)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -131,7 +134,8 @@ def test_the_vocabulary_is_that_of_clip_itself() -> None:
 )
 def test_chunks_hold_all_tokens_in_order(count: int, rows: int) -> None:
     ids = list(range(1000, 1000 + count))
-    chunks = clip_chunks(ids, padding=7)
+    use = replace(CLIP_G, padding=7)
+    chunks = [line.ids for line in lines_of([Group(tuple(ids), 1.0)], use, "a1111")]
     assert len(chunks) == rows
     assert {len(row) for row in chunks} == {CHUNK + 2}
     assert all(row[0] == CLIP_START and row.count(CLIP_END) == 1 for row in chunks)

@@ -81,12 +81,6 @@ def clip_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def clip_chunks(ids: Sequence[int], padding: int) -> list[tuple[int, ...]]:
-    """Tokens in rows of 77: start, up to 75 of them, end, padding; one row for an empty text."""
-    starts = range(0, max(len(ids), 1), CHUNK)
-    return [clip_row(ids[start : start + CHUNK], padding) for start in starts]
-
-
 def clip_row(ids: Sequence[int], padding: int) -> tuple[int, ...]:
     """One row of 77 from at most 75 tokens."""
     return (CLIP_START, *ids, CLIP_END, *[padding] * (CHUNK - len(ids)))
