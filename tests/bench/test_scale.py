@@ -1,0 +1,47 @@
+"""The tables of growth, on figures made up so that every answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.scale import SIDE, SMALLEST, Figures, growth, picture, rows
+
+
+def figures(megapixels: float) -> Figures:
+    """2 CPU seconds and 3e8 bytes at the start; then all in proportion, memory with the root."""
+    more = megapixels - SMALLEST
+    return {
+        "network": 0.1 + 1.0 * more,
+        "sampling": (0.1 + 1.0 * more) / 0.9,
+        "encoding": 0.2 * megapixels,
+        "all": 2.0 + 1.5 * more,
+        "memory": 3e8 + 1e8 * more**0.5,
+    }
+
+
+def test_rows_leave_out_what_every_run_begins_with() -> None:
+    found = {size: figures(size) for size in (SMALLEST, SMALLEST + 4, SMALLEST + 16)}
+    first, last = rows("now", found)
+    assert first == ["now", "4.25", "1.00", "10%", "0.50", "0.20", "0.50", "50"]
+    assert last[6:] == ["0.70", "25"]
+
+
+def test_exponents_are_those_of_what_comes_on_top_of_the_start() -> None:
+    found = {size: figures(size) for size in (SMALLEST, 400.0, 6400.0)}
+    assert growth("now", found) == ["now", "400 to 6400 MP", "1.00", "1.00", "0.50"]
+
+
+def test_the_picture_is_photographs_side_by_side(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "large").mkdir()
+    for name, colour in (("a", (200, 0, 0)), ("b", (0, 0, 200))):
+        Image.new("RGB", (30, 20), colour).save(tmp_path / "large" / f"{name}.jpg")
+    made = picture(tmp_path, 4 * 1.5**2)
+    assert made.size == (1500, 1500)
+    left, right = (made.getpixel((x, 10)) for x in (SIDE - 10, SIDE + 10))
+    assert left != right
+    with pytest.raises(SystemExit, match="large"):
+        picture(tmp_path / "none", 1)
