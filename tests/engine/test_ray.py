@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -42,7 +43,8 @@ from tileup.settings.values import Settings
 
 # Read when Ray is imported. A token in the home folder would lock the cluster of these tests.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-pytest.importorskip("ray")
+if find_spec("ray") is None:  # it is imported where it is needed: that takes seconds
+    pytest.skip("Ray is not installed", allow_module_level=True)
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets and versions
 
 folder, expected = shared.folder, shared.expected

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from tests.engine import test_workers as shared
 from tests.engine.test_workers import NAMES, contents, litter, records
 from tileup.engine.journal import NAME, Journal
 
-pytest.importorskip("ray")
+if find_spec("ray") is None:  # it is imported where it is needed: that takes seconds
+    pytest.skip("Ray is not installed", allow_module_level=True)
 pytestmark = pytest.mark.slow
 
 folder, expected = shared.folder, shared.expected
