@@ -19,6 +19,7 @@ from PIL import Image
 
 from models.held_out import read_held_out, read_trained_on, refuse_held_out, training_files
 from models.training.critics import efficientnet_lite0
+from models.training.degradations import CLEAN
 from models.training.fidelity import FidelityTrainer
 from models.training.files import Part, Parts, read_parts, write_parts
 from models.training.levels import ARCHITECTURE
@@ -79,6 +80,7 @@ def _common(
     add("--crop", type=int, default=crop, help="side of a crop, pixels")
     add("--soft", type=float, default=soft, help="share of truths that are soft themselves")
     add("--letters", type=float, default=letters, help="share of samples that are pages of text")
+    add("--clean", type=float, default=CLEAN, help="share of small pictures that are only shrunk")
     add("--rate", type=float, default=rate, help="learning rate")
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if cuda else "cpu")
@@ -102,7 +104,7 @@ def main() -> None:
     stage = fidelity if arguments.stage == "fidelity" else texture
     batches = Batches(
         train,
-        Recipe(arguments.crop, arguments.soft, arguments.letters),
+        Recipe(arguments.crop, arguments.soft, arguments.letters, arguments.clean),
         arguments.seed,
         arguments.batch,
         arguments.threads,

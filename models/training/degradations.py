@@ -30,9 +30,11 @@ KERNELS = (
 BLOCK = 8  # pixels of a side of JPEG's blocks
 
 
-def degraded(region: Image.Image, small: int, rng: np.random.Generator) -> Image.Image:
-    """Shrink a square to `small` pixels a side."""
-    if rng.random() < CLEAN:
+def degraded(
+    region: Image.Image, small: int, rng: np.random.Generator, clean: float = CLEAN
+) -> Image.Image:
+    """Shrink a square to `small` pixels a side; a share of `clean` by bicubic alone."""
+    if rng.random() < clean:
         return region.resize((small, small), Image.Resampling.BICUBIC)
     if rng.random() < BLURRED:
         scale = region.width / small

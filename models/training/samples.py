@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.training.degradations import degraded, softened
+from models.training.degradations import CLEAN, degraded, softened
 from models.training.lettering import page
 
 SMOOTH = 0.1
@@ -36,6 +36,8 @@ class Recipe:
     left alone."""
     letters: float = 0.0
     """Share of the samples that are pages of text."""
+    clean: float = CLEAN
+    """Share of the small pictures that are only shrunk."""
 
 
 def read_pictures(folder: Path) -> tuple[Pictures, list[Image.Image]]:
@@ -117,7 +119,9 @@ def sample(pictures: Pictures, seed: int, number: int, recipe: Recipe) -> NDArra
         region = region.resize((side, side), Image.Resampling.LANCZOS)
     if rng.random() < recipe.soft:
         region = softened(region, rng)
-    source = degraded(region, small, rng).resize((side, side), Image.Resampling.LANCZOS)
+    source = degraded(region, small, rng, recipe.clean).resize(
+        (side, side), Image.Resampling.LANCZOS
+    )
     left, top = rng.integers(4, side - crop - 3, 2).tolist()
     pair = np.stack(
         [np.asarray(each)[top : top + crop, left : left + crop] for each in (region, source)]

@@ -38,6 +38,14 @@ def test_half_are_shrunk_cleanly_and_the_others_are_not(crop: Image.Image) -> No
     assert share == pytest.approx(degradations.CLEAN, abs=0.08)
 
 
+@pytest.mark.parametrize("clean", [0.0, 0.2, 1.0])
+def test_the_share_of_clean_ones_is_the_asked_one(crop: Image.Image, clean: float) -> None:
+    plain = np.asarray(crop.resize((32, 32), Image.Resampling.BICUBIC))
+    found = [degraded(crop, 32, np.random.default_rng(number), clean) for number in range(COUNT)]
+    share = np.mean([np.array_equal(np.asarray(each), plain) for each in found])
+    assert share == pytest.approx(clean, abs=0.08)
+
+
 def test_the_number_decides_everything(pictures: Pictures) -> None:
     recipe = Recipe(crop=32, soft=0.5)
     for number in range(20):
