@@ -276,7 +276,7 @@ def best_threshold(job: Job, floor: float) -> float:
     """The largest threshold that reaches the target both ways, by trying all that can differ."""
     everything = {leaf[:4]: leaf for depth in range(job.depth + 1) for leaf in grid(job, depth)}
     finest = list(grid(job, job.depth))
-    target = job.least + 0.75 * (job.most - job.least) - 1e-9
+    target = job.least + 0.87 * (job.most - job.least) - 1e-9
     for threshold in sorted({leaf[5] for leaf in everything.values()}, reverse=True):
         if threshold <= floor:
             break
@@ -320,12 +320,16 @@ def test_auto_is_the_largest_threshold_that_reaches_its_target(
 
 
 def test_auto_reaches_its_target_among_the_plans_own_tiles_too() -> None:
+    reached = 0
     for seed in range(40):
         job = Job(gradient(57, 70, seed), 140, 114, min_tile=16)
         plan = job.plan()
         strengths = [tile.denoise for tile in plan.tiles]
         strength = strength_of_quarter(job, as_leaves(plan), strengths)
-        assert strength >= 0.2 + 0.75 * 0.6 - 1e-9
+        if plan.threshold > NOISE_FLOOR["gradient"]:
+            assert strength >= 0.2 + 0.87 * 0.6 - 1e-9
+            reached += 1
+    assert reached >= 30
 
 
 def test_auto_never_goes_below_the_floor() -> None:

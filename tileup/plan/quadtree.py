@@ -21,7 +21,7 @@ NOISE_FLOOR = {"gradient": 0.003, "variance": 1.0}
 """Detail that `auto` takes for noise, by metric."""
 QUARTER = 0.25
 """The part of the area, the most detailed one, that `auto` looks at..."""
-REACH = 0.75
+REACH = 0.87
 """...and how far up from min to max denoise its mean strength has to come."""
 DIGITS = 6
 """Decimals of detail and denoise: equal on every machine, and readable in JSON."""
@@ -160,7 +160,7 @@ class Forest:
 
         Args:
             threshold: in the metric's unit, or `auto`: the largest at which the most detailed
-                quarter of the area has a mean strength of `min + 0.75 * (max - min)`, both on the
+                quarter of the area has a mean strength of `min + 0.87 * (max - min)`, both on the
                 finest grid and among the plan's own tiles; the noise floor if that cannot be had
                 above it.
 
