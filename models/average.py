@@ -4,8 +4,8 @@
 
 Weights at the end of a falling learning rate draw most detail, and take some of their own noise for
 it; those from where the rate was high are smoother. Their mean keeps most of the former without the
-latter (Wortsman et al. 2022, arXiv 2203.05482). It is of the network that keeps to the source; the
-one that draws texture is the first checkpoint's.
+latter (Wortsman et al. 2022, arXiv 2203.05482). It is of the network that keeps to the source, or
+of the one that draws texture with `--texture`; the other one is the first checkpoint's.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.training.files import Part, Weights, read_parts, write_parts
+from models.training.critics import efficientnet_lite0
+from models.training.files import Part, Parts, Weights, read_parts, write_parts
 from models.training.levels import ARCHITECTURE
 from models.training.samples import read_pictures
-from models.training.validation import validate
+from models.training.validation import validate, validate_texture
 from tileup.families.residual_unet import ResidualUNet
 
 
@@ -36,6 +37,30 @@ def mean(parts: Sequence[Weights], shares: Sequence[float]) -> dict[str, Tensor]
     }
 
 
+def chosen(parts: Parts, texture: bool) -> Part:
+    """One of a checkpoint's networks.
+
+    Raises:
+        SystemExit: it has none that draws texture.
+    """
+    if not texture:
+        return parts.base
+    if parts.vivid is None:
+        raise SystemExit("average: a checkpoint has no network that draws texture")
+    return parts.vivid
+
+
+def measured(weights: Weights, data: Path, *, texture: bool) -> dict[str, float]:
+    """Figures on the validation crops."""
+    network = ResidualUNet(replace(ARCHITECTURE, conditions=int(texture)))
+    network.load_state_dict(weights)
+    pictures = read_pictures(data)[1]
+    with torch.no_grad():
+        if texture:
+            return validate_texture(network, efficientnet_lite0(), pictures, "cpu")
+        return validate(network, pictures, "cpu")
+
+
 def main() -> None:
     """Write the mean; its header has the counts of the first checkpoint and figures of its own."""
     parser = argparse.ArgumentParser(
@@ -44,16 +69,16 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", metavar="SHARE:FILE")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--texture", action="store_true", help="of the networks for texture")
     arguments = parser.parse_args()
     shares = [float(part.partition(":")[0]) for part in arguments.parts]
     found = [read_parts(Path(part.partition(":")[2])) for part in arguments.parts]
-    weights = mean([each.base.weights for each in found], shares)
-    network = ResidualUNet(ARCHITECTURE)
-    network.load_state_dict(weights)
-    with torch.no_grad():
-        figures = validate(network, read_pictures(arguments.data)[1], "cpu")
-    row = {**found[0].base.trained, **{name: round(each, 3) for name, each in figures.items()}}
-    write_parts(replace(found[0], base=Part(weights, row)), arguments.out)
+    ours = [chosen(each, arguments.texture) for each in found]
+    weights = mean([each.weights for each in ours], shares)
+    figures = measured(weights, arguments.data, texture=arguments.texture)
+    row = {**ours[0].trained, **{name: round(each, 3) for name, each in figures.items()}}
+    name = "vivid" if arguments.texture else "base"
+    write_parts(replace(found[0], **{name: Part(weights, row)}), arguments.out)
     print(" ".join(f"{name}={value}" for name, value in row.items()))
 
 
