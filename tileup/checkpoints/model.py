@@ -66,11 +66,6 @@ class TurnCodec:
     part: Part
     turns: Turns
 
-    @property
-    def is_local(self) -> bool:
-        """As `VaeCodec.is_local`."""
-        return self.vae.is_local
-
     def encode(self, pixels: Tensor) -> Tensor:
         """As `VaeCodec.encode`."""
         self.turns.of(self.part)

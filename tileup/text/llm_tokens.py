@@ -129,7 +129,7 @@ def _three_files(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], d
         pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
         merges = [(first, second) for first, second in pairs]
         fits = all({a, b, a + b} <= vocabulary.keys() for a, b in merges)
-        numbers = [*vocabulary.values(), *marks.values()]
+        numbers: list[object] = [*vocabulary.values(), *marks.values()]
         fits = fits and all(isinstance(each, int) for each in numbers)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder) from error
