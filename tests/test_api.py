@@ -91,9 +91,11 @@ def test_a_picture_can_be_given_in_many_ways(
 
 
 def test_settings_are_keywords_and_change_the_result(pixels: np.ndarray, bundled: object) -> None:
-    base, other = (tileup.upscale(pixels, bundled, **SMALL, min_denoise=low) for low in (0.2, 0.4))
+    base, other = (
+        tileup.upscale(pixels, bundled, **SMALL, max_denoise=high) for high in (0.8, 0.5)
+    )
     assert (np.asarray(base.image) != np.asarray(other.image)).any()
-    assert min(tile.denoise for tile in other.plan.tiles) >= 0.4
+    assert max(tile.denoise for tile in other.plan.tiles) == 0.5
     assert base.timings["sample"] > 0
 
 

@@ -373,6 +373,7 @@ def test_a_scheduler_that_cannot_be_followed_is_refused(
 def test_transformers_in_folders(tmp_path: Path) -> None:
     flux = headers.linear("x_embedder", 64, 64) | headers.linear("context_embedder", 64, 4096)
     flux |= headers.linear("single_transformer_blocks.0.attn.to_q", 64, 64)
+    flux |= headers.linear("time_text_embed.text_embedder.linear_1", 64, 768)
     path = _folder(tmp_path / "schnell", "transformer", flux)
     assert identify(path).family == "flux-schnell"
     guided = headers.linear("time_text_embed.guidance_embedder.linear_1", 64, 256)
