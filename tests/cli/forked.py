@@ -7,6 +7,7 @@ start in a tenth of the time. How a process starts is tested elsewhere.
 # pyright: basic
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -85,7 +86,8 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # at its end already, as of `Popen`
+            os.kill(self._process.pid, number)
 
     def kill(self) -> None:
         self._process.kill()
