@@ -38,7 +38,8 @@ def test_one_picture(smoke: Command, folder: Path) -> None:
     assert result.shape == (64, 80, 3)
     shrunk = np.asarray(Image.fromarray(result).reduce(2), dtype=float)
     assert abs(shrunk - before).mean() < 40, "the same picture"
-    assert sorted(path.name for path in folder.iterdir()) == ["in.png", "in_2x.png"]
+    # The first run in a process may note how fast the machine is, in the cache.
+    assert {path.name for path in folder.iterdir()} - {"cache"} == {"in.png", "in_2x.png"}
 
 
 def test_two_runs_give_the_same_bytes(smoke: Command, folder: Path) -> None:
@@ -55,8 +56,9 @@ def test_two_runs_give_the_same_bytes(smoke: Command, folder: Path) -> None:
 def test_each_of_these_alone_changes_the_picture(
     smoke: Command, folder: Path, flags: tuple[str, str]
 ) -> None:
-    smoke("in.png", "-o", "a.png")
-    smoke("in.png", "-o", "b.png", *flags)
+    several = ("--detail-threshold", "0.1")  # strengths, not the strongest alone
+    smoke("in.png", "-o", "a.png", *several)
+    smoke("in.png", "-o", "b.png", *several, *flags)
     assert (pixels(folder / "a.png") != pixels(folder / "b.png")).any()
 
 
