@@ -249,7 +249,6 @@ def test_a_place_where_no_worker_lasts_is_left_alone(jobs: list[Job]) -> None:
     assert {worker for worker, _, _ in hands.given} == {0, 2}
 
 
-@pytest.mark.xfail(run=False, reason="never ends: the share of a worker lost while it loads waits")
 def test_a_model_that_kills_as_it_is_loaded_blames_no_picture(jobs: list[Job]) -> None:
     hands, loads = Played(2, lambda turn: "done"), list[int]()
     inner = hands.go_on

@@ -197,7 +197,7 @@ class _Crew:
 
     def _turn_for(self, seat: _Seat) -> Begun | None:
         """What a worker is given next, if it can take more."""
-        if not seat.ready or seat.leaving:
+        if not (seat.there and seat.ready) or seat.leaving:
             return None
         if not seat.held and self._suspects:
             return self._suspects.popleft()
