@@ -100,7 +100,7 @@ def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:
         ModelError: also where the network is one that takes a second picture (Fill, Canny, Depth).
     """
     from tileup.families.flux_control import load_flux_control
-    from tileup.families.transformer import TransformerNetwork, require_fit, transformer_of
+    from tileup.families.transformer import TransformerNetwork, transformer_of, with_clip
 
     control = None if how.control is None else load_flux_control(how.control, how)
     state, origin = dict(tensors), dict[str, str]()
@@ -110,15 +110,7 @@ def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:
     config = flux_config(state, how.name)
     module = transformer_of("FluxTransformer2DModel", config, state, how, origin)
     network = TransformerNetwork(module, how.dtype, how.device, PATCH, velocity, control=control)
-    if how.control is not None and control is not None:
-        require_fit(control.module, module, how.control.name)
-    return Built(
-        network,
-        module,
-        config["joint_attention_dim"],
-        config["pooled_projection_dim"],
-        None if control is None else control.module,
-    )
+    return with_clip(network, config, how, None if control is None else control.module)
 
 
 def velocity(module: nn.Module, seen: Seen) -> Tensor:

@@ -66,7 +66,7 @@ def _found(view: View, layout: str, patch: tuple[int, ...], context: int, varian
 def build_sd3(tensors: Mapping[str, Tensor], how: Building) -> Built:
     """The transformer, as `Build`."""
     from tileup.families.sd3_control import load_sd3_control
-    from tileup.families.transformer import TransformerNetwork, require_fit, transformer_of
+    from tileup.families.transformer import TransformerNetwork, transformer_of, with_clip
 
     control = None if how.control is None else load_sd3_control(how.control, how)
     state, origin = dict(tensors), dict[str, str]()
@@ -76,15 +76,7 @@ def build_sd3(tensors: Mapping[str, Tensor], how: Building) -> Built:
     module = transformer_of("SD3Transformer2DModel", config, state, how, origin)
     patch, table = config["patch_size"], config["pos_embed_max_size"]
     network = TransformerNetwork(module, how.dtype, how.device, patch, velocity, table, control)
-    if how.control is not None and control is not None:
-        require_fit(control.module, module, how.control.name)
-    return Built(
-        network,
-        module,
-        config["joint_attention_dim"],
-        config["pooled_projection_dim"],
-        None if control is None else control.module,
-    )
+    return with_clip(network, config, how, None if control is None else control.module)
 
 
 def velocity(module: nn.Module, seen: Seen) -> Tensor:

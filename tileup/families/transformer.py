@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError, UsageError
-from tileup.families.family import Building
+from tileup.families.family import Building, Built
 from tileup.tensors.filling import Placing, build
 from tileup.torchvision_shield import shield_torchvision
 
@@ -198,6 +198,31 @@ def whole_text(seen: Seen) -> Tensor:
     if seen.whole is None:
         raise ValueError("this network needs the features of the whole text besides its tokens")
     return seen.whole
+
+
+def with_clip(
+    network: TransformerNetwork, config: Mapping[str, int], how: Building, control: nn.Module | None
+) -> Built:
+    """A transformer that also takes CLIP's features of the whole text, and its ControlNet if any.
+
+    Args:
+        network: with its ControlNet.
+        config: of the transformer, in diffusers' words.
+        how: where both come from.
+        control: weights of the ControlNet.
+
+    Raises:
+        ModelError: the ControlNet does not fit.
+    """
+    if how.control is not None and control is not None:
+        require_fit(control, network.module, how.control.name)
+    return Built(
+        network,
+        network.module,
+        config["joint_attention_dim"],
+        config["pooled_projection_dim"],
+        control,
+    )
 
 
 def require_fit(control: nn.Module, module: nn.Module, name: str) -> None:
