@@ -21,6 +21,8 @@ from tests.engine.test_workers import (
     NAMES,
     ODD,
     SETTINGS,
+    assert_made_as_by_one,
+    both,
     contents,
     dies_once,
     litter,
@@ -102,13 +104,8 @@ def test_the_bytes_the_records_and_the_order_are_those_of_one_process(
     expected: dict[str, bytes], address: str
 ) -> None:
     events: list[Event] = []
-    outcomes = made(team=Team(2, address), on_event=events.append)
-    assert [Path(each.job.shown_input).stem for each in outcomes] == [*NAMES]
-    assert {each.outcome for each in outcomes} == {"done"}
-    assert contents("out") == expected
-    assert records("out") == records("one")
-    assert len(Path("out", NAME).read_bytes().splitlines()) == len(NAMES)
-    assert litter("out") == []
+    outcomes = made(both, team=Team(2, address), on_event=events.append)
+    assert_made_as_by_one(outcomes, expected)
     assert {each.worker for each in events if isinstance(each, ByWorker)} == {0, 1}
 
 
@@ -120,11 +117,7 @@ def test_an_actor_that_is_killed_costs_nothing(
 ) -> None:
     outcomes = made(dies_once, team=Team(2, address))
     assert Path("happened").exists()
-    assert [each.outcome for each in outcomes] == ["done"] * len(NAMES)
-    assert contents("out") == expected
-    assert records("out") == records("one")
-    assert len(Path("out", NAME).read_bytes().splitlines()) == len(NAMES), "none was made twice"
-    assert litter("out") == []
+    assert_made_as_by_one(outcomes, expected)
     assert "in/c.png is tried again: its worker was killed" in caplog.text
     assert capfd.readouterr().out == "", "Ray would tell of it where --json is printed"
 

@@ -114,8 +114,13 @@ def deadly_model(settings: Settings) -> Model:
     raise AssertionError
 
 
-def threaded(settings: Settings) -> Model:
+def both(settings: Settings) -> Model:
+    """Loads once two processes do: else one may be done with all before the other has started."""
     Path(f"threads-{os.getpid()}").write_text(str(settings.threads))
+    begun = time.monotonic()
+    while len([*Path().glob("threads-*")]) < 2:
+        assert time.monotonic() - begun < 120, "the other process never came"
+        time.sleep(0.01)
     return plain(settings)
 
 
@@ -146,6 +151,16 @@ def records(folder: str) -> dict[str, Record]:
     return {each.output: timeless(each) for each in Journal(Path(folder)).records()}
 
 
+def assert_made_as_by_one(outcomes: Sequence[Outcome], expected: dict[str, bytes]) -> None:
+    """All pictures are there, once, in order, and on record as one process makes and notes them."""
+    assert [Path(each.job.shown_input).stem for each in outcomes] == [*NAMES]
+    assert [each.outcome for each in outcomes] == ["done"] * len(NAMES)
+    assert contents("out") == expected
+    assert records("out") == records("one")
+    assert len(Path("out", NAME).read_bytes().splitlines()) == len(NAMES), "none was made twice"
+    assert litter("out") == []
+
+
 def litter(folder: str) -> list[str]:
     return [path.name for path in Path(folder).rglob(".*") if path.name != NAME]
 
@@ -163,13 +178,8 @@ def test_the_bytes_the_records_and_the_order_are_those_of_one_process(
     expected: dict[str, bytes],
 ) -> None:
     events: list[Event] = []
-    outcomes = made(2, on_event=events.append)
-    assert [Path(each.job.shown_input).stem for each in outcomes] == [*NAMES]
-    assert {each.outcome for each in outcomes} == {"done"}
-    assert contents("out") == expected
-    assert records("out") == records("one")
-    assert len(Path("out", NAME).read_bytes().splitlines()) == len(NAMES)
-    assert litter("out") == []
+    outcomes = made(2, both, on_event=events.append)
+    assert_made_as_by_one(outcomes, expected)
     assert {each.worker for each in events if isinstance(each, ByWorker)} == {0, 1}
     assert Counter(type(each) for each in events)[Finished] == len(NAMES)
     assert {each.outcome for each in made(2)} == {"skipped"}
@@ -180,11 +190,7 @@ def test_a_worker_that_is_killed_costs_nothing(
 ) -> None:
     outcomes = made(2, dies_once)
     assert Path("happened").exists()
-    assert [each.outcome for each in outcomes] == ["done"] * len(NAMES)
-    assert contents("out") == expected
-    assert records("out") == records("one")
-    assert len(Path("out", NAME).read_bytes().splitlines()) == len(NAMES), "none was made twice"
-    assert litter("out") == []
+    assert_made_as_by_one(outcomes, expected)
     assert "in/c.png is tried again: its worker was killed by SIGKILL" in caplog.text
 
 
@@ -293,7 +299,7 @@ def test_each_worker_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch)
     assert processes.threads_each(replace(SETTINGS, threads=5), 3) == 5
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert processes.threads_each(SETTINGS, 2) is None
-    made(2, threaded, settings=replace(SETTINGS, threads=1))
+    made(2, both, settings=replace(SETTINGS, threads=1))
     found = [path.read_text() for path in Path().glob("threads-*")]
     assert found == ["1", "1"], "each process loads the model, and once"
 
