@@ -21,7 +21,14 @@ from models.held_out import read_held_out, read_trained_on, refuse_held_out, tra
 from models.training.critics import efficientnet_lite0
 from models.training.degradations import CLEAN
 from models.training.fidelity import FidelityTrainer
-from models.training.files import Part, Parts, read_parts, write_parts
+from models.training.files import (
+    Part,
+    Parts,
+    read_critics,
+    read_parts,
+    write_critics,
+    write_parts,
+)
 from models.training.levels import ARCHITECTURE
 from models.training.loop import Length, Places, Trainer, run
 from models.training.losses import TEXTURE
@@ -48,7 +55,12 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     texture = stages.add_parser("texture", help="the network that draws texture")
     _common(texture, batch=8, crop=64, rate=2e-4, soft=0.0, letters=0.02, every=400)
-    texture.add_argument("--critics", type=Path, help="a state whose critics to begin with")
+    texture.add_argument(
+        "--critics",
+        type=Path,
+        default=MODELS / "critics.safetensors",
+        help="critics to begin with, if they are there, and where they are kept",
+    )
     for each in fields(Weights):
         texture.add_argument(
             f"--{each.name}",
@@ -155,13 +167,12 @@ def texture(arguments: argparse.Namespace, batches: Batches, validation: list[Im
     )
     parts = read_parts(arguments.init)
     begin(trainer, arguments, (parts.vivid or parts.base).weights)
-    if arguments.critics is not None and not trainer.step:
-        trainer.take_critics(
-            torch.load(arguments.critics, map_location=arguments.device, weights_only=True)
-        )
+    if not (trainer.step or arguments.scratch) and arguments.critics.exists():
+        trainer.take_critics(read_critics(arguments.critics))
 
     def export(vivid: Part) -> None:
         write_parts(Parts(read_parts(beside(arguments)).base, vivid), arguments.out)
+        write_critics(trainer.critics.state_dict(), arguments.critics)
 
     run(
         trainer,

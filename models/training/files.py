@@ -84,6 +84,24 @@ def write_parts(parts: Parts, path: Path) -> None:
     temporary.replace(path)
 
 
+def read_critics(path: Path) -> Weights:
+    """What `write_critics` wrote, in single precision.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+
+
+def write_critics(weights: Weights, path: Path) -> None:
+    """Critics in half precision, which the next run begins with; `tileup` does not read them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    save_file({name: each.half().contiguous().cpu() for name, each in weights.items()}, temporary)
+    temporary.replace(path)
+
+
 def save(state: dict[str, object], path: Path) -> None:
     """Write a state whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

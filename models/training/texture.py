@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +86,9 @@ class TextureTrainer:
         self.network.load_state_dict(own)
         self.average.load_state_dict(own)
 
-    def take_critics(self, state: dict[str, Any]) -> None:
-        """Begin with the critics of another run's state."""
-        self.critics.load_state_dict(state["critics"])
-        self.critics_optimiser.load_state_dict(state["critics_optimiser"])
+    def take_critics(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with critics that have learned before, their optimiser anew."""
+        self.critics.load_state_dict(weights)
 
     def advance(self, pixels: Tensor) -> dict[str, float]:
         """One step on a batch of uint8 (B, 2, crop, crop, 3); returns the errors by name."""
@@ -178,7 +178,8 @@ class TextureTrainer:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.take_critics(state)
+        self.critics.load_state_dict(state["critics"])
+        self.critics_optimiser.load_state_dict(state["critics_optimiser"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.rate = self.rate.resumed(state["finish"], state["tail"], self.step)
 

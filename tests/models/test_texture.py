@@ -20,7 +20,7 @@ from models.training.critics import (
     feature_loss,
     weighted,
 )
-from models.training.files import save
+from models.training.files import read_critics, save, write_critics
 from models.training.levels import latents
 from models.training.optimisers import Rate
 from models.training.runs import Run
@@ -183,6 +183,18 @@ def test_a_few_steps_on_one_batch_lower_the_errors() -> None:
     assert after["features"] < 0.6 * before["features"]
 
 
+def test_the_next_run_begins_with_the_critics_that_were_kept(tmp_path: Path) -> None:
+    one, path = trainer(peak=3e-3), tmp_path / "critics.safetensors"
+    one.advance(sharper())
+    write_critics(one.critics.state_dict(), path)
+    other, fresh = trainer(), dict(trainer().critics.state_dict())
+    other.take_critics(read_critics(path))
+    found = other.critics.state_dict()
+    for name, value in one.critics.state_dict().items():
+        torch.testing.assert_close(found[name], value, atol=1e-3, rtol=1e-3)
+    assert any((found[name] - each).abs().max() > 2e-3 for name, each in fresh.items())
+
+
 def test_critics_learn_to_tell_truth_from_drawing() -> None:
     one = trainer(peak=3e-3)
     truth, source = latents(brightened()).unbind(1)
@@ -221,7 +233,7 @@ def test_a_network_that_is_told_of_texture_starts_as_the_one_that_is_not() -> No
 def test_critics_of_another_run_can_be_taken_over(pictures: Pictures) -> None:
     first, second = trainer(), trainer()
     advance(first, pictures, 2)
-    second.take_critics(first.state())
+    second.take_critics(first.critics.state_dict())
     assert_same(first.state()["critics"], second.state()["critics"])
     assert second.step == 0
 
