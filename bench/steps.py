@@ -21,7 +21,7 @@ from bench.measures.natural import naturalness, niqe
 from bench.measures.pixels import trimmed
 from bench.measures.texture import sharpness
 from bench.tables import table, write
-from tileup.families.bundled import BundledModel
+from tileup.contracts import Box, Model, Scene
 from tileup.settings.layers import resolve
 
 STEPS = (2, 3, 4, 5, 6, 8, 12)
@@ -30,12 +30,14 @@ EVERY = 4
 """Each how many-th of the held-out pictures is drawn."""
 
 
-def operations(model: BundledModel) -> float:
+def operations(model: Model) -> float:
     """Of one call of the network, for each output pixel."""
     cells = 80
-    x = torch.zeros(1, model.spec.channels, cells, cells, device=model.device)
+    x = torch.zeros(1, model.spec.channels, cells, cells)
+    side = cells * model.spec.stride
+    denoiser = model.denoiser(Scene(source=x, pixels=None, size=(side, side)))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.network(x, torch.tensor([0.1], device=model.device), x)
+        denoiser(x, torch.tensor([0.1]), [Box(0, 0, cells, cells)])
     return counter.get_total_flops() / (cells * model.spec.stride) ** 2
 
 
@@ -54,7 +56,6 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="print, do not write the document")
     arguments = parser.parse_args()
     model = tileup.load_model(arguments.model, device="cpu")
-    assert isinstance(model, BundledModel)
     each = operations(model)
     exact = truths(arguments.data, 2)[:: arguments.every]
     smalls = [t.resize((t.width // 2, t.height // 2), 3) for t in exact]
