@@ -58,7 +58,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     texture.add_argument(
         "--critics",
         type=Path,
-        default=MODELS / "critics.safetensors",
+        default=MODELS / "training/critics.safetensors",
         help="critics to begin with, if they are there, and where they are kept",
     )
     for each in fields(Weights):
