@@ -29,7 +29,7 @@ from tileup.canvas import padded
 from tileup.contracts import Box, Model
 from tileup.contracts import Scene as Seen
 from tileup.denoise.draft import Draft
-from tileup.denoise.modes import run
+from tileup.denoise.rules import run
 from tileup.denoise.run import sample_canvas
 from tileup.enlarge.lanczos import enlarge
 from tileup.images.picture import Picture

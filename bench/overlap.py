@@ -18,7 +18,7 @@ from PIL import Image
 from tileup.checkpoints.load import load_model
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
-from tileup.engine.values import Request
+from tileup.engine.request import Request
 from tileup.settings.values import Settings
 
 

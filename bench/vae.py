@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.tables import ROOT, table, write
-from tileup.codec.tiles import Grid, TiledNetwork
+from tileup.codec.vae_tiles import Grid, TiledNetwork
 from tileup.torchvision_shield import shield_torchvision
 
 WIDTHS = (128, 256, 512, 512)

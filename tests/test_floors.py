@@ -33,7 +33,7 @@ FLOORS = {
     "ready": 3,
     "canvas": 5,
     "upscaling": 6,
-    "resolving": 5,
+    "model_settings": 5,
     "api": 7,
     "engine": 7,
     "cli": 8,
@@ -43,7 +43,7 @@ FLOORS = {
 """Floor of each part: a package, or a module at the root."""
 GROUND = {"errors", "contracts", "resources", "settings", "wording"}
 """Parts of floor 0 build on one another; the loop test sees that this stays free of loops."""
-NO_TORCH = {"cli", "engine", "plan", "images", "api", "resolving", "ready", *GROUND}
+NO_TORCH = {"cli", "engine", "plan", "images", "api", "model_settings", "ready", *GROUND}
 """Parts that import torch in functions at most."""
 
 

@@ -17,7 +17,7 @@ from tileup.canvas import padded
 from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Denoiser
 from tileup.denoise.draft import Draft
-from tileup.denoise.modes import run
+from tileup.denoise.rules import run
 from tileup.enlarge.lanczos import enlarge
 from tileup.images.reading import open_picture
 from tileup.plan.planning import Planned, plan_picture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import tileup
-from tileup.denoise.modes import RULES
+from tileup.denoise.rules import RULES
 from tileup.families.predictions import WORDS, ZERO_SNR
 from tileup.images.color_fix import METHODS as COLOR_FIX_METHODS
 from tileup.images.formats import known

@@ -148,7 +148,7 @@ def _resolved(
     model: str | Path | Model | LoadedModel | None, asked: dict[str, Any]
 ) -> tuple[Settings, Path | LoadedModel]:
     """Complete settings, and the model's file or the loaded model."""
-    from tileup.resolving import resolve_with_model
+    from tileup.model_settings import resolve_with_model
 
     preset = asked.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
@@ -176,7 +176,7 @@ def _for_loaded(loaded: LoadedModel, preset: str | None, asked: dict[str, Any]) 
     Raises:
         UsageError: what was asked for contradicts what was loaded.
     """
-    from tileup.resolving import check_together
+    from tileup.model_settings import check_together
     from tileup.settings.layers import resolve
     from tileup.settings.typed import checked
     from tileup.settings.values import FLAGS

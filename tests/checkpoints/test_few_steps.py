@@ -8,7 +8,7 @@ import pytest
 
 from tests.checkpoints import headers
 from tests.checkpoints.headers import save_head
-from tileup.resolving import resolve_with_model
+from tileup.model_settings import resolve_with_model
 
 
 def notes(path: Path, **flags: object) -> tuple[str, ...]:

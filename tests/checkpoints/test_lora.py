@@ -30,8 +30,8 @@ from tests.checkpoints.layouts.unet import LdmUNet, Shape, sd1, sd1_unet, sdxl, 
 from tests.families.building import built_unet, how, transformer_of
 from tileup.checkpoints.changes import LowRank
 from tileup.checkpoints.lora import Lora, open_lora, read_lora
+from tileup.checkpoints.lora_merge import check_parts, merge_loras
 from tileup.checkpoints.lora_names import normal, split_name, targets
-from tileup.checkpoints.merging import check_parts, merge_loras
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
 from tileup.families.flux import build_flux

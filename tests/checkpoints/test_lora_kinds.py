@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tests.checkpoints.layouts.unet import sd1_unet
 from tests.families.building import built_unet
 from tileup.checkpoints.lora import read_lora
-from tileup.checkpoints.merging import merge_loras
+from tileup.checkpoints.lora_merge import merge_loras
 from tileup.errors import ModelError
 from tileup.families.unet_layout import layer_rules
 from tileup.tensors.renaming import Rule

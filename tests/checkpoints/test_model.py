@@ -27,7 +27,7 @@ from tileup.checkpoints.model import DiffusionModel, Part, Turns
 from tileup.contracts import Model
 from tileup.errors import ModelError, UsageError
 from tileup.images.reading import open_picture
-from tileup.resolving import resolve_with_model
+from tileup.model_settings import resolve_with_model
 from tileup.settings.values import Settings
 from tileup.upscaling import upscale_picture
 

@@ -12,8 +12,8 @@ from PIL import Image, ImageCms
 import tileup as package
 from tests.cli.conftest import Command, Process, save
 from tileup.cli import pace
+from tileup.model_settings import resolve_with_model
 from tileup.plan.tiles import TilePlan
-from tileup.resolving import resolve_with_model
 
 
 def test_the_table(tileup: Command) -> None:

@@ -19,7 +19,7 @@ from tileup.cli.watch import Ahead, Watch
 from tileup.contracts import Step
 from tileup.engine.jobs import find_jobs
 from tileup.engine.outcomes import Begun, Event, Finished, Loading, Outcome
-from tileup.engine.values import Request
+from tileup.engine.request import Request
 from tileup.settings.values import Settings
 
 

@@ -12,7 +12,7 @@ from tests.denoise.drafts import SIDE, draft_of, itinerary_of
 from tests.doubles import MEAN, STD, gaussian_denoiser
 from tileup.denoise.approximate import factor, neutral
 from tileup.denoise.draft import Ramp
-from tileup.denoise.modes import run
+from tileup.denoise.rules import run
 from tileup.plan.samplers import SAMPLERS
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.denoise.drafts import SIDE, draft_of, itinerary_of, plain
 from tests.doubles import gaussian_denoiser, mixture_denoiser
 from tests.sampling.test_prediction import flow_network, v_network
-from tileup.denoise.modes import run
+from tileup.denoise.rules import run
 from tileup.plan.noise_levels import FlowLevels
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS

@@ -11,7 +11,7 @@ from tests.denoise.drafts import SIDE, draft_of, itinerary_of, plain
 from tests.doubles import LEVELS, gaussian_denoiser, mixture_denoiser
 from tileup.contracts import Denoiser
 from tileup.denoise.draft import Draft
-from tileup.denoise.modes import run
+from tileup.denoise.rules import run
 from tileup.denoise.strength import memberships
 from tileup.plan.grid import Grid
 from tileup.plan.samplers import SAMPLERS

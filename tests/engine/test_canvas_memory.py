@@ -11,7 +11,7 @@ from PIL import Image
 from tests.doubles import DoubleModel, blurring_denoiser
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
-from tileup.engine.values import Request
+from tileup.engine.request import Request
 from tileup.errors import CanvasMemoryError
 from tileup.resources import room_for_canvas
 from tileup.settings.values import Settings

@@ -26,7 +26,7 @@ from tileup.engine.messages import (
     Written,
 )
 from tileup.engine.outcomes import Begun, Loading, Outcome
-from tileup.engine.values import Job, Request
+from tileup.engine.request import Job, Request
 from tileup.errors import OutOfMemoryError, OutputError, WorkerLostError
 from tileup.settings.values import Settings
 

@@ -21,12 +21,12 @@ from torch import Tensor
 from tests.doubles import Counting, DoubleModel, blurring_denoiser, gaussian_denoiser, photograph
 from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Box, Model, Scene
-from tileup.engine import picture as making
+from tileup.engine import file_to_file as making
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.models import Load
 from tileup.engine.outcomes import Finished, Outcome
-from tileup.engine.values import Job, Request
+from tileup.engine.request import Job, Request
 from tileup.enlarge import enlargers
 from tileup.enlarge.lanczos import enlarge
 from tileup.errors import InputError, NotFiniteError, OutOfMemoryError
@@ -417,7 +417,7 @@ from pathlib import Path
 from tests.doubles import Counting, DoubleModel, gaussian_denoiser
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
-from tileup.engine.values import Job, Request
+from tileup.engine.request import Job, Request
 from tileup.enlarge import enlargers
 from tileup.enlarge.lanczos import enlarge
 from tileup.settings.values import Settings

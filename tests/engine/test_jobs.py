@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from tests.images.pictures import png
-from tileup.engine import checks, room
+from tileup.engine import output_checks, room
 from tileup.engine.jobs import find_jobs
 from tileup.engine.naming import seed_of
 from tileup.engine.outputs import foreseen
+from tileup.engine.request import Input, Job, Request, Standing
 from tileup.engine.shards import Shard
-from tileup.engine.values import Input, Job, Request, Standing
 from tileup.errors import (
     InputError,
     NoInputError,
@@ -520,15 +520,17 @@ def test_names_that_differ_in_case_only_are_one_file_on_some_disks(
     add("in/a.png", "in/A.png", "in/e\u0301.png", "in/\u00e9.png")
     (folder / "probe").touch()
     here = (folder / "PROBE").exists()
-    assert checks._ignores_case(folder) is here, "as the disk of this test does"
+    assert output_checks._ignores_case(folder) is here, "as the disk of this test does"
     before = sorted(folder.iterdir())
     with monkeypatch.context() as disk:
         disk.setattr(Path, "exists", lambda path: os.path.lexists(str(path).lower()))
-        assert checks._ignores_case(folder), "as a disk does that keeps the case and asks for none"
+        assert output_checks._ignores_case(folder), (
+            "as a disk does that keeps the case and asks for none"
+        )
     assert sorted(folder.iterdir()) == before
-    monkeypatch.setattr(checks, "_ignores_case", lambda folder: False)
+    monkeypatch.setattr(output_checks, "_ignores_case", lambda folder: False)
     assert len(jobs("in", output="out")) == 4
-    monkeypatch.setattr(checks, "_ignores_case", lambda folder: True)
+    monkeypatch.setattr(output_checks, "_ignores_case", lambda folder: True)
     with pytest.raises(UsageError, match=r"in/a.png and in/A.png would both"):
         jobs("in/a.png", "in/A.png", output="out")
     with pytest.raises(UsageError, match=r"would both"):

@@ -24,8 +24,8 @@ from tileup.engine.jobs import find_jobs
 from tileup.engine.journal import NAME, Journal, Mark, Record, mark_of, read_record
 from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome, exit_code
+from tileup.engine.request import Request, Standing
 from tileup.engine.resume import counted, is_cut, run_hash
-from tileup.engine.values import Request, Standing
 from tileup.errors import ExitCode, RecordedFailureError
 from tileup.images.formats.known import FORMATS
 from tileup.images.metadata import read_metadata

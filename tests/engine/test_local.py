@@ -18,7 +18,7 @@ from tileup.contracts import Box, Model, Step
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.outcomes import Begun, Event, Loading, Outcome
-from tileup.engine.values import Request
+from tileup.engine.request import Request
 from tileup.errors import InputError, ModelError, OutOfMemoryError, OutputError, TileupError
 from tileup.images.metadata import read_metadata
 from tileup.settings.values import Settings

@@ -11,7 +11,7 @@ import torch
 
 from tileup.engine.failures import as_tileup_error
 from tileup.engine.outcomes import Outcome, exit_code
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.errors import (
     ExitCode,
     InputError,

@@ -38,8 +38,8 @@ from tileup.engine.journal import NAME
 from tileup.engine.on_ray import how_it_went
 from tileup.engine.outcomes import ByWorker, Event, Outcome
 from tileup.engine.preflight import Here, differences, versions
+from tileup.engine.request import Request
 from tileup.engine.resume import contents_of
-from tileup.engine.values import Request
 from tileup.errors import ExitCode, MissingExtraError, TileupError, UsageError, WorkerLostError
 from tileup.settings.values import Settings
 

@@ -30,7 +30,7 @@ from tileup.engine import on_ray
 from tileup.engine.engine import Team
 from tileup.engine.jobs import find_jobs
 from tileup.engine.outcomes import ByWorker, Finished
-from tileup.engine.values import Request
+from tileup.engine.request import Request
 
 cluster = Cluster()
 cluster.add_node(num_cpus=0)

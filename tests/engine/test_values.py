@@ -18,6 +18,7 @@ from tileup.contracts import Step
 from tileup.engine.actor import Errand
 from tileup.engine.desk import Busy, Settled
 from tileup.engine.engine import Team
+from tileup.engine.file_to_file import Drawable, Made
 from tileup.engine.journal import Mark, Record
 from tileup.engine.messages import (
     Broken,
@@ -33,12 +34,11 @@ from tileup.engine.messages import (
 )
 from tileup.engine.on_ray import Size
 from tileup.engine.outcomes import Begun, ByWorker, Finished, Loading, Outcome
-from tileup.engine.picture import Drawable, Made
 from tileup.engine.preflight import Here
 from tileup.engine.processes import LoadAt, Place
+from tileup.engine.request import Input, Job, Policy, Request
 from tileup.engine.shards import Shard
 from tileup.engine.stamp import Stamp
-from tileup.engine.values import Input, Job, Policy, Request
 from tileup.engine.verify import Finding
 from tileup.errors import ModelError, NotFiniteError, TileupError
 from tileup.images.picture import Picture

@@ -18,7 +18,7 @@ from tileup.engine.jobs import find_jobs
 from tileup.engine.journal import NAME, Journal, mark_of
 from tileup.engine.local import run
 from tileup.engine.redraw import Redrawing, chosen, parse_share
-from tileup.engine.values import Request
+from tileup.engine.request import Request
 from tileup.engine.verify import verify
 from tileup.errors import ExitCode, NoInputError, UsageError
 from tileup.images.reading import open_picture

@@ -26,7 +26,7 @@ from tileup.engine.journal import NAME, Journal, Record
 from tileup.engine.local import run
 from tileup.engine.locks import OutputLock
 from tileup.engine.outcomes import ByWorker, Event, Finished, Outcome
-from tileup.engine.values import Request
+from tileup.engine.request import Request
 from tileup.errors import ModelError, UsageError, WorkerLostError
 from tileup.settings.values import Settings
 

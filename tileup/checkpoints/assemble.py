@@ -11,8 +11,8 @@ import torch
 from tileup.checkpoints.find import Identified, find_model
 from tileup.checkpoints.given import refuse_control
 from tileup.checkpoints.lora import Lora, open_lora
+from tileup.checkpoints.lora_merge import check_parts, merge_loras
 from tileup.checkpoints.lora_names import NETWORK
-from tileup.checkpoints.merging import check_parts, merge_loras
 from tileup.checkpoints.model import DiffusionModel, Part, Reader, TurnCodec, Turns
 from tileup.checkpoints.parts import Parts, parts_of
 from tileup.checkpoints.prompted import loras_of, writing_of

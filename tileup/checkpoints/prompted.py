@@ -12,7 +12,7 @@ from tileup.errors import ModelError
 from tileup.settings.values import Settings, parse_weighted
 from tileup.text.embeddings import Embedding, by_name, open_embedding
 from tileup.text.emphasis import Tag, tags_of
-from tileup.text.writing import Writing
+from tileup.text.prompt_context import Writing
 
 log = logging.getLogger(__name__)
 

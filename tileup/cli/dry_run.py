@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 
 from tileup.cli.tables import print_text
+from tileup.engine.request import Job, Standing
 from tileup.engine.standard_output import say
-from tileup.engine.values import Job, Standing
 from tileup.errors import ExitCode
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tileup.cli.options import Options
 from tileup.cli.parameters import Given
 from tileup.errors import UsageError
-from tileup.resolving import Resolved, resolve_with_model
+from tileup.model_settings import Resolved, resolve_with_model
 from tileup.settings.layers import from_flags
 from tileup.settings.yaml_files import to_yaml
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from tileup.engine.outcomes import Outcome
-from tileup.resolving import Resolved
+from tileup.model_settings import Resolved
 
 log = logging.getLogger(__name__)
 

@@ -14,16 +14,16 @@ from tileup.cli.options import PlanOptions
 from tileup.cli.pace import known_pace
 from tileup.cli.parameters import Given
 from tileup.cli.plan_tables import Row, show_many, show_one
-from tileup.engine.checks import check_absent, check_clashes, check_shape, check_writable
 from tileup.engine.companions import plan_to_dict, save_heatmap
 from tileup.engine.inputs import find_inputs
 from tileup.engine.naming import HEATMAP
+from tileup.engine.output_checks import check_absent, check_clashes, check_shape, check_writable
+from tileup.engine.request import AUTO, Input, Job, Request
 from tileup.engine.standard_output import say
-from tileup.engine.values import AUTO, Input, Job, Request
 from tileup.errors import ExitCode, InputError, NoInputError, TileupError, UsageError
 from tileup.images.reading import open_picture
+from tileup.model_settings import Resolved
 from tileup.plan.planning import Planned, plan_picture
-from tileup.resolving import Resolved
 
 log = logging.getLogger(__name__)
 

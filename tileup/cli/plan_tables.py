@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from tileup.cli.tables import print_table, print_text
 from tileup.cli.timeleft import lasting
-from tileup.engine.values import AUTO, Job
+from tileup.engine.request import AUTO, Job
+from tileup.model_settings import Resolved
 from tileup.plan.cost import Cost
 from tileup.plan.planning import Planned
-from tileup.resolving import Resolved
 from tileup.wording import counted
 
 

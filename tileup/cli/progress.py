@@ -14,8 +14,8 @@ from tileup.cli.console import NOTICE, is_terminal, printable
 from tileup.cli.pulse import Pulse
 from tileup.cli.watch import Watch
 from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Loading, Outcome
+from tileup.engine.request import Job
 from tileup.engine.standard_output import say
-from tileup.engine.values import Job
 from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)

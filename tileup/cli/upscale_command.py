@@ -19,12 +19,12 @@ from tileup.engine.jobs import find_jobs
 from tileup.engine.models import loaded
 from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.outputs import foreseen
+from tileup.engine.request import Job, Request
 from tileup.engine.resume import counted
 from tileup.engine.standard_output import say
-from tileup.engine.values import Job, Request
 from tileup.errors import ExitCode, UsageError
+from tileup.model_settings import Resolved
 from tileup.plan.edits import read_drawn
-from tileup.resolving import Resolved
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from tileup.cli.timeleft import TimeLeft, in_words
 from tileup.contracts import Step
 from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Loading
 from tileup.engine.outputs import output_pixels
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.settings.values import Settings
 
 

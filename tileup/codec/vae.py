@@ -13,9 +13,9 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from tileup.codec.causal_layout import CausalLayout, causal_layout
 from tileup.codec.causal_network import build_causal, causal_tensors
-from tileup.codec.tiles import Grid, TiledNetwork
 from tileup.codec.vae_layout import VaeLayout, vae_layout
 from tileup.codec.vae_network import build_vae, diffusers_tensors, outer_name
+from tileup.codec.vae_tiles import Grid, TiledNetwork
 from tileup.errors import ModelError, TileupError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tileup.contracts import Box, Denoiser, Model, OnStep, Scene, Step, Wish
 from tileup.denoise.draft import Draft, Ramp
-from tileup.denoise.modes import run
+from tileup.denoise.rules import run
 from tileup.denoise.stream import Stream
 from tileup.errors import NotFiniteError
 from tileup.plan.itinerary import Phase, control_until

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tileup.engine.heatmaps import titled
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.whole import write_whole

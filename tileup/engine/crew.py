@@ -31,7 +31,7 @@ from tileup.engine.messages import (
     Written,
 )
 from tileup.engine.outcomes import Begun, ByWorker, Finished, Loading, OnEvent, Outcome
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.errors import OutOfMemoryError, TileupError, WorkerLostError
 from tileup.settings.values import Settings
 

@@ -15,15 +15,15 @@ from io import BytesIO
 from typing import TypeVar
 
 from tileup.contracts import ModelSpec
-from tileup.engine import picture
-from tileup.engine.checks import check_absent
+from tileup.engine import file_to_file
 from tileup.engine.failures import as_tileup_error
+from tileup.engine.file_to_file import Drawable, Made, settings_of
 from tileup.engine.journal import Journals, Record
 from tileup.engine.locks import Locks
 from tileup.engine.outcomes import Outcome
-from tileup.engine.picture import Drawable, Made, settings_of
+from tileup.engine.output_checks import check_absent
+from tileup.engine.request import Job
 from tileup.engine.resume import with_standing
-from tileup.engine.values import Job
 from tileup.errors import OutputError, TileupError
 from tileup.settings.values import Settings
 
@@ -74,7 +74,7 @@ class Desk:
 
     def _read(self, job: Job, spec: ModelSpec | None) -> Drawable:
         source = job.input or BytesIO(sys.stdin.buffer.read())
-        return picture.read(job, settings_of(job, self._settings), source, spec)
+        return file_to_file.read(job, settings_of(job, self._settings), source, spec)
 
     def take(self, job: Job) -> Job | Settled | Busy:
         """Lock the output, and look once more whether it is done; the job as it stands now."""
@@ -95,7 +95,7 @@ class Desk:
     def write(self, opened: Drawable, made: Made) -> Outcome:
         """Write a picture, and give its lock back."""
         job = opened.job
-        outcome = attempt(partial(picture.write, opened, made, self._journals.of(job)))
+        outcome = attempt(partial(file_to_file.write, opened, made, self._journals.of(job)))
         if isinstance(outcome, Exception):
             return self.failed(job, outcome)
         self._locks.give_back(job.output)
@@ -113,7 +113,7 @@ class Desk:
 
     def failed(self, job: Job, error: Exception) -> Outcome:
         """A picture that failed: its lock is given back when the failure is on record."""
-        outcome = picture.failed(job, error, self._journals.of(job))
+        outcome = file_to_file.failed(job, error, self._journals.of(job))
         self._locks.give_back(job.output)
         return outcome
 

@@ -13,7 +13,7 @@ from tileup.settings.values import did_you_mean
 if TYPE_CHECKING:  # help lists the engines, and answers at once
     from tileup.engine.models import Load
     from tileup.engine.outcomes import OnEvent, Outcome
-    from tileup.engine.values import Job
+    from tileup.engine.request import Job
     from tileup.settings.values import Settings
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tileup.engine import naming
 from tileup.engine.heatmaps import is_heatmap
 from tileup.engine.own import OwnFiles
-from tileup.engine.values import AUTO, STREAM, Input, Request
+from tileup.engine.request import AUTO, STREAM, Input, Request
 from tileup.errors import NoInputError, UsageError
 from tileup.images.formats.known import READ_IN_WORDS, SUFFIXES
 

@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine import naming
-from tileup.engine.checks import (
+from tileup.engine.inputs import find_inputs
+from tileup.engine.journal import NAME
+from tileup.engine.locks import remove_stale
+from tileup.engine.output_checks import (
     check_absent,
     check_apart,
     check_inputs_stay,
     check_shape,
     check_writable,
 )
-from tileup.engine.inputs import find_inputs
-from tileup.engine.journal import NAME
-from tileup.engine.locks import remove_stale
 from tileup.engine.outputs import ends_as_folder, is_folder, make_job
+from tileup.engine.request import STREAM, Input, Job, Request, Standing
 from tileup.engine.resume import marked
 from tileup.engine.shards import parse_shard
-from tileup.engine.values import STREAM, Input, Job, Request, Standing
 from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)

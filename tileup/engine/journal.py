@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.errors import OutputError
 
 NAME = ".tileup-journal.jsonl"

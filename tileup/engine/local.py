@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from tileup.engine.crew import share_out
 from tileup.engine.desk import Desk
 from tileup.engine.engine import Team
-from tileup.engine.line import InOrder, Line
 from tileup.engine.models import Load
 from tileup.engine.outcomes import OnEvent, Outcome
+from tileup.engine.pipeline import InOrder, Line
 from tileup.engine.processes import Processes
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.errors import UsageError
 from tileup.settings.values import Settings
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from tileup.contracts import ModelSpec, OnStep
 from tileup.engine.failures import is_out_of_memory
+from tileup.engine.file_to_file import Drawable, Made, metadata_of
 from tileup.engine.models import Models, free_memory
-from tileup.engine.picture import Drawable, Made, metadata_of
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import CanvasMemoryError, NotFiniteError, OutOfMemoryError
 from tileup.plan.itinerary import window_size

@@ -27,7 +27,7 @@ from tileup.engine.models import Load
 from tileup.engine.outcomes import OnEvent, Outcome
 from tileup.engine.preflight import Here, differences, files_of, homes, probes, versions
 from tileup.engine.processes import LoadAt, Place, cores
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.errors import MissingExtraError, TileupError, UsageError
 from tileup.settings.values import Settings
 from tileup.wording import counted

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tileup.contracts import Step
-from tileup.engine.values import Job, Standing
+from tileup.engine.request import Job, Standing
 from tileup.errors import ExitCode, InputError, TileupError
 from tileup.plan.cost import Cost
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine import naming
+from tileup.engine.request import AUTO, STREAM, Input, Job, Request, Standing
 from tileup.engine.room import check_room
-from tileup.engine.values import AUTO, STREAM, Input, Job, Request, Standing
 from tileup.errors import InputError, OutputError, TileupError, UsageError
 from tileup.images.first_bytes import recognised_name
 from tileup.images.formats.known import WRITTEN

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tileup.checkpoints.find import find_model
+from tileup.engine.request import Job
 from tileup.engine.resume import contents_of, named_files
-from tileup.engine.values import Job
 from tileup.settings.values import Settings
 
 

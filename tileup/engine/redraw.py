@@ -19,10 +19,10 @@ import numpy as np
 from tileup.engine import memory
 from tileup.engine.desk import attempt
 from tileup.engine.failures import as_tileup_error
+from tileup.engine.file_to_file import Drawable, read, save
 from tileup.engine.journal import Record
 from tileup.engine.models import Load, Models
-from tileup.engine.picture import Drawable, read, save
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.errors import TileupError, UsageError
 from tileup.images.reading import open_picture
 from tileup.settings.values import Settings

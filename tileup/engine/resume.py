@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine.journal import Journals, Mark, Record, mark_of
+from tileup.engine.request import REPLACED, Job, Policy, Standing
 from tileup.engine.stamp import Stamp, stamp_of
-from tileup.engine.values import REPLACED, Job, Policy, Standing
 from tileup.errors import (
     ExitCode,
     InputError,

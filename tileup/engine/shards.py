@@ -7,7 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from tileup.engine.values import Input
+from tileup.engine.request import Input
 from tileup.errors import UsageError
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tileup.engine.journal import Mark
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.errors import InputError
 from tileup.images.metadata import read_metadata
 

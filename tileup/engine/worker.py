@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 
 from tileup.contracts import Model, ModelSpec
-from tileup.engine import picture
+from tileup.engine import file_to_file
 from tileup.engine.desk import Look, Settled, attempt
 from tileup.engine.failures import as_tileup_error
+from tileup.engine.file_to_file import Drawable, Made, settings_of
 from tileup.engine.journal import Record
-from tileup.engine.line import Line
 from tileup.engine.messages import (
     Broken,
     Done,
@@ -36,8 +36,8 @@ from tileup.engine.messages import (
 )
 from tileup.engine.models import Load
 from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Outcome
-from tileup.engine.picture import Drawable, Made, settings_of
-from tileup.engine.values import Job
+from tileup.engine.pipeline import Line
+from tileup.engine.request import Job
 from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)
@@ -126,12 +126,12 @@ class Bench:
 
     def _read(self, job: Job, spec: ModelSpec | None) -> Drawable:
         assert job.input is not None  # of several pictures none is standard input
-        return picture.read(job, settings_of(job, self._settings), job.input, spec)
+        return file_to_file.read(job, settings_of(job, self._settings), job.input, spec)
 
     def write(self, opened: Drawable, made: Made) -> Outcome:
         """Write a picture, and tell the run that it is there."""
         with self._writing:
-            outcome = attempt(partial(picture.write, opened, made, self._ledger(opened.job)))
+            outcome = attempt(partial(file_to_file.write, opened, made, self._ledger(opened.job)))
             if isinstance(outcome, Exception):
                 return self.failed(opened.job, outcome)
             self._tell(Done(outcome))
@@ -144,7 +144,7 @@ class Bench:
 
     def failed(self, job: Job, error: Exception) -> Outcome:
         """A picture that failed; the run puts it on record."""
-        return picture.failed(job, error, None)
+        return file_to_file.failed(job, error, None)
 
     def close(self) -> None:
         """Nothing is held here."""

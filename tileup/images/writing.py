@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tileup.errors import OutputError, UsageError
-from tileup.images.fitting import APART, fitted, is_apart
+from tileup.images.conversion import APART, fitted, is_apart
 from tileup.images.formats.format import Said, Way
 from tileup.images.formats.known import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of
 from tileup.images.metadata import Metadata, parameters_text, settings_json

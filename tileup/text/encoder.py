@@ -21,12 +21,12 @@ from tileup.text.finite import check_finite
 from tileup.text.learned import Learned
 from tileup.text.llm import Llm, load_llm
 from tileup.text.llm_tokens import LlmTokenizer, tokenizer_of
+from tileup.text.prompt_context import USUAL, Writing
 from tileup.text.recipes import ClipUse, Recipe, T5Use
 from tileup.text.t5 import T5, load_t5
 from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
 from tileup.text.token_rows import NAMES, Rows
-from tileup.text.weighting import away_from_nothing, scaled
-from tileup.text.writing import USUAL, Writing
+from tileup.text.token_weights import away_from_nothing, scaled
 
 log = logging.getLogger(__name__)
 

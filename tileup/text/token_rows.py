@@ -11,10 +11,10 @@ from tileup.text.chunks import Group, Line, Row, line_of, lines_of
 from tileup.text.emphasis import Named, Words, Written, read_prompt
 from tileup.text.learned import Learned
 from tileup.text.llm_tokens import LlmTokenizer
+from tileup.text.prompt_context import Writing
 from tileup.text.recipes import ClipUse, Recipe
 from tileup.text.t5_tokens import T5Tokenizer
 from tileup.text.tokens import CHUNK, clip_ids
-from tileup.text.writing import Writing
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from tileup.engine.companions import save_companions
 from tileup.engine.failures import as_tileup_error
 from tileup.engine.journal import Ledger, Mark, Record, key_of, mark_of
 from tileup.engine.outcomes import Outcome
+from tileup.engine.request import Job
 from tileup.engine.room import check_room
 from tileup.engine.stamp import KEY, stamp_for
 from tileup.engine.standard_output import write_bytes
-from tileup.engine.values import Job
 from tileup.errors import TileupError
 from tileup.images.metadata import Metadata, told_settings
 from tileup.images.picture import Picture

@@ -22,8 +22,8 @@ from tileup.contracts import Encoded
 from tileup.errors import ModelError
 from tileup.text.embeddings import Embedding
 from tileup.text.encoder import TextEncoder, load_text
+from tileup.text.prompt_context import Writing
 from tileup.text.tokens import CLIP_END, CLIP_START, clip_ids
-from tileup.text.writing import Writing
 
 STYLES = ("a1111", "comfyui")
 

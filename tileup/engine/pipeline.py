@@ -16,10 +16,10 @@ from typing import Protocol
 from tileup.contracts import ModelSpec, Step
 from tileup.engine import memory
 from tileup.engine.desk import Busy, Look, Settled, attempt, known
+from tileup.engine.file_to_file import Drawable, Made
 from tileup.engine.models import Load, Models
 from tileup.engine.outcomes import Begun, Finished, Loading, OnEvent, Outcome
-from tileup.engine.picture import Drawable, Made
-from tileup.engine.values import Job
+from tileup.engine.request import Job
 from tileup.errors import OutOfMemoryError
 from tileup.settings.values import Settings
 

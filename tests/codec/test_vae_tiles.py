@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from tests.checkpoints.layouts.vae import vae_state_dict
 from tests.codec.memory import PeakMemory
-from tileup.codec.tiles import SCORES, Grid, TiledNetwork
 from tileup.codec.vae_layout import vae_layout
 from tileup.codec.vae_network import build_vae, diffusers_tensors
+from tileup.codec.vae_tiles import SCORES, Grid, TiledNetwork
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (1, 9), (9, 1), (7, 33), (13, 12)]
@@ -143,7 +143,7 @@ def test_a_mirrored_picture_gives_the_mirrored_result() -> None:
 def test_attention_in_portions(
     network: nn.Module, portion: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tileup.codec.tiles.SCORES", portion)
+    monkeypatch.setattr("tileup.codec.vae_tiles.SCORES", portion)
     attention = network.decoder.mid_block.attentions[0]
     x = uneven(1, 128, 5, 7)
     tiled = TiledNetwork(Grid(2, 2), CPU).attended(attention, x.clone())

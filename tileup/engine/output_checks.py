@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tileup.engine.inputs import real
 from tileup.engine.outputs import ends_as_folder
-from tileup.engine.values import AUTO, STREAM, Input, Job, Request
+from tileup.engine.request import AUTO, STREAM, Input, Job, Request
 from tileup.errors import OutputError, OutputExistsError, UsageError
 from tileup.images.formats.known import SUFFIXES
 from tileup.settings.values import Settings
