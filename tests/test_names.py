@@ -72,22 +72,11 @@ def test_every_module_of_a_format_is_one_of_the_table() -> None:
     assert [each.name for each in known.FORMATS] == [each.name for each in FORMAT_NAMES]
 
 
-TWICE = {
-    "checks": "of settings, and of what a run would write",
-    "modes": "what a denoise mode does, and what it costs",
-    "picture": "in memory, and on its way from file to file",
-    "tiles": "of a plan, and of a VAE",
-    "values": "of settings, and of the engine",
-    "writing": "how prompts are read, and how pictures are written",
-}
-"""Names that two rooms have, for what is the same seen from each: no more of them."""
-
-
 def test_a_module_has_its_name_alone() -> None:
     found = Counter(
         path.stem
         for path in Path(tileup.__file__).parent.rglob("*.py")
         if path.stem not in ("__init__", "__main__")
     )
-    assert {name for name, count in found.items() if count > 1} == set(TWICE)
-    assert max(found.values()) == 2
+    assert len(found) > 100
+    assert {name: count for name, count in found.items() if count > 1} == {}
