@@ -25,7 +25,7 @@ from tileup.engine.journal import NAME, Journal, Mark, Record, mark_of, read_rec
 from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.request import Request, Standing
-from tileup.engine.resume import counted, is_cut, run_hash
+from tileup.engine.resume import counted, is_cut, named_files, run_hash
 from tileup.errors import ExitCode, RecordedFailureError
 from tileup.images.formats.known import FORMATS
 from tileup.images.metadata import read_metadata
@@ -228,6 +228,69 @@ def test_files_of_a_model_count_by_their_content(folder: Path) -> None:
     assert run_hash(replace(SETTINGS, vae="two", lora=("one:0.5",)), None) != first
     assert run_hash(replace(SETTINGS, vae="one", lora=("two:0.5",)), None) != first
     assert run_hash(replace(SETTINGS, vae="one"), None) != first
+
+
+def test_files_that_a_prompt_names_count_by_their_content(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TILEUP_MODELS", str(folder / "models"))
+    (folder / "models").mkdir()
+    named = {
+        "prompt": "(embedding:cat:1.2), <lora:style:0.8>",
+        "negative": "embedding:bad",
+        "vae": "own",
+        "lora": ("more:0.5",),
+        "embedding": ("dog.pt",),
+    }
+    settings = replace(SETTINGS, **named)
+    seen = {run_hash(settings, None), run_hash(SETTINGS, None)}
+    for name in ("cat", "style", "bad", "own", "more", "dog"):
+        for content in (b"one", b"two"):
+            suffix = ".pt" if name == "dog" else ".safetensors"
+            (folder / "models" / f"{name}{suffix}").write_bytes(content)
+            seen.add(run_hash(settings, None))
+    assert len(seen) == 14, "each file counts when it comes, and when it changes"
+    (folder / "models" / "other.safetensors").write_bytes(b"one")
+    assert run_hash(settings, None) in seen
+    found = {path.stem for path in named_files(settings) if path.exists()}
+    assert found == {"cat", "style", "bad", "own", "more", "dog"}
+    # Encoded prompts take the prompt's place, so that nothing of it is read.
+    encoded = [replace(SETTINGS, prompt_embeds="e", prompt=text) for text in ("", named["prompt"])]
+    assert named_files(encoded[0]) == named_files(encoded[1])
+
+
+def test_a_file_that_the_prompt_beside_a_picture_names_counts_for_it_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TILEUP_MODELS", str(folder))
+    (folder / "cat.safetensors").write_bytes(b"one")
+    (folder / "in" / "a.txt").write_text("embedding:cat on a wall")
+    wordy = replace(SETTINGS, prompt_file=True)
+    made(wordy)
+    assert standings(wordy) == [Standing.DONE] * 3
+    (folder / "cat.safetensors").write_bytes(b"two")
+    assert standings(wordy) == [Standing.CHANGED, Standing.DONE, Standing.DONE]
+
+
+def test_all_files_of_a_model_in_several_count(folder: Path) -> None:
+    """Shards of an index, a folder of diffusers, and what PEFT writes beside a LoRA."""
+    (folder / "m" / "unet").mkdir(parents=True)
+    index = folder / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}))
+    paths = {
+        "m-2.safetensors": index,
+        "m/unet/model.safetensors": folder / "m",
+        "adapter_config.json": folder / "adapter_model.safetensors",
+    }
+    (folder / "adapter_model.safetensors").write_bytes(b"lora")
+    for part, path in paths.items():
+        seen = {run_hash(SETTINGS, path)}
+        for content in (b"one", b"two"):
+            (folder / part).write_bytes(content)
+            seen.add(run_hash(SETTINGS, path))
+        assert len(seen) == 3, part
+    (folder / "m" / "unet" / "model.safetensors").rename(folder / "m" / "unet" / "moved.bin")
+    assert run_hash(SETTINGS, folder / "m") not in seen
 
 
 def test_a_pipe_among_the_settings_is_not_waited_for(folder: Path) -> None:

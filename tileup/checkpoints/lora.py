@@ -32,6 +32,7 @@ from tileup.checkpoints.lora_names import NETWORK, split_name
 from tileup.errors import ModelError
 from tileup.families.table import FAMILIES, named, of_context
 from tileup.tensors.checkpoint import open_checkpoint, read_json
+from tileup.tensors.files import ADAPTER, ADAPTER_CONFIG
 from tileup.tensors.names import the_first
 from tileup.text.embeddings import Embedding, carried_embeddings, is_carried
 from tileup.wording import counted
@@ -123,8 +124,8 @@ def adapter_config(path: Path) -> dict[str, object]:
         ModelError: it is no JSON object.
     """
     folder = path if path.is_dir() else path.parent
-    file = folder / "adapter_config.json"
-    own = path.is_dir() or path.stem == "adapter_model"
+    file = folder / ADAPTER_CONFIG
+    own = path.is_dir() or path.stem == ADAPTER
     return read_json(file) if own and file.is_file() else {}
 
 

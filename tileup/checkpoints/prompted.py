@@ -11,7 +11,7 @@ from tileup.checkpoints.find import find_model, named_model
 from tileup.errors import ModelError
 from tileup.settings.values import Settings, parse_weighted
 from tileup.text.embeddings import Embedding, by_name, open_embedding
-from tileup.text.emphasis import Tag, tags_of
+from tileup.text.emphasis import Named, Tag, read_prompt, tags_of
 from tileup.text.prompt_context import Writing
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,22 @@ def _tags(settings: Settings) -> tuple[Tag, ...]:
     if settings.prompt_embeds is not None:
         return ()  # then no prompt is read
     return tuple(tag for tag in tags_of(settings.prompt) if tag.kind == "lora")
+
+
+def files_in(prompt: str, settings: Settings) -> tuple[Path, ...]:
+    """LoRAs and embeddings that a prompt names and that are there, in the prompt's order.
+
+    Args:
+        prompt: of all pictures, of one, or what they shall not look like.
+        settings: say how prompts are written, and whether they are read at all.
+    """
+    if settings.prompt_embeds is not None:
+        return ()
+    written = read_prompt(prompt, settings.emphasis)
+    names = [tag.name for tag in written.tags if tag.kind == "lora"]
+    names += [each.name for each in written.pieces if isinstance(each, Named)]
+    found = map(named_model, dict.fromkeys(names))
+    return tuple(path for path in found if path is not None)
 
 
 def writing_of(settings: Settings, carried: Iterable[Embedding] = ()) -> Writing:

@@ -111,4 +111,4 @@ def files_of(settings: Settings) -> dict[str, str]:
     """Hashes of the model and of the files that settings name."""
     model = find_model(settings.model)
     named = [model, *named_files(settings)]
-    return {str(path): contents_of(path) for path in named if path.is_file()}
+    return {str(path): contents_of(path) for path in named if path.exists()}

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tileup.checkpoints.find import named_model
+from tileup.checkpoints.prompted import files_in
 from tileup.engine.journal import Journals, Mark, Record, mark_of
 from tileup.engine.request import REPLACED, Job, Policy, Standing
 from tileup.engine.stamp import Stamp, stamp_of
@@ -26,7 +28,8 @@ from tileup.images.exif import BROKEN
 from tileup.images.formats.format import UnreadableError
 from tileup.images.reading import MAX_PIXELS, opened
 from tileup.settings.values import Settings, parse_weighted
-from tileup.text.prompts import prompt_path
+from tileup.tensors.files import files_of
+from tileup.text.prompts import prompt_of, prompt_path
 
 _WITHOUT_EFFECT = frozenset(
     {"device", "threads", "batch", "low_memory", "name", "suffix", "max_input_pixels"}
@@ -50,7 +53,8 @@ def run_hash(settings: Settings, model: Path | None) -> str:
     """Hash of all that was asked for, besides the picture and its prompt.
 
     Settings at their defaults are left out, so that a later version with more of them redoes
-    nothing. Files count by their content and not by their names. The seed counts as it was asked
+    nothing. Files count by their content and not by their names, also those that are named by a
+    prompt, or that were found in the folders of models. The seed counts as it was asked
     for, and not as the seed that a picture of a folder gets from it by its path: a picture is the
     same job by whichever form of the command it is reached.
     """
@@ -61,21 +65,35 @@ def run_hash(settings: Settings, model: Path | None) -> str:
         if name not in _WITHOUT_EFFECT and value != usual[name]
     }
     for name in _FILES & values.keys():
-        values[name] = contents_of(Path(str(values[name])))
+        values[name] = contents_of(_place_of(str(values[name])))
     if settings.lora:
         pairs = map(parse_weighted, settings.lora)
-        values["lora"] = [(contents_of(Path(file)), weight) for file, weight in pairs]
+        values["lora"] = [(contents_of(_place_of(file)), weight) for file, weight in pairs]
     if settings.embedding:
-        values["embedding"] = [contents_of(Path(file)) for file in settings.embedding]
+        values["embedding"] = [contents_of(_place_of(file)) for file in settings.embedding]
+    if in_prompts := _in_prompts(settings):
+        values["in prompts"] = [contents_of(path) for path in in_prompts]
     values["model"] = None if model is None else contents_of(model)
     return _hash(json.dumps(values, sort_keys=True))
 
 
 def named_files(settings: Settings) -> list[Path]:
-    """All files that settings name, the model apart."""
-    values = (getattr(settings, name) for name in sorted(_FILES))
-    loras = (parse_weighted(each)[0] for each in settings.lora)
-    return [Path(str(each)) for each in (*values, *loras) if each]
+    """All files that settings and their prompts name, the model apart."""
+    values = [getattr(settings, name) for name in sorted(_FILES)]
+    values += [parse_weighted(each)[0] for each in settings.lora]
+    values += settings.embedding
+    return [_place_of(str(each)) for each in values if each] + _in_prompts(settings)
+
+
+def _in_prompts(settings: Settings) -> list[Path]:
+    texts = settings.prompt, settings.negative
+    return [path for text in texts for path in files_in(text, settings)]
+
+
+def _place_of(name: str) -> Path:
+    """Where a file is that may be named by its path, or by its name in the folders of models."""
+    path = Path(name).expanduser()
+    return path if path.exists() else named_model(name) or path
 
 
 def _hash(text: str) -> str:
@@ -85,12 +103,21 @@ def _hash(text: str) -> str:
 def contents_of(path: Path) -> str:
     """Hash of a file's size and content; of a large one, such as a checkpoint, of some blocks.
 
-    Of what is no file, such as a folder or the name of a method, the hash of its name.
+    Of a folder or an index of shards that of all files in it, with what PEFT wrote beside a LoRA;
+    of what is neither, such as the name of a method, the hash of its name.
     """
     digest = hashlib.blake2b(digest_size=16)
-    if not path.is_file():  # nor is a pipe opened, which would wait for ever
+    if not path.is_file() and not path.is_dir():  # nor is a pipe opened, which would wait for ever
         digest.update(os.fsencode(path))
         return digest.hexdigest()
+    for file in files_of(path):
+        if file != path:
+            digest.update(os.fsencode(file.relative_to(path if path.is_dir() else path.parent)))
+        _add_blocks(digest, file)
+    return digest.hexdigest()
+
+
+def _add_blocks(digest: hashlib.blake2b, path: Path) -> None:
     with contextlib.suppress(OSError), path.open("rb") as stream:
         size = path.stat().st_size
         digest.update(str(size).encode())
@@ -98,7 +125,6 @@ def contents_of(path: Path) -> str:
         for part in range(parts + 1):
             stream.seek(max(0, size - _BLOCK) * part // parts)
             digest.update(stream.read(_BLOCK))
-    return digest.hexdigest()
 
 
 def marked(
@@ -120,15 +146,20 @@ def _identified(job: Job, policy: Policy, run: str, settings: Settings) -> Job:
     """A job with the hash of all that was asked for."""
     if job.decided:
         return job
-    prompt = _prompt_mark(job.input) if settings.prompt_file else ""
+    prompt = _prompt_mark(job.input, settings) if settings.prompt_file else ""
     return replace(job, fingerprint=run + prompt, policy=policy)
 
 
-def _prompt_mark(picture: Path | None) -> str:
+def _prompt_mark(picture: Path | None, settings: Settings) -> str:
     """What tells one prompt beside a picture from another: it follows the hash of the settings."""
     path = prompt_path(picture)
     mark = None if path is None else mark_of(path)
-    return "" if mark is None else _hash(mark.digest)
+    if mark is None:
+        return ""
+    with contextlib.suppress(InputError):  # said where the picture is drawn
+        named = files_in(prompt_of(picture, settings), settings)
+        return _hash("".join([mark.digest, *map(contents_of, named)]))
+    return _hash(mark.digest)
 
 
 def _same_but_for_prompt(one: str, other: str) -> bool:

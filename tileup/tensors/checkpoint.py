@@ -251,8 +251,12 @@ def read_json(path: Path) -> dict[str, object]:
     return cast(dict[str, object], content)
 
 
-def _shards(index: Path) -> list[TensorFile]:
-    """The files that an index names, each with the tensors that it should have."""
+def shard_names(index: Path) -> dict[str, list[str]]:
+    """Names of the files beside an index that it names, each with the tensors it should have.
+
+    Raises:
+        ModelError: it cannot be read, is no index, or names a file elsewhere.
+    """
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise ModelError(f"{index} is not an index of shards: it has no weight_map")
@@ -262,6 +266,12 @@ def _shards(index: Path) -> list[TensorFile]:
     outside = [shard for shard in wanted if Path(shard).name != shard or shard in (".", "..")]
     if outside:
         raise ModelError(f"{index} names {outside[0][:200]!r}, which is not a file beside it")
+    return wanted
+
+
+def _shards(index: Path) -> list[TensorFile]:
+    """The files that an index names, each with the tensors that it should have."""
+    wanted = shard_names(index)
     missing = sorted(shard for shard in wanted if not (index.parent / shard).is_file())
     if missing:
         raise ModelError(
