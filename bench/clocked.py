@@ -52,7 +52,11 @@ def main(result: Path, arguments: list[str]) -> int:
     story = importlib.import_module("tileup.upscaling")
     for name in ("sample_canvas", "drawn_by_rows"):
         clocks.wrap("sampling", story, name)
-    clocks.wrap("encoding", importlib.import_module("tileup.images.writing"), "_encoded")
+    writing = importlib.import_module("tileup.images.writing")
+    clocks.wrap("encoding", writing, "_encoded")
+    clocks.wrap(
+        "encoding", writing, "write_whole"
+    )  # a large picture is encoded while it is written
     code: int = importlib.import_module("tileup.cli.main").main(arguments)
     used = resource.getrusage(resource.RUSAGE_SELF)
     told = {**clocks.seconds, "all": used.ru_utime + used.ru_stime, "memory": 1024 * used.ru_maxrss}

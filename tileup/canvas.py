@@ -17,6 +17,7 @@ from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix
 from tileup.images.colour import without_colour
 from tileup.images.picture import Picture
+from tileup.images.pixels import Pixels
 from tileup.plan.grid import reflected
 from tileup.plan.planning import Planned
 from tileup.ready import Ready, enlarge, enlarged_by_rows
@@ -37,7 +38,7 @@ class ByRows(Protocol):
         """Rows [top, bottom), shape (bottom - top, width, 3)."""
         ...
 
-    def carrying(self, pixels: NDArray[np.float32]) -> Picture:
+    def carrying(self, pixels: Pixels) -> Picture:
         """The enlarged picture with other pixels, shape (height, width, 3)."""
         ...
 
@@ -51,7 +52,7 @@ class Whole:
     def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
         return self.picture.pixels[top:bottom]
 
-    def carrying(self, pixels: NDArray[np.float32]) -> Picture:
+    def carrying(self, pixels: Pixels) -> Picture:
         return replace(self.picture, pixels=pixels)
 
 
@@ -129,9 +130,10 @@ def pasted(
     drawn: NDArray[np.float32], enlarged: Picture, planned: Planned, settings: Settings
 ) -> NDArray[np.float32]:
     """What was drawn, in the colours of the enlarged picture, under the tiles that are kept."""
-    toned = color_fix(drawn, enlarged.pixels, settings.color_fix)
+    given = enlarged.whole
+    toned = color_fix(drawn, given, settings.color_fix)
     toned = without_colour(toned) if enlarged.neutral else toned
-    return put_back(toned, enlarged.pixels, planned)
+    return put_back(toned, given, planned)
 
 
 def put_back(

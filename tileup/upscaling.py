@@ -89,7 +89,7 @@ def upscale_picture(
     if not planned.plan.strengths:
         return Upscaled(enlarged, planned, clock.seconds)
     with clock("encode"):
-        canvas = padded(enlarged.pixels, planned, model.spec.stride).to(model.device)
+        canvas = padded(enlarged.whole, planned, model.spec.stride).to(model.device)
         source = model.codec.encode(canvas)
     with clock("sample"):
         scene = scene_of(source, canvas, planned, settings)

@@ -112,7 +112,7 @@ class Redrawing:
 
 def _difference(path: Path, drawn: bytes) -> str:
     """How a picture differs from its file drawn again; empty where only rounding does."""
-    ours, theirs = (open_picture(each).pixels for each in (path, drawn))
+    ours, theirs = (open_picture(each).whole for each in (path, drawn))
     if ours.shape != theirs.shape:
         height, width = theirs.shape[:2]
         return f"another picture: drawn again it is {width}x{height}"

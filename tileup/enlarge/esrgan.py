@@ -59,7 +59,7 @@ class Enlarger:
         plain = enlarge(picture, width, height)
         if (picture.width, picture.height) == (width, height):
             return plain
-        pixels = picture.pixels
+        pixels = picture.whole
         if picture.alpha is not None:
             pixels = spread(pixels, picture.alpha)
         large = enlarge(Picture(pixels=self.enlarged(pixels)), width, height)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tileup.images.colour import spread
 from tileup.images.picture import Picture
+from tileup.images.pixels import Pixels
 
 
 def enlarge(picture: Picture, width: int, height: int) -> Picture:
@@ -25,12 +26,12 @@ def enlarge(picture: Picture, width: int, height: int) -> Picture:
         that they leave no fringe.
     """
     if picture.alpha is not None:
-        picture = replace(picture, pixels=spread(picture.pixels, picture.alpha))
+        picture = replace(picture, pixels=spread(picture.whole, picture.alpha))
     if (picture.width, picture.height) == (width, height):
         return picture
-    pixels = np.empty((height, width, 3), np.float32)
+    given, pixels = picture.whole, np.empty((height, width, 3), np.float32)
     for channel in range(3):
-        pixels[..., channel] = _resampled(picture.pixels[..., channel], width, height)
+        pixels[..., channel] = _resampled(given[..., channel], width, height)
     alpha = None if picture.alpha is None else _resampled(picture.alpha, width, height)
     return replace(picture, pixels=pixels, alpha=alpha)
 
@@ -52,13 +53,12 @@ class Gradual:
         low = max(int(top * share) - _REACH, 0)
         high = min(int(bottom * share) + _REACH + 1, given.height)
         span = top * share - low, bottom * share - low
-        pixels = np.empty((bottom - top, self.width, 3), np.float32)
+        part, pixels = given.pixels[low:high], np.empty((bottom - top, self.width, 3), np.float32)
         for channel in range(3):
-            part = given.pixels[low:high, :, channel]
-            pixels[..., channel] = _resampled(part, self.width, bottom - top, span)
+            pixels[..., channel] = _resampled(part[..., channel], self.width, bottom - top, span)
         return pixels
 
-    def carrying(self, pixels: NDArray[np.float32]) -> Picture:
+    def carrying(self, pixels: Pixels) -> Picture:
         """The enlarged picture with other pixels, shape (height, width, 3)."""
         alpha = self.picture.alpha
         alpha = None if alpha is None else _resampled(alpha, self.width, self.height)
@@ -78,7 +78,7 @@ def gradual(picture: Picture, width: int, height: int) -> Gradual | None:
     if height % picture.height or times & (times - 1):
         return None
     if picture.alpha is not None:
-        picture = replace(picture, pixels=spread(picture.pixels, picture.alpha))
+        picture = replace(picture, pixels=spread(picture.whole, picture.alpha))
     return Gradual(picture, width, height)
 
 

@@ -41,7 +41,7 @@ def in_srgb(picture: Picture) -> Picture | None:
     import imagecodecs
 
     assert picture.icc is not None
-    words = np.rint(np.clip(picture.pixels, 0, 1) * 65535).astype(np.uint16)
+    words = np.rint(np.clip(picture.whole, 0, 1) * 65535).astype(np.uint16)
     grey = picture.icc[16:20] == b"GRAY"
     try:
         found = imagecodecs.cms_transform(

@@ -43,7 +43,7 @@ def _alpha(fit: _Fit) -> None:
     if picture.alpha is None or fit.holds("alpha"):
         return
     alpha = picture.alpha[..., None]
-    fit.picture = replace(picture, pixels=picture.pixels * alpha + (1 - alpha), alpha=None)
+    fit.picture = replace(picture, pixels=picture.whole * alpha + (1 - alpha), alpha=None)
     fit.lost.append("transparency (the picture is laid over white)")
 
 

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.images.generators import keywords_of_generators
+from tileup.images.pixels import Pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """An upright picture and everything of its file that the result should carry on."""
 
-    pixels: NDArray[np.float32]
-    """Shape (H, W, 3), RGB in [0, 1], in the file's own colour space."""
+    pixels: Pixels
+    """Shape (H, W, 3), RGB in [0, 1], in the file's own colour space. Of a large picture rows may
+    come from a file as they are asked for; `whole` has them all."""
     alpha: NDArray[np.float32] | None = None
     """Shape (H, W), 0 transparent to 1 opaque; None when all of it is opaque."""
     grey: bool = False
@@ -51,7 +53,7 @@ class Picture:
     """Whole sentences about what was lost in reading it."""
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.size == 0:
+        if len(self.pixels.shape) != 3 or self.pixels.shape[2] != 3 or 0 in self.pixels.shape:
             raise ValueError(f"pixels must be of shape (H, W, 3), got {self.pixels.shape}")
         if self.pixels.dtype != np.float32:
             raise ValueError(f"pixels must be float32, got {self.pixels.dtype}")
@@ -61,6 +63,11 @@ class Picture:
             raise ValueError(f"alpha {self.alpha.shape} does not fit pixels {self.pixels.shape}")
         if self.alpha.dtype != np.float32:
             raise ValueError(f"alpha must be float32, got {self.alpha.dtype}")
+
+    @property
+    def whole(self) -> NDArray[np.float32]:
+        """All pixels, in memory."""
+        return np.asarray(self.pixels)
 
     @property
     def width(self) -> int:

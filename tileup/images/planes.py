@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from tileup.errors import OutputError
 from tileup.images.picture import Picture
+from tileup.images.pixels import Numbers, Scaled, bands
 
 
 def to_image(picture: Picture) -> Image.Image:
@@ -23,7 +25,7 @@ def to_image(picture: Picture) -> Image.Image:
 
 def to_bytes(picture: Picture) -> NDArray[np.uint8]:
     """As `to_words`, of 8 bits."""
-    return _whole(picture, np.empty(_shape(picture), np.uint8), 255)
+    return _whole(picture, np.empty(_shape(picture), np.uint8), 8)
 
 
 def to_words(picture: Picture, bits: int = 16) -> NDArray[np.uint16]:
@@ -32,16 +34,47 @@ def to_words(picture: Picture, bits: int = 16) -> NDArray[np.uint16]:
     Raises:
         OutputError: a value is no number, or infinite.
     """
-    return _whole(picture, np.empty(_shape(picture), np.uint16), 2**bits - 1)
+    return _whole(picture, np.empty(_shape(picture), np.uint16), bits)
 
 
-def to_whole(picture: Picture, bits: int = 16) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def to_whole(picture: Picture, bits: int = 16) -> Numbers:
     """Whole numbers of so many bits where the picture is deep, of 8 otherwise."""
     return to_words(picture, bits) if picture.deep else to_bytes(picture)
 
 
-_BAND = 2**18
-"""Pixels that are rounded at once: what lies between in float then stays in a CPU's cache."""
+def number_bands(picture: Picture, bits: int, rows: int | None = None) -> Iterator[Numbers]:
+    """The same band by band, shape (rows, W, 1 to 4).
+
+    Args:
+        picture: whose pixels are rounded.
+        bits: 8 or 16.
+        rows: of a band; None: as many as suit the processor.
+
+    Raises:
+        OutputError: a value is no number, or infinite.
+    """
+    size = picture.height, picture.width
+    parts = bands(*size) if rows is None else _slices(picture.height, rows)
+    return (_numbers(picture, part, bits) for part in parts)
+
+
+def rounded(values: NDArray[np.floating[Any]], bits: int) -> Numbers:
+    """Values in [0, 1] as whole numbers of so many bits, clipped and rounded to the nearest.
+
+    Raises:
+        OutputError: a value is no number, or infinite.
+    """
+    if not np.isfinite(values).all():
+        raise OutputError(
+            "the result holds values that are no numbers; try another model or sampler"
+        )
+    scaled = np.clip(values, 0, 1)
+    scaled *= 2**bits - 1
+    return np.rint(scaled, out=scaled).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def _slices(height: int, rows: int) -> Iterator[slice]:
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def _shape(picture: Picture) -> tuple[int, int, int]:
@@ -49,24 +82,23 @@ def _shape(picture: Picture) -> tuple[int, int, int]:
     return picture.height, picture.width, channels
 
 
-def _whole(picture: Picture, out: NDArray[Any], most: int) -> NDArray[Any]:
-    """Values in [0, 1] as whole numbers up to `most`, written to `out`, (H, W, 1 to 4)."""
-    rows = max(1, _BAND // picture.width)
-    for top in range(0, picture.height, rows):
-        values = _planes(picture, slice(top, top + rows))
-        if not np.isfinite(values).all():
-            raise OutputError(
-                "the result holds values that are no numbers; try another model or sampler"
-            )
-        scaled = np.clip(values, 0, 1)
-        scaled *= most
-        out[top : top + rows] = np.rint(scaled, out=scaled)
+def _whole(picture: Picture, out: NDArray[Any], bits: int) -> NDArray[Any]:
+    """All bands, written to `out`, (H, W, 1 to 4)."""
+    for rows in bands(*out.shape[:2]):
+        out[rows] = _numbers(picture, rows, bits)
     return out[..., 0] if out.shape[2] == 1 else out
 
 
-def _planes(picture: Picture, rows: slice) -> NDArray[np.floating[Any]]:
+def _numbers(picture: Picture, rows: slice, bits: int) -> Numbers:
     """Grey or RGB, then alpha where there is one, of some rows: shape (h, W, 1 to 4)."""
-    colours: NDArray[np.floating[Any]] = picture.pixels[rows]
+    pixels = picture.pixels
+    if isinstance(pixels, Scaled) and pixels.bits == bits and picture.alpha is None:
+        numbers = pixels.numbers[rows]  # which rounding would give again
+        if numbers.shape[2] == (1 if picture.grey else 3):
+            return numbers
+    colours: NDArray[np.floating[Any]] = pixels[rows]
     if picture.grey:
         colours = colours.mean(axis=2, keepdims=True, dtype=np.float64)
-    return colours if picture.alpha is None else np.dstack([colours, picture.alpha[rows]])
+    return rounded(
+        colours if picture.alpha is None else np.dstack([colours, picture.alpha[rows]]), bits
+    )

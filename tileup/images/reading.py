@@ -23,9 +23,10 @@ from tileup.images.exif import BROKEN
 from tileup.images.first_bytes import recognised
 from tileup.images.formats.format import Head, Opened, Raster, UnreadableError
 from tileup.images.formats.known import FORMATS, format_of
-from tileup.images.formats.pillow import head_of, raster_of, raster_of_words, unit
+from tileup.images.formats.pillow import head_of, raster_of, raster_of_words
 from tileup.images.generators import OWN
 from tileup.images.picture import Picture
+from tileup.images.pixels import unit
 from tileup.wording import listed
 
 Source = Path | str | BinaryIO | bytes | Image.Image | NDArray[Any]

@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from tileup.errors import OutputError, OutputExistsError
 
@@ -35,14 +36,18 @@ OnWritten = Callable[[Path], None]
 """Called with a file that is whole on the disk, just before it takes its name."""
 
 
+Content = bytes | Callable[[IO[bytes]], None]
+"""What a file holds, or what writes it."""
+
+
 def write_whole(
-    target: Path, data: bytes, *, overwrite: bool = False, on_written: OnWritten | None = None
+    target: Path, content: Content, *, overwrite: bool = False, on_written: OnWritten | None = None
 ) -> None:
     """Writes a file so that it appears whole or not at all; its folder is made where missing.
 
     Args:
         target: where it goes.
-        data: what it holds.
+        content: what it holds; or what writes that, a piece at a time.
         overwrite: whether a file that is there already is replaced.
         on_written: called just before the file takes its name; raising drops it. Who gives it
             holds a lock on the target, so that what a killed process left half-written is
@@ -61,7 +66,7 @@ def write_whole(
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as stream:
-                stream.write(data)
+                put(content, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             if on_written is not None:
@@ -74,3 +79,11 @@ def write_whole(
             f"{target} cannot be written ({error.strerror or error}); "
             f"check the folder, its permissions and the free space"
         ) from error
+
+
+def put(content: Content, stream: IO[bytes]) -> None:
+    """Write what a file holds to a stream."""
+    if isinstance(content, bytes):
+        stream.write(content)
+    else:
+        content(stream)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import struct
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from tileup.errors import OutputError, UsageError
 from tileup.images.conversion import APART, fitted, is_apart
-from tileup.images.formats.format import Said, Way
+from tileup.images.formats.format import Format, Said, Way
 from tileup.images.formats.known import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of
 from tileup.images.metadata import Metadata, parameters_text, settings_json
 from tileup.images.picture import Picture
 from tileup.images.sizes import check_format_limit
-from tileup.images.whole import OnWritten, checked_target, write_whole
+from tileup.images.whole import Content, OnWritten, checked_target, put, write_whole
 from tileup.wording import listed
+
+log = logging.getLogger(__name__)
 
 
 def resolve_format(path: Path | None, wanted: str | None, input_format: str | None) -> str:
@@ -86,14 +91,14 @@ def save_picture(
     lossless = _keeps(picture, format) if lossless is None else lossless
     way = Way(quality, compression, lossless, _said(metadata))
     if not isinstance(target, Path):
-        data, told = _encoded(picture, format, way)
-        target.write(data)
-        return _sentences("the output", format, told)
+        content, told = _encoded(picture, format, way)
+        put(content, target)
+        return _sentences("the output", format, told())
     # Before the work of encoding, and once more when it is written.
     checked_target(target, overwrite)
-    data, told = _encoded(picture, format, way)
-    write_whole(target, data, overwrite=overwrite, on_written=on_written)
-    return _sentences(str(target), format, told)
+    content, told = _encoded(picture, format, way)
+    write_whole(target, content, overwrite=overwrite, on_written=on_written)
+    return _sentences(str(target), format, told())
 
 
 def _keeps(picture: Picture, format: str) -> bool:
@@ -119,19 +124,51 @@ def _said(metadata: Metadata | None) -> Said | None:
     return metadata and Said(parameters_text(metadata), settings_json(metadata))
 
 
-def _encoded(picture: Picture, name: str, way: Way) -> tuple[bytes, _Told]:
-    """The whole file, and what is to be told; the same arguments give the same bytes."""
+def _encoded(picture: Picture, name: str, way: Way) -> tuple[Content, Callable[[], _Told]]:
+    """The file, as a whole or band by band, and what is to be told once it is written.
+
+    The same arguments give the same bytes, wherever the pixels lie.
+    """
     check_format_limit(picture.width, picture.height, name)
     format = format_of(name)
-    assert format.write is not None
     late: list[str] = []
     way = replace(way, tell=late.append)
     fit, lost = fitted(picture, format, way)
+
+    def write_bands(stream: IO[bytes]) -> None:
+        assert format.write_bands is not None
+        with _explained(picture, name):
+            format.write_bands(fit, way, stream)
+
+    def told() -> _Told:
+        return _Told((*lost, *late), is_apart(fit, format, way))
+
+    if is_in_bands(picture.width, picture.height, format):
+        log.info("the picture is encoded band by band")
+        return write_bands, told
+    assert format.write is not None
+    with _explained(picture, name):
+        return format.write(fit, way), told
+
+
+BANDED = 2**24
+"""Pixels from which a picture is encoded band by band, where its format can be."""
+
+
+def is_in_bands(width: int, height: int, format: Format) -> bool:
+    """Whether a picture is encoded while it is written, so that it need not be in memory."""
+    return format.write_bands is not None and width * height >= BANDED
+
+
+@contextmanager
+def _explained(picture: Picture, name: str) -> Generator[None]:
+    """Turns what an encoder raises into an `OutputError`."""
     try:
-        data = format.write(fit, way)
+        yield
     except (OSError, ValueError, OverflowError, RuntimeError, struct.error) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # of the disk, and no encoder's
         raise OutputError(
             f"{picture.width}x{picture.height} pixels cannot be encoded as {name} ({error}); "
             f"try png"
         ) from error
-    return data, _Told((*lost, *late), is_apart(fit, format, way))

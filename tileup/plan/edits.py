@@ -61,7 +61,7 @@ def _grey(name: str, path: str | None, max_pixels: int) -> Grey | None:
         picture = open_picture(Path(path), max_pixels)
     except InputError as error:
         raise UsageError(f"{name}: {error}") from error
-    grey = picture.pixels.mean(axis=2)
+    grey = picture.whole.mean(axis=2)
     return grey if picture.alpha is None else grey * picture.alpha
 
 

@@ -119,6 +119,9 @@ class Format:
     """Reads the header; raises `UnreadableError`, or what is in `tileup.images.exif.BROKEN`."""
     write: Callable[[Picture, Way], bytes] | None = None
     """Encodes a picture: the same one in the same way gives the same bytes. None: only read."""
+    write_bands: Callable[[Picture, Way, IO[bytes]], None] | None = None
+    """The same for a picture that need not be in memory: written as it is encoded, band by band.
+    The bytes may be others. None: it is encoded as a whole."""
     bits: int = 8
     """Most bits per channel that are written."""
     longest: int | None = None

@@ -10,7 +10,8 @@ import numpy as np
 
 from tileup.images.exif import read_block
 from tileup.images.formats.format import Format, Head, Opened, Raster, UnreadableError
-from tileup.images.formats.pillow import raster_of_words, unit
+from tileup.images.formats.pillow import raster_of_words
+from tileup.images.pixels import unit
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 

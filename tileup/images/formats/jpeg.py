@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from io import BytesIO
-from typing import IO
+from typing import IO, Any
 
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from tileup.images import iptc
@@ -14,7 +15,7 @@ from tileup.images.extras import exif_choices, given, whole_dpi, xmp_choices
 from tileup.images.formats.format import Format, Opened, Way
 from tileup.images.formats.pillow import opened_by_pillow
 from tileup.images.picture import Picture
-from tileup.images.planes import to_image
+from tileup.images.planes import number_bands, to_image
 
 _SEGMENT = 65_000
 """Bytes that a marker holds, less what Pillow puts in front of EXIF and XMP."""
@@ -31,21 +32,62 @@ def _open(stream: IO[bytes]) -> Opened:
 
 def _write(picture: Picture, way: Way) -> bytes:
     stream = BytesIO()
-    to_image(picture).save(
-        stream,
-        "JPEG",
-        quality=way.quality,
-        subsampling=0 if way.quality >= _FULL_CHROMA_QUALITY else 2,
-        icc_profile=picture.icc,
-        exif=_first_that_fits(exif_choices(picture, way.said, comments=True), way) or b"",
+    to_image(picture).save(stream, "JPEG", **_coding(way), **_beside(picture, way))
+    return stream.getvalue()
+
+
+def _write_bands(picture: Picture, way: Way, stream: IO[bytes]) -> None:
+    """Each band is encoded by itself. Markers behind each row of blocks make the decoder begin
+    anew, so that the coded rows of the bands can stand one behind the other."""
+    beside = _beside(picture, way)  # of the first one
+    for number, band in enumerate(number_bands(picture, 8, _ROWS)):
+        image = Image.fromarray(band[..., 0] if band.shape[2] == 1 else band)
+        made = BytesIO()
+        image.save(made, "JPEG", restart_marker_rows=1, **_coding(way), **beside)
+        beside.clear()
+        head, coded = _split(bytearray(made.getvalue()), picture.height)
+        stream.write(_LAST_RESTART if number else head)
+        stream.write(coded)
+    stream.write(_END)
+
+
+_ROWS = 128
+"""Rows of a band: eight rows of blocks, or sixteen, so that the numbers of the markers, which go
+from 0 to 7, begin with each band."""
+_LAST_RESTART, _END = b"\xff\xd7", b"\xff\xd9"
+_SIZE, _SCAN = 0xC0, 0xDA
+"""Segments of a picture's size and of its coded rows."""
+
+
+def _split(data: bytearray, height: int) -> tuple[bytes, bytes]:
+    """What stands before the coded rows, of a picture of another height; and they themselves."""
+    at, kind = 2, 0
+    while kind != _SCAN:
+        kind, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
+        if kind == _SIZE:
+            struct.pack_into(">H", data, at + 5, height)
+        at += 2 + length
+    return bytes(data[:at]), bytes(data[at : -len(_END)])
+
+
+def _coding(way: Way) -> dict[str, Any]:
+    """How Pillow shall encode pixels."""
+    full = way.quality >= _FULL_CHROMA_QUALITY
+    return {"quality": way.quality, "subsampling": 0 if full else 2}
+
+
+def _beside(picture: Picture, way: Way) -> dict[str, Any]:
+    """What Pillow is told to write beside the pixels."""
+    return {
+        "icc_profile": picture.icc,
+        "exif": _first_that_fits(exif_choices(picture, way.said, comments=True), way) or b"",
         **given(
             xmp=_first_that_fits(xmp_choices(picture, way.said, comments=True), way),
             dpi=whole_dpi(picture),
             comment=_comment(picture),
         ),
-        extra=_records(picture, way),
-    )
-    return stream.getvalue()
+        "extra": _records(picture, way),
+    }
 
 
 def _comment(picture: Picture) -> bytes | None:
@@ -80,6 +122,7 @@ FORMAT = Format(
     ((0, b"\xff\xd8\xff"),),
     _open,
     _write,
+    _write_bands,
     longest=65500,  # the format's own is 65535, but libjpeg, which writes it, stops earlier
     holds=frozenset({"icc", "exif", "xmp", "iptc", "comment"}),
 )

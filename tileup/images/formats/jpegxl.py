@@ -19,8 +19,9 @@ from tileup.images.calibration import PRIMARIES, Calibration, as_light
 from tileup.images.exif import read_block
 from tileup.images.extras import exif_choices, xmp_choices
 from tileup.images.formats.format import Format, Head, Opened, Raster, UnreadableError, Way
-from tileup.images.formats.pillow import raster_of_words, unit
+from tileup.images.formats.pillow import raster_of_words
 from tileup.images.picture import Picture
+from tileup.images.pixels import unit
 from tileup.images.planes import to_whole
 
 _CODESTREAM = b"\xff\x0a"
@@ -291,7 +292,7 @@ def _write(picture: Picture, way: Way) -> bytes:
     lossless = way.lossless or way.quality == 100
     if picture.deep and not lossless:
         # The encoder takes it for light, and stores it as such, whatever it is called later.
-        picture = replace(picture, pixels=as_light(picture.pixels).astype(np.float32))
+        picture = replace(picture, pixels=as_light(picture.whole).astype(np.float32))
     values = np.ascontiguousarray(to_whole(picture))
     made = bytes(
         imagecodecs.jpegxl_encode(

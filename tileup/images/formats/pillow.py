@@ -14,6 +14,7 @@ from tileup.images import xmp
 from tileup.images.colour import cmyk_to_rgb
 from tileup.images.exif import read_exif
 from tileup.images.formats.format import Head, Opened, Raster, UnreadableError
+from tileup.images.pixels import unit
 
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK"})
 _GREY = ("1", "L", "LA")
@@ -97,11 +98,6 @@ def _channels(image: Image.Image) -> NDArray[np.float32]:
     # Palettes and colour keys turn transparent on the way to a mode with alpha.
     data = np.asarray(image.convert(clear if image.has_transparency_data else colour))
     return unit(data.reshape(*data.shape[:2], -1), 255)
-
-
-def unit(values: NDArray[Any], most: int) -> NDArray[np.float32]:
-    """Whole numbers from 0 to `most` as numbers in [0, 1]."""
-    return values.astype(np.float32) / np.float32(most)
 
 
 def raster_of_words(words: NDArray[Any], size: tuple[int, int], bits: int) -> Raster:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,11 @@ from tileup.images import iptc
 from tileup.images.calibration import Calibration, Points
 from tileup.images.exif import read_block, stamped
 from tileup.images.extras import given, merged, ours, stands_apart, texts_to_write
+from tileup.images.formats import png_rows
 from tileup.images.formats.format import Format, Head, Opened, Raster, UnreadableError, Way
 from tileup.images.formats.pillow import plausible_dpi, raster_of, raster_of_words
 from tileup.images.picture import Picture
-from tileup.images.planes import to_image, to_words
+from tileup.images.planes import number_bands, to_image, to_words
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SRGB = (1, 13)
@@ -217,6 +218,37 @@ def _words(stream: IO[bytes], size: tuple[int, int]) -> Raster:
 
 
 def _write(picture: Picture, way: Way) -> bytes:
+    options, stream = _options(picture, way), BytesIO()
+    if not picture.deep:
+        to_image(picture).save(stream, "PNG", **options)
+        return stream.getvalue()
+    made = _example(options)
+    return _of_words(to_words(picture), made, way.compression)
+
+
+def _write_bands(picture: Picture, way: Way, stream: IO[bytes]) -> None:
+    bits = 16 if picture.deep else 8
+    channels = (1 if picture.grey else 3) + (picture.alpha is not None)
+    others = _others(_example(_options(picture, way)))
+    head = png_rows.header(picture.width, picture.height, channels, bits)
+    stream.write(b"".join([SIGNATURE, head, *others]))
+    png_rows.write_rows(stream, number_bands(picture, bits), way.compression)
+
+
+def _example(options: Mapping[str, Any]) -> bytes:
+    """A picture of one pixel, with the other chunks that a result shall have."""
+    stream = BytesIO()
+    Image.new("L", (1, 1)).save(stream, "PNG", **options)
+    return stream.getvalue()
+
+
+def _others(png: bytes) -> list[bytes]:
+    """What a file holds besides its pixels: profile, EXIF, texts."""
+    return [chunk for name, chunk in _whole_chunks(png) if name not in (b"IHDR", b"IDAT", b"IEND")]
+
+
+def _options(picture: Picture, way: Way) -> dict[str, Any]:
+    """What Pillow is told."""
     chunks, apart = PngInfo(), stands_apart(picture)
     for name, text in texts_to_write(picture, way.said).items():
         chunks.add_text(name, text)
@@ -232,19 +264,13 @@ def _write(picture: Picture, way: Way) -> bytes:
     if picture.cicp is not None:
         # RGB as it is (matrix 0), all of the range.
         chunks.add(b"cICP", bytes([*picture.cicp, 0, 1]))
-    options = {
+    return {
         "pnginfo": chunks,
         "icc_profile": picture.icc,
         "exif": stamped(picture.exif, picture.width, picture.height, growth=picture.growth),
         "compress_level": way.compression,
         **given(dpi=picture.dpi),
     }
-    stream = BytesIO()
-    if not picture.deep:
-        to_image(picture).save(stream, "PNG", **options)
-        return stream.getvalue()
-    Image.new("L", (1, 1)).save(stream, "PNG", **options)
-    return _of_words(to_words(picture), stream.getvalue(), way.compression)
 
 
 def _of_words(words: NDArray[np.uint16], example: bytes, level: int) -> bytes:
@@ -261,10 +287,7 @@ def _of_words(words: NDArray[np.uint16], example: bytes, level: int) -> bytes:
     # The signature and the first chunk, which is the header; then what is not pixels.
     head = made[:33]
     pixels = [chunk for name, chunk in _whole_chunks(made) if name in (b"IDAT", b"IEND")]
-    others = [
-        chunk for name, chunk in _whole_chunks(example) if name not in (b"IHDR", b"IDAT", b"IEND")
-    ]
-    return b"".join([head, *others, *pixels])
+    return b"".join([head, *_others(example), *pixels])
 
 
 def _whole_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -282,6 +305,7 @@ FORMAT = Format(
     ((0, SIGNATURE),),
     _open,
     _write,
+    _write_bands,
     bits=16,
     holds=frozenset({"alpha", "icc", "cicp", "exif", "xmp", "iptc", "text"}),
 )

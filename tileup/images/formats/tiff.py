@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,13 @@ from tileup.images.calibration import SRGB_POINTS, Calibration, as_light
 from tileup.images.exif import loaded, stamped
 from tileup.images.extras import given, merged, placement
 from tileup.images.formats.format import Format, Opened, Raster, UnreadableError, Way
-from tileup.images.formats.pillow import head_of, raster_of, too_deep, unit
+from tileup.images.formats.pillow import head_of, raster_of, too_deep
 from tileup.images.picture import Picture
-from tileup.images.planes import to_image, to_words
+from tileup.images.pixels import Numbers, unit
+from tileup.images.planes import number_bands, to_image, to_words
 
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 257, 258, 262, 339, 338
-_SAMPLES, _PLANAR = 277, 284
+_SAMPLES, _PLANAR, _OFFSETS, _ROWS, _COUNTS = 277, 284, 273, 278, 279
 _XMP, _ORIENTATION, _IPTC, _PHOTOSHOP, _PROFILE = 700, 274, 33723, 34377, 34675
 _KIND, _BELOW, _MAKE, _DNG_VERSION = 254, 330, 271, 50706
 _OF_SENSORS = (32803, 34892)
@@ -240,6 +241,41 @@ def _plain(numbers: NDArray[Any], layout: _Layout) -> NDArray[Any]:
 
 
 def _write(picture: Picture, way: Way) -> bytes:
+    save = _saving(picture, way)
+    if picture.deep:
+        return _of_words(to_words(picture), save)
+    stream = BytesIO()
+    save(to_image(picture), stream)
+    return stream.getvalue()
+
+
+def _write_bands(picture: Picture, way: Way, stream: IO[bytes]) -> None:
+    """The same bytes: Pillow is given the first row, and its height is corrected."""
+    first = replace(
+        picture,
+        pixels=picture.pixels[:1],
+        alpha=None if picture.alpha is None else picture.alpha[:1],
+    )
+    save = _saving(picture, way)
+    data = bytearray()
+    if picture.deep:
+        data += _of_words(to_words(first), save)
+    else:
+        example = BytesIO()
+        save(to_image(first), example)
+        data += example.getvalue()
+    places = dict(_entries(data))
+    start, length = (_value(data, places[tag]) for tag in (_OFFSETS, _COUNTS))
+    height = picture.height
+    for tag, value in ((_HEIGHT, height), (_ROWS, height), (_COUNTS, height * length)):
+        _put(data, places[tag], value)
+    stream.write(data[:start])
+    for band in number_bands(picture, 16 if picture.deep else 8):
+        stream.write(_stored(band).tobytes())
+
+
+def _saving(picture: Picture, way: Way) -> Callable[[Image.Image, BytesIO], None]:
+    """What writes a Pillow image as uncompressed TIFF, with all tags that the picture's has."""
     # Ours stands in XMP alone: few programs look for it in the EXIF of a TIFF.
     place = placement(picture, way.said)
     place = place if place.apart else replace(place, comment=None)
@@ -260,7 +296,7 @@ def _write(picture: Picture, way: Way) -> bytes:
     packet = merged(picture, texts)
     if packet is not None:
         exif[_XMP] = packet.encode()
-    size = picture.pixels.size * 4 // 3 * (2 if picture.deep else 1)
+    size = 4 * picture.width * picture.height * (2 if picture.deep else 1)
 
     def save(image: Image.Image, stream: BytesIO) -> None:
         image.save(
@@ -273,11 +309,16 @@ def _write(picture: Picture, way: Way) -> bytes:
             **given(icc_profile=picture.icc, dpi=picture.dpi),
         )
 
-    if picture.deep:
-        return _of_words(to_words(picture), save)
-    stream = BytesIO()
-    save(to_image(picture), stream)
-    return stream.getvalue()
+    return save
+
+
+def _stored(numbers: Numbers) -> Numbers:
+    """Numbers as a file holds them, shape (rows, W, 1, 3 or 4)."""
+    if numbers.dtype.itemsize == 1:
+        return numbers
+    if numbers.shape[2] == 2:  # which few programs read, Pillow among those that do not
+        numbers = numbers[..., [0, 0, 0, 1]]
+    return np.ascontiguousarray(numbers, "<u2")
 
 
 def _of_words(words: NDArray[np.uint16], save: Callable[[Image.Image, BytesIO], None]) -> bytes:
@@ -290,36 +331,64 @@ def _of_words(words: NDArray[np.uint16], save: Callable[[Image.Image, BytesIO], 
     Pillow writes the bytes of the words as a picture of bytes that is twice as wide. Then its
     width and its bits per channel are corrected in place: nothing else depends on them.
     """
-    planes = words.reshape(*words.shape[:2], -1)
-    if planes.shape[2] == 2:  # which few programs read, Pillow among those that do not
-        planes = planes[..., [0, 0, 0, 1]]
+    planes = _stored(words.reshape(*words.shape[:2], -1))
     height, width, channels = planes.shape
-    split = np.ascontiguousarray(planes, "<u2").view(np.uint8).reshape(height, width * 2, channels)
+    split = planes.view(np.uint8).reshape(height, width * 2, channels)
     stream = BytesIO()
     save(Image.fromarray(split[..., 0] if channels == 1 else split, _MODES[channels]), stream)
     data = bytearray(stream.getvalue())
-    if not data.startswith(b"II"):
-        raise ValueError("TIFF was expected to be little endian")
-    _correct(data, width, channels)
+    places = dict(_entries(data))
+    _put(data, places[_WIDTH], width)
+    at = places[_BITS].value
+    if 2 * channels > places[_BITS].room:
+        at = _value(data, places[_BITS])
+    struct.pack_into(f"<{channels}H", data, at, *[16] * channels)
     return bytes(data)
 
 
-def _correct(data: bytearray, width: int, channels: int) -> None:
+class _Entry(NamedTuple):
+    """Where a tag of the first directory stands in a file, bytes."""
+
+    kind: int
+    """Where its type is told."""
+    value: int
+    """Where its value stands, or where that is to be found."""
+    room: int
+    """Bytes of a value that stands here."""
+
+
+def _entries(data: bytearray) -> Iterator[tuple[int, _Entry]]:
+    """The tags of the first directory."""
+    if not data.startswith(b"II"):
+        raise ValueError("TIFF was expected to be little endian")
     big = data[2] == 43
-    count_form, first_form, step, inline = ("<Q", "<Q", 20, 8) if big else ("<H", "<L", 12, 4)
+    count_form, first_form, step, room = ("<Q", "<Q", 20, 8) if big else ("<H", "<L", 12, 4)
     (first,) = struct.unpack_from(first_form, data, 8 if big else 4)
     (count,) = struct.unpack_from(count_form, data, first)
-    for entry in range(count):
-        at = first + struct.calcsize(count_form) + entry * step
-        tag, kind = struct.unpack_from("<HH", data, at)
-        value = at + step - inline
-        if tag == _WIDTH:
-            struct.pack_into("<H" if kind == 3 else "<L", data, value, width)
-        elif tag == _BITS:
-            where = value
-            if 2 * channels > inline:
-                (where,) = struct.unpack_from(first_form, data, value)
-            struct.pack_into(f"<{channels}H", data, where, *[16] * channels)
+    for number in range(count):
+        at = first + struct.calcsize(count_form) + number * step
+        (tag,) = struct.unpack_from("<H", data, at)
+        yield tag, _Entry(at + 2, at + step - room, room)
+
+
+_SHORT, _LONG, _LONG8 = 3, 4, 16
+"""Types of whole numbers, of two, four and eight bytes."""
+
+
+def _value(data: bytearray, entry: _Entry) -> int:
+    """A whole number, or where numbers that do not fit in here are to be found."""
+    return int.from_bytes(data[entry.value : entry.value + entry.room], "little")
+
+
+def _put(data: bytearray, entry: _Entry, value: int) -> None:
+    """Write a whole number, of a larger type where it needs one."""
+    (kind,) = struct.unpack_from("<H", data, entry.kind)
+    if kind == _SHORT and value >= 2**16:
+        kind = _LONG
+    if kind == _LONG and value >= 2**32:
+        kind = _LONG8
+    struct.pack_into("<H", data, entry.kind, kind)
+    data[entry.value : entry.value + entry.room] = value.to_bytes(entry.room, "little")
 
 
 FORMAT = Format(
@@ -328,6 +397,7 @@ FORMAT = Format(
     ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
     _open,
     _write,
+    _write_bands,
     bits=16,
     holds=frozenset({"alpha", "icc", "exif", "xmp", "iptc"}),
 )
