@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, IptcImagePlugin
 
 from tests.images.pictures import PILLOW, smooth, some_metadata, srgb_profile
-from tileup.images import iptc, xmp
+from tileup.images import iptc, jpegxl_header, xmp
 from tileup.images.exif import has_comment, loaded
 from tileup.images.formats import jpeg2000 as jp2
-from tileup.images.formats import jpegxl
 from tileup.images.formats.known import FORMATS
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture, opened
@@ -261,18 +260,18 @@ def jxl(bits: int) -> object:
         save_picture(picture, stream, "jxl", lossless=True)
         bare = stream.getvalue().split(b"jxlc", 1)[1]
         number = int.from_bytes(bare[2:], "little")
-        found, header = jpegxl._Bits(bare[2:]), jpegxl._Header(1, 1)
-        jpegxl._read_size(found)
+        found, header = jpegxl_header._Bits(bare[2:]), jpegxl_header.Header(1, 1)
+        jpegxl_header._read_size(found)
         assert not found.flag()
         extra_at = found.at
         assert not found.flag()
-        jpegxl._read_depth(found)
+        jpegxl_header._read_depth(found)
         found.flag()
         for _ in range(found.choice((0, 0), (0, 1), (4, 2), (12, 1))):
-            jpegxl._read_extra(found)
+            jpegxl_header._read_extra(found)
         found.flag()
         usual = number >> found.at & 1
-        jpegxl._read_colours(found, header)
+        jpegxl_header._read_colours(found, header)
         if not usual:
             found.enum()  # the rendering intent, of no use to a reader
         end = found.at

@@ -1,0 +1,184 @@
+"""What the header of a JPEG XL says of its picture: ISO/IEC 18181-1, annexes A and D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tileup.images.calibration import PRIMARIES, Calibration
+from tileup.images.formats.format import UnreadableError
+
+_GREY, _CUSTOM = 1, 2
+_P3, _BT2100 = 11, 9
+LINEAR, SRGB = 8, 13
+"""Transfers by number."""
+
+
+class _Bits:
+    """Numbers of a stream of bits, the lowest of each byte first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = int.from_bytes(data, "little")
+        self._left = self._all = 8 * len(data)
+
+    @property
+    def at(self) -> int:
+        """How many bits were taken."""
+        return self._all - self._left
+
+    def take(self, count: int) -> int:
+        """An unsigned number of so many bits."""
+        if count > self._left:
+            raise EOFError("the header is cut short")
+        value = self._data & ((1 << count) - 1)
+        self._data >>= count
+        self._left -= count
+        return value
+
+    def flag(self) -> bool:
+        return self.take(1) == 1
+
+    def choice(self, *ways: tuple[int, int]) -> int:
+        """A number in one of four ways, each so many bits and what is added to them."""
+        count, plus = ways[self.take(2)]
+        return self.take(count) + plus
+
+    def enum(self) -> int:
+        return self.choice((0, 0), (0, 1), (4, 2), (6, 18))
+
+
+@dataclass(slots=True)
+class Header:
+    """What a code stream says of its picture."""
+
+    width: int
+    height: int
+    orientation: int = 1
+    bits: int = 8
+    floats: bool = False
+    grey: bool = False
+    alpha: bool = False
+    lossy: bool = True
+    profile: bool = False
+    """Whether its colours are those of a profile."""
+    primaries: int = 1
+    transfer: int = SRGB
+    gamma: float | None = None
+    """In place of a transfer."""
+    transfer_at: int = 0
+    """Bit behind the signature at which four bits begin that say the transfer, less 2."""
+    animated: bool = False
+
+
+_SIDE = ((9, 1), (13, 1), (18, 1), (30, 1))
+_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
+
+
+def _read_size(bits: _Bits) -> tuple[int, int]:
+    """Width and height."""
+    small = bits.flag()
+    height = 8 * (bits.take(5) + 1) if small else bits.choice(*_SIDE)
+    ratio = bits.take(3)
+    if ratio:
+        across, down = _RATIOS[ratio]
+        return height * across // down, height
+    return (8 * (bits.take(5) + 1) if small else bits.choice(*_SIDE)), height
+
+
+def read_header(data: bytes) -> Header:
+    bits = _Bits(data[2:])
+    header = Header(*_read_size(bits))
+    if bits.flag():  # nothing but the usual
+        return header
+    if bits.flag():
+        _read_turn(bits, header)
+    header.floats, header.bits = _read_depth(bits)
+    bits.flag()
+    for _ in range(bits.choice((0, 0), (0, 1), (4, 2), (12, 1))):
+        header.alpha |= _read_extra(bits)
+    header.lossy = bits.flag()
+    _read_colours(bits, header)
+    return header
+
+
+def _read_turn(bits: _Bits, header: Header) -> None:
+    header.orientation = bits.take(3) + 1
+    if bits.flag():
+        _read_size(bits)
+    if bits.flag():
+        raise UnreadableError("has a preview in it, which is not supported yet; convert it to PNG")
+    header.animated = bits.flag()
+    if header.animated:
+        bits.choice((0, 100), (0, 1000), (10, 1), (30, 1))
+        bits.choice((0, 1), (0, 1001), (8, 1), (10, 1))
+        bits.choice((0, 0), (3, 0), (16, 0), (32, 0))
+        bits.flag()
+
+
+def _read_depth(bits: _Bits) -> tuple[bool, int]:
+    """Whether samples are floats, and their bits."""
+    if not bits.flag():
+        return False, bits.choice((0, 8), (0, 10), (0, 12), (6, 1))
+    found = bits.choice((0, 32), (0, 16), (0, 24), (6, 1))
+    bits.take(4)
+    return True, found
+
+
+def _read_extra(bits: _Bits) -> bool:
+    """Whether an extra channel is alpha."""
+    if bits.flag():
+        return True
+    kind = bits.enum()
+    _read_depth(bits)
+    bits.choice((0, 0), (0, 3), (0, 4), (3, 1))
+    for _ in range(bits.choice((0, 0), (4, 0), (5, 16), (10, 48))):
+        bits.take(8)
+    if kind == 0:
+        bits.flag()
+    elif kind == 2:  # a spot colour
+        bits.take(64)
+    elif kind == 5:
+        bits.choice((0, 1), (2, 0), (4, 3), (8, 19))
+    return kind == 0
+
+
+def _read_colours(bits: _Bits, header: Header) -> None:
+    if bits.flag():
+        return
+    header.profile = bits.flag()
+    space = bits.enum()
+    header.grey = space == _GREY
+    if header.profile or space > _GREY:
+        return
+    white = bits.enum()
+    if white == _CUSTOM:
+        _skip_points(bits, 1)
+    primaries = 1 if header.grey else bits.enum()
+    if primaries == _CUSTOM:
+        _skip_points(bits, 3)
+    header.primaries = {_P3: 12, _BT2100: 9}.get(primaries, primaries)
+    if bits.flag():
+        header.gamma = bits.take(24) / 1e7
+        return
+    header.transfer_at = bits.at + 2
+    header.transfer = bits.enum()
+
+
+def calibration_of(header: Header) -> Calibration | None:
+    """Tones that are no numbers of sRGB's own curve, such as linear light."""
+    gamma = 1.0 if header.transfer == LINEAR else header.gamma
+    if gamma is None or not 0.05 < gamma <= 1:
+        return None
+    made = Calibration((gamma,) * 3, points=PRIMARIES.get(header.primaries))
+    return None if made.is_srgb else made
+
+
+def numbers_of(header: Header) -> tuple[int, int] | None:
+    """Primaries and transfer, where they are given and not those of sRGB."""
+    found = header.primaries, header.transfer
+    usual = found == (1, SRGB) or 2 in found
+    return None if usual or header.gamma or header.transfer == LINEAR else found
+
+
+def _skip_points(bits: _Bits, count: int) -> None:
+    for _ in range(2 * count):
+        bits.choice((19, 0), (19, 524288), (20, 1048576), (21, 2097152))
