@@ -51,6 +51,16 @@ def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+def swapped_profile() -> bytes:
+    """sRGB with red and blue exchanged, so that a conversion shows."""
+    data = bytearray(srgb_profile())
+    count = int.from_bytes(data[128:132], "big")
+    entries = {bytes(data[at : at + 4]): at for at in range(132, 132 + 12 * count, 12)}
+    red, blue = entries[b"rXYZ"], entries[b"bXYZ"]
+    data[red : red + 4], data[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    return bytes(data)
+
+
 def some_metadata(**fields: object) -> Metadata:
     return Metadata(
         **(

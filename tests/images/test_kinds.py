@@ -19,17 +19,32 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from sd_parsers import ParserManager
 
-from tests.images.pictures import encoded, noise, png, random_picture, smooth, some_metadata
+from tests.images.pictures import (
+    encoded,
+    noise,
+    png,
+    random_picture,
+    smooth,
+    some_metadata,
+    swapped_profile,
+)
 from tests.images.pictures import srgb_profile as srgb
 from tileup.errors import InputError
 from tileup.images import xmp
-from tileup.images.calibration import as_light, as_srgb
+from tileup.images.calibration import PRIMARIES, as_light, as_srgb, profile_of
 from tileup.images.colour import in_srgb, is_neutral
 from tileup.images.metadata import read_metadata, told_settings
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.images.writing import save_picture
 from tileup.settings.values import Settings
+
+needs_heif = pytest.mark.skipif(
+    importlib.util.find_spec("pi_heif") is None, reason="pi-heif is not installed"
+)
+needs_libjxl = pytest.mark.skipif(
+    importlib.util.find_spec("pylibjxl") is None, reason="pylibjxl is not installed"
+)
 
 # --- colours that are given by gamma, tables and primaries -------------------------------------
 
@@ -547,13 +562,85 @@ def test_ppm_of_sixteen_bits(most: int, channels: int) -> None:
     assert_allclose(picture.pixels, np.broadcast_to(numbers / most, (9, 12, 3)), atol=1e-5)
 
 
-def test_a_profile_of_a_jpeg_xl_without_loss_is_refused_with_what_to_do() -> None:
-    """The header by ISO/IEC 18181-1, lowest bits first: 8x8 of 8 bits, no XYB, a profile."""
-    size, metadata = "100000100", "000001000"
-    bits = size + metadata + "0100"
-    head = int(bits[::-1], 2).to_bytes(8, "little")
-    with pytest.raises(InputError, match=r"a colour profile.*djxl IN\.jxl OUT\.png"):
-        open_picture(b"\xff\x0a" + head)
+SAMPLES = Path(__file__).parent / "samples"
+"""HEIC made with pillow-heif, whose encoder is no part of what the tests install; JPEG XL with cjxl
+0.7, of `smooth(24, 16)`."""
+
+
+@needs_libjxl
+@pytest.mark.parametrize(
+    ("name", "grey", "deep", "near"),
+    [("deep", False, True, 1e-6), ("grey", True, False, 1e-6), ("jpeg", False, False, 0.05)],
+)
+def test_a_jpeg_xl_of_another_program_has_its_profile(
+    name: str, grey: bool, deep: bool, near: float
+) -> None:
+    """Without loss, and a JPEG that was packed again."""
+    picture = open_picture(SAMPLES / f"{name}_profile.jxl")
+    profile = bytes(imagecodecs.cms_profile("gray", gamma=1.8)) if grey else swapped_profile()
+    assert picture.icc is not None
+    made = slice(24, 36)  # the time
+    assert picture.icc[: made.start] == profile[: made.start]
+    assert picture.icc[made.stop :] == profile[made.stop :]
+    expected = np.float32(smooth(24, 16)) / 255
+    expected = np.repeat(expected[..., :1], 3, axis=2) if grey else expected
+    assert_allclose(picture.pixels, expected, atol=near)
+    assert (picture.grey, picture.deep, picture.lossless) == (grey, deep, name != "jpeg")
+    assert picture.warnings == ()
+
+
+@pytest.mark.parametrize("name", ["primaries", "profile"])
+def test_a_jpeg_xl_with_loss_has_the_colours_that_its_profile_gives_it(name: str) -> None:
+    """By what littlecms makes of the source; primaries that no number names stay a profile."""
+    picture = open_picture(SAMPLES / f"lossy_{name}.jxl")
+    own = profile_of(PRIMARIES[12], np.linspace(0, 1, 1024) ** 1.9)
+    source = Picture(np.float32(smooth(24, 16)) / 255)
+    profile = own if name == "profile" else swapped_profile()
+    expected = in_srgb(replace(source, icc=profile))
+    shown = picture if picture.icc is None else in_srgb(picture)
+    assert expected is not None
+    assert shown is not None
+    assert np.abs(shown.pixels - expected.pixels).mean() < 0.015
+    assert np.abs(source.pixels - expected.pixels).mean() > 0.03, "there is nothing to convert"
+    assert not picture.deep
+    assert [words in " ".join(picture.warnings) for words in ("sRGB", "cut")] == [
+        name == "profile"
+    ] * 2
+
+
+@needs_libjxl
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_profile_stays_in_a_jpeg_xl_without_loss(alpha: bool) -> None:
+    picture = random_picture(icc=swapped_profile())
+    pixels = np.rint(picture.pixels * 255) / np.float32(255)
+    clear = pixels[..., 0] * np.float32(0.5) if alpha else None
+    picture = replace(picture, pixels=pixels, alpha=clear)
+    stream = BytesIO()
+    assert save_picture(picture, stream, "jxl", lossless=True) == ()
+    again = open_picture(stream.getvalue())
+    assert again.icc == picture.icc
+    assert_allclose(again.pixels, pixels, atol=1e-6)
+    assert (again.alpha is not None, again.lossless) == (alpha, True)
+
+
+def test_profiles_of_jpeg_xl_without_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They say how to get it, and what is written has the colours of sRGB."""
+    monkeypatch.setitem(__import__("sys").modules, "pylibjxl", None)
+    with pytest.raises(InputError, match=r"has a colour profile.*tileup\[jxl\]"):
+        open_picture(SAMPLES / "jpeg_profile.jxl")
+    red = np.full((4, 4, 3), [1, 0, 0], np.float32)
+    picture = Picture(red, icc=swapped_profile())
+    again, told = saved(picture, "jxl")
+    assert "a colour profile (the picture was converted to sRGB)" in told[0]
+    assert_allclose(again.pixels, red[..., ::-1], atol=0.02)
+
+
+@needs_libjxl
+def test_a_jpeg_xl_of_inks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    inks = {"icc": bytes(16) + b"CMYK" + bytes(108)}
+    monkeypatch.setattr("pylibjxl.decode", lambda data, metadata: (None, inks))
+    with pytest.raises(InputError, match="is a CMYK picture"):
+        open_picture(SAMPLES / "deep_profile.jxl")
 
 
 def test_jpeg_xl_of_other_programs() -> None:
@@ -614,19 +701,10 @@ def test_the_header_of_jpeg_xl_is_that_of_the_pixels(size: tuple[int, int]) -> N
     assert (again.width, again.height) == size
 
 
-needs_heif = pytest.mark.skipif(
-    importlib.util.find_spec("pi_heif") is None, reason="pi-heif is not installed"
-)
-
-
 def test_heic_without_its_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pi_heif", None)
     with pytest.raises(InputError, match=r"is a HEIC file.*tileup\[heic\]"):
         open_picture(b"\0\0\0\x18ftypheic" + bytes(200))
-
-
-SAMPLES = Path(__file__).parent / "samples"
-"""Made with pillow-heif, whose encoder is no part of what the tests install."""
 
 
 @needs_heif

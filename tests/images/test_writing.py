@@ -22,6 +22,7 @@ from tests.images.pictures import (
     smooth,
     some_metadata,
     srgb_profile,
+    swapped_profile,
 )
 from tileup.errors import OutputError, OutputExistsError, UsageError
 from tileup.images.calibration import as_light, as_srgb
@@ -346,28 +347,23 @@ def test_bmp_keeps_every_byte(size: tuple[int, int], grey: bool) -> None:
     assert (again.grey, again.format) == (grey, "bmp")
 
 
-@pytest.mark.parametrize("format", ["bmp", "jxl"])
-@pytest.mark.parametrize("deep", [False, True])
-def test_where_there_is_no_profile_colours_are_converted(format: str, deep: bool) -> None:
+@pytest.mark.parametrize(
+    ("format", "deep", "quality"),
+    [("bmp", False, 100), ("bmp", True, 100), ("jxl", True, 100), ("jxl", False, 99)],
+)
+def test_where_there_is_no_profile_colours_are_converted(
+    format: str, deep: bool, quality: int
+) -> None:
     """A profile with red and blue exchanged, so that a conversion shows."""
     profile = swapped_profile()
     red = Picture(pixels=np.full((4, 4, 3), [0.9, 0.1, 0.1], np.float32), icc=profile, deep=deep)
     red = replace(red, exif=Image.Exif().tobytes())
-    again = open_picture(written(red, format, quality=100))
+    again = open_picture(written(red, format, quality=quality))
     assert again.icc is None
     assert_allclose(again.pixels[0, 0], [0.1, 0.1, 0.9], atol=0.02)
     (sentence,) = told(red, format)
     assert "a colour profile (the picture was converted to sRGB)" in sentence
     assert ("EXIF" in sentence) == (format == "bmp")
-
-
-def swapped_profile() -> bytes:
-    data = bytearray(srgb_profile())
-    count = int.from_bytes(data[128:132], "big")
-    entries = {bytes(data[at : at + 4]): at for at in range(132, 132 + 12 * count, 12)}
-    red, blue = entries[b"rXYZ"], entries[b"bXYZ"]
-    data[red : red + 4], data[blue : blue + 4] = b"bXYZ", b"rXYZ"
-    return bytes(data)
 
 
 @pytest.mark.parametrize("format", ["avif", "jp2", "webp", "tif", "png", "jpg"])

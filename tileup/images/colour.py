@@ -59,6 +59,13 @@ def in_srgb(picture: Picture) -> Picture | None:
     return replace(picture, pixels=pixels, icc=None, grey=picture.grey and keeps)
 
 
+def without_profile(picture: Picture) -> tuple[Picture, str]:
+    """A picture for a file that holds no profile, and in words what is lost by that."""
+    converted = in_srgb(picture)
+    done = "the picture was converted to sRGB" if converted else "colours may be off"
+    return converted or replace(picture, icc=None), f"a colour profile ({done})"
+
+
 def is_neutral(pixels: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> bool:
     """Whether nothing that can be seen has a colour: channels differ by one level of 255 at most.
 

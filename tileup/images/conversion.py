@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from tileup.images import generators, iptc, xmp
 from tileup.images.calibration import profile_of_numbers
-from tileup.images.colour import in_srgb
+from tileup.images.colour import without_profile
 from tileup.images.extras import placement, stands_apart
 from tileup.images.formats.format import Format, Way
 from tileup.images.formats.known import FORMATS
@@ -65,10 +65,8 @@ def _numbers(fit: _Fit) -> None:
 def _profile(fit: _Fit) -> None:
     if fit.picture.icc is None or fit.holds("icc"):
         return
-    converted = in_srgb(fit.picture)
-    fit.picture = converted or replace(fit.picture, icc=None)
-    done = "the picture was converted to sRGB" if converted else "colours may be off"
-    fit.lost.append(f"a colour profile ({done})")
+    fit.picture, lost = without_profile(fit.picture)
+    fit.lost.append(lost)
 
 
 _DEEP = listed([each.name for each in FORMATS if each.write and each.bits == 16])

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tileup.images.calibration import PRIMARIES, Calibration
+from tileup.images.calibration import PRIMARIES, SRGB_POINTS, Calibration, Points
 from tileup.images.formats.format import UnreadableError
 
 _GREY, _CUSTOM = 1, 2
 _P3, _BT2100 = 11, 9
+_DCI = 11
+_WHITES: dict[int, Points] = {
+    1: SRGB_POINTS[:1],
+    10: ((1 / 3, 1 / 3),),
+    _DCI: ((0.314, 0.351),),
+}
+"""White points by number."""
 LINEAR, SRGB = 8, 13
 """Transfers by number."""
 
@@ -54,6 +61,8 @@ class Header:
     height: int
     orientation: int = 1
     bits: int = 8
+    bits_at: int = 0
+    """Bit behind the signature at which two say which of the usual depths it has."""
     floats: bool = False
     grey: bool = False
     alpha: bool = False
@@ -61,12 +70,18 @@ class Header:
     profile: bool = False
     """Whether its colours are those of a profile."""
     primaries: int = 1
+    points: Points | None = None
+    """White and primaries, where no number says them."""
     transfer: int = SRGB
     gamma: float | None = None
     """In place of a transfer."""
     transfer_at: int = 0
     """Bit behind the signature at which four bits begin that say the transfer, less 2."""
     animated: bool = False
+
+    @property
+    def deep(self) -> bool:
+        return self.bits > 8
 
 
 _SIDE = ((9, 1), (13, 1), (18, 1), (30, 1))
@@ -91,6 +106,7 @@ def read_header(data: bytes) -> Header:
         return header
     if bits.flag():
         _read_turn(bits, header)
+    header.bits_at = bits.at + 1
     header.floats, header.bits = _read_depth(bits)
     bits.flag()
     for _ in range(bits.choice((0, 0), (0, 1), (4, 2), (12, 1))):
@@ -150,12 +166,11 @@ def _read_colours(bits: _Bits, header: Header) -> None:
     if header.profile or space > _GREY:
         return
     white = bits.enum()
-    if white == _CUSTOM:
-        _skip_points(bits, 1)
+    given_white = _read_points(bits, 1) if white == _CUSTOM else ()
     primaries = 1 if header.grey else bits.enum()
-    if primaries == _CUSTOM:
-        _skip_points(bits, 3)
-    header.primaries = {_P3: 12, _BT2100: 9}.get(primaries, primaries)
+    given = _read_points(bits, 3) if primaries == _CUSTOM else ()
+    header.primaries = {_P3: 11 if white == _DCI else 12, _BT2100: 9}.get(primaries, primaries)
+    header.points = _points(header.primaries, given_white or _WHITES.get(white, ()), given)
     if bits.flag():
         header.gamma = bits.take(24) / 1e7
         return
@@ -163,22 +178,37 @@ def _read_colours(bits: _Bits, header: Header) -> None:
     header.transfer = bits.enum()
 
 
-def calibration_of(header: Header) -> Calibration | None:
-    """Tones that are no numbers of sRGB's own curve, such as linear light."""
-    gamma = 1.0 if header.transfer == LINEAR else header.gamma
-    if gamma is None or not 0.05 < gamma <= 1:
+def _read_points(bits: _Bits, count: int) -> Points:
+    """Pairs of x and y: whole millionths, the sign as the lowest bit."""
+    ways = (19, 0), (19, 524288), (20, 1048576), (21, 2097152)
+    numbers = [bits.choice(*ways) for _ in range(2 * count)]
+    signed = [(each >> 1 ^ -(each & 1)) / 1e6 for each in numbers]
+    return tuple(zip(signed[::2], signed[1::2], strict=True))
+
+
+def _points(primaries: int, white: Points, given: Points) -> Points | None:
+    """White and primaries; None where they are those of the number."""
+    usual = PRIMARIES.get(primaries)
+    if not given and usual is None:
         return None
-    made = Calibration((gamma,) * 3, points=PRIMARIES.get(header.primaries))
+    found = (white or SRGB_POINTS[:1]) + (given or (usual or ())[1:])
+    return None if found == usual else found
+
+
+def calibration_of(header: Header) -> Calibration | None:
+    """Tones that are no numbers of sRGB's own curve, such as linear light, and free primaries."""
+    gamma = 1.0 if header.transfer == LINEAR else header.gamma
+    if gamma is not None and not 0.05 < gamma <= 1:
+        gamma = None
+    if gamma is None and header.points is None:
+        return None
+    points = None if header.grey else header.points or PRIMARIES.get(header.primaries)
+    made = Calibration(None if gamma is None else (gamma,) * 3, points=points)
     return None if made.is_srgb else made
 
 
 def numbers_of(header: Header) -> tuple[int, int] | None:
     """Primaries and transfer, where they are given and not those of sRGB."""
     found = header.primaries, header.transfer
-    usual = found == (1, SRGB) or 2 in found
+    usual = found == (1, SRGB) or 2 in found or header.points is not None
     return None if usual or header.gamma or header.transfer == LINEAR else found
-
-
-def _skip_points(bits: _Bits, count: int) -> None:
-    for _ in range(2 * count):
-        bits.choice((19, 0), (19, 524288), (20, 1048576), (21, 2097152))

@@ -179,7 +179,7 @@ def _picture(found: Opened, where: str, max_pixels: int) -> Picture:
     check_size(head, where, max_pixels)
     with _explained(where):
         raster = found.decode()
-    told, icc, values = _warnings(head), head.icc, raster.values
+    told, icc, values = _warnings(head), head.icc or raster.icc, raster.values
     if raster.recoloured is not None:
         icc, sentence = raster.recoloured
         told = (*told, f": {sentence}")

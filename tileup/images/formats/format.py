@@ -63,6 +63,8 @@ class Raster:
     """Shape (H, W, 1 to 4), in [0, 1]: grey or RGB, and then alpha where there is one."""
     deep: bool = False
     """Whether the file has more than 8 bits per channel."""
+    icc: bytes | None = None
+    """Their profile, where only decoding tells it."""
     recoloured: tuple[bytes | None, str] | None = None
     """Where colours had to be converted: the profile they have now, and a sentence about it."""
 

@@ -1,8 +1,9 @@
 """JPEG XL: decoded and encoded by libjxl, in imagecodecs; its boxes are read here.
 
-imagecodecs tells nothing of a file but its pixels, and takes no profile: pictures are written in
-sRGB. It calls what has 16 bits linear light, which is put right here. The boxes are those of
-ISO/IEC 18181-2.
+imagecodecs tells nothing of a file but its pixels, and takes no profile; pylibjxl gives and takes
+one, of 8 bits without loss (what it makes with loss is far from what libjxl can). All else is
+written in sRGB. imagecodecs calls what has 16 bits linear light, which is put right here. The
+boxes are those of ISO/IEC 18181-2.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import IO
 import numpy as np
 
 from tileup.images.boxes import box, boxes
-from tileup.images.calibration import as_light
+from tileup.images.calibration import as_light, as_srgb
+from tileup.images.colour import without_profile
 from tileup.images.exif import read_block
 from tileup.images.extras import exif_choices, xmp_choices
 from tileup.images.formats.format import Format, Head, Opened, Raster, UnreadableError, Way
@@ -30,7 +32,7 @@ from tileup.images.jpegxl_header import (
 )
 from tileup.images.picture import Picture
 from tileup.images.pixels import unit
-from tileup.images.planes import to_whole
+from tileup.images.planes import to_bytes, to_whole
 
 _CODESTREAM = b"\xff\x0a"
 _BOXED = b"\0\0\0\x0cJXL \r\n\x87\n"
@@ -39,6 +41,8 @@ _LEVEL_10 = box(b"jxll", b"\x0a")
 """Says that decoders need more than the least: that of 16 bits does."""
 _EXIF_PREFIX = b"Exif\0\0"
 _THREADS = 2
+_TWELVE = 2
+"""Of the depths that a header has a number for: 8, 10 and 12 bits."""
 
 
 def _open(stream: IO[bytes]) -> Opened:
@@ -48,10 +52,7 @@ def _open(stream: IO[bytes]) -> Opened:
     if header.floats or header.bits > 16:
         raise UnreadableError("has channels of more than 16 bits; convert it to 16 bits first")
     if header.profile and not header.lossy:
-        raise UnreadableError(
-            "has a colour profile, which is not read from a JPEG XL without loss; "
-            "djxl IN.jxl OUT.png, of libjxl, makes a PNG that has it"
-        )
+        _check_profiles_are_read()
     exif = read_block(None if parts.exif is None else _EXIF_PREFIX + parts.exif)
     head = Head(
         header.width,
@@ -65,6 +66,15 @@ def _open(stream: IO[bytes]) -> Opened:
         xmp=None if parts.xmp is None else parts.xmp.decode("utf-8", "replace"),
     )
     return Opened("jxl", head, partial(_decode, data, header))
+
+
+def _check_profiles_are_read() -> None:
+    try:
+        import pylibjxl  # pyright: ignore[reportUnusedImport]  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UnreadableError(
+            "has a colour profile, which needs pylibjxl in a JPEG XL: pip install 'tileup[jxl]'"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,14 @@ def _parts(data: bytes) -> _Parts:
     return _Parts(found.get(b"jxlc", b"")[:_HEAD], exif, found.get(b"xml "), found.get(b"jbrd"))
 
 
+def _stream(data: bytes) -> bytes:
+    """A code stream out of its boxes."""
+    if data.startswith(_CODESTREAM):
+        return data
+    kinds = {b"jxlc": 0, b"jxlp": 4}
+    return b"".join(each[kinds[kind] :] for kind, each in boxes(data) if kind in kinds)
+
+
 def _unpacked(data: bytes) -> bytes:
     import imagecodecs
 
@@ -105,6 +123,42 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def _decode(data: bytes, header: Header) -> Raster:
+    if header.profile and header.lossy:
+        return _of_light(data, header)
+    raster = _pixels(data, header)
+    return replace(raster, icc=_profile(data)) if header.profile else raster
+
+
+def _of_light(data: bytes, header: Header) -> Raster:
+    """A picture with loss and a profile: libjxl gives it as light, in the primaries of sRGB."""
+    values = _pixels(*_finer(data, header)).values
+    colours = 1 if header.grey else 3
+    values[..., :colours] = as_srgb(values[..., :colours])
+    told = "it was converted to sRGB; colours of its profile that lie outside are cut"
+    return Raster(values, deep=header.deep, recoloured=(None, told))
+
+
+def _finer(data: bytes, header: Header) -> tuple[bytes, Header]:
+    """The same picture said to be of 12 bits where it is of 8, too few for light: with loss, they
+    only tell the decoder what to round to."""
+    if header.bits != 8:
+        return data, header
+    stream = _stream(data)
+    head = int.from_bytes(stream[2:_HEAD], "little") | _TWELVE << header.bits_at
+    made = stream[:2] + head.to_bytes(len(stream[2:_HEAD]), "little") + stream[_HEAD:]
+    return made, replace(header, bits=12)
+
+
+def _profile(data: bytes) -> bytes:
+    import pylibjxl
+
+    profile = pylibjxl.decode(data, metadata=True)[1]["icc"]
+    if profile[16:20] not in (b"RGB ", b"GRAY"):
+        raise UnreadableError(f"is a {profile[16:20].decode()} picture; convert it to RGB first")
+    return profile
+
+
+def _pixels(data: bytes, header: Header) -> Raster:
     # Imported here because few pictures need it.
     import imagecodecs
 
@@ -119,31 +173,50 @@ def _decode(data: bytes, header: Header) -> Raster:
 
 
 def _write(picture: Picture, way: Way) -> bytes:
-    # Imported here because few pictures need it.
-    import imagecodecs
-
     lossless = way.lossless or way.quality == 100
-    if picture.deep and not lossless:
-        # The encoder takes it for light, and stores it as such, whatever it is called later.
-        picture = replace(picture, pixels=as_light(picture.whole).astype(np.float32))
-    values = np.ascontiguousarray(to_whole(picture))
-    made = bytes(
-        imagecodecs.jpegxl_encode(
-            values,
-            lossless=lossless or None,
-            distance=None if lossless else distance_of(way.quality),
-            usecontainer=False,
-            numthreads=_THREADS,
-        )
-    )
-    if not made.startswith(_CODESTREAM):
-        made = b"".join(content for kind, content in boxes(made) if kind == b"jxlc")
-    stream = _in_srgb(made)
+    stream = _with_profile(picture) if lossless else None
+    if stream is None:
+        if picture.icc is not None:
+            picture, lost = without_profile(picture)
+            way.tell(lost)
+        stream = _encoded(picture, None if lossless else distance_of(way.quality))
     exif, packet = next(exif_choices(picture, way.said)), next(xmp_choices(picture, way.said))
     level = [_LEVEL_10] if picture.deep else []
     extra = [] if exif is None else [box(b"Exif", bytes(4) + exif.removeprefix(_EXIF_PREFIX))]
     extra += [] if packet is None else [box(b"xml ", packet)]
     return b"".join([_BOXED, _FTYP, *level, *extra, struct.pack(">L4s", 0, b"jxlc"), stream])
+
+
+def _with_profile(picture: Picture) -> bytes | None:
+    """A code stream without loss that holds the profile; None where there is none to hold, or no
+    way: of 16 bits, or of a profile for grey."""
+    if picture.icc is None or picture.deep:
+        return None
+    try:
+        import pylibjxl
+
+        values = to_bytes(replace(picture, grey=False))
+        return _stream(pylibjxl.encode(values, lossless=True, icc=picture.icc))
+    except (ModuleNotFoundError, RuntimeError):
+        return None
+
+
+def _encoded(picture: Picture, distance: float | None) -> bytes:
+    """A code stream in sRGB; without a distance it loses nothing."""
+    # Imported here because few pictures need it.
+    import imagecodecs
+
+    if picture.deep and distance is not None:
+        # The encoder takes it for light, and stores it as such, whatever it is called later.
+        picture = replace(picture, pixels=as_light(picture.whole).astype(np.float32))
+    made = imagecodecs.jpegxl_encode(
+        np.ascontiguousarray(to_whole(picture)),
+        lossless=distance is None or None,
+        distance=distance,
+        usecontainer=False,
+        numthreads=_THREADS,
+    )
+    return _in_srgb(_stream(bytes(made)))
 
 
 def _in_srgb(stream: bytes) -> bytes:
@@ -170,5 +243,5 @@ FORMAT = Format(
     _open,
     _write,
     bits=16,
-    holds=frozenset({"alpha", "exif", "xmp"}),
+    holds=frozenset({"alpha", "icc", "exif", "xmp"}),
 )
