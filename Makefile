@@ -25,7 +25,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints bench-storage pictures \
-	bench-steps bench-speed bench-scale bench-crops bench-texture train train-texture curves clean
+	bench-steps bench-speed bench-scale bench-crops bench-texture train train-deblock train-texture curves clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-14s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -118,6 +118,9 @@ train: $(CRITICS) ## train the shipped model further; DATA=folder HOURS=n
 $(CRITICS): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 	@touch $@
+
+train-deblock: $(CRITICS) ## train its network for sources that JPEG damaged further; the same
+	$(BIN)/python -m models.training deblock --data $(DATA) --hours $(HOURS) $(ARGS)
 
 train-texture: $(CRITICS) ## train its second network, which draws texture, further; the same
 	$(BIN)/python -m models.training texture --data $(DATA) --hours $(HOURS) $(ARGS)

@@ -5,14 +5,15 @@
 Weights at the end of a falling learning rate draw most detail, and take some of their own noise for
 it; those from where the rate was high are smoother. Their mean keeps most of the former without the
 latter (Wortsman et al. 2022, arXiv 2203.05482). It is of the network that keeps to the source, or
-of the one that draws texture with `--texture`; the other one is the first checkpoint's.
+with `--network` of the one for texture (`vivid`) or for JPEG's damage (`deblock`); the others are
+the first checkpoint's.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -37,21 +38,21 @@ def mean(parts: Sequence[Weights], shares: Sequence[float]) -> dict[str, Tensor]
     }
 
 
-def chosen(parts: Parts, texture: bool) -> Part:
-    """One of a checkpoint's networks.
+def chosen(parts: Parts, name: str) -> Part:
+    """One of a checkpoint's networks, by its name in `Parts`.
 
     Raises:
-        SystemExit: it has none that draws texture.
+        SystemExit: it has no such network.
     """
-    if not texture:
-        return parts.base
-    if parts.vivid is None:
-        raise SystemExit("average: a checkpoint has no network that draws texture")
-    return parts.vivid
+    part: Part | None = getattr(parts, name)
+    if part is None:
+        raise SystemExit(f"average: a checkpoint has no network {name!r}")
+    return part
 
 
-def measured(weights: Weights, data: Path, *, texture: bool) -> dict[str, float]:
+def measured(weights: Weights, data: Path, name: str) -> dict[str, float]:
     """Figures on the validation crops."""
+    texture = name == "vivid"
     network = ResidualUNet(replace(ARCHITECTURE, conditions=int(texture)))
     network.load_state_dict(weights)
     pictures = read_pictures(data)[1]
@@ -69,16 +70,16 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", metavar="SHARE:FILE")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--texture", action="store_true", help="of the networks for texture")
+    parser.add_argument("--network", default="base", choices=[each.name for each in fields(Parts)])
     arguments = parser.parse_args()
     shares = [float(part.partition(":")[0]) for part in arguments.parts]
     found = [read_parts(Path(part.partition(":")[2])) for part in arguments.parts]
-    ours = [chosen(each, arguments.texture) for each in found]
+    ours = [chosen(each, arguments.network) for each in found]
     weights = mean([each.weights for each in ours], shares)
-    figures = measured(weights, arguments.data, texture=arguments.texture)
+    figures = measured(weights, arguments.data, arguments.network)
     row = {**ours[0].trained, **{name: round(each, 3) for name, each in figures.items()}}
-    name = "vivid" if arguments.texture else "base"
-    write_parts(replace(found[0], **{name: Part(weights, row)}), arguments.out)
+    parts = replace(found[0], **{arguments.network: Part(weights, row)})
+    write_parts(parts, arguments.out)
     print(" ".join(f"{name}={value}" for name, value in row.items()))
 
 

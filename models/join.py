@@ -1,6 +1,6 @@
-"""One checkpoint of two networks: `python -m models.join BASE VIVID -o FILE`.
+"""Networks of several checkpoints in one: `python -m models.join base:A vivid:B deblock:C -o FILE`.
 
-The first file gives the network that keeps to the source, the second the one that draws texture.
+A part that is not named is left out; there is always a base.
 """
 
 from __future__ import annotations
@@ -8,19 +8,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from models.average import chosen
 from models.training.files import Parts, read_parts, write_parts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("base", type=Path)
-    parser.add_argument("vivid", type=Path)
+    parser.add_argument("parts", nargs="+", metavar="NETWORK:FILE")
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
-    vivid = read_parts(arguments.vivid).vivid
-    if vivid is None:
-        raise SystemExit(f"join: {arguments.vivid} has no network that draws texture")
-    write_parts(Parts(read_parts(arguments.base).base, vivid), arguments.out)
+    named = dict(part.split(":", 1) for part in arguments.parts)
+    parts = {name: chosen(read_parts(Path(file)), name) for name, file in named.items()}
+    write_parts(Parts(**parts), arguments.out)
 
 
 if __name__ == "__main__":

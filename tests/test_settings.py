@@ -116,6 +116,7 @@ def test_a_setting_given_twice_is_refused(config: Callable[[str], Path], text: s
         ({"weights": "feathers"}, "did you mean 'feather'"),
         ({"steps": 0}, "steps must be between 1 and 1000"),
         ({"seed": -1}, "seed must be between"),
+        ({"deblock": "maybe"}, "deblock 'maybe' is not known"),
         ({"texture": 1.5}, "texture must be between 0 and 1, got 1.5"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"quality": 101}, "quality must be between 1 and 100"),

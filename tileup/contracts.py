@@ -103,6 +103,8 @@ class ModelSpec:
     """Whether it was distilled with guidance, and is told how much."""
     textured: bool = False
     """Whether it has a network of its own for texture."""
+    deblocks: bool = False
+    """Whether it has a network of its own for sources that JPEG damaged."""
     precision: str = "float16"
     """What it computes in on a GPU, unless something else is asked for: float16, bfloat16 or
     float32."""
@@ -133,6 +135,8 @@ class Wish:
     """What a guidance-distilled network is told; None: its family's own."""
     texture: float = 1.0
     """How much texture strong tiles are drawn with, 0 to 1, by models that can tell."""
+    deblock: bool = False
+    """Whether JPEG's damage shall be undone, by models that can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
     make train DATA=data HOURS=2          the network that keeps to the source
     make train-texture DATA=data HOURS=2  the network that draws texture, against critics
+    make train-deblock DATA=data HOURS=2  the network for sources that JPEG damaged
 
-Each writes its own network and leaves the other one in the file as it is.
+Each writes its own network and leaves the others in the file as they are.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
 from models.held_out import read_held_out, read_trained_on, refuse_held_out, training_files
 from models.training.critics import efficientnet_lite0
-from models.training.degradations import CLEAN
+from models.training.degradations import CLEAN, DAMAGED, QUALITY
 from models.training.fidelity import FidelityTrainer
 from models.training.files import (
     Part,
-    Parts,
     read_critics,
     read_parts,
     write_critics,
@@ -41,6 +41,21 @@ MODELS = Path(__file__).resolve().parent.parent
 SHIPPED = MODELS / "tileup-small.safetensors"
 
 
+class Stage(NamedTuple):
+    """What one of the trainings writes."""
+
+    part: str
+    """Which network of a checkpoint."""
+    log: str
+
+
+STAGES = {
+    "fidelity": Stage("base", "log.csv"),
+    "deblock": Stage("deblock", "deblock.csv"),
+    "texture": Stage("vivid", "texture.csv"),
+}
+
+
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="models.training",
@@ -53,6 +68,10 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     fidelity.add_argument(
         "--texture", type=float, default=TEXTURE, help="what contrast counts beside pixels"
     )
+    deblock = stages.add_parser("deblock", help="the network for sources that JPEG damaged")
+    _common(deblock, batch=16, crop=128, rate=3e-4, soft=0.05, letters=0.04, every=500)
+    deblock.set_defaults(clean=0.0, quality=DAMAGED)
+    deblock.add_argument("--texture", type=float, default=0.002, help="as for fidelity")
     texture = stages.add_parser("texture", help="the network that draws texture")
     _common(texture, batch=8, crop=64, rate=2e-4, soft=0.0, letters=0.02, every=400)
     texture.add_argument(
@@ -93,6 +112,14 @@ def _common(
     add("--soft", type=float, default=soft, help="share of truths that are soft themselves")
     add("--letters", type=float, default=letters, help="share of samples that are pages of text")
     add("--clean", type=float, default=CLEAN, help="share of small pictures that are only shrunk")
+    add(
+        "--quality",
+        type=int,
+        nargs=2,
+        default=QUALITY,
+        metavar=("LOWEST", "HIGHEST"),
+        help="of JPEG, where small pictures are compressed",
+    )
     add("--rate", type=float, default=rate, help="learning rate")
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if cuda else "cpu")
@@ -103,7 +130,7 @@ def _common(
     add("--state", type=Path, default=MODELS / "state" / f"{stage}.pt")
     add("--init", type=Path, default=SHIPPED, help="a checkpoint to start from, without a state")
     add("--scratch", action="store_true", help="start from random weights instead")
-    add("--log", type=Path, default=MODELS / ("log.csv" if stage == "fidelity" else "texture.csv"))
+    add("--log", type=Path, default=MODELS / STAGES[stage].log)
     add("--out", type=Path, default=SHIPPED)
     add("--every", type=int, default=every, help="steps between validations")
 
@@ -113,10 +140,16 @@ def main() -> None:
     arguments = parse_arguments()
     train, validation = read_pictures(arguments.data)
     refuse_held_out(training_files(arguments.data), read_held_out(), read_trained_on())
-    stage = fidelity if arguments.stage == "fidelity" else texture
+    stage = texture if arguments.stage == "texture" else fidelity
     batches = Batches(
         train,
-        Recipe(arguments.crop, arguments.soft, arguments.letters, arguments.clean),
+        Recipe(
+            arguments.crop,
+            arguments.soft,
+            arguments.letters,
+            arguments.clean,
+            (arguments.quality[0], arguments.quality[1]),
+        ),
         arguments.seed,
         arguments.batch,
         arguments.threads,
@@ -127,7 +160,7 @@ def main() -> None:
 def fidelity(
     arguments: argparse.Namespace, batches: Batches, validation: list[Image.Image]
 ) -> None:
-    """The network that keeps to the source."""
+    """The network that keeps to the source, or the one for sources that JPEG damaged."""
     trainer = FidelityTrainer(
         ARCHITECTURE,
         seed=arguments.seed,
@@ -136,13 +169,13 @@ def fidelity(
         workers=arguments.workers,
         texture=arguments.texture,
     )
-    kept = read_parts(arguments.init)
-    begin(trainer, arguments, kept.base.weights)
+    name, kept = STAGES[arguments.stage].part, read_parts(arguments.init)
+    begin(trainer, arguments, (getattr(kept, name) or kept.base).weights)
     if trainer.workers > 1:
         torch.set_num_threads(1)
 
-    def export(base: Part) -> None:
-        write_parts(replace(read_parts(beside(arguments)), base=base), arguments.out)
+    def export(part: Part) -> None:
+        write_parts(replace(read_parts(beside(arguments)), **{name: part}), arguments.out)
 
     run(
         trainer,
@@ -171,7 +204,7 @@ def texture(arguments: argparse.Namespace, batches: Batches, validation: list[Im
         trainer.take_critics(read_critics(arguments.critics))
 
     def export(vivid: Part) -> None:
-        write_parts(Parts(read_parts(beside(arguments)).base, vivid), arguments.out)
+        write_parts(replace(read_parts(beside(arguments)), vivid=vivid), arguments.out)
         write_critics(trainer.critics.state_dict(), arguments.critics)
 
     run(

@@ -19,6 +19,8 @@ TWICE = 0.25
 """Share of the compressed ones that were compressed before, on a grid of blocks elsewhere."""
 QUALITY = (30, 95)
 """Lowest and highest quality of JPEG, the last time."""
+DAMAGED = (25, 80)
+"""The same for the network that undoes it."""
 QUALITY_BEFORE = (50, 95)
 KERNELS = (
     Image.Resampling.BICUBIC,
@@ -31,9 +33,21 @@ BLOCK = 8  # pixels of a side of JPEG's blocks
 
 
 def degraded(
-    region: Image.Image, small: int, rng: np.random.Generator, clean: float = CLEAN
+    region: Image.Image,
+    small: int,
+    rng: np.random.Generator,
+    clean: float = CLEAN,
+    quality: tuple[int, int] = QUALITY,
 ) -> Image.Image:
-    """Shrink a square to `small` pixels a side; a share of `clean` by bicubic alone."""
+    """Shrink a square to `small` pixels a side; a share of `clean` by bicubic alone.
+
+    Args:
+        region: the square.
+        small: pixels.
+        rng: chooses.
+        clean: share.
+        quality: lowest and highest of JPEG, the last time.
+    """
     if rng.random() < clean:
         return region.resize((small, small), Image.Resampling.BICUBIC)
     if rng.random() < BLURRED:
@@ -47,7 +61,7 @@ def degraded(
     if rng.random() < COMPRESSED:
         if rng.random() < TWICE:
             image = compressed_elsewhere(image, rng)
-        image = compressed(image, rng, QUALITY)
+        image = compressed(image, rng, quality)
     return image
 
 

@@ -1,4 +1,4 @@
-"""What training reads and writes: its state, its log, the checkpoint of two networks."""
+"""What training reads and writes: its state, its log, the checkpoint of three networks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.training.levels import ARCHITECTURE, SIGMA_MAX, SIGMA_MIN, STRIDE, TEXTURE_RANGE
-
-VIVID = "vivid."
-"""What names of tensors begin with of the network that draws texture."""
+from tileup.families.bundled import split
+from tileup.families.bundled_header import DEBLOCK, VIVID
 
 Weights = Mapping[str, Tensor]
 
@@ -32,14 +31,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A checkpoint: the network that keeps to the source, and the one that draws texture."""
+    """A checkpoint: the network that keeps to the source, that for texture, that for JPEG."""
 
     base: Part
     vivid: Part | None = None
+    deblock: Part | None = None
 
 
 def read_parts(path: Path) -> Parts:
-    """Both networks of a checkpoint, in single precision.
+    """All networks of a checkpoint, in single precision.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -47,10 +47,12 @@ def read_parts(path: Path) -> Parts:
     with safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["tileup"])
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    vivid = {n.removeprefix(VIVID): t for n, t in tensors.items() if n.startswith(VIVID)}
-    base = {name: each for name, each in tensors.items() if not name.startswith(VIVID)}
-    drawn = header.get("texture", {}).get("trained", {})
-    return Parts(Part(base, header["trained"]), Part(vivid, drawn) if vivid else None)
+    parts = split(tensors)
+    others = [
+        Part(parts[prefix], header.get(key, {}).get("trained", {})) if parts[prefix] else None
+        for prefix, key in ((VIVID, "texture"), (DEBLOCK, "deblock"))
+    ]
+    return Parts(Part(parts[""], header["trained"]), *others)
 
 
 def write_parts(parts: Parts, path: Path) -> None:
@@ -77,6 +79,9 @@ def write_parts(parts: Parts, path: Path) -> None:
             "trained": dict(parts.vivid.trained),
         }
         tensors |= {VIVID + name: each for name, each in parts.vivid.weights.items()}
+    if parts.deblock is not None:
+        header["deblock"] = {"trained": dict(parts.deblock.trained)}
+        tensors |= {DEBLOCK + name: each for name, each in parts.deblock.weights.items()}
     half = {name: value.half().contiguous().cpu() for name, value in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.training.degradations import CLEAN, degraded, softened
+from models.training.degradations import CLEAN, QUALITY, degraded, softened
 from models.training.lettering import page
 
 SMOOTH = 0.1
@@ -38,6 +38,8 @@ class Recipe:
     """Share of the samples that are pages of text."""
     clean: float = CLEAN
     """Share of the small pictures that are only shrunk."""
+    quality: tuple[int, int] = QUALITY
+    """Lowest and highest quality of JPEG of the others that are compressed."""
 
 
 def read_pictures(folder: Path) -> tuple[Pictures, list[Image.Image]]:
@@ -119,7 +121,7 @@ def sample(pictures: Pictures, seed: int, number: int, recipe: Recipe) -> NDArra
         region = region.resize((side, side), Image.Resampling.LANCZOS)
     if rng.random() < recipe.soft:
         region = softened(region, rng)
-    source = degraded(region, small, rng, recipe.clean).resize(
+    source = degraded(region, small, rng, recipe.clean, recipe.quality).resize(
         (side, side), Image.Resampling.LANCZOS
     )
     left, top = rng.integers(4, side - crop - 3, 2).tolist()

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tests.checkpoints import whole
 from tests.checkpoints.layouts.compact import compact_state_dict
-from tests.checkpoints.small import save_both
+from tests.checkpoints.small import save_both, save_deblocking
 from tests.cli.conftest import Command, save
 from tileup.images.metadata import read_metadata
 
@@ -125,6 +125,18 @@ def test_texture_is_in_the_metadata_and_in_info(tileup: Command, folder: Path) -
     lines = tileup("info", model).out.splitlines()
     assert any(line.startswith("network for texture  ") for line in lines)
     assert '"texture": {"from": 0.2, "full": 0.8}' in " ".join(lines)
+
+
+def test_deblocking_is_in_the_metadata_where_it_was_done(tileup: Command, folder: Path) -> None:
+    model = save_deblocking(folder / "d.safetensors")
+    flags = ("--window", "32", "--overlap", "8", "--steps", "2", "-m", model, "--overwrite")
+    for given, said in (("on", True), ("auto", False)):
+        ran = tileup("upscale", "in.png", *flags, "--deblock", given)
+        assert (ran.code, "no effect" in ran.err) == (0, False)
+        told = read_metadata(folder / "in_2x.png")
+        assert json.loads(told["tileup"])["deblock"] == given
+        assert ("tileup deblock: True" in told["parameters"]) == said
+    assert "network for JPEG's damage  " in tileup("info", model).out
 
 
 def test_texture_without_a_network_for_it_is_pointed_out(

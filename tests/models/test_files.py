@@ -1,4 +1,4 @@
-"""The checkpoint of two networks: written, read, and loaded by the program; the log."""
+"""The checkpoint of three networks: written, read, and loaded by the program; the log."""
 
 from __future__ import annotations
 
@@ -59,14 +59,20 @@ def test_the_program_loads_both_networks_and_the_range_of_texture(tmp_path: Path
     assert model.vivid.range == TEXTURE_RANGE
 
 
-def test_a_new_network_leaves_the_other_as_it_is(tmp_path: Path) -> None:
+def test_a_new_network_leaves_the_others_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    write_parts(Parts(Part(weights(0)), Part(weights(1, 1))), path)
+    write_parts(Parts(Part(weights(0)), Part(weights(1, 1)), Part(weights(3))), path)
     write_parts(replace(read_parts(path), base=Part(weights(2))), path)
     found = read_parts(path)
     assert found.vivid is not None
+    assert found.deblock is not None
     assert_equal(found.base.weights, weights(2))
     assert_equal(found.vivid.weights, weights(1, 1))
+    assert_equal(found.deblock.weights, weights(3))
+    model = load_model(path, Settings(device="cpu", dtype="float32"))
+    assert isinstance(model, BundledModel)
+    assert model.deblocking is not None
+    assert_equal(model.deblocking.network.state_dict(), weights(3))
 
 
 def test_a_figure_that_the_log_did_not_have_becomes_a_column(tmp_path: Path) -> None:

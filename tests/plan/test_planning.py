@@ -1,11 +1,13 @@
 """The whole plan: cost, warnings and refusals."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.doubles import photograph, spec
 from tileup.errors import UsageError
@@ -197,6 +199,7 @@ def test_samplers_that_begin_anew_are_named_where_they_do(sampler: str) -> None:
         ({"min_scale": 0.5, "denoise_mode": "sigma"}, "min-scale has no effect"),
         ({"scale_range": 1.0}, "scale-range has no effect"),
         ({"texture": 0.5}, "texture has no effect: double has no network for texture."),
+        ({"deblock": "on"}, "deblock has no effect: double has no network for JPEG's damage."),
         ({"control_scale": 0.5}, "control-scale has no effect: no control is given"),
         ({"control_end": 0.5}, "control-end has no effect: no control is given"),
         ({"denoise_map": "m.png", "denoise_by": "area"}, "denoise-by has no effect"),
@@ -242,6 +245,27 @@ def test_texture_has_an_effect_on_a_model_with_a_network_for_it() -> None:
     textured, asked = replace(spec(), textured=True), replace(SMALL, texture=0.5)
     planned = plan_pixels(photograph(30, 50), 100, 60, textured, asked)
     assert not [each for each in planned.warnings if "no effect" in each]
+
+
+@pytest.mark.parametrize(
+    ("deblocks", "asked", "done"),
+    [
+        (True, "auto", True),
+        (True, "on", True),
+        (True, "off", False),
+        (False, "auto", False),
+    ],
+)
+def test_a_picture_that_jpeg_damaged_is_deblocked_by_models_that_can(
+    deblocks: bool, asked: str, done: bool
+) -> None:
+    buffer = io.BytesIO()
+    clean = photograph(96, 120)
+    Image.fromarray((255 * clean).astype(np.uint8)).save(buffer, "jpeg", quality=40)
+    damaged = np.asarray(Image.open(buffer), np.float32) / 255
+    model, settings = replace(spec(), deblocks=deblocks), replace(SMALL, deblock=asked)
+    assert plan_pixels(damaged, 240, 192, model, settings).deblock == done
+    assert plan_pixels(clean, 240, 192, model, settings).deblock == (asked == "on")
 
 
 @pytest.mark.parametrize("name", ["mask", "denoise_map"])

@@ -12,7 +12,7 @@ from tileup.checkpoints.find import Identified
 from tileup.checkpoints.parts import COMPANIONS, inside, title_of
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError
-from tileup.families.bundled_header import VIVID, bundled_spec, is_bundled
+from tileup.families.bundled_header import DEBLOCK, VIVID, bundled_spec, is_bundled
 from tileup.families.detection import NoNetworkError, detect
 from tileup.families.family import Detected, Prediction
 from tileup.families.predictions import prediction_of, published_spec
@@ -107,12 +107,14 @@ def describe(path: Path) -> CheckpointInfo:
 
 
 def _networks(checkpoint: Checkpoint) -> tuple[PartInfo, ...]:
-    """The networks of a checkpoint of our own: one, or two."""
-    base = [name for name in checkpoint.tensors if not name.startswith(VIVID)]
-    network = PartInfo("network", _amount(checkpoint, base))
-    if len(base) == len(checkpoint.tensors):
-        return (network,)
-    return network, PartInfo("network for texture", _behind(checkpoint, VIVID))
+    """The networks of a checkpoint of our own: one, and those for texture and for JPEG if any."""
+    base = [name for name in checkpoint.tensors if not name.startswith((VIVID, DEBLOCK))]
+    others = {VIVID: "network for texture", DEBLOCK: "network for JPEG's damage"}
+    return PartInfo("network", _amount(checkpoint, base)), *(
+        PartInfo(title, _behind(checkpoint, prefix))
+        for prefix, title in others.items()
+        if any(name.startswith(prefix) for name in checkpoint.tensors)
+    )
 
 
 def _told(checkpoint: Checkpoint, found: Detected) -> Prediction:

@@ -124,6 +124,7 @@ def scene_of(
             settings.cfg,
             settings.guidance,
             settings.texture,
+            planned.deblock,
         ),
         control_until(planned.itinerary.sigmas, settings.control_end),
         strength,

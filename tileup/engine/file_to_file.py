@@ -210,6 +210,7 @@ def metadata_of(upscaled: Upscaled, given: Drawable, model: Model, settings: Set
             "tileup denoise mode": settings.denoise_mode,
             **({} if settings.clip_skip is None else {"Clip skip": settings.clip_skip}),
             **({"tileup texture": settings.texture} if model.spec.textured else {}),
+            **({"tileup deblock": True} if upscaled.planned.deblock else {}),
             "tileup tiles": upscaled.cost.tiles,
             "tileup scale": round(upscaled.plan.scale, 4),
         },

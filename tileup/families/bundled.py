@@ -1,7 +1,8 @@
 """The bundled checkpoint as a model.
 
-It holds one network, or two: the second is told how much texture each cell shall have and draws the
-windows in which a cell has any. So weak strengths are the first one's alone.
+It holds one network, and may hold two more. One is told how much texture each cell shall have and
+draws the windows in which a cell has any; so weak strengths are the first one's alone. The other is
+there instead of the first for sources that JPEG damaged.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from tileup.codec.pixels import PixelCodec
 from tileup.contracts import Box, ModelSpec, Scene
 from tileup.errors import ModelError
-from tileup.families.bundled_header import VIVID, parse_header
+from tileup.families.bundled_header import DEBLOCK, VIVID, parse_header
 from tileup.families.residual_unet import Architecture, Remembering, ResidualUNet
 from tileup.families.texture import TextureRange, toned
 
@@ -103,7 +104,9 @@ class BundledModel:
     device: str
     remembering: Remembering
     vivid: TextureNetwork | None = None
-    """Its second network, if it has one."""
+    """Its network for texture, if it has one."""
+    deblocking: Remembering | None = None
+    """Its network for sources that JPEG damaged, if it has one."""
 
     @property
     def network(self) -> ResidualUNet:
@@ -122,6 +125,8 @@ class BundledModel:
         """The networks, conditioned on the clean latents of an enlarged picture."""
         lowest = self.spec.levels.sigma_min
         dial = scene.wish.texture
+        if self.deblocking is not None and scene.wish.deblock:
+            return WindowDenoiser(self.deblocking, scene.source, lowest)
         if self.vivid is None or scene.strength is None or dial == 0:
             return WindowDenoiser(self.remembering, scene.source, lowest)
         amount = self.vivid.range.amount(scene.strength.cpu())
@@ -158,14 +163,25 @@ def load_bundled(
     if broken:
         raise ModelError(f"{path} is damaged: {min(broken)} has values that are not finite")
     place = _Place(path, device, dtype)
-    base = {name: each for name, each in tensors.items() if not name.startswith(VIVID)}
-    network = place.filled(header, base)
+    parts = split(tensors)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not spec.textured:
-        return BundledModel(spec, digest, device, network)
-    rest = {name.removeprefix(VIVID): tensors[name] for name in tensors.keys() - base.keys()}
-    vivid = TextureNetwork(place.filled(header, rest, VIVID), TextureRange.from_header(header))
-    return BundledModel(spec, digest, device, network, vivid)
+    network = place.filled(header, parts[""])
+    vivid = deblocking = None
+    if spec.textured:
+        textured = place.filled(header, parts[VIVID], VIVID)
+        vivid = TextureNetwork(textured, TextureRange.from_header(header))
+    if spec.deblocks:
+        deblocking = place.filled(header, parts[DEBLOCK], DEBLOCK)
+    return BundledModel(spec, digest, device, network, vivid, deblocking)
+
+
+def split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors of each network by the prefix of their names, which is taken off."""
+    parts: dict[str, dict[str, Tensor]] = {"": {}, VIVID: {}, DEBLOCK: {}}
+    for name, each in tensors.items():
+        prefix = next((p for p in (VIVID, DEBLOCK) if name.startswith(p)), "")
+        parts[prefix][name.removeprefix(prefix)] = each
+    return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +200,7 @@ class _Place:
         Raises:
             ModelError: the header describes no network, or another one.
         """
-        network = self._built(header, conditions=1 if prefix else 0)
+        network = self._built(header, conditions=1 if prefix == VIVID else 0)
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:

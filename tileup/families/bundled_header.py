@@ -15,7 +15,9 @@ from tileup.tensors.checkpoint import Checkpoint
 BUNDLED_KEYS = frozenset({"enter.weight", "leave.weight", "embed.mix.0.weight"})
 """Tensors of our own network."""
 VIVID = "vivid."
-"""What names of the tensors begin with of the second network in such a file, if it has one."""
+"""What names of the tensors begin with of the network for texture in such a file, if it has one."""
+DEBLOCK = "deblock."
+"""The same of the network for sources that JPEG damaged."""
 
 
 def is_bundled(checkpoint: Checkpoint) -> bool:
@@ -31,7 +33,9 @@ def bundled_spec(checkpoint: Checkpoint) -> ModelSpec:
     """
     name = checkpoint.name
     header = parse_header(checkpoint.metadata, name)
-    textured = any(each.startswith(VIVID) for each in checkpoint.tensors)
+    textured, deblocks = (
+        any(each.startswith(prefix) for each in checkpoint.tensors) for prefix in (VIVID, DEBLOCK)
+    )
     try:
         if textured:
             TextureRange.from_header(header)
@@ -47,6 +51,7 @@ def bundled_spec(checkpoint: Checkpoint) -> ModelSpec:
             text=False,
             precision="float32",
             textured=textured,
+            deblocks=deblocks,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"model {name}: its header is wrong ({error})") from error

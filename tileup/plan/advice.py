@@ -155,6 +155,11 @@ IDLE: tuple[Idle, ...] = (
         "{name} has no effect: {model} has no network for texture.",
     ),
     Idle(
+        _always("deblock"),
+        lambda facts: not facts.spec.deblocks,
+        "{name} has no effect: {model} has no network for JPEG's damage.",
+    ),
+    Idle(
         _always("vae_tile"),
         lambda facts: not facts.spec.text,
         "{name} has no effect: {model} has no VAE.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from tileup.contracts import ModelSpec
 from tileup.images.picture import Picture
 from tileup.images.sizes import output_size
 from tileup.plan.advice import Facts, warnings_of
+from tileup.plan.blocks import COARSE, quantisation_step
 from tileup.plan.budget import within
 from tileup.plan.cost import Cost, Prices
 from tileup.plan.edits import HandDrawn, edited, read_drawn
@@ -21,6 +23,8 @@ from tileup.plan.quadtree import Cuts, Forest
 from tileup.plan.samplers import Sampler
 from tileup.plan.tiles import TilePlan
 from tileup.settings.values import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Planned:
     cost: Cost
     warnings: tuple[str, ...]
     """Whole sentences that the user should see once."""
+    deblock: bool = False
+    """Whether JPEG's damage shall be undone."""
 
 
 def plan_picture(picture: Picture, spec: ModelSpec, settings: Settings) -> Planned:
@@ -74,7 +80,17 @@ def plan_pixels(
     cost = prices.of(plan, itinerary)
     given = pixels.shape[1], pixels.shape[0]
     warnings = warnings_of(Facts(plan, itinerary, cost, sampler, spec, settings, drawn, given))
-    return Planned(plan, itinerary, sampler, cost, warnings)
+    return Planned(plan, itinerary, sampler, cost, warnings, _deblock(pixels, spec, settings))
+
+
+def _deblock(pixels: NDArray[np.float32], spec: ModelSpec, settings: Settings) -> bool:
+    """Whether JPEG's damage shall be undone: by a wish, or because there is some."""
+    if settings.deblock != "auto" or not spec.deblocks:
+        return settings.deblock == "on"
+    step = quantisation_step(pixels)
+    if step >= COARSE:
+        log.info("JPEG quantised the picture in steps of %g: it is deblocked", step)
+    return step >= COARSE
 
 
 def _tiles(

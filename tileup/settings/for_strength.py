@@ -9,6 +9,7 @@ from tileup.settings.setting import Alias, Flag, Panel, setting
 from tileup.wording import listed
 
 DENOISE_MODES = ("schedule", "sigma", "passes", "blend", "scale")
+DEBLOCK = ("auto", "on", "off")
 DENOISE_BY = ("depth", "detail", "area")
 
 
@@ -55,6 +56,14 @@ class StrengthSettings:
         "How much texture the bundled model draws strong tiles with; 0 is faithful everywhere "
         "(default: {default}).",
         within(0, 1),
+    )
+    deblock: str = setting(
+        "auto",
+        Panel.STRENGTH,
+        "auto|on|off",
+        "Whether the bundled model takes JPEG's blocks away and draws no texture on them; auto: "
+        "where a picture's pixels tell of a quality below 65 (default: {default}).",
+        one_of(DEBLOCK),
     )
     min_scale: float = setting(
         0.7,
