@@ -36,7 +36,7 @@ def quantisation_step(pixels: NDArray[np.float32]) -> float:
     Args:
         pixels: RGB in [0, 1], shape (H, W, 3).
     """
-    windows = [luma(pixels[down, across]) for down, across in _windows(*pixels.shape[:2])]
+    windows = [luma(pixels[down][:, across]) for down, across in _windows(*pixels.shape[:2])]
     if min(windows[0].shape) < 3 * BLOCK:
         return 1.0
     top = _border(windows)

@@ -48,7 +48,8 @@ def plan_picture(picture: Picture, spec: ModelSpec, settings: Settings) -> Plann
         UsageError: the settings do not go together, or a mask or map cannot be read.
     """
     width, height = output_size(picture.width, picture.height, settings)
-    return plan_pixels(picture.pixels, width, height, spec, settings, read_drawn(settings))
+    pixels = np.asarray(picture.pixels)
+    return plan_pixels(pixels, width, height, spec, settings, read_drawn(settings))
 
 
 def plan_pixels(
