@@ -21,9 +21,19 @@ from typing import IO
 
 from tileup.cli.main import main
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
-    ["pytest", "torch", "imagecodecs", "tileup.upscaling", "tileup.checkpoints.load", __name__]
+SERVER = multiprocessing.get_context("forkserver")
+"""Starts processes from the one that has imported everything: one for all tests of a run."""
+SERVER.set_forkserver_preload(
+    [
+        "pytest",
+        "torch",
+        "imagecodecs",
+        "tileup.upscaling",
+        "tileup.checkpoints.load",
+        "tileup.engine.worker",
+        "tests.doubles",
+        __name__,
+    ]
 )
 
 
@@ -57,7 +67,7 @@ class Forked:
             dict(os.environ),
             largest_file,
         )
-        self._process = _SERVER.Process(target=_run, args=given)
+        self._process = SERVER.Process(target=_run, args=given)
         self._process.start()
         os.close(writing)
 

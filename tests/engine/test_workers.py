@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.cli.forked import SERVER
 from tests.doubles import DoubleModel, blurring_denoiser, photograph
 from tileup.contracts import Box, Model
 from tileup.engine import processes
@@ -130,11 +132,16 @@ def made(
     output: str = "out",
     settings: Settings = SETTINGS,
     on_event: Callable[[Event], None] = lambda event: None,
+    anew: bool = False,
     **more: object,
 ) -> list[Outcome]:
+    """The outcomes of a run; `anew` starts its workers as runs do, and waits for their imports."""
     jobs = find_jobs(Request(("in",), output=output, plan_json="auto"), settings)
     engine = engine_named("local")
-    return list(engine(jobs, settings, load, on_event, team=Team(workers), **more))  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patched:
+        if not anew:
+            patched.setattr(multiprocessing, "get_context", lambda method: SERVER)
+        return list(engine(jobs, settings, load, on_event, team=Team(workers), **more))  # type: ignore[arg-type]
 
 
 def contents(folder: str) -> dict[str, bytes]:
@@ -178,7 +185,7 @@ def test_the_bytes_the_records_and_the_order_are_those_of_one_process(
     expected: dict[str, bytes],
 ) -> None:
     events: list[Event] = []
-    outcomes = made(2, both, on_event=events.append)
+    outcomes = made(2, both, on_event=events.append, anew=True)
     assert_made_as_by_one(outcomes, expected)
     assert {each.worker for each in events if isinstance(each, ByWorker)} == {0, 1}
     assert Counter(type(each) for each in events)[Finished] == len(NAMES)
