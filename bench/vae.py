@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.tables import ROOT, table, write
-from tileup.codec.vae_tiles import Grid, TiledNetwork
+from tileup.codec.vae_tiles import TiledNetwork, TileGrid
 from tileup.torchvision_shield import shield_torchvision
 
 WIDTHS = (128, 256, 512, 512)
@@ -142,7 +142,7 @@ def decoded(way: str, tile: int, network: torch.nn.Module, z: Tensor) -> Tensor:
         network.tile_sample_min_size, network.tile_latent_min_size = tile, tile // 8
         return network.decode(z).sample
     kind = TiledNetwork if way == "ours" else AttentionWithinTiles
-    grid = Grid.over(8 * z.shape[2], 8 * z.shape[3], tile)
+    grid = TileGrid.over(8 * z.shape[2], 8 * z.shape[3], tile)
     tiled = kind(grid, torch.device("cpu"))
     return tiled.decode(network.decoder, network.post_quant_conv(z))
 

@@ -1,11 +1,13 @@
 """What the settings name is what the parts provide: a new mode or sampler is in all its tables.
 
-And a module's name tells the module.
+And a module's name tells the module, a class's name the class.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import ast
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,25 @@ def test_a_module_has_its_name_alone() -> None:
     )
     assert len(found) > 100
     assert {name: count for name, count in found.items() if count > 1} == {}
+
+
+def test_a_class_has_its_name_alone() -> None:
+    """Leading underscores and capitals do not tell two names apart; aliases of types count too."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in Path(tileup.__file__).parent.rglob("*.py"):
+        for name in _types(ast.parse(path.read_text())):
+            found[name.lstrip("_").lower()].add(path.as_posix())
+    assert len(found) > 300
+    assert {name: sorted(where) for name, where in found.items() if len(where) > 1} == {}
+
+
+def _types(module: ast.Module) -> Iterator[str]:
+    """Classes wherever they are, and what else of a module is named as a class is."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+    for node in module.body:
+        if isinstance(node, ast.Assign):
+            for each in node.targets:
+                if isinstance(each, ast.Name) and each.id.lstrip("_")[:1].isupper():
+                    yield from [] if each.id.isupper() else [each.id]

@@ -16,7 +16,7 @@ from tileup.errors import UsageError
 from tileup.resources import resource
 from tileup.settings import yaml_files
 from tileup.settings.layers import from_environment, layered, merged, notes_on, resolve
-from tileup.settings.setting import TOP, Flag, Named, Panel, flags_of, in_order
+from tileup.settings.setting import TOP, Flag, NamedFlag, Panel, flags_of, in_order
 from tileup.settings.typed import checked
 from tileup.settings.values import (
     ALIASES,
@@ -166,10 +166,10 @@ def test_the_help_lists_each_flag_once_and_panel_by_panel(
 
 
 def test_a_flag_follows_the_one_it_names_or_was_written_after() -> None:
-    def named(name: str, behind: str = "") -> Named:
-        return Named(name, str, "", Flag(Panel.SIZE, "", "", behind=behind))
+    def named(name: str, behind: str = "") -> NamedFlag:
+        return NamedFlag(name, str, "", Flag(Panel.SIZE, "", "", behind=behind))
 
-    def order(*flags: Named) -> list[str]:
+    def order(*flags: NamedFlag) -> list[str]:
         return [each.name for each in in_order(flags)]
 
     a, b, c = named("a"), named("b"), named("c")

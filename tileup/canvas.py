@@ -23,7 +23,7 @@ from tileup.plan.planning import Planned
 from tileup.ready import Ready, enlarge, enlarged_by_rows
 from tileup.resources import room_for_canvas
 from tileup.settings.values import Settings
-from tileup.tiling.rows import Rows
+from tileup.tiling.rows import RowBuffer
 
 
 class ByRows(Protocol):
@@ -44,7 +44,7 @@ class ByRows(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class WholePicture:
     """A picture that is enlarged already; satisfies `ByRows`."""
 
     picture: Picture
@@ -64,7 +64,7 @@ def rows_of(
         gradual = enlarged_by_rows(picture, planned, model.spec, settings)
         if gradual is not None:
             return gradual
-    return Whole(ready.enlarged or enlarge(picture, planned.plan, settings))
+    return WholePicture(ready.enlarged or enlarge(picture, planned.plan, settings))
 
 
 def drawn_by_rows(
@@ -79,7 +79,7 @@ def drawn_by_rows(
     plan, stride, neutral = planned.plan, planned.plan.stride, enlarged.picture.neutral
     with room_for_canvas(plan.width, plan.height):
         pixels = np.empty((plan.height, plan.width, 3), np.float32)
-    held = Rows(plan.width, 3, torch.empty(0))
+    held = RowBuffer(plan.width, 3, torch.empty(0))
 
     def source(top: int, bottom: int) -> Tensor:
         fresh = enlarged.rows(top * stride, min(bottom * stride, plan.height))

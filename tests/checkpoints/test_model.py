@@ -23,7 +23,7 @@ from tests.doubles import photograph
 from tests.text.references import save_t5_tokenizer
 from tests.text.saved import save_embeds
 from tileup.checkpoints.load import load_model
-from tileup.checkpoints.model import DiffusionModel, Part, Turns
+from tileup.checkpoints.model import DiffusionModel, Offloader, OffloadGroup
 from tileup.contracts import Model
 from tileup.errors import ModelError, UsageError
 from tileup.images.reading import open_picture
@@ -326,8 +326,11 @@ def test_with_little_memory_only_one_part_is_on_the_device() -> None:
             return self
 
     modules = [Module() for _ in range(3)]
-    network, vae = Part(lambda: modules[:2], "there"), Part(lambda: modules[2:], "there")
-    turns = Turns(alone=True)
+    network, vae = (
+        OffloadGroup(lambda: modules[:2], "there"),
+        OffloadGroup(lambda: modules[2:], "there"),
+    )
+    turns = Offloader(alone=True)
     for part, expected in (
         (network, ["there", "there", "cpu"]),
         (vae, ["cpu", "cpu", "there"]),
@@ -336,6 +339,6 @@ def test_with_little_memory_only_one_part_is_on_the_device() -> None:
     ):
         turns.of(part)
         assert [module.place for module in modules] == expected
-    together = Turns(alone=False)
+    together = Offloader(alone=False)
     together.of(vae)
     assert [module.place for module in modules] == ["there", "there", "cpu"], "nothing is moved"

@@ -14,11 +14,11 @@ from tests.checkpoints.layouts.vae import vae_state_dict
 from tests.codec.memory import PeakMemory
 from tileup.codec.vae_layout import vae_layout
 from tileup.codec.vae_network import build_vae, diffusers_tensors
-from tileup.codec.vae_tiles import SCORES, Grid, TiledNetwork
+from tileup.codec.vae_tiles import SCORES, TiledNetwork, TileGrid
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (1, 9), (9, 1), (7, 33), (13, 12)]
-GRIDS = [Grid(1, 1), Grid(2, 3), Grid(20, 20)]
+GRIDS = [TileGrid(1, 1), TileGrid(2, 3), TileGrid(20, 20)]
 """The last has tiles of one latent cell and of few pixels."""
 
 
@@ -44,7 +44,7 @@ def uneven(*shape: int) -> Tensor:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 700), (513, 41), (5, 3), (90, 101)])
 @pytest.mark.parametrize("tile", [1, 2, 30, 100, 512, 2000])
 def test_boxes_partition_every_map(height: int, width: int, tile: int) -> None:
-    grid = Grid.over(height, width, tile)
+    grid = TileGrid.over(height, width, tile)
     for shrink in (1, 2, 8):
         size = -(-height // shrink), -(-width // shrink)
         seen = torch.zeros(size, dtype=torch.int32)
@@ -57,7 +57,7 @@ def test_boxes_partition_every_map(height: int, width: int, tile: int) -> None:
 @pytest.mark.parametrize("height", [512, 513, 1000, 1024, 1025])
 def test_tiles_are_of_nearly_equal_sizes(height: int) -> None:
     """One row over a tile makes two halves, not a tile and a sliver."""
-    heights = [box.height for box in Grid.over(height, 1, 512).boxes(height, 1)]
+    heights = [box.height for box in TileGrid.over(height, 1, 512).boxes(height, 1)]
     assert len(heights) == -(-height // 512)
     assert max(heights) - min(heights) <= 1
 
@@ -65,7 +65,7 @@ def test_tiles_are_of_nearly_equal_sizes(height: int) -> None:
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("size", SIZES)
 def test_decoding_in_tiles_is_decoding_whole(
-    network: nn.Module, size: tuple[int, int], grid: Grid
+    network: nn.Module, size: tuple[int, int], grid: TileGrid
 ) -> None:
     z = uneven(1, 4, *size)
     whole = network.decoder(z)
@@ -78,7 +78,7 @@ def test_decoding_in_tiles_is_decoding_whole(
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("size", SIZES)
 def test_encoding_in_tiles_is_encoding_whole(
-    network: nn.Module, size: tuple[int, int], grid: Grid
+    network: nn.Module, size: tuple[int, int], grid: TileGrid
 ) -> None:
     pixels = uneven(1, 3, 8 * size[0], 8 * size[1])
     whole = network.encoder(pixels)
@@ -87,8 +87,8 @@ def test_encoding_in_tiles_is_encoding_whole(
     assert whole.std() > 0.1
 
 
-@pytest.mark.parametrize("grid", [Grid(2, 1), Grid(3, 4)])
-def test_a_decoder_of_convolutions_alone(grid: Grid) -> None:
+@pytest.mark.parametrize("grid", [TileGrid(2, 1), TileGrid(3, 4)])
+def test_a_decoder_of_convolutions_alone(grid: TileGrid) -> None:
     decoder = vae(attention=False, channels=16).decoder
     assert not any(isinstance(each, nn.Linear) for each in decoder.modules())
     z = uneven(1, 16, 11, 13)
@@ -99,7 +99,7 @@ def test_a_decoder_of_convolutions_alone(grid: Grid) -> None:
 def test_what_is_given_is_left_alone(network: nn.Module) -> None:
     z, pixels = uneven(1, 4, 6, 5), uneven(1, 3, 48, 40)
     given = z.clone(), pixels.clone()
-    tiled = TiledNetwork(Grid(2, 2), CPU)
+    tiled = TiledNetwork(TileGrid(2, 2), CPU)
     results = [
         (tiled.decode(network.decoder, z), tiled.encode(network.encoder, pixels)) for _ in range(2)
     ]
@@ -111,7 +111,7 @@ def test_what_is_given_is_left_alone(network: nn.Module) -> None:
 
 def test_each_picture_of_a_batch_has_its_own_statistics(network: nn.Module) -> None:
     z = torch.cat([uneven(1, 4, 6, 5), 3 + uneven(1, 4, 6, 5)])
-    tiled = TiledNetwork(Grid(2, 2), CPU)
+    tiled = TiledNetwork(TileGrid(2, 2), CPU)
     alone = torch.cat([tiled.decode(network.decoder, each[None]) for each in z])
     torch.testing.assert_close(tiled.decode(network.decoder, z), alone, atol=2e-5, rtol=2e-5)
 
@@ -121,7 +121,7 @@ def test_each_picture_of_a_batch_has_its_own_statistics(network: nn.Module) -> N
 def test_statistics_are_those_of_the_whole_map(scale: float, mean: float) -> None:
     """In tiles whose means differ much: pooling variances alone would miss that."""
     x = scale * (uneven(2, 64, 37, 29) + mean)
-    found = TiledNetwork(Grid(4, 3), CPU).statistics(32, x)
+    found = TiledNetwork(TileGrid(4, 3), CPU).statistics(32, x)
     groups = x.double().view(2, 32, -1)
     torch.testing.assert_close(found[0].double(), groups.mean(2), rtol=1e-5, atol=1e-6 * scale)
     torch.testing.assert_close(found[1].double(), groups.var(2, correction=0), rtol=1e-5, atol=0)
@@ -134,7 +134,7 @@ def test_a_mirrored_picture_gives_the_mirrored_result() -> None:
         if isinstance(each, nn.Conv2d):
             each.weight = nn.Parameter((each.weight + each.weight.flip(3)) / 2, False)
     z = uneven(1, 4, 5, 11)
-    tiled = TiledNetwork(Grid(1, 3), CPU)
+    tiled = TiledNetwork(TileGrid(1, 3), CPU)
     mirrored = tiled.decode(network.decoder, z.flip(3)).flip(3)
     torch.testing.assert_close(mirrored, tiled.decode(network.decoder, z), atol=2e-5, rtol=2e-5)
 
@@ -146,7 +146,7 @@ def test_attention_in_portions(
     monkeypatch.setattr("tileup.codec.vae_tiles.SCORES", portion)
     attention = network.decoder.mid_block.attentions[0]
     x = uneven(1, 128, 5, 7)
-    tiled = TiledNetwork(Grid(2, 2), CPU).attended(attention, x.clone())
+    tiled = TiledNetwork(TileGrid(2, 2), CPU).attended(attention, x.clone())
     torch.testing.assert_close(tiled, attention(x), atol=2e-5, rtol=2e-5)
     assert (tiled - x).std() > 0.01
 
@@ -157,7 +157,7 @@ def test_attention_in_portions(
 def test_any_convolution(padding: int, stride: int, size: tuple[int, int]) -> None:
     conv = nn.Conv2d(3, 4, 3, stride, padding).requires_grad_(False)
     x = torch.randn(1, 3, *size)
-    tiled = TiledNetwork(Grid(2, 2), CPU)
+    tiled = TiledNetwork(TileGrid(2, 2), CPU)
     height, width = size[0] // stride, size[1] // stride
     behind = 3 + stride * max(size)
     padded = functional.pad(x, (0, behind, 0, behind))
@@ -175,7 +175,7 @@ def test_tiles_need_less_memory_than_the_whole() -> None:
     """Two maps of the widest level (64 + 32 channels), and tiles; untiled needs all at once."""
     network = vae()
     z, pixels = torch.randn(1, 4, 32, 32), torch.randn(1, 3, 256, 256)
-    tiled = TiledNetwork(Grid(8, 8), CPU)
+    tiled = TiledNetwork(TileGrid(8, 8), CPU)
     cells = 4 * 256 * 256
     whole = peak(lambda: network.decoder(z))
     own = peak(lambda: tiled.decode(network.decoder, z))
@@ -196,7 +196,7 @@ def test_what_tiles_cost_against_the_tiling_of_diffusers(tile: int) -> None:
     network.enable_tiling()
     network.tile_sample_min_size, network.tile_latent_min_size = tile, tile // 8
     theirs = (network.decode(z).sample - whole).abs().mean()
-    tiled = TiledNetwork(Grid.over(160, 192, tile), CPU)
+    tiled = TiledNetwork(TileGrid.over(160, 192, tile), CPU)
     ours = (tiled.decode(network.decoder, network.post_quant_conv(z)) - whole).abs().mean()
     assert theirs > 0.05 * whole.std()
     assert ours < 1e-5 * theirs + 1e-5 * whole.std()

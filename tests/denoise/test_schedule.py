@@ -22,7 +22,7 @@ from tileup.plan.noise_levels import FlowLevels
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
 from tileup.sampling.prediction import flow_denoiser, v_denoiser
-from tileup.sampling.steps import Options, sample
+from tileup.sampling.steps import SamplerOptions, sample
 
 
 def v_double(x: Tensor, sigma: Tensor, windows: object) -> Tensor:
@@ -107,15 +107,15 @@ def test_tiles_are_exact_for_other_predictions_too(name: str, denoiser) -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("euler", Options(s_churn=2.0)),
-        ("heun", Options(s_churn=2.0, s_noise=1.1)),
-        ("dpm_2", Options(s_churn=1.0)),
-        ("euler_ancestral", Options(eta=0.5)),
-        ("dpmpp_2m_sde", Options(eta=0.7, s_noise=0.9)),
-        ("dpmpp_3m_sde", Options(eta=0.3)),
+        ("euler", SamplerOptions(s_churn=2.0)),
+        ("heun", SamplerOptions(s_churn=2.0, s_noise=1.1)),
+        ("dpm_2", SamplerOptions(s_churn=1.0)),
+        ("euler_ancestral", SamplerOptions(eta=0.5)),
+        ("dpmpp_2m_sde", SamplerOptions(eta=0.7, s_noise=0.9)),
+        ("dpmpp_3m_sde", SamplerOptions(eta=0.3)),
     ],
 )
-def test_tiles_are_exact_with_churn_and_less_noise(name: str, options: Options) -> None:
+def test_tiles_are_exact_with_churn_and_less_noise(name: str, options: SamplerOptions) -> None:
     """k-diffusion spreads s_churn over the steps of a call, so every phase gets its share."""
     itinerary = itinerary_of([0.8, 0.3, 0.5])
     plain_job = draft_of(itinerary, SAMPLERS[name], gaussian_denoiser)
@@ -134,7 +134,7 @@ def test_the_last_step_churns_where_it_is_a_phase_of_its_own(name: str) -> None:
     itinerary = itinerary_of(strengths)
     assert itinerary.phases[-1].steps == 1
     draft = replace(
-        draft_of(itinerary, SAMPLERS[name], gaussian_denoiser), options=Options(s_churn=2.0)
+        draft_of(itinerary, SAMPLERS[name], gaussian_denoiser), options=SamplerOptions(s_churn=2.0)
     )
     result = run("schedule", draft)
     for number, strength in enumerate(strengths):
@@ -147,15 +147,15 @@ def test_one_step_to_zero_is_x0_unless_the_sampler_churns(name: str) -> None:
     draft = draft_of(itinerary_of([0.8]), SAMPLERS[name], gaussian_denoiser)
     x = draft.noised(2.0)
 
-    def ended(options: Options) -> Tensor:
+    def ended(options: SamplerOptions) -> Tensor:
         return sample(
             draft.sampler, gaussian_denoiser, x, (2.0, 0.0), of=8, seed=3, noise=draft.step_noise,
             options=options,
         )  # fmt: skip
 
     x0 = gaussian_denoiser(x, x.new_tensor([2.0]))
-    assert torch.equal(ended(Options()), x0)
-    assert torch.equal(ended(Options(s_churn=2.0)), x0) == (SAMPLERS[name].noise != "churn")
+    assert torch.equal(ended(SamplerOptions()), x0)
+    assert torch.equal(ended(SamplerOptions(s_churn=2.0)), x0) == (SAMPLERS[name].noise != "churn")
 
 
 @pytest.mark.parametrize(("name", "typical"), [("lms", 0.1), ("dpm_fast", 0.3)])

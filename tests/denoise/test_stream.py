@@ -21,7 +21,7 @@ from tileup.plan.itinerary import Itinerary
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.tiles import Tile, TilePlan
 from tileup.sampling.noise import NoiseRows, canvas_noise
-from tileup.sampling.steps import Options
+from tileup.sampling.steps import SamplerOptions
 from tileup.tiling.profiles import window_weight
 
 WINDOW = 16
@@ -68,7 +68,7 @@ def streamed(made: Itinerary, source: Tensor, seed: int, batch: int) -> tuple[Te
         made,
         source.shape[1],
         SAMPLERS["euler"],
-        Options(),
+        SamplerOptions(),
         seed,
         raw,
         batch,

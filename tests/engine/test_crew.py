@@ -18,12 +18,12 @@ from tileup.engine.messages import (
     Done,
     FromWorker,
     Lost,
-    Ready,
+    PictureWritten,
     Recorded,
     Stop,
-    Told,
     ToWorker,
-    Written,
+    WorkerEvent,
+    WorkerIdle,
 )
 from tileup.engine.outcomes import Begun, Loading, Outcome
 from tileup.engine.request import Job, Request
@@ -49,7 +49,7 @@ class Played:
     def start(self, worker: int) -> None:
         assert worker not in self.held, "it was there already"
         self.held[worker] = []
-        self.words.append((worker, Ready()))
+        self.words.append((worker, WorkerIdle()))
 
     def give(self, worker: int, message: ToWorker) -> None:
         if worker not in self.held:
@@ -89,7 +89,7 @@ class Played:
         turn = self.held[worker][0]
         assert turn.job.output is not None
         assert turn.job.home is not None
-        self.words.append((worker, Told(turn)))
+        self.words.append((worker, WorkerEvent(turn)))
         said = self.rule(turn)
         if said == "kill":
             self.words.append((worker, Lost("killed")))
@@ -101,7 +101,7 @@ class Played:
         else:
             key = key_of(turn.job.output, turn.job.home)
             record = Record(key, turn.job.shown_input, "done", turn.job.fingerprint, None)
-            self.words.append((worker, Written(turn.job.output, record)))
+            self.words.append((worker, PictureWritten(turn.job.output, record)))
 
     def end(self, worker: int) -> None:
         self.lose(worker, "killed")
@@ -256,7 +256,7 @@ def test_a_model_that_kills_as_it_is_loaded_blames_no_picture(jobs: list[Job]) -
     def go_on(worker: int) -> None:
         loads.append(worker)
         if worker == 1 or len(loads) == 1:
-            hands.words.append((worker, Told(Loading())))
+            hands.words.append((worker, WorkerEvent(Loading())))
             hands.words.append((worker, Lost("killed")))
             del hands.held[worker]
         else:

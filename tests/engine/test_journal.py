@@ -21,7 +21,7 @@ from tileup.contracts import Box, Model
 from tileup.engine.companions import save_heatmap
 from tileup.engine.heatmaps import TITLE
 from tileup.engine.jobs import find_jobs
-from tileup.engine.journal import NAME, Journal, Mark, Record, mark_of, read_record
+from tileup.engine.journal import NAME, Fingerprint, Journal, Record, fingerprint_of, read_record
 from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.request import Request, Standing
@@ -34,7 +34,9 @@ from tileup.plan.planning import plan_picture
 from tileup.settings.values import Settings
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=2)
-RECORD = Record("a_2x.png", "in/a.png", "done", "0f", Mark(3, 5, "aa"), Mark(4, 6, "bb"), ("p",))
+RECORD = Record(
+    "a_2x.png", "in/a.png", "done", "0f", Fingerprint(3, 5, "aa"), Fingerprint(4, 6, "bb"), ("p",)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +105,7 @@ def test_the_last_record_counts_and_others_are_seen(folder: Path) -> None:
 
 def test_marks(folder: Path) -> None:
     path = folder / "in" / "a.png"
-    mark = mark_of(path)
+    mark = fingerprint_of(path)
     assert mark is not None
     assert mark.fits(path)
     os.utime(path, ns=(1, 1))
@@ -115,9 +117,9 @@ def test_marks(folder: Path) -> None:
     assert not mark.fits(path)
     path.unlink()
     assert not mark.fits(path)
-    assert mark_of(path) is None
+    assert fingerprint_of(path) is None
     os.mkfifo(path)
-    assert mark_of(path) is None
+    assert fingerprint_of(path) is None
     assert not mark.fits(path)
 
 

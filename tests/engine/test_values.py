@@ -19,23 +19,23 @@ from tileup.engine.actor import Errand
 from tileup.engine.desk import Busy, Settled
 from tileup.engine.engine import Team
 from tileup.engine.file_to_file import Drawable, Made
-from tileup.engine.journal import Mark, Record
+from tileup.engine.journal import Fingerprint, Record
 from tileup.engine.messages import (
     Broken,
     Done,
     Loaded,
+    LogLine,
     Lost,
-    Ready,
+    PictureWritten,
     Recorded,
-    Said,
     Stop,
-    Told,
-    Written,
+    WorkerEvent,
+    WorkerIdle,
 )
 from tileup.engine.on_ray import Size
 from tileup.engine.outcomes import Begun, ByWorker, Finished, Loading, Outcome
 from tileup.engine.preflight import Here
-from tileup.engine.processes import LoadAt, Place
+from tileup.engine.processes import LoadAt, WorkerSlot
 from tileup.engine.request import Input, Job, Policy, Request
 from tileup.engine.shards import Shard
 from tileup.engine.stamp import Stamp
@@ -49,7 +49,7 @@ from tileup.upscaling import upscale_picture
 
 POLICY = Policy(overwrite=True, retry_failed=True)
 JOB = Job(Path("in/a.png"), Path("out/a_2x.png"), "a.png", 7, home=Path("out"), policy=POLICY)
-MARK = Mark(3, 5, "aa")
+MARK = Fingerprint(3, 5, "aa")
 RECORD = Record("a_2x.png", "in/a.png", "done", "0f", MARK, MARK, ("p",))
 OUTCOME = Outcome(JOB, "done", 1.5, (4, 6), Cost(3, 2, 8, 1.5, 2.0), ("a warning",))
 HERE = Here({"tileup": "1"}, Path(), {"m": "0f"}, (Path("out"),), None)
@@ -72,10 +72,22 @@ def opened_and_made() -> tuple[Drawable, Made]:
 PLAIN = [
     *(JOB, POLICY, Input(Path("a.png"), Path()), Request(("a.png",), overwrite=True)),
     *(MARK, RECORD, OUTCOME, Loading(), Begun(JOB, 1, 2), Finished(OUTCOME), Step(1, 2, 3, 4)),
-    *(ByWorker(1, Begun(JOB, 1, 2, alone=False)), Team(2), Place(1, 2), Ready(), Loaded(), Stop()),
-    *(Told(Step(1, 2, 3, 4)), Written(Path("a_2x.png"), RECORD), Done(OUTCOME), Said("x", 30, "y")),
+    *(
+        ByWorker(1, Begun(JOB, 1, 2, alone=False)),
+        Team(2),
+        WorkerSlot(1, 2),
+        WorkerIdle(),
+        Loaded(),
+        Stop(),
+    ),
+    *(
+        WorkerEvent(Step(1, 2, 3, 4)),
+        PictureWritten(Path("a_2x.png"), RECORD),
+        Done(OUTCOME),
+        LogLine("x", 30, "y"),
+    ),
     *(ERRAND.here, ERRAND, Size(2, 1, 1, 0.5, False)),
-    *(Lost("killed by SIGKILL"), Recorded(Path("a_2x.png")), LoadAt(print, Place(0, None))),
+    *(Lost("killed by SIGKILL"), Recorded(Path("a_2x.png")), LoadAt(print, WorkerSlot(0, None))),
     *(Settled(OUTCOME), Busy(), Stamp("1f", "aa", "0f"), Shard(1, 2), Finding("a.png", "sound")),
 ]
 

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 from tests.doubles import DoubleModel, blurring_denoiser, gaussian_denoiser, photograph
 from tileup.cli.main import main
 from tileup.engine.jobs import find_jobs
-from tileup.engine.journal import NAME, Journal, mark_of
+from tileup.engine.journal import NAME, Journal, fingerprint_of
 from tileup.engine.local import run
 from tileup.engine.redraw import Redrawing, chosen, parse_share
 from tileup.engine.request import Request
@@ -120,7 +120,7 @@ def forge(path: Path, settings: Settings) -> None:
     journal = Journal(path.parent)
     record = journal.latest(path)
     assert record is not None
-    journal.append(replace(record, result=mark_of(path)))
+    journal.append(replace(record, result=fingerprint_of(path)))
 
 
 DRAWN = replace(SETTINGS, max_denoise=0.8)
@@ -181,7 +181,7 @@ def test_rounding_of_another_machine_is_no_harm(drawn: Path) -> None:
         journal = Journal(drawn)
         record = journal.latest(path)
         assert record is not None
-        journal.append(replace(record, result=mark_of(path)))
+        journal.append(replace(record, result=fingerprint_of(path)))
         assert (wrong_when_redrawn(drawn) == {}) is sound
 
 

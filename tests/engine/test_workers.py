@@ -323,7 +323,9 @@ def test_workers_take_turns_at_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         found.clear()
         for number in range(3):
-            processes.LoadAt(load, processes.Place(number, 1))(replace(SETTINGS, device=device))
+            processes.LoadAt(load, processes.WorkerSlot(number, 1))(
+                replace(SETTINGS, device=device)
+            )
         return [*found]
 
     assert loaded("auto", 2) == ["cuda:0", "cuda:1", "cuda:0"]

@@ -28,10 +28,10 @@ from tests.checkpoints.layouts.unet import (
     waves,
 )
 from tests.families.building import built_unet
-from tileup.checkpoints.model import Part
+from tileup.checkpoints.model import OffloadGroup
 from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError
-from tileup.families.unet_control import Shown
+from tileup.families.unet_control import UNetInputs
 from tileup.families.unet_layout import diffusers_names, unet_config
 from tileup.families.unet_network import UNetNetwork, refiner_ids, size_ids
 from tileup.plan.noise_levels import training_levels
@@ -504,7 +504,7 @@ def test_a_device_computes_what_the_cpu_does(offload: bool) -> None:
     assert places == {"cpu" if offload else "cuda"}
     found = network(*given)
     assert (found - wanted).norm() / wanted.norm() < 1e-3
-    part = Part(lambda: () if offload else [network.module], "cuda:0")
+    part = OffloadGroup(lambda: () if offload else [network.module], "cuda:0")
     part.unload()
     assert {each.device.type for each in network.module.parameters()} == {"cpu"}
     part.load()
@@ -581,9 +581,9 @@ class Recorded:
     """A control network that adds given residuals, and keeps what it was asked."""
 
     residuals: list[Tensor]
-    calls: list[Shown] = field(default_factory=list)
+    calls: list[UNetInputs] = field(default_factory=list)
 
-    def __call__(self, shown: Shown) -> tuple[Sequence[Tensor], Tensor]:
+    def __call__(self, shown: UNetInputs) -> tuple[Sequence[Tensor], Tensor]:
         self.calls.append(shown)
         *sides, middle = self.residuals
         return sides, middle

@@ -40,7 +40,7 @@ from tileup.errors import ModelError
 from tileup.families.family import ControlFile
 from tileup.families.unet_control import (
     ControlNet,
-    Shown,
+    UNetInputs,
     load_control,
     require_same_family,
 )
@@ -115,7 +115,7 @@ def test_a_file_gives_the_network_that_it_was_written_from(
     added, hint = sizes(shape, 2), hint_for(*sides)
     windows, sigma = [Box(0, 0, *sides)] * 2, torch.tensor([0.1, 3.0])
     residuals, middle = loaded(tensors(original), 0.7)(
-        Shown(x, time, tokens, added, windows, scene_of(hint), sigma)
+        UNetInputs(x, time, tokens, added, windows, scene_of(hint), sigma)
     )
     wanted = original(x, time, tokens, hint.expand(2, -1, -1, -1), label(added))
     assert len(residuals) == len(original.input_blocks)
@@ -141,7 +141,7 @@ def test_a_union_controlnet_is_shown_the_picture_as_a_tile(
     assert added is not None
     control = loaded(weights, 0.7)
     assert control.kinds == 8
-    shown = Shown(
+    shown = UNetInputs(
         x, time, tokens, added, [Box(0, 0, *sides)] * 2, scene_of(hint), torch.tensor([0.1, 3.0])
     )
     residuals, middle = control(shown)
@@ -171,7 +171,7 @@ def test_a_union_controlnet_acts_as_in_diffusers_pipeline(
     """What its own network of diffusers says of one row, called as the pipeline does."""
     control, hint = loaded(union[1]), hint_for(8, 8)
     x, added = drawn(1, 4, 8, 8), sizes(sdxl(), 1)
-    shown = Shown(
+    shown = UNetInputs(
         x,
         torch.tensor([300.0]),
         drawn(1, 7, 2048),
@@ -255,7 +255,7 @@ def test_the_smallest_ones_of_sdxl_have_no_attention() -> None:
         )
     found = loaded(module.state_dict())
     sides, middle = found(
-        Shown(x, time, tokens, added, [Box(0, 0, 8, 8)], scene_of(hint), torch.tensor([1.0]))
+        UNetInputs(x, time, tokens, added, [Box(0, 0, 8, 8)], scene_of(hint), torch.tensor([1.0]))
     )
     for one, other in zip([*sides, middle], [*wanted, last], strict=True):
         assert other.std() > 1e-3
@@ -415,7 +415,7 @@ def test_of_a_batch_only_the_rows_above_the_level_are_touched(
     assert torch.equal(part[[0, 2]], base[[0, 2]])
     assert ((full - base).abs().amax((1, 2, 3)) > 1e-2).all()
     with pytest.raises(ValueError, match="no row"):
-        control(Shown(x, sigma, text.tokens, None, windows, scene_of(hint, 9.0), sigma))
+        control(UNetInputs(x, sigma, text.tokens, None, windows, scene_of(hint, 9.0), sigma))
 
 
 def test_half_precision_is_near_and_what_needs_no_cast_is_not_copied() -> None:
@@ -426,8 +426,8 @@ def test_half_precision_is_near_and_what_needs_no_cast_is_not_copied() -> None:
     bfloat = loaded(weights, dtype=torch.bfloat16)
     x, time, tokens = drawn(1, 4, 8, 8), torch.tensor([300.0]), drawn(1, 7, 768)
     rest = (tokens, None, [Box(0, 0, 8, 8)], scene_of(hint_for(8, 8)), torch.tensor([1.0]))
-    exact = single(Shown(x, time, *rest))[1]
-    rounded = bfloat(Shown(x.bfloat16(), time, *rest))[1]
+    exact = single(UNetInputs(x, time, *rest))[1]
+    rounded = bfloat(UNetInputs(x.bfloat16(), time, *rest))[1]
     assert rounded.dtype == torch.bfloat16
     assert 1e-4 < (rounded.float() - exact).std() / exact.std() < 0.05
 
@@ -524,7 +524,7 @@ def test_weights_of_8_bits_stay_so() -> None:
     }
     x, time, tokens = drawn(1, 4, 8, 8), torch.tensor([300.0]), drawn(1, 7, 768)
     rest = (tokens, None, [Box(0, 0, 8, 8)], scene_of(hint_for(8, 8)), torch.tensor([1.0]))
-    shown = Shown(x, time, *rest)
+    shown = UNetInputs(x, time, *rest)
     same(eight(shown)[1], single(shown)[1])
 
 
@@ -534,7 +534,7 @@ def test_the_hint_is_never_resized() -> None:
     x, time, tokens = drawn(1, 4, 8, 8), torch.tensor([300.0]), drawn(1, 7, 768)
     small = Scene(torch.zeros(1, 4, 8, 8), hint_for(4, 4), (32, 32))
     with pytest.raises(RuntimeError, match="size of tensor"):
-        control(Shown(x, time, tokens, None, [Box(0, 0, 8, 8)], small, torch.tensor([1.0])))
+        control(UNetInputs(x, time, tokens, None, [Box(0, 0, 8, 8)], small, torch.tensor([1.0])))
 
 
 def test_hints_are_of_every_size() -> None:

@@ -18,7 +18,7 @@ from tests.images.pictures import noise, some_metadata, srgb_profile
 from tileup.errors import OutputError
 from tileup.images.formats.known import FORMATS
 from tileup.images.picture import Picture
-from tileup.images.pixels import Scaled
+from tileup.images.pixels import IntegerPixels
 from tileup.images.reading import open_picture
 from tileup.images.writing import save_picture
 
@@ -81,7 +81,7 @@ def test_a_tiff_of_more_than_four_gigabytes_says_so(monkeypatch: pytest.MonkeyPa
     """By its header: the rows themselves are left out."""
     monkeypatch.setattr("tileup.images.formats.tiff.number_bands", lambda *_: iter(()))
     shape = (2**16 + 5, 22_000, 3)
-    huge = Picture(Scaled(np.broadcast_to(np.uint8(7), shape)))
+    huge = Picture(IntegerPixels(np.broadcast_to(np.uint8(7), shape)))
     image = TiffImageFile(BytesIO(saved(huge, "tif", banded=True)))
     assert image.size == (22_000, 2**16 + 5)
     tags = image.tag_v2
@@ -115,7 +115,7 @@ def test_how_much_is_in_a_band_changes_no_byte(format: str, quality: int) -> Non
 def test_whole_numbers_give_the_bytes_that_floats_give(format: str, bits: int) -> None:
     """So that a picture whose finished rows lie in a file is written as one in memory."""
     numbers = noise(40, 90).astype(np.uint8 if bits == 8 else np.uint16) * (1 if bits == 8 else 257)
-    one = Picture(Scaled(numbers), deep=bits == 16)
+    one = Picture(IntegerPixels(numbers), deep=bits == 16)
     other = replace(one, pixels=one.whole)
     assert saved(one, format, banded=True) == saved(other, format, banded=True)
     assert saved(one, format, banded=False) == saved(other, format, banded=False)

@@ -260,7 +260,7 @@ def jxl(bits: int) -> object:
         save_picture(picture, stream, "jxl", lossless=True)
         bare = stream.getvalue().split(b"jxlc", 1)[1]
         number = int.from_bytes(bare[2:], "little")
-        found, header = jpegxl_header._Bits(bare[2:]), jpegxl_header.Header(1, 1)
+        found, header = jpegxl_header._Bits(bare[2:]), jpegxl_header.JxlHeader(1, 1)
         jpegxl_header._read_size(found)
         assert not found.flag()
         extra_at = found.at

@@ -18,7 +18,7 @@ from tests.checkpoints.layouts.gguf import KINDS, blocks, llama_t5, save_gguf
 from tests.checkpoints.layouts.text import t5
 from tileup.errors import ModelError, UnknownCheckpointError
 from tileup.tensors.checkpoint import open_checkpoint
-from tileup.tensors.gguf_file import Blocks
+from tileup.tensors.gguf_file import GgufBlocks
 from tileup.tensors.packed import Packed, unpacked
 
 
@@ -30,7 +30,7 @@ def drawn(*shape: int) -> Tensor:
 def test_blocks_are_computed_as_by_the_package(kind: str) -> None:
     stored = blocks(kind, 6, 512, seed=3)
     wanted = torch.from_numpy(dequantize(stored, GGMLQuantizationType[kind]))
-    weight = Packed(Blocks(kind), (torch.from_numpy(stored),), (6, 512))
+    weight = Packed(GgufBlocks(kind), (torch.from_numpy(stored),), (6, 512))
     assert 0.5 < wanted.std() < 2
     torch.testing.assert_close(weight.values(), wanted, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(unpacked(weight[2:4]), wanted[2:4], rtol=1e-6, atol=1e-6)
@@ -45,10 +45,10 @@ def test_a_scale_that_is_not_finite_is_found(kind: str) -> None:
     for place in range(*HALVES[kind], 2):
         for value in (np.inf, np.nan):
             stored = blocks(kind, 2, 512)
-            size = Blocks(kind).size
+            size = GgufBlocks(kind).size
             half = np.asarray([value], np.float16).view(np.uint8)
             stored.reshape(-1, size)[-1, place : place + 2] = half
-            weight = Packed(Blocks(kind), (torch.from_numpy(stored),), (2, 512))
+            weight = Packed(GgufBlocks(kind), (torch.from_numpy(stored),), (2, 512))
             assert not weight.largest().isfinite()
 
 

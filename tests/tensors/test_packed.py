@@ -16,7 +16,7 @@ from tests.checkpoints.layouts.gguf import save_gguf
 from tileup.tensors import packed as module
 from tileup.tensors.checkpoint import open_checkpoint
 from tileup.tensors.filling import Placing, build
-from tileup.tensors.gguf_file import Blocks
+from tileup.tensors.gguf_file import GgufBlocks
 from tileup.tensors.packed import Packed, unpacked
 from tileup.tensors.scaled import Scaled
 
@@ -169,7 +169,7 @@ def test_a_network_needs_its_file_and_one_layer(tmp_path: Path, form: str) -> No
     def made() -> nn.Module:
         return nn.Sequential(*(nn.Linear(side, side, bias=False) for _ in range(depth)))
 
-    made_of_blocks = Packed(Blocks("Q8_0"), (torch.zeros(1, 34, dtype=torch.uint8),), (1, 32))
+    made_of_blocks = Packed(GgufBlocks("Q8_0"), (torch.zeros(1, 34, dtype=torch.uint8),), (1, 32))
     assert not made_of_blocks.values().any()  # with this, what computes blocks is imported
     gc.collect()
     before = private()

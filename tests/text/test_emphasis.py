@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tileup.text.chunks import BACKTRACK, COMMA, LARGE, Group, lines_of
-from tileup.text.emphasis import Break, Named, Piece, Words, read_prompt, tags_of
+from tileup.text.chunks import BACKTRACK, COMMA, LARGE, Group, chunks_of
+from tileup.text.emphasis import Break, EmbeddingRef, Piece, WeightedText, read_prompt, tags_of
 from tileup.text.recipes import clip_l
 from tileup.text.tokens import CHUNK, CLIP_END, CLIP_START, clip_ids
 
@@ -62,11 +62,11 @@ TABLE: list[tuple[str, list[object], list[object] | None]] = [
     ("(a BREAK b:1.2)", [("a", 1.2), Break(), ("b", 1.2)], None),
     ("a <lora:x:0.8> b", ["a  b"], None),
     ("(a <lora:x:0.8>:1.2)", [("a ", 1.2)], None),
-    ("embedding:bad-hands", [Named("bad-hands")], None),
-    ("a (embedding:x.v2:1.2), b", ["a ", Named("x.v2", 1.2), ", b"], None),
-    ("embedding:x, embedding:y", [Named("x"), ", ", Named("y")], None),
-    ("a easyneg", ["a ", Named("easyneg")], ["a easyneg"]),
-    ("(EasyNeg:1.2)", [Named("EasyNeg", 1.2)], [("EasyNeg", 1.2)]),
+    ("embedding:bad-hands", [EmbeddingRef("bad-hands")], None),
+    ("a (embedding:x.v2:1.2), b", ["a ", EmbeddingRef("x.v2", 1.2), ", b"], None),
+    ("embedding:x, embedding:y", [EmbeddingRef("x"), ", ", EmbeddingRef("y")], None),
+    ("a easyneg", ["a ", EmbeddingRef("easyneg")], ["a easyneg"]),
+    ("(EasyNeg:1.2)", [EmbeddingRef("EasyNeg", 1.2)], [("EasyNeg", 1.2)]),
     ("not-easyneg easynegs", ["not-easyneg easynegs"], None),
 ]  # fmt: skip
 
@@ -74,7 +74,11 @@ TABLE: list[tuple[str, list[object], list[object] | None]] = [
 def pieces(wanted: list[object]) -> list[object]:
     """Texts and pairs as pieces."""
     return [
-        Words(each) if isinstance(each, str) else Words(*each) if isinstance(each, tuple) else each
+        WeightedText(each)
+        if isinstance(each, str)
+        else WeightedText(*each)
+        if isinstance(each, tuple)
+        else each
         for each in wanted
     ]
 
@@ -82,9 +86,9 @@ def pieces(wanted: list[object]) -> list[object]:
 def same(first: Piece, second: object) -> bool:
     if isinstance(first, Break):
         return first == second
-    assert isinstance(second, Words | Named)
-    named = (first.text if isinstance(first, Words) else first.name) == (
-        second.text if isinstance(second, Words) else second.name
+    assert isinstance(second, WeightedText | EmbeddingRef)
+    named = (first.text if isinstance(first, WeightedText) else first.name) == (
+        second.text if isinstance(second, WeightedText) else second.name
     )
     return type(first) is type(second) and named and first.weight == pytest.approx(second.weight)
 
@@ -93,9 +97,9 @@ def same(first: Piece, second: object) -> bool:
 def test_the_table(text: str, a1111: list[object], comfyui: list[object] | None) -> None:
     for style, wanted in (("a1111", a1111), ("comfyui", a1111 if comfyui is None else comfyui)):
         found = read_prompt(text, style, ["easyneg"]).pieces
-        expected = [each for each in pieces(wanted) if each != Words("") or len(wanted) == 1]
+        expected = [each for each in pieces(wanted) if each != WeightedText("") or len(wanted) == 1]
         if not found:
-            assert expected == [Words("")], (style, found)
+            assert expected == [WeightedText("")], (style, found)
         else:
             assert len(found) == len(expected), (style, found)
             assert all(map(same, found, expected)), (style, found)
@@ -103,8 +107,8 @@ def test_the_table(text: str, a1111: list[object], comfyui: list[object] | None)
 
 def test_without_a_style_brackets_are_text() -> None:
     text = r"(a:1.2) [b] \(c\) BREAK"
-    assert read_prompt(text, "none").pieces == (Words(text),)
-    assert read_prompt("a embedding:x", "none").pieces == (Words("a "), Named("x"))
+    assert read_prompt(text, "none").pieces == (WeightedText(text),)
+    assert read_prompt("a embedding:x", "none").pieces == (WeightedText("a "), EmbeddingRef("x"))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_plain_text(text: str, plain: str) -> None:
 def test_no_letter_is_lost_and_none_comes_in(text: str, style: str) -> None:
     """Whatever the brackets: the letters of the words are those of the text, in order."""
     read = read_prompt(text, style)
-    words = "".join(each.text for each in read.pieces if isinstance(each, Words))
+    words = "".join(each.text for each in read.pieces if isinstance(each, WeightedText))
     kept = re.sub(r"\s*\bBREAK\b\s*", "", "".join(re.findall(r"[abBREAK]", text)))
     assert re.sub("BREAK", "", re.sub(r"[^abBREAK]", "", words)) == re.sub("BREAK", "", kept)
 
@@ -157,7 +161,7 @@ def test_no_letter_is_lost_and_none_comes_in(text: str, style: str) -> None:
 @pytest.mark.parametrize("style", ["a1111", "comfyui"])
 def test_any_depth_of_brackets_is_read(style: str) -> None:
     deep = read_prompt("(" * 4000 + "a:0.5" + ")" * 4000, style).pieces
-    assert [each.text for each in deep if isinstance(each, Words)] == ["a"]
+    assert [each.text for each in deep if isinstance(each, WeightedText)] == ["a"]
     open_only = read_prompt("(" * 4000 + "a", style)
     assert open_only.plain.lstrip("(") == "a"
 
@@ -167,7 +171,7 @@ USE = clip_l(skip=0, normed=True)
 
 def filled(groups: list[Group | None], style: str) -> list[tuple[int, ...]]:
     """Tokens of each line without marks and padding."""
-    lines = lines_of(groups, USE, style)
+    lines = chunks_of(groups, USE, style)
     for line in lines:
         assert len(line.ids) == len(line.weights) == CHUNK + 2
         assert line.ids[0] == CLIP_START
@@ -229,7 +233,7 @@ def test_vectors_of_an_embedding_stand_in_one_line() -> None:
 
 def test_weights_stand_at_their_tokens() -> None:
     words = [Group(tuple(clip_ids("a red")), 1.0), Group(tuple(clip_ids("cat")), 1.3)]
-    (line,) = lines_of(words, USE, "a1111")
+    (line,) = chunks_of(words, USE, "a1111")
     assert line.ids[:5] == (CLIP_START, *clip_ids("a red cat"), CLIP_END)
     assert line.weights == (1, 1, 1, 1.3, *[1] * 73)
     assert line.weighted

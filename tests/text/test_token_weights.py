@@ -22,14 +22,14 @@ from tileup.contracts import Encoded
 from tileup.errors import ModelError
 from tileup.text.embeddings import Embedding
 from tileup.text.encoder import TextEncoder, load_text
-from tileup.text.prompt_context import Writing
+from tileup.text.prompt_context import PromptContext
 from tileup.text.tokens import CLIP_END, CLIP_START, clip_ids
 
 STYLES = ("a1111", "comfyui")
 
 
 def encoder(family: str, style: str = "a1111", **more: Any) -> TextEncoder:  # noqa: ANN401
-    return load_text(RECIPES[family], PARTS, writing=Writing(style, **more))
+    return load_text(RECIPES[family], PARTS, context=PromptContext(style, **more))
 
 
 def row(parts: Sequence[tuple[str, float]], padding: int) -> tuple[list[int], list[float]]:
@@ -106,7 +106,7 @@ def test_prompts_of_sd1_are_weighted_as_each_program_does(prompt: str, style: st
     assert found.tokens.shape == (1, *wanted.shape)
     assert (found.tokens[0] - wanted).abs().max() < 1e-4 * wanted.abs().max()
     if style != "comfyui" or "[" not in prompt:
-        plain, _ = load_text(RECIPES["sd1"], PARTS, writing=Writing("none")).encode(prompt)
+        plain, _ = load_text(RECIPES["sd1"], PARTS, context=PromptContext("none")).encode(prompt)
         assert plain.tokens.shape != wanted[None].shape or (
             (plain.tokens[0] - wanted).norm() / wanted.norm() > 0.05
         )
@@ -232,7 +232,7 @@ def test_clip_skip_in_sd2_with_and_without_its_last_layer() -> None:
 
     def made(tensors: Mapping[str, Tensor], skip: int) -> Tensor:
         parts = {"clip_h": give(tensors)}
-        one = load_text(RECIPES["sd2"], parts, writing=Writing(clip_skip=skip))
+        one = load_text(RECIPES["sd2"], parts, context=PromptContext(clip_skip=skip))
         return one.encode("a cat")[0].tokens
 
     for skip in (2, 3):
@@ -251,7 +251,7 @@ def test_clip_skip_of_flux_is_said_to_do_nothing(
     tmp_path: Any,  # noqa: ANN401
 ) -> None:
     tokenizer = references.save_t5_tokenizer(tmp_path / "tokenizer.json")
-    load_text(RECIPES["flux-dev"], PARTS, tokenizer=tokenizer, writing=Writing(clip_skip=2))
+    load_text(RECIPES["flux-dev"], PARTS, tokenizer=tokenizer, context=PromptContext(clip_skip=2))
     assert "clip-skip has no effect" in caplog.text
 
 
@@ -345,7 +345,10 @@ def test_an_embedding_of_another_model_is_refused() -> None:
 
 def test_an_embedding_works_in_half_precision_and_twice() -> None:
     one = load_text(
-        RECIPES["sd1"], PARTS, dtype=torch.bfloat16, writing=Writing(embeddings={"my-cat": CAT})
+        RECIPES["sd1"],
+        PARTS,
+        dtype=torch.bfloat16,
+        context=PromptContext(embeddings={"my-cat": CAT}),
     )
     first, _ = one.encode("a my-cat")
     again, _ = one.encode("a dog and a my-cat")
@@ -368,7 +371,7 @@ def test_an_embedding_stands_beside_words_of_8_bits(dtype: torch.dtype) -> None:
     made = [
         load_text(
             RECIPES["sd1"], {"clip_l": give(each)}, dtype=dtype,
-            writing=Writing(embeddings={"my-cat": CAT}),
+            context=PromptContext(embeddings={"my-cat": CAT}),
         ).encode("a (my-cat:1.2)")[0].tokens
         for each in (eight, wide)
     ]  # fmt: skip
@@ -379,5 +382,7 @@ def test_the_vocabulary_of_the_file_stays_as_it_is() -> None:
     tensors = clip_l(64, LAYERS)
     before = {name: each.clone() for name, each in tensors.items()}
     parts = {"clip_l": give(tensors)}
-    load_text(RECIPES["sd1"], parts, writing=Writing(embeddings={"my-cat": CAT})).encode("my-cat")
+    load_text(RECIPES["sd1"], parts, context=PromptContext(embeddings={"my-cat": CAT})).encode(
+        "my-cat"
+    )
     assert all(torch.equal(before[name], each) for name, each in tensors.items())

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.text.references import clip_tokenizer
 from tileup.errors import MissingExtraError, ModelError
 from tileup.text import vocabulary
-from tileup.text.chunks import Group, lines_of
+from tileup.text.chunks import Group, chunks_of
 from tileup.text.recipes import CLIP_G
 from tileup.text.tokens import CHUNK, CLIP_END, CLIP_START, clip_ids, clip_row
 from tileup.text.vocabulary import FILE, SIZE, merges_file, read_vocabulary
@@ -135,7 +135,7 @@ def test_the_vocabulary_is_that_of_clip_itself() -> None:
 def test_chunks_hold_all_tokens_in_order(count: int, rows: int) -> None:
     ids = list(range(1000, 1000 + count))
     use = replace(CLIP_G, padding=7)
-    chunks = [line.ids for line in lines_of([Group(tuple(ids), 1.0)], use, "a1111")]
+    chunks = [line.ids for line in chunks_of([Group(tuple(ids), 1.0)], use, "a1111")]
     assert len(chunks) == rows
     assert {len(row) for row in chunks} == {CHUNK + 2}
     assert all(row[0] == CLIP_START and row.count(CLIP_END) == 1 for row in chunks)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tileup.contracts import Box
-from tileup.tiling.rows import Rows, moved
+from tileup.tiling.rows import RowBuffer, moved
 
 
 @given(
@@ -14,7 +14,7 @@ from tileup.tiling.rows import Rows, moved
 )
 def test_rows_are_those_of_the_whole(steps: list[tuple[int, int]], columns: int) -> None:
     whole = torch.arange(400.0 * columns * 3).reshape(400, columns, 3)
-    rows, last, first = Rows(columns, 3, whole), 0, 0
+    rows, last, first = RowBuffer(columns, 3, whole), 0, 0
     for added, dropped in steps:
         rows.add(added).copy_(whole[last : last + added])
         last += added
@@ -30,7 +30,7 @@ def test_rows_are_those_of_the_whole(steps: list[tuple[int, int]], columns: int)
 
 
 def test_what_is_held_stays_small() -> None:
-    rows = Rows(4, 2, torch.empty(0))
+    rows = RowBuffer(4, 2, torch.empty(0))
     for _ in range(1000):
         rows.add(8).zero_()
         rows.drop(rows.last - 20)

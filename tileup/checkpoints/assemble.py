@@ -13,9 +13,15 @@ from tileup.checkpoints.given import refuse_control
 from tileup.checkpoints.lora import Lora, open_lora
 from tileup.checkpoints.lora_merge import check_parts, merge_loras
 from tileup.checkpoints.lora_names import NETWORK
-from tileup.checkpoints.model import DiffusionModel, Part, Reader, TurnCodec, Turns
+from tileup.checkpoints.model import (
+    DiffusionModel,
+    OffloadedCodec,
+    Offloader,
+    OffloadGroup,
+    PromptEncoder,
+)
 from tileup.checkpoints.parts import Parts, parts_of
-from tileup.checkpoints.prompted import loras_of, writing_of
+from tileup.checkpoints.prompted import context_of, loras_of
 from tileup.codec.vae import TILE, load_vae
 from tileup.contracts import Encoded
 from tileup.errors import ModelError, UsageError
@@ -52,16 +58,16 @@ def assemble(
     merge_loras(built.module, loras, dtype=dtype, rules=family.rules)
     offloaded = _offloaded(settings, device)
     part = _part(built, device, offloaded)
-    turns = Turns(offloaded, part)
+    offloader = Offloader(offloaded, part)
     return DiffusionModel(
         known.spec,
         device,
         dtype,
         built.network,
         part,
-        _codec(known, parts, settings, device, dtype, turns),
+        _codec(known, parts, settings, device, dtype, offloader),
         _reader(known, parts, settings, built, loras, device, dtype),
-        turns,
+        offloader,
         built.masked,
         known.checkpoint.digest,
     )
@@ -73,10 +79,10 @@ def _family(known: Identified) -> Family:
     return known.found.family
 
 
-def _part(built: Built, device: str, offloaded: bool) -> Part:
+def _part(built: Built, device: str, offloaded: bool) -> OffloadGroup:
     """What leaves the device together; nothing where each layer comes and goes by itself."""
     modules = [each for each in (built.module, built.control) if each is not None]
-    return Part(lambda: () if offloaded else modules, device)
+    return OffloadGroup(lambda: () if offloaded else modules, device)
 
 
 def _offloaded(settings: Settings, device: str) -> bool:
@@ -115,8 +121,8 @@ def _codec(
     settings: Settings,
     device: str,
     dtype: torch.dtype,
-    turns: Turns,
-) -> TurnCodec:
+    offloader: Offloader,
+) -> OffloadedCodec:
     latents = _family(known).latents
     vae = load_vae(
         parts.vae.state_dict(),
@@ -133,7 +139,7 @@ def _codec(
             f" {vae.stride} pixels per cell; this model needs {known.spec.channels} and"
             f" {known.spec.stride}: take the VAE of its family"
         )
-    return TurnCodec(vae, Part(vae.networks.values, device), turns)
+    return OffloadedCodec(vae, OffloadGroup(vae.networks.values, device), offloader)
 
 
 def _reader(
@@ -144,7 +150,7 @@ def _reader(
     loras: Sequence[tuple[Lora, float]],
     device: str,
     dtype: torch.dtype,
-) -> Reader:
+) -> PromptEncoder:
     features = built.features
     if settings.prompt_embeds is not None:
         path = Path(settings.prompt_embeds)
@@ -158,7 +164,7 @@ def _reader(
         device=device,
         features=features,
         on_loaded=lambda name, encoder: merge_loras(encoder, loras, name, dtype=dtype),
-        writing=writing_of(settings, [each for lora, _ in loras for each in lora.embeddings]),
+        context=context_of(settings, [each for lora, _ in loras for each in lora.embeddings]),
     )
 
 

@@ -101,7 +101,7 @@ class Factors:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class FullMatrix:
     """A matrix or kernel that is no product."""
 
     tensor: Tensor
@@ -128,8 +128,8 @@ class Hadamard(Product):
 class Kronecker(Product):
     """LoKr."""
 
-    first: Factors | Whole
-    second: Factors | Whole
+    first: Factors | FullMatrix
+    second: Factors | FullMatrix
     scale: float
 
     def product(self, device: torch.device) -> Tensor:

@@ -21,11 +21,11 @@ from tileup.checkpoints.changes import (
     Decomposed,
     Difference,
     Factors,
+    FullMatrix,
     Hadamard,
     Kronecker,
     LayerChange,
     LowRank,
-    Whole,
 )
 from tileup.checkpoints.find import find_model
 from tileup.checkpoints.lora_names import NETWORK, split_name
@@ -238,7 +238,7 @@ def _layer_change(
 ) -> LayerChange:
     if not all(each.float().isfinite().all() for each in roles.values()):
         raise ModelError(f"{name} is damaged: {layer} has values that are not finite")
-    part = _Part(name, layer, roles, alphas)
+    part = _LoraLayer(name, layer, roles, alphas)
     weight, bias = part.weight(), part.bias()
     if weight is None and bias is None:
         raise ModelError(f"{name} is incomplete: {layer} has {', '.join(roles)} and no change")
@@ -246,7 +246,7 @@ def _layer_change(
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _LoraLayer:
     """The tensors of one layer, by role, and what they make."""
 
     file: str
@@ -301,7 +301,7 @@ class _Part:
         but PEFT's configuration does.
         """
         first, second = (
-            Whole(self.roles[f"lokr_w{each}"])
+            FullMatrix(self.roles[f"lokr_w{each}"])
             if f"lokr_w{each}" in self.roles
             else self._factors("lokr", each)
             for each in "12"

@@ -69,7 +69,7 @@ def merge_loras(
     }
     known = targets(layers, rules)
     placed = [
-        _Placed(known[normal], change, weight)
+        _TargetedChange(known[normal], change, weight)
         for lora, weight in loras
         for normal, change in _placed(lora, part, known, layers).items()
         if weight
@@ -79,7 +79,7 @@ def merge_loras(
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _TargetedChange:
     """A change, and where it goes."""
 
     target: Target
@@ -138,9 +138,9 @@ def _joined_shape(modules: Sequence[nn.Module], name: str) -> tuple[int, ...]:
     return (sum(each.shape[0] for each in there), *there[0].shape[1:])
 
 
-def _groups(placed: Iterable[_Placed]) -> list[list[_Placed]]:
+def _groups(placed: Iterable[_TargetedChange]) -> list[list[_TargetedChange]]:
     """Changes sorted so that those of different groups have no layer in common; order is kept."""
-    owners: dict[str, list[_Placed]] = {}
+    owners: dict[str, list[_TargetedChange]] = {}
     order: dict[int, int] = {}
     for number, each in enumerate(placed):
         order[id(each)] = number
@@ -151,7 +151,9 @@ def _groups(placed: Iterable[_Placed]) -> list[list[_Placed]]:
     return [*{id(group): group for group in owners.values()}.values()]
 
 
-def _add(layers: Mapping[str, nn.Module], group: Sequence[_Placed], dtype: torch.dtype) -> None:
+def _add(
+    layers: Mapping[str, nn.Module], group: Sequence[_TargetedChange], dtype: torch.dtype
+) -> None:
     """Change the layers of one group."""
     names = dict.fromkeys(name for each in group for name in each.target.modules)
     for kind in ("weight", "bias"):
@@ -181,7 +183,7 @@ def _stored(layer: nn.Module, kind: str) -> Tensor:
     return torch.zeros(weight.shape[0], device=weight.device)
 
 
-def _add_one(totals: dict[str, Tensor], placed: _Placed, change: Change) -> None:
+def _add_one(totals: dict[str, Tensor], placed: _TargetedChange, change: Change) -> None:
     own = [totals[name] for name in placed.target.modules]
     base = torch.cat(own) if len(own) > 1 else own[0]
     if placed.target.swapped:

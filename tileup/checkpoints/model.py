@@ -14,7 +14,7 @@ from tileup.contracts import Encoded, ModelSpec, Network, Scene
 from tileup.sampling.guided import GuidedDenoiser
 
 
-class Reader(Protocol):
+class PromptEncoder(Protocol):
     """Encodes prompts."""
 
     def encode(self, prompt: str, negative: str | None = None) -> tuple[Encoded, Encoded | None]:
@@ -23,7 +23,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class OffloadGroup:
     """Modules that work together, and leave the device together where memory is low."""
 
     modules: Callable[[], Iterable[nn.Module]]
@@ -41,13 +41,13 @@ class Part:
 
 
 @dataclass(slots=True)
-class Turns:
+class Offloader:
     """Who is on the device: all parts, or where memory is low only the one at work."""
 
     alone: bool
-    present: Part | None = None
+    present: OffloadGroup | None = None
 
-    def of(self, part: Part | None) -> None:
+    def of(self, part: OffloadGroup | None) -> None:
         """Make sure that a part is on the device, where memory is low without the others."""
         if not self.alone or part is self.present:
             return
@@ -59,21 +59,21 @@ class Turns:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnCodec:
+class OffloadedCodec:
     """A VAE that comes to the device when it works; satisfies `Codec`."""
 
     vae: VaeCodec
-    part: Part
-    turns: Turns
+    part: OffloadGroup
+    offloader: Offloader
 
     def encode(self, pixels: Tensor) -> Tensor:
         """As `VaeCodec.encode`."""
-        self.turns.of(self.part)
+        self.offloader.of(self.part)
         return self.vae.encode(pixels)
 
     def decode(self, latents: Tensor) -> Tensor:
         """As `VaeCodec.decode`."""
-        self.turns.of(self.part)
+        self.offloader.of(self.part)
         return self.vae.decode(latents)
 
 
@@ -86,11 +86,11 @@ class DiffusionModel:
     dtype: torch.dtype
     """What the network computes in."""
     network: Network
-    part: Part
+    part: OffloadGroup
     """The network's modules, with those of a control network."""
-    codec: TurnCodec
-    reader: Reader
-    turns: Turns
+    codec: OffloadedCodec
+    reader: PromptEncoder
+    offloader: Offloader
     masked: bool
     """Whether the network is shown what of the picture stays (inpainting models)."""
     hashed: Callable[[], str]
@@ -107,13 +107,13 @@ class DiffusionModel:
     def denoiser(self, scene: Scene) -> GuidedDenoiser:
         """The network, told the scene's prompt and shown its picture."""
         wish = scene.wish
-        self.turns.of(None)  # the text encoders come and go by themselves
+        self.offloader.of(None)  # the text encoders come and go by themselves
         text, negative = self.reader.encode(wish.prompt, None if wish.cfg == 1 else wish.negative)
         if self.masked and scene.masked is None:
             height, width = (side * self.spec.stride for side in scene.source.shape[-2:])
             grey = torch.full((1, 3, height, width), 0.5)
             scene = replace(scene, masked=self.codec.encode(grey))
-        self.turns.of(self.part)
+        self.offloader.of(self.part)
         return GuidedDenoiser(
             self.network, self.spec.prediction, scene, text, negative, cfg=wish.cfg
         )

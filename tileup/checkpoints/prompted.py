@@ -11,8 +11,8 @@ from tileup.checkpoints.find import find_model, named_model
 from tileup.errors import ModelError
 from tileup.settings.values import Settings, parse_weighted
 from tileup.text.embeddings import Embedding, by_name, open_embedding
-from tileup.text.emphasis import Named, Tag, read_prompt, tags_of
-from tileup.text.prompt_context import Writing
+from tileup.text.emphasis import EmbeddingRef, Tag, read_prompt, tags_of
+from tileup.text.prompt_context import PromptContext
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ def files_in(prompt: str, settings: Settings) -> tuple[Path, ...]:
         return ()
     written = read_prompt(prompt, settings.emphasis)
     names = [tag.name for tag in written.tags if tag.kind == "lora"]
-    names += [each.name for each in written.pieces if isinstance(each, Named)]
+    names += [each.name for each in written.pieces if isinstance(each, EmbeddingRef)]
     found = map(named_model, dict.fromkeys(names))
     return tuple(path for path in found if path is not None)
 
 
-def writing_of(settings: Settings, carried: Iterable[Embedding] = ()) -> Writing:
+def context_of(settings: Settings, carried: Iterable[Embedding] = ()) -> PromptContext:
     """How prompts are read.
 
     Args:
@@ -66,7 +66,7 @@ def writing_of(settings: Settings, carried: Iterable[Embedding] = ()) -> Writing
     """
     given = [open_embedding(find_model(each)) for each in settings.embedding]
     loras = (tag.name for tag in _tags(settings) if named_model(tag.name) is not None)
-    return Writing(
+    return PromptContext(
         settings.emphasis,
         settings.clip_skip,
         by_name(given),

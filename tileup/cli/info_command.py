@@ -14,14 +14,14 @@ from tileup.checkpoints.find import EXTENSIONS, find_model
 from tileup.cli.tables import print_text
 from tileup.engine.standard_output import say
 from tileup.errors import InputError, ModelError, NoInputError
-from tileup.images.formats.format import Opened
+from tileup.images.formats.format import OpenedPicture
 from tileup.images.formats.known import format_of
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import opened
 from tileup.tensors.checkpoint import is_index
 from tileup.wording import counted
 
-Facts = list[tuple[str, str]]
+FactList = list[tuple[str, str]]
 """Names and values, in order."""
 
 
@@ -47,10 +47,10 @@ def show_info(name: str, as_json: bool = False) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FileInfo:
     """What is known of a file."""
 
-    facts: Facts
+    facts: FactList
     """For people."""
     values: Mapping[str, object]
     """For programs; JSON can hold all of it."""
@@ -71,7 +71,7 @@ def _model(name: str) -> Path:
         ) from error
 
 
-def _of_checkpoint(info: CheckpointInfo) -> Told:
+def _of_checkpoint(info: CheckpointInfo) -> FileInfo:
     values = {
         "kind": "checkpoint",
         "file": str(info.path),
@@ -85,10 +85,10 @@ def _of_checkpoint(info: CheckpointInfo) -> Told:
         "parts": {part.title: part.amount and part.amount.total for part in info.parts},
         "header": dict(info.header),
     }
-    return Told(_checkpoint(info), values)
+    return FileInfo(_checkpoint(info), values)
 
 
-def _checkpoint(info: CheckpointInfo) -> Facts:
+def _checkpoint(info: CheckpointInfo) -> FactList:
     amount, told = info.amount, info.prediction
     facts = [("file", str(info.path)), ("what", info.title)]
     if info.family:
@@ -115,7 +115,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 1000 else text[:1000] + " ..."
 
 
-def _of_picture(path: Path) -> Told:
+def _of_picture(path: Path) -> FileInfo:
     try:
         with opened(path) as (found, _):
             values = _of_file(path, found)
@@ -129,10 +129,10 @@ def _of_picture(path: Path) -> Told:
         ("mode", str(values["mode"])),
         ("profile", values["profile"] or "none (sRGB is assumed)"),
     ]
-    return Told([*facts, *said.items()], {**values, "metadata": dict(said)})
+    return FileInfo([*facts, *said.items()], {**values, "metadata": dict(said)})
 
 
-def _of_file(path: Path, found: Opened) -> dict[str, Any]:
+def _of_file(path: Path, found: OpenedPicture) -> dict[str, Any]:
     head = found.head
     return {
         "kind": "picture",

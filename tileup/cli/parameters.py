@@ -15,7 +15,7 @@ import typer
 from tileup.cli.console import set_up_logging
 from tileup.cli.options import Options
 from tileup.errors import UsageError
-from tileup.settings.setting import Named, Panel, dashed, flags_of, in_order
+from tileup.settings.setting import NamedFlag, Panel, dashed, flags_of, in_order
 from tileup.settings.values import ALIASES, FLAGS
 
 Given = Mapping[str, object]
@@ -51,16 +51,17 @@ def with_flags(
     return command
 
 
-def _settings() -> tuple[Named, ...]:
+def _settings() -> tuple[NamedFlag, ...]:
     """All settings, and the names that set several of them."""
     kinds = {each.name: each.hint for each in FLAGS}
     aliases = (
-        Named(name, kinds[alias.targets[0]], None, alias.flag) for name, alias in ALIASES.items()
+        NamedFlag(name, kinds[alias.targets[0]], None, alias.flag)
+        for name, alias in ALIASES.items()
     )
     return (*FLAGS, *aliases)
 
 
-def _value(flag: Named, given: Any) -> Any:  # noqa: ANN401
+def _value(flag: NamedFlag, given: Any) -> Any:  # noqa: ANN401
     """What was given for an option, as the type of its field."""
     return tuple(given or ()) if isinstance(flag.default, tuple) else given
 
@@ -77,7 +78,7 @@ def _refuse_empty(name: str, value: object) -> None:
         raise UsageError(f"{shown} is empty; is a variable of your shell not set?")
 
 
-def _parameter(flag: Named, is_setting: bool) -> inspect.Parameter:
+def _parameter(flag: NamedFlag, is_setting: bool) -> inspect.Parameter:
     """A parameter as Typer reads it.
 
     A setting that was not given is None, so that presets, config files and the environment show
@@ -101,7 +102,7 @@ def _kind(hint: Any) -> Any:  # noqa: ANN401
     return reduce(or_, kinds) if kinds else hint
 
 
-def _typer(flag: Named) -> Any:  # noqa: ANN401
+def _typer(flag: NamedFlag) -> Any:  # noqa: ANN401
     """An argument or an option of Typer."""
     if flag.flag.panel is None:
         return typer.Argument(metavar=flag.flag.metavar, help=flag.help, show_default=False)

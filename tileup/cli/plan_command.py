@@ -13,7 +13,7 @@ from tileup.cli.flags import config_text, resolved
 from tileup.cli.options import PlanOptions
 from tileup.cli.pace import known_pace
 from tileup.cli.parameters import Given
-from tileup.cli.plan_tables import Row, show_many, show_one
+from tileup.cli.plan_tables import PictureRow, show_many, show_one
 from tileup.engine.companions import plan_to_dict, save_heatmap
 from tileup.engine.inputs import find_inputs
 from tileup.engine.naming import HEATMAP
@@ -91,7 +91,7 @@ def _plan_one(job: Job, options: PlanOptions, found: Resolved) -> int:
 
 def _plan_many(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> int:
     """Plan what can be planned; what cannot is named."""
-    rows: list[Row] = []
+    rows: list[PictureRow] = []
     warned: set[str] = set()
     for job in jobs:
         try:
@@ -116,7 +116,7 @@ def _plan_many(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> in
     return ExitCode.OK if len(rows) == len(jobs) else ExitCode.SOME_FAILED
 
 
-def _planned(job: Job, found: Resolved) -> tuple[Planned, Row]:
+def _planned(job: Job, found: Resolved) -> tuple[Planned, PictureRow]:
     """The plan of one picture, its heatmap written where one is wanted.
 
     Raises:
@@ -129,4 +129,4 @@ def _planned(job: Job, found: Resolved) -> tuple[Planned, Row]:
     if job.heatmap is not None:
         save_heatmap(job.heatmap, picture, plan, found.settings, job.overwrite)
     made = (plan.width, plan.height)
-    return planned, Row(job, (picture.width, picture.height), made, planned.cost)
+    return planned, PictureRow(job, (picture.width, picture.height), made, planned.cost)

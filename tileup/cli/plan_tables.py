@@ -15,7 +15,7 @@ from tileup.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class StrengthRow:
     """All tiles of one strength."""
 
     strength: float
@@ -28,7 +28,7 @@ class Level:
     """Steps they take."""
 
 
-def levels(planned: Planned) -> Iterator[Level]:
+def levels(planned: Planned) -> Iterator[StrengthRow]:
     """The strengths of a plan, strongest first, kept tiles last."""
     plan, schedule = planned.plan, planned.itinerary.schedule
     kept = [0.0] if any(tile.denoise == 0 for tile in plan.tiles) else []
@@ -37,7 +37,7 @@ def levels(planned: Planned) -> Iterator[Level]:
         pixels = sum(plan.pixel_box(tile).area for tile in tiles)
         start = _start(planned, schedule.merged.get(strength, strength))
         steps = 0 if start is None else schedule.steps - start
-        yield Level(strength, len(tiles), pixels / (plan.width * plan.height), start, steps)
+        yield StrengthRow(strength, len(tiles), pixels / (plan.width * plan.height), start, steps)
 
 
 def _start(planned: Planned, strength: float) -> int | None:
@@ -47,7 +47,7 @@ def _start(planned: Planned, strength: float) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PictureRow:
     """One picture of several."""
 
     job: Job
@@ -58,7 +58,7 @@ class Row:
     cost: Cost
 
 
-def show_one(row: Row, planned: Planned, found: Resolved, pace: float | None) -> None:
+def show_one(row: PictureRow, planned: Planned, found: Resolved, pace: float | None) -> None:
     """Print the plan of one picture.
 
     Args:
@@ -98,7 +98,7 @@ def show_one(row: Row, planned: Planned, found: Resolved, pace: float | None) ->
         print_text(f"{lasting(pace * cost.megapixel_steps)} at the pace of earlier runs here")
 
 
-def show_many(rows: Sequence[Row], pace: float | None) -> None:
+def show_many(rows: Sequence[PictureRow], pace: float | None) -> None:
     """Print a line for each of several pictures, and what all of them cost.
 
     Args:

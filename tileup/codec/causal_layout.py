@@ -18,7 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Dialect:
     """What one dialect calls the parts of an encoder or decoder."""
 
     sign: str
@@ -35,7 +35,7 @@ class Words:
     """What precedes the latents, and what follows them."""
 
 
-ORIGINAL = Words(
+ORIGINAL = Dialect(
     sign="decoder.middle.0.residual.0.gamma",
     conv_in="conv1",
     conv_out="head.2",
@@ -51,7 +51,7 @@ ORIGINAL = Words(
     before="conv1",
     after="conv2",
 )
-DIFFUSERS = Words(
+DIFFUSERS = Dialect(
     sign="decoder.mid_block.resnets.0.norm1.gamma",
     conv_in="conv_in",
     conv_out="conv_out",
@@ -64,7 +64,7 @@ DIFFUSERS = Words(
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class VaeStage:
     """The blocks of one resolution, in the order in which a map goes through them."""
 
     residual: tuple[str, ...]
@@ -77,10 +77,10 @@ class Level:
 class CausalLayout:
     """Qwen-Image's VAE, as far as it must be known before its tensors are loaded."""
 
-    words: Words
-    encoder: tuple[Level, ...]
+    words: Dialect
+    encoder: tuple[VaeStage, ...]
     """The finest first."""
-    decoder: tuple[Level, ...]
+    decoder: tuple[VaeStage, ...]
     """The coarsest first."""
     shapes: Shapes
     """Of all tensors, by the file's names."""
@@ -162,9 +162,9 @@ def causal_layout(shapes: Shapes) -> CausalLayout | None:
     return CausalLayout(words, down, up, shapes)
 
 
-def _flat(shapes: Shapes, words: Words, stack: str) -> tuple[Level, ...]:
+def _flat(shapes: Shapes, words: Dialect, stack: str) -> tuple[VaeStage, ...]:
     """Levels of blocks that are numbered through, a resampling one behind each level's last."""
-    levels: list[Level] = []
+    levels: list[VaeStage] = []
     residual: list[str] = []
     number = 0
     while True:
@@ -172,15 +172,15 @@ def _flat(shapes: Shapes, words: Words, stack: str) -> tuple[Level, ...]:
         if f"{block}.{words.residual['conv1']}.weight" in shapes:
             residual.append(block)
         elif f"{block}.resample.1.weight" in shapes:
-            levels.append(Level(tuple(residual), f"{block}.resample.1"))
+            levels.append(VaeStage(tuple(residual), f"{block}.resample.1"))
             residual = []
         else:
-            return (*levels, Level(tuple(residual), None)) if residual else ()
+            return (*levels, VaeStage(tuple(residual), None)) if residual else ()
         number += 1
 
 
-def _nested(shapes: Shapes) -> tuple[Level, ...]:
-    levels: list[Level] = []
+def _nested(shapes: Shapes) -> tuple[VaeStage, ...]:
+    levels: list[VaeStage] = []
     while f"decoder.up_blocks.{len(levels)}.resnets.0.conv1.weight" in shapes:
         block = f"decoder.up_blocks.{len(levels)}"
         count = 0
@@ -189,5 +189,5 @@ def _nested(shapes: Shapes) -> tuple[Level, ...]:
         resample = f"{block}.upsamplers.0.resample.1"
         there = f"{resample}.weight" in shapes
         names = tuple(f"{block}.resnets.{index}" for index in range(count))
-        levels.append(Level(names, resample if there else None))
+        levels.append(VaeStage(names, resample if there else None))
     return tuple(levels)

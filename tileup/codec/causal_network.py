@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tileup.codec.causal_layout import CausalLayout, Level
+from tileup.codec.causal_layout import CausalLayout, VaeStage
 from tileup.codec.channel_norm import ChannelNorm
 from tileup.tensors.filling import Placing, build
 from tileup.tensors.renaming import converted
@@ -95,7 +95,7 @@ class Up(nn.Module):
 class Block(nn.Module):
     """A level of the encoder."""
 
-    def __init__(self, layout: CausalLayout, level: Level) -> None:
+    def __init__(self, layout: CausalLayout, level: VaeStage) -> None:
         super().__init__()
         conv1 = layout.words.residual["conv1"]
         shapes = [layout.shapes[f"{name}.{conv1}.weight"] for name in level.residual]
@@ -103,7 +103,7 @@ class Block(nn.Module):
         self.downsamplers = self._resampler(layout, level, Down)
 
     def _resampler(
-        self, layout: CausalLayout, level: Level, kind: type[Down | Up]
+        self, layout: CausalLayout, level: VaeStage, kind: type[Down | Up]
     ) -> nn.ModuleList | None:
         if level.resample is None:
             return None
@@ -119,8 +119,8 @@ class Block(nn.Module):
 class UpBlock(Block):
     """A level of the decoder."""
 
-    def __init__(self, layout: CausalLayout, level: Level) -> None:
-        super().__init__(layout, Level(level.residual, None))
+    def __init__(self, layout: CausalLayout, level: VaeStage) -> None:
+        super().__init__(layout, VaeStage(level.residual, None))
         self.upsamplers = self._resampler(layout, level, Up)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from tileup.codec.causal_layout import CausalLayout, causal_layout
 from tileup.codec.causal_network import build_causal, causal_tensors
 from tileup.codec.vae_layout import VaeLayout, vae_layout
 from tileup.codec.vae_network import build_vae, diffusers_tensors, outer_name
-from tileup.codec.vae_tiles import Grid, TiledNetwork
+from tileup.codec.vae_tiles import TiledNetwork, TileGrid
 from tileup.errors import ModelError, TileupError
 
 if TYPE_CHECKING:
@@ -150,7 +150,9 @@ class VaeCodec:
         if self.tile is None or max(height, width) <= self.tile:
             return None
         maps = None if self.maps is None else torch.device(self.maps)
-        return TiledNetwork(Grid.over(height, width, self.tile), torch.device(self.device), maps)
+        return TiledNetwork(
+            TileGrid.over(height, width, self.tile), torch.device(self.device), maps
+        )
 
     def _finite(self, work: str, run: Callable[[Network], Tensor]) -> Tensor:
         """What the first precision gives whose values are finite."""

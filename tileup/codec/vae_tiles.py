@@ -37,23 +37,23 @@ from tileup.contracts import Box
 SCORES = 2**26
 """Most scores that attention works out at once: queries times keys."""
 
-Module = Any
+AnyModule = Any
 """A module of diffusers; docstrings name its class, which types its children as bare modules."""
 Act = Callable[[Tensor], Tensor]
 """A function of each cell alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class TileGrid:
     """How maps are cut: into so many rows and columns of tiles, whatever their resolution."""
 
     rows: int
     columns: int
 
     @staticmethod
-    def over(height: int, width: int, tile: int) -> Grid:
+    def over(height: int, width: int, tile: int) -> TileGrid:
         """The fewest tiles of side `tile` at most that cover a canvas, in the same unit."""
-        return Grid(-(-height // tile), -(-width // tile))
+        return TileGrid(-(-height // tile), -(-width // tile))
 
     def boxes(self, height: int, width: int) -> Iterator[Box]:
         """Boxes that partition a map of this size, of nearly equal sizes, none empty."""
@@ -69,7 +69,7 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class ConvInput:
     """What a convolution sees: a map that is worked out where it is read."""
 
     height: int
@@ -81,7 +81,9 @@ class Input:
 class TiledNetwork:
     """The layers of diffusers' AutoencoderKL over maps of shape (B, C, H, W), in tiles."""
 
-    def __init__(self, grid: Grid, device: torch.device, maps: torch.device | None = None) -> None:
+    def __init__(
+        self, grid: TileGrid, device: torch.device, maps: torch.device | None = None
+    ) -> None:
         """Args:
         grid: how maps are cut.
         device: where the network lies.
@@ -91,7 +93,7 @@ class TiledNetwork:
         self.device = device
         self.maps = maps or device
 
-    def encode(self, encoder: Module, pixels: Tensor) -> Tensor:
+    def encode(self, encoder: AnyModule, pixels: Tensor) -> Tensor:
         """What an Encoder gives, on the device of the maps; `pixels` are left alone."""
         x = self.convolved(encoder.conv_in, self.plain(pixels))
         for block in encoder.down_blocks:
@@ -102,7 +104,7 @@ class TiledNetwork:
         x = self.middle(encoder.mid_block, x)
         return self.left(encoder, x)
 
-    def decode(self, decoder: Module, latents: Tensor) -> Tensor:
+    def decode(self, decoder: AnyModule, latents: Tensor) -> Tensor:
         """What a Decoder gives, on the device of the maps; `latents` are left alone."""
         x = self.convolved(decoder.conv_in, self.plain(latents))
         x = self.middle(decoder.mid_block, x)
@@ -113,7 +115,7 @@ class TiledNetwork:
                 x = self.convolved(upsampler.conv, self.doubled(x))
         return self.left(decoder, x)
 
-    def middle(self, block: Module, x: Tensor) -> Tensor:
+    def middle(self, block: AnyModule, x: Tensor) -> Tensor:
         """A UNetMidBlock2D; overwrites `x`."""
         x = self.residual(block.resnets[0], x)
         for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
@@ -122,12 +124,12 @@ class TiledNetwork:
             x = self.residual(resnet, x)
         return x
 
-    def left(self, network: Module, x: Tensor) -> Tensor:
+    def left(self, network: AnyModule, x: Tensor) -> Tensor:
         """The last layers of an Encoder or Decoder."""
         act = self.normed_silu(network.conv_norm_out, x)
         return self.convolved(network.conv_out, self.plain(x, act))
 
-    def residual(self, block: Module, x: Tensor) -> Tensor:
+    def residual(self, block: AnyModule, x: Tensor) -> Tensor:
         """A ResnetBlock2D; overwrites `x`, and returns a part of it where channels get fewer."""
         between = self.convolved(block.conv1, self.plain(x, self.normed_silu(block.norm1, x)))
         inner = self.plain(between, self.normed_silu(block.norm2, between))
@@ -143,7 +145,7 @@ class TiledNetwork:
             result[..., *box.index] = own + convolved_box(block.conv2, inner, box)
         return result
 
-    def convolved(self, conv: Conv2d, source: Input) -> Tensor:
+    def convolved(self, conv: Conv2d, source: ConvInput) -> Tensor:
         """A convolution as a new map; with stride 2 and no padding of its own, padded behind."""
         stride = conv.stride[0]
         height, width = source.height // stride, source.width // stride
@@ -157,11 +159,11 @@ class TiledNetwork:
         assert result is not None
         return result
 
-    def attended(self, attention: Module, x: Tensor) -> Tensor:
+    def attended(self, attention: AnyModule, x: Tensor) -> Tensor:
         """An Attention over all cells of the map; overwrites `x`."""
         return self.attend(attention, x, self.normed(attention.group_norm, x))
 
-    def attend(self, attention: Module, x: Tensor, act: Act) -> Tensor:
+    def attend(self, attention: AnyModule, x: Tensor, act: Act) -> Tensor:
         """Attention over all cells of `x` after `act`, the queries in portions; overwrites `x`."""
         tokens = act(x.to(self.device)).flatten(2).mT
         k, v = (_by_head(attention, layer(tokens)) for layer in (attention.to_k, attention.to_v))
@@ -173,16 +175,16 @@ class TiledNetwork:
             flat[..., span] += attention.to_out[0](seen).mT.to(self.maps)
         return flat.view_as(x)
 
-    def plain(self, x: Tensor, act: Act | None = None) -> Input:
+    def plain(self, x: Tensor, act: Act | None = None) -> ConvInput:
         """A map as it is, or a function of its cells."""
 
         def read(box: Box) -> Tensor:
             tile = x[..., *box.index].to(self.device)
             return tile if act is None else act(tile)
 
-        return Input(x.shape[2], x.shape[3], read)
+        return ConvInput(x.shape[2], x.shape[3], read)
 
-    def doubled(self, x: Tensor) -> Input:
+    def doubled(self, x: Tensor) -> ConvInput:
         """A map with every cell repeated in a square of 2 x 2."""
 
         def read(box: Box) -> Tensor:
@@ -193,7 +195,7 @@ class TiledNetwork:
                 ..., : box.height, : box.width
             ]
 
-        return Input(2 * x.shape[2], 2 * x.shape[3], read)
+        return ConvInput(2 * x.shape[2], 2 * x.shape[3], read)
 
     def normed_silu(self, norm: GroupNorm | ChannelNorm, x: Tensor) -> Act:
         """SiLU after a norm with the statistics of the whole map `x`."""
@@ -238,12 +240,12 @@ class TiledNetwork:
         return mean.float().to(self.device), variance.float().to(self.device)
 
 
-def _by_head(attention: Module, features: Tensor) -> Tensor:
+def _by_head(attention: AnyModule, features: Tensor) -> Tensor:
     """(B, tokens, heads * d) as (B, heads, tokens, d)."""
     return features.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
 
 
-def convolved_box(conv: Conv2d, source: Input, box: Box) -> Tensor:
+def convolved_box(conv: Conv2d, source: ConvInput, box: Box) -> Tensor:
     """A box of a convolution's result; outside of its input are zeros.
 
     Cell i of the result sees cells i * stride - padding and following of the input.

@@ -14,7 +14,7 @@ from torch import Tensor
 from tileup.plan.itinerary import Itinerary, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.kdiffusion import NoiseSampler
-from tileup.sampling.steps import CanvasDenoiser, Options, sample
+from tileup.sampling.steps import CanvasDenoiser, SamplerOptions, sample
 
 
 class Denoisers(Protocol):
@@ -62,7 +62,7 @@ class Draft:
     """For samplers that take one; it must span all noise levels of the itinerary."""
     prediction: str = "x0"
     """What the network predicts: eps, v, x0 or flow."""
-    options: Options = field(default_factory=Options)
+    options: SamplerOptions = field(default_factory=SamplerOptions)
     ramp: Ramp = field(default_factory=Ramp)
 
     def tensor(self, values: NDArray[np.float64]) -> Tensor:

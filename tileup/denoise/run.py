@@ -17,7 +17,7 @@ from tileup.errors import NotFiniteError
 from tileup.plan.itinerary import Phase, control_until
 from tileup.plan.planning import Planned
 from tileup.sampling.noise import canvas_noise, noise_sampler
-from tileup.sampling.steps import Options
+from tileup.sampling.steps import SamplerOptions
 from tileup.settings.values import Settings
 from tileup.tiling.profiles import window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
@@ -131,8 +131,8 @@ def scene_of(
     )
 
 
-def _options(settings: Settings) -> Options:
-    return Options(settings.eta, settings.s_noise, settings.s_churn)
+def _options(settings: Settings) -> SamplerOptions:
+    return SamplerOptions(settings.eta, settings.s_noise, settings.s_churn)
 
 
 class WindowDenoisers:

@@ -24,8 +24,8 @@ from tileup.denoise.strength import working_weight
 from tileup.plan.itinerary import Itinerary, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.noise import NoiseRows
-from tileup.sampling.steps import Options, one_step
-from tileup.tiling.rows import Rows, moved
+from tileup.sampling.steps import SamplerOptions, one_step
+from tileup.tiling.rows import RowBuffer, moved
 
 BAND = 64
 """Rows of cells that enter at once."""
@@ -41,7 +41,7 @@ class Stream:
     channels: int
     """Of a cell."""
     sampler: Sampler
-    options: Options
+    options: SamplerOptions
     seed: int
     raw: Tensor
     """Weight of a window before normalisation, shape (h, w)."""
@@ -64,9 +64,9 @@ class Stream:
         """
         (run,) = self.itinerary.runs
         layout, strengths = self.itinerary.layout, self.itinerary.strengths
-        source, noise = (Rows(layout.columns, self.channels, self.raw) for _ in range(2))
+        source, noise = (RowBuffer(layout.columns, self.channels, self.raw) for _ in range(2))
         drawn = NoiseRows(self.channels, layout.rows, layout.columns, self.seed)
-        weights = [Rows(layout.columns, 1, self.raw) for _ in run.phases]
+        weights = [RowBuffer(layout.columns, 1, self.raw) for _ in run.phases]
         known = _Known(source, noise, weights)
         stages = [
             _Stage(self, number, step, known)
@@ -97,10 +97,10 @@ class Stream:
 class _Known:
     """What all steps look at, of the rows at work."""
 
-    source: Rows
+    source: RowBuffer
     """Clean latents of the enlarged picture."""
-    noise: Rows
-    weights: list[Rows]
+    noise: RowBuffer
+    weights: list[RowBuffer]
     """How much each cell takes part in each phase, one channel."""
 
 
@@ -115,8 +115,8 @@ class _Stage:
         self.windows = self.phase.by_step[step - self.phase.start]
         self.sigmas = stream.itinerary.sigmas[step : step + 2]
         columns, raw = stream.itinerary.layout.columns, stream.raw
-        self.x, self.x0 = (Rows(columns, stream.channels, raw) for _ in range(2))
-        self.total = Rows(columns, 1, raw)
+        self.x, self.x0 = (RowBuffer(columns, stream.channels, raw) for _ in range(2))
+        self.total = RowBuffer(columns, 1, raw)
         self.evaluated = self.weighed = self.done = 0
 
     def enter(self, top: int, x: Tensor) -> None:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from tileup.plan.grid import Grid
 
 Map = NDArray[np.float64]
-Span = tuple[int, int]
+RowSpan = tuple[int, int]
 """First row, and one past the last."""
 
 
-def working_weight(strengths: Grid, weakest: float, margin: int, rows: Span | None = None) -> Map:
+def working_weight(
+    strengths: Grid, weakest: float, margin: int, rows: RowSpan | None = None
+) -> Map:
     """How much each cell takes part in a phase.
 
     1 on the working tiles; falling to 0 over `margin` cells into tiles that start later; 0 on kept
@@ -44,7 +46,7 @@ def working_weight(strengths: Grid, weakest: float, margin: int, rows: Span | No
 
 
 def memberships(
-    strengths: Grid, levels: Sequence[float], margin: int, rows: Span | None = None
+    strengths: Grid, levels: Sequence[float], margin: int, rows: RowSpan | None = None
 ) -> list[Map]:
     """How finished canvases of single strengths are feathered together.
 
@@ -67,7 +69,7 @@ def memberships(
     return [each / total for each in raw]
 
 
-def finished_share(strengths: Grid, width: int, rows: Span | None = None) -> Map:
+def finished_share(strengths: Grid, width: int, rows: RowSpan | None = None) -> Map:
     """Share of the model's picture in the finished one.
 
     0 on kept tiles, rising to 1 over `width` cells inside the working tiles around them.
@@ -86,7 +88,7 @@ def finished_share(strengths: Grid, width: int, rows: Span | None = None) -> Map
     return rise[Near(kept, width + 1).squares(rows)]
 
 
-def _cells(strengths: Grid, rows: Span | None) -> Map:
+def _cells(strengths: Grid, rows: RowSpan | None) -> Map:
     return strengths.cells() if rows is None else strengths.between(*rows)
 
 
@@ -98,7 +100,7 @@ class Near:
     limit: int
     """Cells, at least 1; what is farther away counts as being so far."""
 
-    def squares(self, rows: Span | None = None) -> NDArray[np.int32]:
+    def squares(self, rows: RowSpan | None = None) -> NDArray[np.int32]:
         """Square of the Euclidean distance between cells' centres, at most that of the limit.
 
         Args:

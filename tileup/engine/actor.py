@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tileup.contracts import Step
-from tileup.engine.messages import FromWorker, Ready, Said, Stop, Told, ToWorker
+from tileup.engine.messages import FromWorker, LogLine, Stop, ToWorker, WorkerEvent, WorkerIdle
 from tileup.engine.models import Load
 from tileup.engine.preflight import Here, differences
 from tileup.engine.worker import Bench, Inbox, forward_words, work
@@ -60,9 +60,9 @@ class Actor:
         wrong = differences(self._errand.here)
         if wrong:
             text = f"{platform.node()} is left out: {'; '.join(wrong)}"
-            yield Said(__name__, logging.WARNING, text)
+            yield LogLine(__name__, logging.WARNING, text)
             return
-        yield Ready()
+        yield WorkerIdle()
         threading.Thread(target=self._work, daemon=True).start()
         while (message := self._words.get()) is not None:
             if not self._is_chatter(message):
@@ -76,7 +76,7 @@ class Actor:
 
     def _is_chatter(self, message: FromWorker) -> bool:
         """Whether it tells of a window so soon after another that nobody misses it."""
-        if not (isinstance(message, Told) and isinstance(message.event, Step)):
+        if not (isinstance(message, WorkerEvent) and isinstance(message.event, Step)):
             return False
         now, step = time.monotonic(), message.event
         if now < self._spoken + _EVERY and 1 < step.calls < step.total_calls:

@@ -21,14 +21,14 @@ from tileup.engine.messages import (
     Done,
     FromWorker,
     Loaded,
+    LogLine,
     Lost,
-    Ready,
+    PictureWritten,
     Recorded,
-    Said,
     Stop,
-    Told,
     ToWorker,
-    Written,
+    WorkerEvent,
+    WorkerIdle,
 )
 from tileup.engine.outcomes import Begun, ByWorker, Finished, Loading, OnEvent, Outcome
 from tileup.engine.request import Job
@@ -57,7 +57,7 @@ class Hands(Protocol):
         ...
 
     def start(self, worker: int) -> None:
-        """Start a worker. It says `Ready` when it waits for pictures."""
+        """Start a worker. It says `WorkerIdle` when it waits for pictures."""
         ...
 
     def give(self, worker: int, message: ToWorker) -> None:
@@ -257,16 +257,16 @@ class _Crew:
     def _hear(self, worker: int, message: FromWorker) -> None:
         seat = self._seats[worker]
         match message:
-            case Ready():
+            case WorkerIdle():
                 seat.ready = True
-            case Told(event):
+            case WorkerEvent(event):
                 seat.loading = isinstance(event, Loading)
                 if isinstance(event, Step):
                     self._drew(worker)
                 self._on_event(ByWorker(worker, event))
             case Loaded():
                 seat.loading = False
-            case Written(output, record):
+            case PictureWritten(output, record):
                 error = self._desk.record(seat.held[output].job, record)
                 self._hands.give(worker, Recorded(output, error))
             case Done(outcome):
@@ -275,7 +275,7 @@ class _Crew:
                 if outcome.error is None:
                     self._drew(worker)
                 self._done(seat.held.pop(outcome.job.output), outcome)
-            case Said(name, level, text):
+            case LogLine(name, level, text):
                 logging.getLogger(name).log(level, "%s", text)
             case Broken(error):
                 raise _with_advice(error)
@@ -354,7 +354,7 @@ class _Crew:
                 self._dismiss(worker, seat)
         while any(seat.there for seat in self._seats):
             heard = self._hands.hear(_POLL)
-            if heard is not None and isinstance(heard[1], Written | Done | Lost):
+            if heard is not None and isinstance(heard[1], PictureWritten | Done | Lost):
                 self._hear(*heard)
 
     def close(self) -> None:

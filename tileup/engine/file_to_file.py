@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from tileup.contracts import Model, ModelSpec
 from tileup.engine.companions import save_companions
 from tileup.engine.failures import as_tileup_error
-from tileup.engine.journal import Ledger, Mark, Record, key_of, mark_of
+from tileup.engine.journal import Fingerprint, Ledger, Record, fingerprint_of, key_of
 from tileup.engine.outcomes import Outcome
 from tileup.engine.request import Job
 from tileup.engine.room import check_room
@@ -55,7 +55,7 @@ class Drawable:
     picture: Picture
     format: str
     """File format of the output."""
-    mark: Mark | None
+    mark: Fingerprint | None
     """Of the input; None where it is no file."""
     ready: Ready
     """What of it is planned and enlarged already."""
@@ -67,7 +67,7 @@ def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec 
     Raises:
         TileupError: it cannot be made.
     """
-    mark = None if job.input is None else mark_of(job.input)
+    mark = None if job.input is None else fingerprint_of(job.input)
     picture = open_picture(source, settings.max_input_pixels)
     if settings.strip_exif:
         picture = picture.impersonal()
@@ -152,7 +152,7 @@ def _record_done(
             outcome="done",
             settings=job.fingerprint,
             source=given.mark,
-            result=mark_of(written),
+            result=fingerprint_of(written),
             also=tuple(key_of(path, journal.folder) for path in job.targets[1:]),
             seconds=round(seconds, 3),
             drawn=drawn.settings.changed(),
@@ -170,7 +170,7 @@ def failed(job: Job, error: Exception, journal: Ledger | None) -> Outcome:
             input=job.shown_input,
             outcome="failed",
             settings=job.fingerprint,
-            source=None if job.input is None else mark_of(job.input),
+            source=None if job.input is None else fingerprint_of(job.input),
             error=str(told),
             code=int(told.exit_code),
         )

@@ -23,7 +23,7 @@ NAME = ".tileup-journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Fingerprint:
     """What tells one content of a file from another."""
 
     size: int
@@ -44,13 +44,13 @@ class Mark:
             return False
 
 
-def mark_of(path: Path) -> Mark | None:
+def fingerprint_of(path: Path) -> Fingerprint | None:
     """The mark of a regular file; None where there is none that can be read."""
     try:
         there = path.stat()
         if not stat.S_ISREG(there.st_mode):
             return None
-        return Mark(there.st_size, there.st_mtime_ns, _digest(path))
+        return Fingerprint(there.st_size, there.st_mtime_ns, _digest(path))
     except (OSError, ValueError):
         return None
 
@@ -72,9 +72,9 @@ class Record:
     """done or failed."""
     settings: str
     """Hash of all that decides what the picture becomes, besides the input."""
-    source: Mark | None
+    source: Fingerprint | None
     """The input; None where it could not be read."""
-    result: Mark | None = None
+    result: Fingerprint | None = None
     """The output, where it is done."""
     also: tuple[str, ...] = ()
     """Heatmap and plan that were written with it."""
@@ -99,7 +99,7 @@ def read_record(line: bytes) -> Record | None:
         content: Any = {"drawn": {}} | json.loads(line)
         values = {name: content[name] for name in _HINTS}
         for name in ("source", "result"):
-            values[name] = None if values[name] is None else Mark(**values[name])
+            values[name] = None if values[name] is None else Fingerprint(**values[name])
         values["also"] = tuple(values["also"])
         return Record(**values) if isinstance(values["output"], str) else None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):

@@ -9,7 +9,7 @@ from tileup.engine.desk import Desk
 from tileup.engine.engine import Team
 from tileup.engine.models import Load
 from tileup.engine.outcomes import OnEvent, Outcome
-from tileup.engine.pipeline import InOrder, Line
+from tileup.engine.pipeline import InOrder, Pipeline
 from tileup.engine.processes import Processes
 from tileup.engine.request import Job
 from tileup.errors import UsageError
@@ -41,11 +41,11 @@ def run(
         hands = Processes(workers, settings, load, overlap)
         yield from share_out(jobs, settings, hands, on_event, fail_fast)
         return
-    line = Line(settings, load, on_event, Desk(settings), overlap)
+    pipeline = Pipeline(settings, load, on_event, Desk(settings), overlap)
     try:
-        for outcome in line.outcomes(InOrder(jobs)):
+        for outcome in pipeline.outcomes(InOrder(jobs)):
             yield outcome
             if fail_fast and outcome.is_new_failure:
                 return
     finally:
-        line.close()
+        pipeline.close()

@@ -12,19 +12,19 @@ from tileup.errors import TileupError
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class WorkerIdle:
     """A worker waits for pictures."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class WorkerEvent:
     """Something happened in a worker."""
 
     event: Loading | Begun | Step
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class PictureWritten:
     """A picture is whole on the disk, and takes its name when it is on record."""
 
     output: Path
@@ -39,7 +39,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LogLine:
     """A line of a worker's log."""
 
     logger: str
@@ -67,7 +67,7 @@ class Loaded:
     """The model is there: what happens now is no fault of it."""
 
 
-FromWorker = Ready | Told | Loaded | Written | Done | Said | Broken | Lost
+FromWorker = WorkerIdle | WorkerEvent | Loaded | PictureWritten | Done | LogLine | Broken | Lost
 
 
 @dataclass(frozen=True, slots=True)

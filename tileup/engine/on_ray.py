@@ -26,7 +26,7 @@ from tileup.engine.messages import FromWorker, Lost, ToWorker
 from tileup.engine.models import Load
 from tileup.engine.outcomes import OnEvent, Outcome
 from tileup.engine.preflight import Here, differences, files_of, homes, probes, versions
-from tileup.engine.processes import LoadAt, Place, cores
+from tileup.engine.processes import LoadAt, WorkerSlot, cores
 from tileup.engine.request import Job
 from tileup.errors import MissingExtraError, TileupError, UsageError
 from tileup.settings.values import Settings
@@ -273,7 +273,7 @@ class Actors:
         size: how many, and what each of them has.
         errand: what they do.
         """
-        load = LoadAt(errand.load, Place(0, size.threads))
+        load = LoadAt(errand.load, WorkerSlot(0, size.threads))
         self.errand = replace(errand, load=load)
         self.count = size.workers
         self._ray = ray

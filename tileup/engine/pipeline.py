@@ -27,8 +27,8 @@ _POLL = 0.1
 """Seconds between looks at a lock that another process has."""
 
 
-class Turns(Protocol):
-    """Where a line gets its pictures from."""
+class JobQueue(Protocol):
+    """Where a pipeline gets its pictures from."""
 
     def take(self) -> Begun | None:
         """The next one, once there is one; None at the end."""
@@ -59,7 +59,7 @@ class InOrder:
 
 
 class AtDesk(Protocol):
-    """Where a line takes pictures up and puts them down; threads share it."""
+    """Where a pipeline takes pictures up and puts them down; threads share it."""
 
     def look(self, job: Job, spec: ModelSpec | None) -> Look:
         """Take a picture up, and read it."""
@@ -78,7 +78,7 @@ class AtDesk(Protocol):
         ...
 
 
-class Line:
+class Pipeline:
     """Draws one picture while the next is read and the last is written."""
 
     def __init__(
@@ -94,16 +94,16 @@ class Line:
         self._settings = settings
         self._on_event = on_event
         self._desk = desk
-        self._turns: Turns = InOrder(())
+        self._queue: JobQueue = InOrder(())
         self._models = Models(load, lambda: on_event(Loading()))
         self._overlap = overlap
         self._reading = ReadAhead(self._look)
         self._writing = WriteBehind(on_event)
 
-    def outcomes(self, turns: Turns) -> Iterator[Outcome]:
+    def outcomes(self, queue: JobQueue) -> Iterator[Outcome]:
         """All outcomes, in order; pictures that another process is at come last."""
-        self._turns, busy = turns, list[Begun]()
-        while (turn := turns.take()) is not None:
+        self._queue, busy = queue, list[Begun]()
+        while (turn := queue.take()) is not None:
             look = self._looked_at(turn)
             if isinstance(look, Busy):
                 busy.append(turn)
@@ -131,7 +131,7 @@ class Line:
         return self._desk.look(job, self._models.spec)
 
     def _following(self) -> Job | None:
-        return self._turns.following() if self._overlap else None
+        return self._queue.following() if self._overlap else None
 
     def _go_on(self, look: Drawable | Settled, turn: Begun) -> Iterator[Outcome]:
         """Draw a picture that can be drawn, and hand it on to be written."""

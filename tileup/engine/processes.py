@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from tileup.contracts import Model
-from tileup.engine.messages import FromWorker, Lost, Ready, Stop, ToWorker
+from tileup.engine.messages import FromWorker, Lost, Stop, ToWorker, WorkerIdle
 from tileup.engine.models import Load
 from tileup.engine.worker import Bench, Inbox, forward_words, work
 from tileup.settings.values import Settings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerSlot:
     """Where a worker computes."""
 
     number: int
@@ -41,7 +41,7 @@ class LoadAt:
     """Loads the model for one worker. It survives `pickle` where `load` does."""
 
     load: Load
-    place: Place
+    slot: WorkerSlot
 
     def __call__(self, settings: Settings) -> Model:
         """The model, with the threads and the device of this worker.
@@ -49,8 +49,8 @@ class LoadAt:
         Raises:
             ModelError: it cannot be loaded.
         """
-        device = _device(settings.device, self.place.number)
-        return self.load(replace(settings, threads=self.place.threads, device=device))
+        device = _device(settings.device, self.slot.number)
+        return self.load(replace(settings, threads=self.slot.threads, device=device))
 
 
 def _device(device: str, number: int) -> str:
@@ -99,7 +99,7 @@ class Processes:
     def start(self, worker: int) -> None:
         """Start a process. What it says is heard by a thread of its own."""
         ours, theirs = multiprocessing.Pipe()
-        load = LoadAt(self._load, Place(worker, threads_each(self._settings, self.count)))
+        load = LoadAt(self._load, WorkerSlot(worker, threads_each(self._settings, self.count)))
         level = logging.getLogger("tileup").getEffectiveLevel()
         process = multiprocessing.get_context("spawn").Process(
             target=serve,
@@ -219,5 +219,5 @@ def serve(
         os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
-    tell(Ready())
+    tell(WorkerIdle())
     work(bench, inbox, tell, settings, load, overlap)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tileup.checkpoints.find import named_model
 from tileup.checkpoints.prompted import files_in
-from tileup.engine.journal import Journals, Mark, Record, mark_of
+from tileup.engine.journal import Fingerprint, Journals, Record, fingerprint_of
 from tileup.engine.request import REPLACED, Job, Policy, Standing
 from tileup.engine.stamp import Stamp, stamp_of
 from tileup.errors import (
@@ -153,7 +153,7 @@ def _identified(job: Job, policy: Policy, run: str, settings: Settings) -> Job:
 def _prompt_mark(picture: Path | None, settings: Settings) -> str:
     """What tells one prompt beside a picture from another: it follows the hash of the settings."""
     path = prompt_path(picture)
-    mark = None if path is None else mark_of(path)
+    mark = None if path is None else fingerprint_of(path)
     if mark is None:
         return ""
     with contextlib.suppress(InputError):  # said where the picture is drawn
@@ -231,7 +231,7 @@ def _stamped(job: Job, stamp: Stamp) -> Standing:
     """Of an output that is known by its own words only."""
     if not _same_but_for_prompt(stamp.settings, job.fingerprint):
         return Standing.OTHER_SETTINGS
-    mark = None if job.input is None else mark_of(job.input)
+    mark = None if job.input is None else fingerprint_of(job.input)
     if (stamp.settings, stamp.input) != (job.fingerprint, mark and mark.digest):
         return Standing.OTHER_INPUT
     return Standing.DONE if all(path.exists() for path in job.targets) else Standing.PRESENT
@@ -258,9 +258,9 @@ _IN_THE_WAY = {
 }
 
 
-def _is_same(mark: Mark | None, path: Path | None) -> bool:
+def _is_same(mark: Fingerprint | None, path: Path | None) -> bool:
     if mark is None or path is None:
-        return mark is None and (path is None or mark_of(path) is None)
+        return mark is None and (path is None or fingerprint_of(path) is None)
     return mark.fits(path)
 
 

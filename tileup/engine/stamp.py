@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tileup.engine.journal import Mark
+from tileup.engine.journal import Fingerprint
 from tileup.engine.request import Job
 from tileup.errors import InputError
 from tileup.images.metadata import read_metadata
@@ -29,7 +29,7 @@ class Stamp:
     of: str
     """Hash of the input's file name."""
     input: str
-    """Digest of the input's content, as in `Mark`."""
+    """Digest of the input's content, as in `Fingerprint`."""
     settings: str
     """Hash of all that decides what the picture becomes, besides the input."""
 
@@ -38,7 +38,7 @@ class Stamp:
         return asdict(self)
 
 
-def stamp_for(job: Job, mark: Mark | None) -> Stamp | None:
+def stamp_for(job: Job, mark: Fingerprint | None) -> Stamp | None:
     """The stamp of a job's output; None where its input is no file."""
     if job.input is None or mark is None:
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
-from tileup.engine.journal import NAME, Journal, Record, mark_of
+from tileup.engine.journal import NAME, Journal, Record, fingerprint_of
 from tileup.engine.redraw import Redrawing, chosen
 from tileup.engine.resume import is_cut, is_whole
 from tileup.engine.stamp import KEY, stamp_of
@@ -87,7 +87,7 @@ def _verdict(folder: Path, record: Record, owners: Mapping[str, str]) -> str:
     path = folder / record.output
     if record.outcome != "done" or record.result is None:
         return f"failed when it was made: {record.error}"
-    found = mark_of(path)
+    found = fingerprint_of(path)
     if found is None:
         return "missing"
     if found.digest != record.result.digest:

@@ -28,15 +28,15 @@ from tileup.engine.messages import (
     Done,
     FromWorker,
     Loaded,
+    LogLine,
+    PictureWritten,
     Recorded,
-    Said,
-    Told,
     ToWorker,
-    Written,
+    WorkerEvent,
 )
 from tileup.engine.models import Load
 from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Outcome
-from tileup.engine.pipeline import Line
+from tileup.engine.pipeline import Pipeline
 from tileup.engine.request import Job
 from tileup.settings.values import Settings
 
@@ -85,7 +85,7 @@ class Inbox:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ledger:
+class _RemoteLedger:
     """A journal that lies with the run: what is appended to it is told, and an answer awaited."""
 
     folder: Path
@@ -99,7 +99,7 @@ class _Ledger:
         Raises:
             TileupError: it cannot be written.
         """
-        self.tell(Written(self.output, record))
+        self.tell(PictureWritten(self.output, record))
         error = self.inbox.answer(self.output).error
         if error is not None:
             raise error
@@ -137,10 +137,10 @@ class Bench:
             self._tell(Done(outcome))
             return outcome
 
-    def _ledger(self, job: Job) -> _Ledger | None:
+    def _ledger(self, job: Job) -> _RemoteLedger | None:
         if job.home is None or job.output is None:
             return None
-        return _Ledger(job.home, job.output, self._inbox, self._tell)
+        return _RemoteLedger(job.home, job.output, self._inbox, self._tell)
 
     def failed(self, job: Job, error: Exception) -> Outcome:
         """A picture that failed; the run puts it on record."""
@@ -167,15 +167,17 @@ def work(
         load: loads the model.
         overlap: whether reading and writing go on beside drawing.
     """
-    line = Line(settings, partial(_loaded, load, tell), partial(_event, tell), bench, overlap)
+    pipeline = Pipeline(
+        settings, partial(_loaded, load, tell), partial(_event, tell), bench, overlap
+    )
     try:
-        for _ in line.outcomes(inbox):
+        for _ in pipeline.outcomes(inbox):
             pass
     except Exception as error:  # No picture's fault, so it ends the run.
         log.debug("a worker broke", exc_info=error)
         tell(Broken(as_tileup_error(error)))
     finally:
-        line.close()
+        pipeline.close()
 
 
 def _loaded(load: Load, tell: Tell, settings: Settings) -> Model:
@@ -187,7 +189,7 @@ def _loaded(load: Load, tell: Tell, settings: Settings) -> Model:
 def _event(tell: Tell, event: Event) -> None:
     if not isinstance(event, Finished):
         assert not isinstance(event, ByWorker)
-        tell(Told(event))
+        tell(WorkerEvent(event))
     elif event.outcome.outcome == "failed":  # what was written is told by the bench
         tell(Done(event.outcome))
 
@@ -203,7 +205,7 @@ class Forwarding(logging.Handler):
         text = record.getMessage()
         if record.exc_info:
             text = f"{text}\n{''.join(traceback.format_exception(*record.exc_info)).rstrip()}"
-        self._tell(Said(record.name, record.levelno, text))
+        self._tell(LogLine(record.name, record.levelno, text))
 
 
 def forward_words(tell: Tell, level: int) -> None:

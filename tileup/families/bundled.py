@@ -162,7 +162,7 @@ def load_bundled(
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise ModelError(f"{path} is damaged: {min(broken)} has values that are not finite")
-    place = _Place(path, device, dtype)
+    place = _NetworkLoader(path, device, dtype)
     parts = split(tensors)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     network = place.filled(header, parts[""])
@@ -185,7 +185,7 @@ def split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _NetworkLoader:
     """Where networks come from and where they go."""
 
     path: Path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tileup.errors import UnknownCheckpointError
-from tileup.families.family import Detected, Look
+from tileup.families.family import Detected, Detector
 from tileup.families.foreign import PREFIXES, Kind, foreign_network, kind_of
 from tileup.families.table import FAMILIES
 from tileup.families.view import RelativeError, View
@@ -55,7 +55,7 @@ def detect(checkpoint: Checkpoint) -> Detected:
 
 def _found(checkpoint: Checkpoint) -> Detected | None:
     """The network of the first family whose sign is there behind a usual prefix."""
-    looks: dict[str, Look] = {}
+    looks: dict[str, Detector] = {}
     for family in FAMILIES:
         looks |= family.signs
     for key, look in looks.items():

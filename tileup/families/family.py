@@ -128,7 +128,7 @@ class Family:
     """As its authors call it."""
     short: str
     """As a sentence names it: `SD 1.x`."""
-    signs: Mapping[str, Look]
+    signs: Mapping[str, Detector]
     """How its file is told: a tensor that it has, and what looks further where that is there.
     Families of one network share these."""
     latents: Latents
@@ -196,7 +196,7 @@ class Detected:
     """A window's side must be a multiple of this many cells."""
 
 
-Look = Callable[[View], "Detected | None"]
+Detector = Callable[[View], "Detected | None"]
 """Looks at a network; None where it is another one after all. An UnknownCheckpointError names a
 relative that tileup cannot load."""
 

@@ -120,7 +120,7 @@ Folded = Mapping[ResidualBlock, tuple[Tensor, Tensor]]
 """Weight and bias of each block's first convolution at one noise level."""
 
 
-class Blocks(nn.ModuleList):
+class ResidualBlocks(nn.ModuleList):
     """Residual blocks one after the other."""
 
     def __init__(self, width: int, count: int) -> None:
@@ -143,7 +143,7 @@ class ResidualUNet(nn.Module):
         inputs = 2 * architecture.channels + architecture.conditions
         self.enter = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
-            Blocks(width, count)
+            ResidualBlocks(width, count)
             for width, count in zip(widths, architecture.down_blocks, strict=True)
         )
         self.shrink = nn.ModuleList(
@@ -153,7 +153,7 @@ class ResidualUNet(nn.Module):
             nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in itertools.pairwise(widths)
         )
         self.up = nn.ModuleList(
-            Blocks(width, count)
+            ResidualBlocks(width, count)
             for width, count in zip(widths[:-1], architecture.up_blocks, strict=True)
         )
         self.leave = nn.Conv2d(widths[0], architecture.channels, 3, padding=1)

@@ -36,7 +36,7 @@ class Seen:
     """What a control network adds, by the transformer's names for it."""
 
 
-Control = Callable[[Seen, Tensor, Tensor], Mapping[str, object]]
+TransformerControl = Callable[[Seen, Tensor, Tensor], Mapping[str, object]]
 """A control network: what is shown, latents of the enlarged picture as `cells`, and for each row
 whether it acts; what comes out is `Seen.added`, without effect on the other rows."""
 Velocity = Callable[[nn.Module, Seen], Tensor]
@@ -59,7 +59,7 @@ class TransformerNetwork:
     velocity: Velocity
     table: int | None = None
     """Tokens that a window may be wide or high; None: any number."""
-    control: Control | None = None
+    control: TransformerControl | None = None
 
     def __call__(
         self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded, scene: Scene

@@ -34,7 +34,7 @@ TILE = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class UNetInputs:
     """What a UNet, and the control beside it, are shown of a batch of windows."""
 
     x: Tensor
@@ -52,14 +52,14 @@ class Shown:
     """Noise level of each row, shape (B,)."""
 
 
-Control = Callable[[Shown], tuple[Sequence[Tensor], Tensor]]
+UNetControl = Callable[[UNetInputs], tuple[Sequence[Tensor], Tensor]]
 """A control network: residuals that are added to each skip connection, finest first, and to the
 middle block's output. The UNet leaves out those of rows below `scene.control_until`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ControlNet:
-    """A ControlNet that satisfies `Control`."""
+    """A ControlNet that satisfies `UNetControl`."""
 
     name: str
     """Its file, for messages."""
@@ -73,7 +73,7 @@ class ControlNet:
     kinds: int | None = None
     """Kinds of hint that it takes, where it is several in one; it is shown the one called tile."""
 
-    def __call__(self, shown: Shown) -> tuple[tuple[Tensor, ...], Tensor]:
+    def __call__(self, shown: UNetInputs) -> tuple[tuple[Tensor, ...], Tensor]:
         """Residuals in the precision and on the device of `shown.x`, 0 where the UNet takes none.
 
         Each row's hint is its own window's part of the picture, never resized. Rows that need no

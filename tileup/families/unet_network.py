@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tileup.contracts import Box, Encoded, NoiseLevels, Scene
 from tileup.errors import ModelError
 from tileup.families.family import STRIDE, Building, Built
-from tileup.families.unet_control import Control, Shown, load_control, require_same_family
+from tileup.families.unet_control import UNetControl, UNetInputs, load_control, require_same_family
 from tileup.families.unet_layout import MASKED, SIZE_FEATURES, diffusers_names, unet_config
 from tileup.tensors.filling import Placing, build_renamed
 from tileup.torchvision_shield import shield_torchvision
@@ -40,7 +40,7 @@ class UNetNetwork:
     """What it computes in."""
     pooled: int | None
     """Features of the pooled prompt and the sizes together; None: it takes none (SD 1, SD 2)."""
-    control: Control | None = None
+    control: UNetControl | None = None
     masked: bool = False
     """Whether it takes a mask and the latents of a masked picture besides (inpainting models)."""
 
@@ -54,7 +54,7 @@ class UNetNetwork:
             seen = self._placed(x).contiguous(memory_format=torch.channels_last)
             tokens = self._placed(text.tokens).expand(len(x), -1, -1)
             added = self._added(windows, text)
-            shown = Shown(seen, self.time(sigma), tokens, added, windows, scene, sigma)
+            shown = UNetInputs(seen, self.time(sigma), tokens, added, windows, scene, sigma)
             predicted = self.module(
                 self._with_mask(seen, windows, scene),
                 shown.time,
@@ -108,7 +108,7 @@ class UNetNetwork:
             "time_ids": self._placed(torch.tensor(ids)),
         }
 
-    def _controlled(self, shown: Shown) -> dict[str, object]:
+    def _controlled(self, shown: UNetInputs) -> dict[str, object]:
         acts = shown.sigma >= shown.scene.control_until
         if self.control is None or not acts.any():
             return {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from tileup.images import generators, xmp
 from tileup.images.exif import TEXTS, has_comment, stamped
-from tileup.images.formats.format import Said
+from tileup.images.formats.format import Provenance
 from tileup.images.picture import Picture
 
 _COMFY = {0x0110: "prompt", 0x010F: "workflow"}
@@ -39,7 +39,7 @@ class Placement:
 
 
 def placement(
-    picture: Picture, said: Said | None, *, comments: bool = False, comfy: bool = False
+    picture: Picture, said: Provenance | None, *, comments: bool = False, comfy: bool = False
 ) -> Placement:
     """Where texts go.
 
@@ -77,7 +77,7 @@ def _tags(texts: Mapping[str, str]) -> Iterator[tuple[int, str]]:
                 break
 
 
-def texts_to_write(picture: Picture, said: Said | None) -> dict[str, str]:
+def texts_to_write(picture: Picture, said: Provenance | None) -> dict[str, str]:
     """The texts of a format that holds texts by their keywords."""
     kept = generators.personal(picture.text)
     return kept if said is None else kept | generators.foreign(picture.text)
@@ -89,7 +89,7 @@ def stands_apart(picture: Picture) -> bool:
 
 
 def exif_choices(
-    picture: Picture, said: Said | None, *, comments: bool = False, comfy: bool = False
+    picture: Picture, said: Provenance | None, *, comments: bool = False, comfy: bool = False
 ) -> Iterator[bytes | None]:
     """EXIF with everything that goes there, the fullest first."""
     place = placement(picture, said, comments=comments, comfy=comfy)
@@ -104,14 +104,14 @@ def exif_choices(
         yield stamped(block, *size, comment, growth=picture.growth, texts=tags)
 
 
-def ours(said: Said, apart: bool, *, bare: bool = False) -> dict[str, str]:
+def ours(said: Provenance, apart: bool, *, bare: bool = False) -> dict[str, str]:
     """Our properties of XMP; `bare` where the settings stand elsewhere."""
     found = {} if bare else {"settings": said.settings}
     return {"parameters": said.parameters} | found if apart else found
 
 
 def xmp_choices(
-    picture: Picture, said: Said | None, *, comments: bool = False, comfy: bool = False
+    picture: Picture, said: Provenance | None, *, comments: bool = False, comfy: bool = False
 ) -> Iterator[bytes | None]:
     """XMP of the input with our settings, then with less and less."""
     if said is None:

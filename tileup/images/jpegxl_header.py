@@ -54,7 +54,7 @@ class _Bits:
 
 
 @dataclass(slots=True)
-class Header:
+class JxlHeader:
     """What a code stream says of its picture."""
 
     width: int
@@ -99,9 +99,9 @@ def _read_size(bits: _Bits) -> tuple[int, int]:
     return (8 * (bits.take(5) + 1) if small else bits.choice(*_SIDE)), height
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes) -> JxlHeader:
     bits = _Bits(data[2:])
-    header = Header(*_read_size(bits))
+    header = JxlHeader(*_read_size(bits))
     if bits.flag():  # nothing but the usual
         return header
     if bits.flag():
@@ -116,7 +116,7 @@ def read_header(data: bytes) -> Header:
     return header
 
 
-def _read_turn(bits: _Bits, header: Header) -> None:
+def _read_turn(bits: _Bits, header: JxlHeader) -> None:
     header.orientation = bits.take(3) + 1
     if bits.flag():
         _read_size(bits)
@@ -157,7 +157,7 @@ def _read_extra(bits: _Bits) -> bool:
     return kind == 0
 
 
-def _read_colours(bits: _Bits, header: Header) -> None:
+def _read_colours(bits: _Bits, header: JxlHeader) -> None:
     if bits.flag():
         return
     header.profile = bits.flag()
@@ -195,7 +195,7 @@ def _points(primaries: int, white: Points, given: Points) -> Points | None:
     return None if found == usual else found
 
 
-def calibration_of(header: Header) -> Calibration | None:
+def calibration_of(header: JxlHeader) -> Calibration | None:
     """Tones that are no numbers of sRGB's own curve, such as linear light, and free primaries."""
     gamma = 1.0 if header.transfer == LINEAR else header.gamma
     if gamma is not None and not 0.05 < gamma <= 1:
@@ -207,7 +207,7 @@ def calibration_of(header: Header) -> Calibration | None:
     return None if made.is_srgb else made
 
 
-def numbers_of(header: Header) -> tuple[int, int] | None:
+def numbers_of(header: JxlHeader) -> tuple[int, int] | None:
     """Primaries and transfer, where they are given and not those of sRGB."""
     found = header.primaries, header.transfer
     usual = found == (1, SRGB) or 2 in found or header.points is not None

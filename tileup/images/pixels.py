@@ -46,7 +46,7 @@ class NumberRows(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scaled:
+class IntegerPixels:
     """Pixels that are whole numbers until they are asked for; satisfies `Pixels`."""
 
     numbers: NumberRows

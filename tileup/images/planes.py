@@ -11,7 +11,7 @@ from PIL import Image
 
 from tileup.errors import OutputError
 from tileup.images.picture import Picture
-from tileup.images.pixels import Numbers, Scaled, bands
+from tileup.images.pixels import IntegerPixels, Numbers, bands
 
 
 def to_image(picture: Picture) -> Image.Image:
@@ -92,7 +92,7 @@ def _whole(picture: Picture, out: NDArray[Any], bits: int) -> NDArray[Any]:
 def _numbers(picture: Picture, rows: slice, bits: int) -> Numbers:
     """Grey or RGB, then alpha where there is one, of some rows: shape (h, W, 1 to 4)."""
     pixels = picture.pixels
-    if isinstance(pixels, Scaled) and pixels.bits == bits and picture.alpha is None:
+    if isinstance(pixels, IntegerPixels) and pixels.bits == bits and picture.alpha is None:
         numbers = pixels.numbers[rows]  # which rounding would give again
         if numbers.shape[2] == (1 if picture.grey else 3):
             return numbers

@@ -21,7 +21,7 @@ from tileup.images import xmp
 from tileup.images.colour import is_neutral
 from tileup.images.exif import BROKEN
 from tileup.images.first_bytes import recognised
-from tileup.images.formats.format import Head, Opened, Raster, UnreadableError
+from tileup.images.formats.format import Head, OpenedPicture, Raster, UnreadableError
 from tileup.images.formats.known import FORMATS, format_of
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words
 from tileup.images.generators import OWN
@@ -66,7 +66,7 @@ def open_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
 @contextmanager
 def opened(
     source: Path | str | BinaryIO | bytes, max_pixels: int = MAX_PIXELS
-) -> Generator[tuple[Opened, str], None, None]:
+) -> Generator[tuple[OpenedPicture, str], None, None]:
     """A picture whose header is read and whose pixels are not, and what to call it.
 
     Raises:
@@ -79,7 +79,7 @@ def opened(
         yield found, where
 
 
-def _of_image(image: Image.Image) -> Opened:
+def _of_image(image: Image.Image) -> OpenedPicture:
     """An image that Pillow holds: by its file where nothing of it is decoded yet."""
     name = next((each.name for each in FORMATS if image.format in each.pillow), "")
     stream: IO[bytes] | None = getattr(image, "fp", None)
@@ -92,7 +92,7 @@ def _of_image(image: Image.Image) -> Opened:
     texts.pop("xmp", None)
     texts.pop("XML:com.adobe.xmp", None)
     more = {"text": texts} if image.format == "PNG" else {}
-    return Opened(name, head_of(image, **more), decode)
+    return OpenedPicture(name, head_of(image, **more), decode)
 
 
 def _grey_words(image: Image.Image) -> Raster:
@@ -174,7 +174,7 @@ def _explained(where: str) -> Generator[None, None, None]:
         ) from error
 
 
-def _picture(found: Opened, where: str, max_pixels: int) -> Picture:
+def _picture(found: OpenedPicture, where: str, max_pixels: int) -> Picture:
     head = found.head
     check_size(head, where, max_pixels)
     with _explained(where):

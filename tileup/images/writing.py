@@ -12,7 +12,7 @@ from typing import IO, BinaryIO
 
 from tileup.errors import OutputError, UsageError
 from tileup.images.conversion import APART, fitted, is_apart
-from tileup.images.formats.format import Format, Said, Way
+from tileup.images.formats.format import Format, Provenance, Way
 from tileup.images.formats.known import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of
 from tileup.images.metadata import Metadata, parameters_text, settings_json
 from tileup.images.picture import Picture
@@ -106,25 +106,25 @@ def _keeps(picture: Picture, format: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _WriteNotes:
     lost: tuple[str, ...]
     """What the format cannot hold."""
     apart: bool
     """Whether what we say stands in XMP alone."""
 
 
-def _sentences(where: str, format: str, told: _Told) -> tuple[str, ...]:
+def _sentences(where: str, format: str, told: _WriteNotes) -> tuple[str, ...]:
     """One about what is lost, and one that is the same for all pictures."""
     title, lost = format_of(format).title, [*dict.fromkeys(told.lost)]
     about = [f"{where}: {title} cannot hold {listed(lost)}"] if lost else []
     return (*about, *([APART] if told.apart else []))
 
 
-def _said(metadata: Metadata | None) -> Said | None:
-    return metadata and Said(parameters_text(metadata), settings_json(metadata))
+def _said(metadata: Metadata | None) -> Provenance | None:
+    return metadata and Provenance(parameters_text(metadata), settings_json(metadata))
 
 
-def _encoded(picture: Picture, name: str, way: Way) -> tuple[Content, Callable[[], _Told]]:
+def _encoded(picture: Picture, name: str, way: Way) -> tuple[Content, Callable[[], _WriteNotes]]:
     """The file, as a whole or band by band, and what is to be told once it is written.
 
     The same arguments give the same bytes, wherever the pixels lie.
@@ -140,8 +140,8 @@ def _encoded(picture: Picture, name: str, way: Way) -> tuple[Content, Callable[[
         with _explained(picture, name):
             format.write_bands(fit, way, stream)
 
-    def told() -> _Told:
-        return _Told((*lost, *late), is_apart(fit, format, way))
+    def told() -> _WriteNotes:
+        return _WriteNotes((*lost, *late), is_apart(fit, format, way))
 
     if is_in_bands(picture.width, picture.height, format):
         log.info("the picture is encoded band by band")

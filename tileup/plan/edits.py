@@ -27,7 +27,7 @@ MAP_PIXELS = 8
 WHITE = 0.5 - 1e-6
 """From here on a mask is white."""
 
-Grey = NDArray[np.float32]
+GreyMap = NDArray[np.float32]
 """A picture of one channel in [0, 1], any size, shape (H, W)."""
 
 
@@ -35,9 +35,9 @@ Grey = NDArray[np.float32]
 class HandDrawn:
     """Pictures that edit a plan by hand."""
 
-    mask: Grey | None = None
+    mask: GreyMap | None = None
     """White parts are kept."""
-    denoise_map: Grey | None = None
+    denoise_map: GreyMap | None = None
     """Grey is the strength."""
 
 
@@ -54,7 +54,7 @@ def read_drawn(settings: Settings) -> HandDrawn:
     )
 
 
-def _grey(name: str, path: str | None, max_pixels: int) -> Grey | None:
+def _grey(name: str, path: str | None, max_pixels: int) -> GreyMap | None:
     if path is None:
         return None
     try:
@@ -120,7 +120,7 @@ def _limit(text: str | None, largest: int, name: str, default: float) -> float:
     return number * largest / 100 if percent else number
 
 
-def with_mask(plan: TilePlan, mask: Grey) -> TilePlan:
+def with_mask(plan: TilePlan, mask: GreyMap) -> TilePlan:
     """Cells kept in which any pixel is white; tiles are cut along the mask's edge.
 
     A pixel of the output is white where at least half of the mask that lies under it is.
@@ -131,7 +131,7 @@ def with_mask(plan: TilePlan, mask: Grey) -> TilePlan:
     return cut(plan, np.where(keep, 0.0, plan.denoise_map()))
 
 
-def with_map(plan: TilePlan, grey: Grey) -> TilePlan:
+def with_map(plan: TilePlan, grey: GreyMap) -> TilePlan:
     """Strengths read off a picture, in at most MAX_LEVELS distinct ones."""
     block = max(MAP_PIXELS // plan.stride, 1)
     rows, columns = -(-plan.rows // block), -(-plan.columns // block)
@@ -150,7 +150,7 @@ def quantised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return (low + np.rint((values - low) / (high - low) * steps) / steps * (high - low)).round(6)
 
 
-def _resampled(grey: Grey, rows: int, columns: int) -> NDArray[np.float64]:
+def _resampled(grey: GreyMap, rows: int, columns: int) -> NDArray[np.float64]:
     """A picture averaged onto a grid; where the grid is finer, its nearest pixel."""
     image = Image.fromarray(np.ascontiguousarray(grey, dtype=np.float32))
     resized = image.resize((columns, rows), Image.Resampling.BOX)

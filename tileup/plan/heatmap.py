@@ -32,7 +32,7 @@ _FAINT = 160, 157, 168
 _SMALLEST_BORDERED = 5
 """Tiles with a shorter side than this, in pixels of the heatmap, get no border."""
 
-Picture = NDArray[np.float64]
+Rgb = NDArray[np.float64]
 """RGB in 0-255, shape (H, W, 3)."""
 Grey = NDArray[np.float64]
 """Brightness in [0, 1], shape (H, W)."""
@@ -64,7 +64,7 @@ def heatmap(
     return page
 
 
-def colours(position: NDArray[np.float64]) -> Picture:
+def colours(position: NDArray[np.float64]) -> Rgb:
     """Colours of the map at positions in [0, 1], RGB in 0-255, on a new last axis."""
     start, end = _USED
     at = (start + (end - start) * position.clip(0.0, 1.0)) * (len(_ANCHORS) - 1)
@@ -146,7 +146,7 @@ def _painted(
     return strength, border
 
 
-def _hatched(grey: Grey) -> Picture:
+def _hatched(grey: Grey) -> Rgb:
     """What is kept as it is: dark and grey under thin diagonals."""
     y, x = np.indices(grey.shape)
     value = 18.0 + 82.0 * grey + 34.0 * ((x + y) % 12 == 0)
@@ -190,7 +190,7 @@ class _Type:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
+class _Tick:
     """A strength on the legend's bar."""
 
     x: float
@@ -240,7 +240,7 @@ def _draw_kept(image: Image.Image, draw: ImageDraw.ImageDraw, kind: _Type, share
     side = kind.margin, round(kind.size * 3.2)
     swatch = _hatched(np.full((bottom - top, side[1]), 0.5))
     image.paste(Image.fromarray(swatch.astype(np.uint8)), (side[0], top))
-    _draw_mark(draw, kind, _Mark(side[0] + side[1] / 2, "kept", f"{share:.0%}"))
+    _draw_mark(draw, kind, _Tick(side[0] + side[1] / 2, "kept", f"{share:.0%}"))
 
 
 def _draw_bar(image: Image.Image, kind: _Type, ends: _Ends, left: int, right: int) -> None:
@@ -250,24 +250,24 @@ def _draw_bar(image: Image.Image, kind: _Type, ends: _Ends, left: int, right: in
     image.paste(Image.fromarray((bar + 0.5).astype(np.uint8)), (left, top))
 
 
-def _marks(shares: dict[float, float], ends: _Ends, left: int, right: int) -> list[_Mark]:
+def _marks(shares: dict[float, float], ends: _Ends, left: int, right: int) -> list[_Tick]:
     positions = ends.position(np.array(list(shares)))
     return [
-        _Mark(left + float(position) * (right - 1 - left), f"{strength:.2f}", f"{share:.0%}")
+        _Tick(left + float(position) * (right - 1 - left), f"{strength:.2f}", f"{share:.0%}")
         for position, (strength, share) in zip(positions, shares.items(), strict=True)
     ]
 
 
-def _apart(marks: list[_Mark], kind: _Type) -> list[_Mark]:
+def _apart(marks: list[_Tick], kind: _Type) -> list[_Tick]:
     """The marks whose numbers do not touch, first and last before those between."""
-    result: list[_Mark] = []
+    result: list[_Tick] = []
     for mark in (*marks[:1], *marks[:0:-1]):
         if all(abs(mark.x - other.x) >= 2.6 * kind.size for other in result):
             result.append(mark)
     return result
 
 
-def _draw_mark(draw: ImageDraw.ImageDraw, kind: _Type, mark: _Mark) -> None:
+def _draw_mark(draw: ImageDraw.ImageDraw, kind: _Type, mark: _Tick) -> None:
     bottom = kind.bar[1]
     tick = bottom + max(4, kind.size // 3)
     draw.line([(mark.x, bottom), (mark.x, tick)], _FAINT, max(1, kind.size // 14))

@@ -77,7 +77,7 @@ class Cuts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Level:
+class _Depth:
     """All boxes that the tree could have at one depth."""
 
     rows: NDArray[np.int64]
@@ -117,7 +117,7 @@ class Forest:
     cuts: Cuts
     scale: float
     """Output side / input side, for the record."""
-    levels: tuple[_Level, ...]
+    levels: tuple[_Depth, ...]
     """The roots first."""
     noise_floor: float
     """The least threshold that `auto` may choose."""
@@ -211,9 +211,9 @@ def _strengths(least: float, most: float, depth: int) -> list[float]:
     return [round(strength, DIGITS) for strength in steps]
 
 
-def _levels(detail: DetailMap, cuts: Cuts, strengths: list[float]) -> list[_Level]:
+def _levels(detail: DetailMap, cuts: Cuts, strengths: list[float]) -> list[_Depth]:
     """The boxes of every depth, the roots first."""
-    levels: list[_Level] = []
+    levels: list[_Depth] = []
     for depth, denoise in enumerate(strengths):
         measured = _measure(detail, *cuts.inside(depth, detail.height, detail.width))
         born = np.full_like(measured, np.inf)
@@ -223,7 +223,7 @@ def _levels(detail: DetailMap, cuts: Cuts, strengths: list[float]) -> list[_Leve
         last = depth == len(strengths) - 1
         split = np.full_like(born, -np.inf) if last else np.minimum(born, measured)
         area = np.outer(*(np.diff(each) for each in cuts.pixels(depth))).astype(np.float64)
-        levels.append(_Level(*cuts.cells(depth), measured, split, born, area, denoise))
+        levels.append(_Depth(*cuts.cells(depth), measured, split, born, area, denoise))
     return levels
 
 
@@ -247,12 +247,12 @@ def _measure(
     return detail.mean(boxes).reshape(top.shape).round(DIGITS)
 
 
-def _is_leaf(level: _Level, threshold: float) -> NDArray[np.bool_]:
+def _is_leaf(level: _Depth, threshold: float) -> NDArray[np.bool_]:
     """Which boxes of one depth exist at this threshold and do not split."""
     return (level.born > threshold) & (level.split <= threshold)
 
 
-def _auto(levels: Sequence[_Level], floor: float) -> float:
+def _auto(levels: Sequence[_Depth], floor: float) -> float:
     """The threshold that `auto` stands for; see `quadtree`."""
     candidates, strength = _strength_of_quarter(levels)
     target = _target(levels)
@@ -264,13 +264,13 @@ def _auto(levels: Sequence[_Level], floor: float) -> float:
     return floor
 
 
-def _target(levels: Sequence[_Level]) -> float:
+def _target(levels: Sequence[_Depth]) -> float:
     least, most = levels[0].denoise, levels[-1].denoise
     return least + REACH * (most - least) - 1e-9
 
 
 def _strength_of_quarter(
-    levels: Sequence[_Level],
+    levels: Sequence[_Depth],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean strength of the finest grid's most detailed quarter at each candidate threshold.
 
@@ -294,7 +294,7 @@ def _strength_of_quarter(
     return candidates, levels[0].denoise + np.append(lift[::-1].cumsum()[-2::-1], 0.0)
 
 
-def _quarter(level: _Level) -> NDArray[np.float64]:
+def _quarter(level: _Depth) -> NDArray[np.float64]:
     """How much of each box belongs to the most detailed quarter of the area; sums to 1.
 
     Boxes of equal detail at its edge belong to it in equal part, so mirroring changes nothing.
@@ -321,7 +321,7 @@ class _Nodes:
     denoise: NDArray[np.float64]
 
     @classmethod
-    def of(cls, levels: Sequence[_Level]) -> _Nodes:
+    def of(cls, levels: Sequence[_Depth]) -> _Nodes:
         detail = np.concatenate([level.detail.ravel() for level in levels])
         denoise = np.repeat([level.denoise for level in levels], [x.area.size for x in levels])
         order = np.lexsort((denoise, -detail))

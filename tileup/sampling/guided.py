@@ -11,7 +11,7 @@ from torch import Tensor
 from tileup.contracts import Box, Encoded, Network, Scene
 from tileup.sampling import prediction
 
-PREDICTIONS: Mapping[str, Callable[[prediction.Network], prediction.Denoise]] = {
+PREDICTIONS: Mapping[str, Callable[[prediction.RawNetwork], prediction.Denoise]] = {
     "eps": prediction.eps_denoiser,
     "v": prediction.v_denoiser,
     "x0": prediction.x0_denoiser,

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-Network = Callable[[Tensor, Tensor], Tensor]
+RawNetwork = Callable[[Tensor, Tensor], Tensor]
 """(input in the network's own scale, noise level of each row) -> output, shape of the input."""
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(x, sigma of each row) -> x0."""
 
 
-def eps_denoiser(network: Network) -> Denoise:
+def eps_denoiser(network: RawNetwork) -> Denoise:
     """Noise prediction: `x0 = x - sigma * eps`, the network sees `x / sqrt(sigma^2 + 1)`."""
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def eps_denoiser(network: Network) -> Denoise:
     return denoise
 
 
-def v_denoiser(network: Network) -> Denoise:
+def v_denoiser(network: RawNetwork) -> Denoise:
     """Velocity: `x0 = x / (sigma^2 + 1) - v * sigma / sqrt(sigma^2 + 1)`; the same input as eps.
 
     Salimans and Ho (2022), arXiv 2202.00512.
@@ -40,7 +40,7 @@ def v_denoiser(network: Network) -> Denoise:
     return denoise
 
 
-def flow_denoiser(network: Network) -> Denoise:
+def flow_denoiser(network: RawNetwork) -> Denoise:
     """Rectified flow: with s = sigma / (1 + sigma), `x0 = x_flow - s * v`, `x_flow = (1 - s) x`.
 
     1 - s is 1 / (1 + sigma), which keeps its digits near s = 1. In these terms k-diffusion's
@@ -56,7 +56,7 @@ def flow_denoiser(network: Network) -> Denoise:
     return denoise
 
 
-def x0_denoiser(network: Network) -> Denoise:
+def x0_denoiser(network: RawNetwork) -> Denoise:
     """The network predicts x0 itself, and takes x as it is."""
     return network
 

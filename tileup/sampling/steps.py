@@ -21,7 +21,7 @@ class CanvasDenoiser(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SamplerOptions:
     """What the samplers can be told beyond noise levels."""
 
     eta: float | None = None
@@ -54,7 +54,7 @@ def sample(
     of: int | None = None,
     seed: int = 0,
     noise: NoiseSampler | None = None,
-    options: Options = Options(),
+    options: SamplerOptions = SamplerOptions(),
 ) -> Tensor:
     """One call of k-diffusion's sampler.
 
@@ -91,7 +91,7 @@ def sample(
 
 
 def one_step(
-    sampler: Sampler, x0: Tensor, x: Tensor, sigmas: Sequence[float], options: Options
+    sampler: Sampler, x0: Tensor, x: Tensor, sigmas: Sequence[float], options: SamplerOptions
 ) -> Tensor:
     """A step of a sampler that evaluates the denoiser once, at its beginning, and draws nothing.
 

@@ -87,7 +87,7 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedFlag:
     """A flag, and the field that it is of."""
 
     name: str
@@ -108,17 +108,17 @@ class Named:
         return self.flag.help.replace("{default}", shown)
 
 
-def flags_of(values: type[Any]) -> tuple[Named, ...]:
+def flags_of(values: type[Any]) -> tuple[NamedFlag, ...]:
     """The fields of a dataclass that are flags, in order."""
     hints = typing.get_type_hints(values)
     return tuple(
-        Named(each.name, hints[each.name], each.default, each.metadata[_FLAG])
+        NamedFlag(each.name, hints[each.name], each.default, each.metadata[_FLAG])
         for each in dataclasses.fields(values)
         if _FLAG in each.metadata
     )
 
 
-def check_each(values: object, flags: tuple[Named, ...]) -> None:
+def check_each(values: object, flags: tuple[NamedFlag, ...]) -> None:
     """Check every value that is not None.
 
     Raises:
@@ -135,20 +135,20 @@ def dashed(name: str) -> str:
     return name.replace("_", "-")
 
 
-def in_order(flags: tuple[Named, ...]) -> list[Named]:
+def in_order(flags: tuple[NamedFlag, ...]) -> list[NamedFlag]:
     """Flags as help lists them: by panel, each behind the one it names or was written after."""
     followers = _followers(flags)
 
-    def chain(name: str) -> list[Named]:
+    def chain(name: str) -> list[NamedFlag]:
         return [one for each in followers.get(name, ()) for one in (each, *chain(each.name))]
 
     panels = [None, *Panel]
     return sorted(chain(TOP), key=lambda each: panels.index(each.flag.panel))
 
 
-def _followers(flags: tuple[Named, ...]) -> Mapping[str, list[Named]]:
+def _followers(flags: tuple[NamedFlag, ...]) -> Mapping[str, list[NamedFlag]]:
     """What comes directly behind each flag; behind TOP, the first of each panel."""
-    found: dict[str, list[Named]] = {}
+    found: dict[str, list[NamedFlag]] = {}
     last: dict[Panel | None, str] = {}
     names = {TOP, *(each.name for each in flags)}
     for each in flags:

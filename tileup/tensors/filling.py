@@ -21,7 +21,7 @@ from tileup.tensors.packed import FLOAT8, Packed, unpacked
 from tileup.tensors.residency import bring_when_used
 from tileup.tensors.scaled import Scaled
 
-Module = TypeVar("Module", bound=nn.Module)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Placing:
 
 
 def build(
-    factory: Callable[[], Module],
+    factory: Callable[[], ModuleT],
     tensors: Mapping[str, Tensor],
     name: str,
     placing: Placing,
@@ -54,7 +54,7 @@ def build(
     origin: Mapping[str, str] | None = None,
     left_over: Iterable[str] = (),
     computed: bool = False,
-) -> Module:
+) -> ModuleT:
     """A network with these weights, ready to be evaluated.
 
     Args:
@@ -106,12 +106,12 @@ def build(
 
 
 def build_renamed(
-    factory: Callable[[], Module],
+    factory: Callable[[], ModuleT],
     tensors: Mapping[str, Tensor],
     names: Mapping[str, str],
     name: str,
     placing: Placing,
-) -> Module:
+) -> ModuleT:
     """As `build`, of tensors under the file's names.
 
     Args:
@@ -145,7 +145,7 @@ def _place_computed(network: nn.Module, stored: Collection[str], device: str) ->
                 setattr(module, name, buffer.to(device))
 
 
-def _unfilled(factory: Callable[[], Module], name: str, computed: bool) -> Module:
+def _unfilled(factory: Callable[[], ModuleT], name: str, computed: bool) -> ModuleT:
     try:
         with _EmptyOnMeta() if computed else torch.device("meta"):
             return factory()

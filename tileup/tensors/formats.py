@@ -47,7 +47,7 @@ OTHERS = {
 """Formats without marks, by the end of a name that only they have."""
 
 
-class Opened(Protocol):
+class CheckpointHead(Protocol):
     """A checkpoint, of which only the head was read."""
 
     @property
@@ -63,7 +63,7 @@ class Opened(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Quantization:
     """How one layer's weight is stored."""
 
     format: str
@@ -78,7 +78,7 @@ class Mark:
         return TITLES[self.format] + (", rotated (ConvRot)" if self.rotated else "")
 
 
-def marks_of(checkpoint: Opened) -> dict[str, Mark]:
+def marks_of(checkpoint: CheckpointHead) -> dict[str, Quantization]:
     """How layers of few bits are stored, by the layer's whole name.
 
     Raises:
@@ -100,7 +100,7 @@ def marks_of(checkpoint: Opened) -> dict[str, Mark]:
     return told
 
 
-def _entries(checkpoint: Opened) -> Iterator[tuple[str, object]]:
+def _entries(checkpoint: CheckpointHead) -> Iterator[tuple[str, object]]:
     """Each marked layer, and what its mark says."""
     try:
         content: object = json.loads(checkpoint.metadata.get(METADATA) or "{}")
@@ -113,7 +113,7 @@ def _entries(checkpoint: Opened) -> Iterator[tuple[str, object]]:
             yield name.removesuffix(MARK), _json(checkpoint, name)
 
 
-def _json(checkpoint: Opened, name: str) -> object:
+def _json(checkpoint: CheckpointHead, name: str) -> object:
     values = checkpoint.values(name)
     try:
         return json.loads(bytes(np.asarray([] if values is None else values, np.uint8).tolist()))
@@ -121,7 +121,7 @@ def _json(checkpoint: Opened, name: str) -> object:
         raise ModelError(f"{checkpoint.path} is damaged: {name} is no JSON") from error
 
 
-def _mark(checkpoint: Opened, layer: str, entry: object) -> Mark:
+def _mark(checkpoint: CheckpointHead, layer: str, entry: object) -> Quantization:
     said = cast(Mapping[str, object], entry) if isinstance(entry, Mapping) else {}
     format = str(said.get("format", "unnamed"))[:100]
     if format not in STORED:
@@ -129,14 +129,14 @@ def _mark(checkpoint: Opened, layer: str, entry: object) -> Mark:
     rotated = said.get("convrot_groupsize", 256) if said.get("convrot") else 0
     if not isinstance(rotated, int) or (rotated and not _power_of_4(rotated)):
         raise _unread(checkpoint, layer, f"{format} with groups of {rotated!r}")
-    return Mark(format, rotated)
+    return Quantization(format, rotated)
 
 
 def _power_of_4(number: int) -> bool:
     return number in [4**power for power in range(1, 9)]
 
 
-def _unread(checkpoint: Opened, layer: str, format: str) -> UnknownCheckpointError:
+def _unread(checkpoint: CheckpointHead, layer: str, format: str) -> UnknownCheckpointError:
     return UnknownCheckpointError(
         f"{checkpoint.path} stores {layer[:200]} in the format {format}, which tileup does not"
         f" read; give the file in F16, BF16, FP8, INT8 or NVFP4"

@@ -98,7 +98,7 @@ def open_gguf(path: Path) -> GgufFile:
         UnknownCheckpointError: it is in a format of blocks that is not read.
     """
     try:
-        reader = _Reader(path, "c")
+        reader = _CheckedReader(path, "c")
         metadata = dict(_metadata(reader))
         shapes = dict(_shapes(reader))
         entries = {
@@ -115,7 +115,7 @@ def open_gguf(path: Path) -> GgufFile:
     return GgufFile(path, renamed(entries, metadata, path), metadata)
 
 
-class _Reader(GGUFReader):
+class _CheckedReader(GGUFReader):
     """Refuses to read beyond the end of the file, where the package goes on with nothing."""
 
     def _get(
@@ -193,7 +193,7 @@ def _tensor(entry: Entry) -> Tensor:
         return data.view(torch.bfloat16).reshape(entry.shape)
     if entry.kind not in HALVES:
         return data.reshape(entry.shape)
-    coding = Blocks(entry.kind)
+    coding = GgufBlocks(entry.kind)
     rows = entry.shape[0] if entry.shape else 1
     if data.numel() % (rows * coding.size):  # a block lies in two rows
         return coding.decoded((data.reshape(-1, coding.size),), entry.shape)
@@ -201,7 +201,7 @@ def _tensor(entry: Entry) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class GgufBlocks:
     """Numbers in blocks with scales of their own, as `Coding`."""
 
     kind: str

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tileup.errors import ModelError
 
-Entry = TypeVar("Entry")
+EntryT = TypeVar("EntryT")
 
 T5 = {
     r"token_embd\.": "shared.",
@@ -53,8 +53,8 @@ TABLES = {
 
 
 def renamed(
-    entries: Mapping[str, Entry], metadata: Mapping[str, str], path: Path
-) -> dict[str, Entry]:
+    entries: Mapping[str, EntryT], metadata: Mapping[str, str], path: Path
+) -> dict[str, EntryT]:
     """Entries under the names of transformers, where the file is that of a text encoder.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
-from tileup.tensors.formats import Mark
+from tileup.tensors.formats import Quantization
 from tileup.tensors.nvfp4 import FORMAT, WHOLE, packed_nvfp4
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def is_helper(name: str) -> bool:
 
 
 def unscaled(
-    tensors: Mapping[str, Tensor], marks: Mapping[str, Mark] | None = None
+    tensors: Mapping[str, Tensor], marks: Mapping[str, Quantization] | None = None
 ) -> dict[str, Tensor]:
     """The same weights, each that has a scale packed with it, and without marks.
 
@@ -93,7 +93,7 @@ def _fits(scale: Tensor, weight: Tensor) -> bool:
     return scale.numel() == 1 or one_a_row
 
 
-def _rotated(tensors: Mapping[str, Tensor], name: str, mark: Mark | None) -> int:
+def _rotated(tensors: Mapping[str, Tensor], name: str, mark: Quantization | None) -> int:
     """How many columns of a weight were rotated together; 0: none."""
     weight = tensors[name]
     if mark is None and not weight.is_floating_point():

@@ -17,7 +17,7 @@ LARGE = 8
 
 Token = tuple[int, float]
 """A token, and how much it counts."""
-Row = tuple[int, ...]
+TokenRow = tuple[int, ...]
 """Numbers of the tokens that an encoder reads at once, padded."""
 
 
@@ -32,10 +32,10 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Chunk:
     """One row of CLIP's, and how much each of its tokens counts."""
 
-    ids: Row
+    ids: TokenRow
     weights: tuple[float, ...]
 
     @property
@@ -43,49 +43,49 @@ class Line:
         return any(each != 1 for each in self.weights)
 
 
-def line_of(tokens: Sequence[Token], use: ClipUse) -> Line:
-    """A line of at most 75 tokens; the marks of start and end and the padding count once."""
+def chunk_of(tokens: Sequence[Token], use: ClipUse) -> Chunk:
+    """A chunk of at most 75 tokens; the marks of start and end and the padding count once."""
     ids = clip_row([each for each, _ in tokens], use.padding)
     weights = [weight for _, weight in tokens]
-    return Line(ids, (1.0, *weights, *[1.0] * (len(ids) - 1 - len(weights))))
+    return Chunk(ids, (1.0, *weights, *[1.0] * (len(ids) - 1 - len(weights))))
 
 
-def lines_of(groups: Sequence[Group | None], use: ClipUse, style: str) -> list[Line]:
-    """A prompt in lines of 75 tokens; one for an empty prompt.
+def chunks_of(groups: Sequence[Group | None], use: ClipUse, style: str) -> list[Chunk]:
+    """A prompt in chunks of 75 tokens; one for an empty prompt.
 
     Args:
-        groups: the parts of the prompt; None stands where a new line begins.
+        groups: the parts of the prompt; None stands where a new chunk begins.
         use: of the encoder.
-        style: whose way of filling lines: a1111 takes what stands behind a comma among the last
-            20 tokens over into the next line; comfyui takes over a part of less than 8 tokens that
+        style: whose way of filling chunks: a1111 takes what stands behind a comma among the last
+            20 tokens over into the next chunk; comfyui takes over a part of less than 8 tokens that
             does not fit, and cuts longer ones, which is all that there is without weights.
     """
     fill = _a1111 if style == "a1111" else _comfyui
-    return [line_of(each, use) for each in fill(groups)]
+    return [chunk_of(each, use) for each in fill(groups)]
 
 
 class _Filling:
-    """Lines as A1111 fills them."""
+    """Chunks as A1111 fills them."""
 
     def __init__(self) -> None:
-        self.lines: list[list[Token]] = []
-        self.line: list[Token] = []
+        self.chunks: list[list[Token]] = []
+        self.chunk: list[Token] = []
         self.comma = -1
         """Where its last comma stands; -1: it has none."""
 
     def end(self, place: int | None = None) -> None:
-        """End the line, at a place, from where on the next one takes over."""
-        place = len(self.line) if place is None else place
-        self.lines.append(self.line[:place])
-        self.line, self.comma = self.line[place:], -1
+        """End the chunk, at a place, from where on the next one takes over."""
+        place = len(self.chunk) if place is None else place
+        self.chunks.append(self.chunk[:place])
+        self.chunk, self.comma = self.chunk[place:], -1
 
     def make_room(self, *, comma: bool = False) -> None:
         """See that there is a place for a token, which may be a comma."""
         if comma:
-            self.comma = len(self.line)
-        elif len(self.line) == CHUNK and self.comma >= max(0, CHUNK - BACKTRACK):
+            self.comma = len(self.chunk)
+        elif len(self.chunk) == CHUNK and self.comma >= max(0, CHUNK - BACKTRACK):
             self.end(self.comma + 1)
-        if len(self.line) == CHUNK:
+        if len(self.chunk) == CHUNK:
             self.end()
 
 
@@ -96,29 +96,29 @@ def _a1111(groups: Sequence[Group | None]) -> list[list[Token]]:
             filling.end()
         elif group.whole:
             filling.make_room()
-            if len(filling.line) + len(group.ids) > CHUNK:
+            if len(filling.chunk) + len(group.ids) > CHUNK:
                 filling.end()
-            filling.line += [(each, group.weight) for each in group.ids]
+            filling.chunk += [(each, group.weight) for each in group.ids]
         else:
             for token in group.ids:
                 filling.make_room(comma=token == COMMA)
-                filling.line.append((token, group.weight))
-    if filling.line or not filling.lines:
+                filling.chunk.append((token, group.weight))
+    if filling.chunk or not filling.chunks:
         filling.end()
-    return filling.lines
+    return filling.chunks
 
 
 def _comfyui(groups: Sequence[Group | None]) -> Iterator[list[Token]]:
-    line: list[Token] = []
+    chunk: list[Token] = []
     for group in groups:
         if group is None:
-            yield line
-            line = []
+            yield chunk
+            chunk = []
             continue
         left = [(token, group.weight) for token in group.ids]
-        while len(line) + len(left) > CHUNK:
-            room = CHUNK - len(line) if len(group.ids) >= LARGE else 0
-            yield line + left[:room]
-            line, left = [], left[room:]
-        line += left
-    yield line
+        while len(chunk) + len(left) > CHUNK:
+            room = CHUNK - len(chunk) if len(group.ids) >= LARGE else 0
+            yield chunk + left[:room]
+            chunk, left = [], left[room:]
+        chunk += left
+    yield chunk

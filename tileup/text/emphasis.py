@@ -25,7 +25,7 @@ NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class WeightedText:
     """A part of a prompt."""
 
     text: str
@@ -34,7 +34,7 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class EmbeddingRef:
     """A place at which learned vectors stand for words."""
 
     name: str
@@ -47,7 +47,7 @@ class Break:
     """What follows begins a new row of tokens."""
 
 
-Piece = Words | Named | Break
+Piece = WeightedText | EmbeddingRef | Break
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ParsedPrompt:
     """A prompt, read."""
 
     pieces: tuple[Piece, ...]
@@ -81,13 +81,13 @@ class Written:
     @property
     def plain(self) -> str:
         """The words alone, for encoders that read plain text."""
-        if len(self.pieces) == 1 and isinstance(self.pieces[0], Words):
+        if len(self.pieces) == 1 and isinstance(self.pieces[0], WeightedText):
             return self.pieces[0].text
-        texts = (each.text if isinstance(each, Words) else " " for each in self.pieces)
+        texts = (each.text if isinstance(each, WeightedText) else " " for each in self.pieces)
         return re.sub(r"\s+", " ", "".join(texts)).strip()
 
 
-def read_prompt(text: str, style: str, embeddings: Collection[str] = ()) -> Written:
+def read_prompt(text: str, style: str, embeddings: Collection[str] = ()) -> ParsedPrompt:
     """A prompt in its parts.
 
     Args:
@@ -102,7 +102,7 @@ def read_prompt(text: str, style: str, embeddings: Collection[str] = ()) -> Writ
     pieces: list[Piece] = []
     for words in _merged(_READERS[style](text)):
         pieces += _pieces(words, named, breaks=style != "none")
-    return Written(tuple(pieces), tags, changing)
+    return ParsedPrompt(tuple(pieces), tags, changing)
 
 
 def tags_of(text: str) -> tuple[Tag, ...]:
@@ -150,7 +150,7 @@ def _settled(text: str) -> tuple[str, tuple[str, ...]]:
 _MARKS = re.compile(rf"\\[()\[\]\\]|\\|[()\[\]]|:\s*({NUMBER})\s*\)|[^\\()\[\]:]+|:")
 
 
-def _a1111(text: str) -> Iterator[Words]:
+def _a1111(text: str) -> Iterator[WeightedText]:
     """By A1111's rules: each closed bracket multiplies the weight of all that it holds."""
     found: list[tuple[str, float]] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}
@@ -174,22 +174,22 @@ def _a1111(text: str) -> Iterator[Words]:
     for kind, factor in (("(", MORE), ("[", 1 / MORE)):
         while opened[kind]:
             close(kind, factor)
-    return (Words(each, weight) for each, weight in found)
+    return (WeightedText(each, weight) for each, weight in found)
 
 
-def _comfyui(text: str) -> Iterator[Words]:
+def _comfyui(text: str) -> Iterator[WeightedText]:
     """By ComfyUI's rules: a number says what its parentheses count, whatever is around them."""
     hidden = text.replace("\\(", _ESCAPED[0]).replace("\\)", _ESCAPED[1])
     for words in _nested(hidden):
         shown = words.text.replace(_ESCAPED[0], "(").replace(_ESCAPED[1], ")")
-        yield Words(shown, words.weight)
+        yield WeightedText(shown, words.weight)
 
 
 _ESCAPED = ("\ue000", "\ue001")
 """What stands for parentheses that are text; two of Unicode's private characters."""
 
 
-def _nested(text: str) -> Iterator[Words]:
+def _nested(text: str) -> Iterator[WeightedText]:
     closed = dict(_closed(text))
     weights, ends = [1.0], [(len(text), len(text))]
     start = 0
@@ -197,7 +197,7 @@ def _nested(text: str) -> Iterator[Words]:
         if place < start:
             continue
         if place in closed:
-            yield Words(text[start:place], weights[-1])
+            yield WeightedText(text[start:place], weights[-1])
             start, stop = place + 1, closed[place]
             colon = text.rfind(":", start + 1, stop)
             if colon >= 0 and re.fullmatch(rf"\s*{NUMBER}\s*", text[colon + 1 : stop]):
@@ -207,9 +207,9 @@ def _nested(text: str) -> Iterator[Words]:
                 weights.append(weights[-1] * MORE)
                 ends.append((stop, stop + 1))
         elif place == ends[-1][0]:
-            yield Words(text[start:place], weights.pop())
+            yield WeightedText(text[start:place], weights.pop())
             start = ends.pop()[1]
-    yield Words(text[start:], weights[-1])
+    yield WeightedText(text[start:], weights[-1])
 
 
 def _closed(text: str) -> Iterator[tuple[int, int]]:
@@ -222,23 +222,23 @@ def _closed(text: str) -> Iterator[tuple[int, int]]:
             yield opened.pop(), place
 
 
-def _plain(text: str) -> Iterator[Words]:
+def _plain(text: str) -> Iterator[WeightedText]:
     """All of it is text."""
-    yield Words(text)
+    yield WeightedText(text)
 
 
 _READERS = {"a1111": _a1111, "comfyui": _comfyui, "none": _plain}
 
 
-def _merged(found: Iterator[Words]) -> list[Words]:
+def _merged(found: Iterator[WeightedText]) -> list[WeightedText]:
     """Neighbours of one weight as one text, so that words are not cut where a mark was."""
-    merged: list[Words] = []
+    merged: list[WeightedText] = []
     for each in found:
         if merged and merged[-1].weight == each.weight:
-            merged[-1] = Words(merged[-1].text + each.text, each.weight)
+            merged[-1] = WeightedText(merged[-1].text + each.text, each.weight)
         elif each.text:
             merged.append(each)
-    return merged or [Words("")]
+    return merged or [WeightedText("")]
 
 
 def _names(embeddings: Collection[str]) -> re.Pattern[str]:
@@ -248,20 +248,20 @@ def _names(embeddings: Collection[str]) -> re.Pattern[str]:
     return re.compile(rf"\bembedding:([^\s,:<>()\[\]]+){bare}", re.IGNORECASE)
 
 
-def _pieces(words: Words, named: re.Pattern[str], *, breaks: bool) -> Iterator[Piece]:
+def _pieces(words: WeightedText, named: re.Pattern[str], *, breaks: bool) -> Iterator[Piece]:
     rows = re.split(r"\s*\bBREAK\b\s*", words.text) if breaks else [words.text]
     for number, row in enumerate(rows):
         if number:
             yield Break()
-        yield from _with_embeddings(Words(row, words.weight), named)
+        yield from _with_embeddings(WeightedText(row, words.weight), named)
 
 
-def _with_embeddings(words: Words, named: re.Pattern[str]) -> Sequence[Piece]:
+def _with_embeddings(words: WeightedText, named: re.Pattern[str]) -> Sequence[Piece]:
     pieces: list[Piece] = []
     done = 0
     for match in named.finditer(words.text):
-        pieces.append(Words(words.text[done : match.start()], words.weight))
-        pieces.append(Named(match[1] or match[2], words.weight))
+        pieces.append(WeightedText(words.text[done : match.start()], words.weight))
+        pieces.append(EmbeddingRef(match[1] or match[2], words.weight))
         done = match.end()
-    pieces.append(Words(words.text[done:], words.weight))
-    return [each for each in pieces if not (isinstance(each, Words) and not each.text)]
+    pieces.append(WeightedText(words.text[done:], words.weight))
+    return [each for each in pieces if not (isinstance(each, WeightedText) and not each.text)]

@@ -14,18 +14,18 @@ from torch.nn import functional
 
 from tileup.contracts import Encoded
 from tileup.errors import ModelError
-from tileup.text.chunks import Line, Row, line_of
+from tileup.text.chunks import Chunk, TokenRow, chunk_of
 from tileup.text.clip import Clip, load_clip
-from tileup.text.emphasis import Written
+from tileup.text.emphasis import ParsedPrompt
 from tileup.text.finite import check_finite
 from tileup.text.learned import Learned
 from tileup.text.llm import Llm, load_llm
 from tileup.text.llm_tokens import LlmTokenizer, tokenizer_of
-from tileup.text.prompt_context import USUAL, Writing
+from tileup.text.prompt_context import USUAL, PromptContext
 from tileup.text.recipes import ClipUse, Recipe, T5Use
 from tileup.text.t5 import T5, load_t5
 from tileup.text.t5_tokens import T5Tokenizer, load_t5_tokenizer
-from tileup.text.token_rows import NAMES, Rows
+from tileup.text.token_rows import NAMES, PromptTokenizer
 from tileup.text.token_weights import away_from_nothing, scaled
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def load_text(
     device: str = "cpu",
     features: int | None = None,
     on_loaded: OnLoaded = lambda part, encoder: None,
-    writing: Writing = USUAL,
+    context: PromptContext = USUAL,
 ) -> TextEncoder:
     """The text encoders of a model family; none of their tensors is read before the first text is.
 
@@ -75,7 +75,7 @@ def load_text(
         features: width of the tokens' features that the network takes, to be held against what
             the encoders give; and without T5 that of the zeros in its place.
         on_loaded: given each encoder whenever its weights were loaded; it may change them.
-        writing: how prompts are read.
+        context: how prompts are read.
 
     Raises:
         ModelError: an encoder or its tokenizer is missing; the message names the flag for it; or
@@ -87,7 +87,7 @@ def load_text(
             flag = "" if part == "clip_h" else f"; give it with {flag}"
             raise ModelError(f"the text encoder {NAMES[part]} is missing{flag}")
     used = {part: parts[part] for part in recipe.parts if part in parts}
-    if writing.clip_skip is not None and not recipe.clip_tokens:
+    if context.clip_skip is not None and not recipe.clip_tokens:
         log.warning("clip-skip has no effect: this model takes no tokens of CLIP's")
     return TextEncoder(
         recipe,
@@ -98,7 +98,7 @@ def load_text(
         device=device,
         features=features,
         on_loaded=on_loaded,
-        writing=writing,
+        context=context,
     )
 
 
@@ -116,7 +116,7 @@ class TextEncoder:
         device: str,
         features: int | None,
         on_loaded: OnLoaded,
-        writing: Writing,
+        context: PromptContext,
     ) -> None:
         self._recipe = recipe
         self._parts = parts
@@ -124,10 +124,12 @@ class TextEncoder:
         self._device = device
         self._features = features
         self._on_loaded = on_loaded
-        self._writing = writing
+        self._context = context
         self._learned = {use.part: Learned(use.part, parts[use.part]) for use in recipe.clips}
-        self._rows = Rows(recipe, parts, self._learned, t5_tokenizer, llm_tokenizer, writing)
-        self._known: dict[str, dict[Row, _Features]] = {part: {} for part in parts}
+        self._rows = PromptTokenizer(
+            recipe, parts, self._learned, t5_tokenizer, llm_tokenizer, context
+        )
+        self._known: dict[str, dict[TokenRow, _Features]] = {part: {} for part in parts}
 
     def encode(self, prompt: str, negative: str | None = None) -> tuple[Encoded, Encoded | None]:
         """A prompt, and what the picture shall not look like.
@@ -165,7 +167,7 @@ class TextEncoder:
 
         return [(self._encoded(written[pair[0]], n), encoded(pair[1], n)) for pair, n in pairs]
 
-    def _learn_clip(self, use: ClipUse, rows: Iterable[Row]) -> None:
+    def _learn_clip(self, use: ClipUse, rows: Iterable[TokenRow]) -> None:
         if new := self._new(use.part, rows):
             name = NAMES[use.part]
             tensors = self._parts[use.part]()
@@ -177,17 +179,17 @@ class TextEncoder:
                 clip.learn(vectors)
             for row in new:
                 self._known[use.part][row] = _read_clip(
-                    clip, use, row, name, self._writing.clip_skip
+                    clip, use, row, name, self._context.clip_skip
                 )
 
-    def _learn_t5(self, rows: Iterable[Row]) -> None:
+    def _learn_t5(self, rows: Iterable[TokenRow]) -> None:
         if new := self._new("t5", rows):
             t5 = load_t5(self._parts["t5"](), what="T5", dtype=self._dtype, device=self._device)
             self._on_loaded("t5", t5.network)
             for row in new:
                 self._known["t5"][row] = _read_t5(t5, row, self._recipe.t5)
 
-    def _learn_llm(self, rows: Iterable[Row]) -> None:
+    def _learn_llm(self, rows: Iterable[TokenRow]) -> None:
         use = self._recipe.llm
         if (new := self._new("llm", rows)) and use is not None:
             llm = load_llm(self._parts["llm"](), use, dtype=self._dtype, device=self._device)
@@ -195,18 +197,18 @@ class TextEncoder:
             for row in new:
                 self._known["llm"][row] = _read_llm(llm, row, self._rows.seen(row))
 
-    def _new(self, part: str, rows: Iterable[Row]) -> list[Row]:
+    def _new(self, part: str, rows: Iterable[TokenRow]) -> list[TokenRow]:
         """Rows not seen yet, each once. One by one, so that no row's rounding hangs on others."""
         return [row for row in dict.fromkeys(rows) if row not in self._known[part]]
 
-    def _encoded(self, text: Written, count: int) -> Encoded:
+    def _encoded(self, text: ParsedPrompt, count: int) -> Encoded:
         recipe = self._recipe
         sides: list[Tensor] = []
         pooled: list[Tensor] = []
         for use in recipe.clips:
-            lines = self._rows.lines(use, text, count)
-            sides.append(torch.cat([self._features_of(use, line) for line in lines]))
-            whole = self._known[use.part][lines[0].ids].pooled
+            chunks = self._rows.chunks(use, text, count)
+            sides.append(torch.cat([self._features_of(use, chunk) for chunk in chunks]))
+            whole = self._known[use.part][chunks[0].ids].pooled
             pooled += [] if whole is None else [whole]
         tokens = self._joined(torch.cat(sides, dim=1) if recipe.clip_tokens else None, text.plain)
         if self._features is not None and tokens.shape[1] != self._features:
@@ -219,15 +221,15 @@ class TextEncoder:
             torch.cat(pooled)[None].to(self._device) if pooled else None,
         )
 
-    def _features_of(self, use: ClipUse, line: Line) -> Tensor:
-        """Features of the tokens of one line, shape (77, width), as much as each counts."""
+    def _features_of(self, use: ClipUse, chunk: Chunk) -> Tensor:
+        """Features of the tokens of one chunk, shape (77, width), as much as each counts."""
         known = self._known[use.part]
-        features = known[line.ids].tokens
-        if not line.weighted:
+        features = known[chunk.ids].tokens
+        if not chunk.weighted:
             return features
-        weights = torch.tensor(line.weights)
-        if self._writing.style == "comfyui":
-            return away_from_nothing(features, weights, known[line_of([], use).ids].tokens)
+        weights = torch.tensor(chunk.weights)
+        if self._context.style == "comfyui":
+            return away_from_nothing(features, weights, known[chunk_of([], use).ids].tokens)
         return scaled(features, weights)
 
     def _joined(self, clip: Tensor | None, text: str) -> Tensor:
@@ -254,7 +256,9 @@ class TextEncoder:
         return torch.cat([functional.pad(clip, (0, missing)), t5])
 
 
-def _read_clip(clip: Clip, use: ClipUse, row: Row, name: str, clip_skip: int | None) -> _Features:
+def _read_clip(
+    clip: Clip, use: ClipUse, row: TokenRow, name: str, clip_skip: int | None
+) -> _Features:
     output = clip([row])
     layers = len(output.hidden) - 1
     from_end = (use.skip + 1 if clip_skip is None else clip_skip) - (
@@ -275,14 +279,14 @@ def _read_clip(clip: Clip, use: ClipUse, row: Row, name: str, clip_skip: int | N
     return _Features(tokens[0].float().cpu(), pooled[0].float().cpu())
 
 
-def _read_t5(t5: T5, row: Row, use: T5Use | None) -> _Features:
+def _read_t5(t5: T5, row: TokenRow, use: T5Use | None) -> _Features:
     unseen = 0 if use is None or use.filled else 1
     tokens = t5([row], unseen)
     check_finite(tokens, t5.tensors(), "T5")
     return _Features(tokens[0].float().cpu())
 
 
-def _read_llm(llm: Llm, row: Row, seen: Sequence[bool] | None) -> _Features:
+def _read_llm(llm: Llm, row: TokenRow, seen: Sequence[bool] | None) -> _Features:
     tokens = llm(row, seen)
     check_finite(tokens, llm.tensors(), llm.title)
     return _Features(tokens.float().cpu())

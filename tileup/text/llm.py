@@ -24,11 +24,11 @@ from tileup.wording import counted
 if TYPE_CHECKING:
     from tileup.text.recipes import LlmUse
 
-Kind = Literal["qwen3", "qwen2", "mistral"]
+LlmKind = Literal["qwen3", "qwen2", "mistral"]
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
+class LlmArchitecture:
     """What no tensor tells of a language model."""
 
     title: str
@@ -47,16 +47,16 @@ class Architecture:
     """Further settings."""
 
 
-ARCHITECTURES: Mapping[Kind, Architecture] = {
-    "qwen3": Architecture("Qwen3", "Qwen3Config", "Qwen3Model", 1e6, 1e-6, 128, {}),
+ARCHITECTURES: Mapping[LlmKind, LlmArchitecture] = {
+    "qwen3": LlmArchitecture("Qwen3", "Qwen3Config", "Qwen3Model", 1e6, 1e-6, 128, {}),
     # Qwen2.5-VL turns text, whose three positions are equal, as Qwen2 does.
-    "qwen2": Architecture("Qwen2.5-VL", "Qwen2Config", "Qwen2Model", 1e6, 1e-6, 128, {}),
-    "mistral": Architecture(
+    "qwen2": LlmArchitecture("Qwen2.5-VL", "Qwen2Config", "Qwen2Model", 1e6, 1e-6, 128, {}),
+    "mistral": LlmArchitecture(
         "Mistral Small 3", "MistralConfig", "MistralModel", 1e9, 1e-5, 128, {"sliding_window": None}
     ),
 }
 """From the configurations of the published models."""
-_SIGNS: Mapping[Kind, tuple[bool, bool]] = {
+_SIGNS: Mapping[LlmKind, tuple[bool, bool]] = {
     "qwen3": (True, False),
     "qwen2": (False, True),
     "mistral": (False, False),
@@ -157,7 +157,7 @@ def _is_read(name: str, depth: int, normed: bool) -> bool:
     return name.startswith("embed_tokens.") or (normed and name.startswith("norm."))
 
 
-def _config(named: Mapping[str, Tensor], kind: Architecture, depth: int) -> dict[str, object]:
+def _config(named: Mapping[str, Tensor], kind: LlmArchitecture, depth: int) -> dict[str, object]:
     vocabulary, width = shape(named, "embed_tokens.weight", 2, kind.title)
     hidden, _ = shape(named, "layers.0.mlp.gate_proj.weight", 2, kind.title)
     queries, _ = shape(named, "layers.0.self_attn.q_proj.weight", 2, kind.title)

@@ -9,7 +9,7 @@ from tileup.text.embeddings import Embedding
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class PromptContext:
     """How prompts are read."""
 
     style: str = "a1111"
@@ -37,5 +37,5 @@ class Writing:
         return (*self.embeddings, *self.carried)
 
 
-USUAL = Writing()
+USUAL = PromptContext()
 """How they are read unless something else is asked for."""

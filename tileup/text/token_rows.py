@@ -7,11 +7,11 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tileup.errors import ModelError
-from tileup.text.chunks import Group, Line, Row, line_of, lines_of
-from tileup.text.emphasis import Named, Words, Written, read_prompt
+from tileup.text.chunks import Chunk, Group, TokenRow, chunk_of, chunks_of
+from tileup.text.emphasis import EmbeddingRef, ParsedPrompt, WeightedText, read_prompt
 from tileup.text.learned import Learned
 from tileup.text.llm_tokens import LlmTokenizer
-from tileup.text.prompt_context import Writing
+from tileup.text.prompt_context import PromptContext
 from tileup.text.recipes import ClipUse, Recipe
 from tileup.text.t5_tokens import T5Tokenizer
 from tileup.text.tokens import CHUNK, clip_ids
@@ -28,7 +28,7 @@ NAMES = {
 """What messages call the encoders."""
 
 
-class Rows:
+class PromptTokenizer:
     """Reads prompts, and says once what of them cannot be used."""
 
     def __init__(
@@ -38,14 +38,14 @@ class Rows:
         learned: Mapping[str, Learned],
         t5_tokenizer: T5Tokenizer | None,
         llm_tokenizer: LlmTokenizer | None,
-        writing: Writing,
+        context: PromptContext,
     ) -> None:
         """Args:
         recipe: of the family.
         parts: the encoders that are there.
         learned: of each CLIP, what embeddings are to it.
         t5_tokenizer, llm_tokenizer: where those are there.
-        writing: how prompts are read.
+        context: how prompts are read.
 
         Raises:
             ModelError: an embedding that was given fits no encoder.
@@ -55,15 +55,15 @@ class Rows:
         self._learned = learned
         self._t5_tokenizer = t5_tokenizer
         self._llm_tokenizer = llm_tokenizer
-        self._writing = writing
+        self._context = context
         self._warned: set[str] = set()
         self._check_embeddings()
 
-    def read(self, text: str) -> Written:
+    def read(self, text: str) -> ParsedPrompt:
         """A prompt in its parts; what of it cannot be used is said once."""
-        written = read_prompt(text, self._writing.style, self._writing.names)
+        written = read_prompt(text, self._context.style, self._context.names)
         for tag in written.tags:
-            if tag.kind != "lora" or tag.name not in self._writing.loras:
+            if tag.kind != "lora" or tag.name not in self._context.loras:
                 self._warn(
                     f"{tag.text} in a prompt is left out: LoRAs count in --prompt, where a folder"
                     f" of TILEUP_MODELS holds a file of that name; or give --lora FILE"
@@ -87,47 +87,47 @@ class Rows:
         Raises:
             ModelError: names the embedding.
         """
-        for embedding in self._writing.embeddings.values():
+        for embedding in self._context.embeddings.values():
             if not any(learned.ids(embedding) for learned in self._learned.values()):
                 raise ModelError(
                     f"the embedding {embedding.name} belongs to another model: its vectors are"
                     f" {embedding.widths} wide, and no text encoder is"
                 )
 
-    def count(self, texts: Sequence[Written]) -> int:
+    def count(self, texts: Sequence[ParsedPrompt]) -> int:
         """Lines of CLIP's that the longest of some texts takes."""
         if not self._recipe.chunked:
             return 1
-        lines = (self.lines(use, text) for use in self._recipe.clips for text in texts)
-        return max(map(len, lines))
+        chunks = (self.chunks(use, text) for use in self._recipe.clips for text in texts)
+        return max(map(len, chunks))
 
-    def to_learn(self, use: ClipUse, text: Written, count: int) -> list[Row]:
-        """What a CLIP must be asked for a prompt of so many lines."""
-        lines = self.lines(use, text, count)
-        weighted = any(line.weighted for line in lines)
-        return [line.ids for line in [*lines, *[line_of([], use)] * weighted]]
+    def to_learn(self, use: ClipUse, text: ParsedPrompt, count: int) -> list[TokenRow]:
+        """What a CLIP must be asked for a prompt of so many chunks."""
+        chunks = self.chunks(use, text, count)
+        weighted = any(chunk.weighted for chunk in chunks)
+        return [chunk.ids for chunk in [*chunks, *[chunk_of([], use)] * weighted]]
 
-    def lines(self, use: ClipUse, text: Written, count: int = 1) -> list[Line]:
-        """A prompt in lines, followed by empty ones up to a number."""
-        style = self._writing.style
+    def chunks(self, use: ClipUse, text: ParsedPrompt, count: int = 1) -> list[Chunk]:
+        """A prompt in chunks, followed by empty ones up to a number."""
+        style = self._context.style
         groups = list(self._groups(use, text))
         if not self._recipe.chunked:
             return [self._cut(use, groups)]
-        lines = lines_of(groups, use, style)
-        return lines + [line_of([], use)] * (count - len(lines))
+        chunks = chunks_of(groups, use, style)
+        return chunks + [chunk_of([], use)] * (count - len(chunks))
 
-    def _groups(self, use: ClipUse, text: Written) -> Iterator[Group | None]:
+    def _groups(self, use: ClipUse, text: ParsedPrompt) -> Iterator[Group | None]:
         for piece in text.pieces:
-            if isinstance(piece, Words):
+            if isinstance(piece, WeightedText):
                 yield Group(tuple(clip_ids(piece.text)), piece.weight)
-            elif isinstance(piece, Named):
+            elif isinstance(piece, EmbeddingRef):
                 yield Group(self._vectors(use, piece.name), piece.weight, whole=True)
             else:
                 yield None
 
     def _vectors(self, use: ClipUse, name: str) -> tuple[int, ...]:
         """Tokens that stand for an embedding; none where it has nothing for an encoder."""
-        embedding = self._writing.embedding(name)
+        embedding = self._context.embedding(name)
         if embedding is None:
             self._warn(f"embedding:{name} is left out: no folder of TILEUP_MODELS holds its file")
             return ()
@@ -139,14 +139,14 @@ class Rows:
             )
         return ids
 
-    def _cut(self, use: ClipUse, groups: Iterable[Group | None]) -> Line:
-        """One line, for families that read no more."""
+    def _cut(self, use: ClipUse, groups: Iterable[Group | None]) -> Chunk:
+        """One chunk, for families that read no more."""
         tokens = [(each, group.weight) for group in groups if group for each in group.ids]
         if len(tokens) > CHUNK:
             self._warn_cut("CLIP", CHUNK, len(tokens))
-        return line_of(tokens[:CHUNK], use)
+        return chunk_of(tokens[:CHUNK], use)
 
-    def t5(self, text: str) -> Row:
+    def t5(self, text: str) -> TokenRow:
         """A text's tokens for T5, filled as its family wants them."""
         use = self._recipe.t5
         assert self._t5_tokenizer is not None
@@ -158,7 +158,7 @@ class Rows:
         ids = ids[:room]
         return self._t5_tokenizer.row(ids, use.length if use.filled else len(ids) + 2)
 
-    def llm(self, text: str) -> tuple[Row, int]:
+    def llm(self, text: str) -> tuple[TokenRow, int]:
         """A text's tokens, and how many of their features are left out at the beginning."""
         use, tokenizer = self._recipe.llm, self._llm_tokenizer
         assert use is not None
@@ -172,7 +172,7 @@ class Rows:
             ids = padding + ids if use.filled_before else ids + padding
         return tuple(ids), len(tokenizer.ids(use.before)) if use.dropped else 0
 
-    def seen(self, row: Row) -> list[bool] | None:
+    def seen(self, row: TokenRow) -> list[bool] | None:
         """For each token whether it is no padding; None: all are none."""
         use, tokenizer = self._recipe.llm, self._llm_tokenizer
         if use is None or tokenizer is None or not use.filling:

@@ -7,7 +7,7 @@ from torch import Tensor
 from tileup.contracts import Box
 
 
-class Rows:
+class RowBuffer:
     """Rows that are added below and dropped above, in one piece of memory, cell by cell.
 
     Args:

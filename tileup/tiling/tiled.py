@@ -11,11 +11,11 @@ from torch import Tensor
 from tileup.contracts import Box, Denoiser
 from tileup.tiling.profiles import normalised
 
-Windows = Sequence[Box]
+WindowBoxes = Sequence[Box]
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class BatchWindow:
     """A window of one canvas of the batch."""
 
     row: int
@@ -40,7 +40,7 @@ class TiledDenoiser:
     def __init__(
         self,
         denoiser: Denoiser,
-        canvases: Sequence[Windows],
+        canvases: Sequence[WindowBoxes],
         raw: Tensor,
         *,
         height: int,
@@ -50,7 +50,7 @@ class TiledDenoiser:
     ) -> None:
         self.denoiser = denoiser
         self.placed = [
-            Placed(row, box, weight)
+            BatchWindow(row, box, weight)
             for row, windows in enumerate(canvases)
             for box, weight in zip(windows, normalised(windows, raw, height, width), strict=True)
         ]
@@ -72,7 +72,7 @@ class TiledDenoiser:
                 self.on_windows(len(chosen))
         return blended
 
-    def _batches(self) -> Iterator[Sequence[Placed]]:
+    def _batches(self) -> Iterator[Sequence[BatchWindow]]:
         for start in range(0, len(self.placed), self.batch):
             yield self.placed[start : start + self.batch]
 
@@ -88,15 +88,15 @@ class SteppedDenoiser:
 
     def __init__(
         self,
-        make: Callable[[Sequence[Windows]], TiledDenoiser],
-        by_step: Sequence[Sequence[Windows]],
+        make: Callable[[Sequence[WindowBoxes]], TiledDenoiser],
+        by_step: Sequence[Sequence[WindowBoxes]],
         order: int,
     ) -> None:
         self.make = make
         self.steps = list(zip(*by_step, strict=True))
         self.order = order
         self.evaluations = 0
-        self.windows: tuple[Windows, ...] | None = None
+        self.windows: tuple[WindowBoxes, ...] | None = None
         self.tiled: TiledDenoiser | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:

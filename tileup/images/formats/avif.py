@@ -19,7 +19,7 @@ from PIL.AvifImagePlugin import AvifImageFile
 
 from tileup.images.boxes import box, boxes, inside
 from tileup.images.extras import exif_choices, xmp_choices
-from tileup.images.formats.format import Format, Opened, Raster, Way
+from tileup.images.formats.format import Format, OpenedPicture, Raster, Way
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words
 from tileup.images.picture import Picture
 from tileup.images.planes import to_whole
@@ -43,14 +43,14 @@ _ESSENTIAL = 0x80
 """Marks a property that must be understood, as turns must be."""
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     data = stream.read()
     image = AvifImageFile(BytesIO(data))
     bits, cicp, lossless = bits_and_colours(data)
     cicp = None if "icc_profile" in image.info else cicp
     head = head_of(image, cicp=cicp, lossless=lossless)
     decode = partial(_words, data, image.size, bits) if bits > 8 else partial(raster_of, image)
-    return Opened("avif", head, decode)
+    return OpenedPicture("avif", head, decode)
 
 
 def bits_and_colours(data: bytes) -> tuple[int, tuple[int, int] | None, bool]:

@@ -11,13 +11,13 @@ from PIL.BmpImagePlugin import BmpImageFile
 
 from tileup.images.calibration import Calibration
 from tileup.images.extras import given, whole_dpi
-from tileup.images.formats.format import Format, Opened, Way
+from tileup.images.formats.format import Format, OpenedPicture, Way
 from tileup.images.formats.pillow import opened_by_pillow
 from tileup.images.picture import Picture
 from tileup.images.planes import to_image
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     stream.seek(14)
     header = stream.read(124)
     (length,) = struct.unpack_from("<L", header)

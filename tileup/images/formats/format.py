@@ -27,7 +27,7 @@ class Head:
     """Of the picture as it is stored, pixels."""
     height: int
     exif: Exif = field(default_factory=Exif)
-    """Its orientation is that of the pixels as `Opened.decode` gives them."""
+    """Its orientation is that of the pixels as `OpenedPicture.decode` gives them."""
     frames: int = 1
     """Pictures in the file."""
     mode: str = ""
@@ -70,7 +70,7 @@ class Raster:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedPicture:
     """A picture file whose header is read and whose pixels are not."""
 
     format: str
@@ -82,7 +82,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Provenance:
     """What an output says about how it was made."""
 
     parameters: str
@@ -101,7 +101,7 @@ class Way:
     """0 to 9, of PNG: from fast to small."""
     lossless: bool = False
     """Whether every pixel is kept, of formats that need not."""
-    said: Said | None = None
+    said: Provenance | None = None
     """None: nothing is said of how it was made, not even what the input said."""
     tell: Callable[[str], None] = lambda lost: None
     """Told, in words, what the format turns out not to hold."""
@@ -117,7 +117,7 @@ class Format:
     """What Pillow calls it."""
     signatures: tuple[tuple[int, bytes], ...]
     """Where its first bytes stand, and which they are; one of them tells it."""
-    open: Callable[[IO[bytes]], Opened]
+    open: Callable[[IO[bytes]], OpenedPicture]
     """Reads the header; raises `UnreadableError`, or what is in `tileup.images.exif.BROKEN`."""
     write: Callable[[Picture, Way], bytes] | None = None
     """Encodes a picture: the same one in the same way gives the same bytes. None: only read."""

@@ -6,11 +6,11 @@ from typing import IO
 
 from PIL.GifImagePlugin import GifImageFile
 
-from tileup.images.formats.format import Format, Opened
+from tileup.images.formats.format import Format, OpenedPicture
 from tileup.images.formats.pillow import opened_by_pillow
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     return opened_by_pillow("gif", GifImageFile(stream))
 
 

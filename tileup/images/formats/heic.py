@@ -9,14 +9,14 @@ from typing import IO, Any
 import numpy as np
 
 from tileup.images.exif import read_block
-from tileup.images.formats.format import Format, Head, Opened, Raster, UnreadableError
+from tileup.images.formats.format import Format, Head, OpenedPicture, Raster, UnreadableError
 from tileup.images.formats.pillow import raster_of_words
 from tileup.images.pixels import unit
 
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     try:
         import pi_heif
     except ModuleNotFoundError as error:
@@ -41,7 +41,7 @@ def _open(stream: IO[bytes]) -> Opened:
         icc=info.get("icc_profile") or None,
         xmp=xmp.decode("utf-8", "replace") if xmp else None,
     )
-    return Opened("heic", head, partial(_decode, image, int(info.get("bit_depth", 8))))
+    return OpenedPicture("heic", head, partial(_decode, image, int(info.get("bit_depth", 8))))
 
 
 def _decode(image: Any, bits: int) -> Raster:  # noqa: ANN401

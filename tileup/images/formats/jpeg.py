@@ -12,7 +12,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from tileup.images import iptc
 from tileup.images.extras import exif_choices, given, whole_dpi, xmp_choices
-from tileup.images.formats.format import Format, Opened, Way
+from tileup.images.formats.format import Format, OpenedPicture, Way
 from tileup.images.formats.pillow import opened_by_pillow
 from tileup.images.picture import Picture
 from tileup.images.planes import number_bands, to_image
@@ -23,7 +23,7 @@ _FULL_CHROMA_QUALITY = 90
 """Quality from which colour is stored at full resolution."""
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     image = JpegImageFile(stream)
     resources = image.info.get("photoshop")
     records = resources.get(iptc.RESOURCE) if isinstance(resources, dict) else None

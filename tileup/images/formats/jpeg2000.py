@@ -19,7 +19,7 @@ from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from tileup.images.boxes import box, boxes, inside
 from tileup.images.exif import read_block
 from tileup.images.extras import exif_choices, xmp_choices
-from tileup.images.formats.format import Format, Opened, Raster, Way
+from tileup.images.formats.format import Format, OpenedPicture, Raster, Way
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words, too_deep
 from tileup.images.picture import Picture
 from tileup.images.planes import to_whole
@@ -32,7 +32,7 @@ _SRGB, _GREY = 16, 17
 """Colour spaces by number."""
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     data = stream.read()
     image = Jpeg2KImageFile(BytesIO(data))
     found = read_header(data)
@@ -42,10 +42,10 @@ def _open(stream: IO[bytes]) -> Opened:
     head = head_of(image, icc=found.icc, exif=exif, xmp=packet, iptc=found.iptc, text={})
     deep = found.bits == 0 or found.bits > 8
     decode = partial(_words, data, image.size, found) if deep else partial(raster_of, image)
-    return Opened("jp2", head, decode)
+    return OpenedPicture("jp2", head, decode)
 
 
-def _words(data: bytes, size: tuple[int, int], header: Header) -> Raster:
+def _words(data: bytes, size: tuple[int, int], header: Jpeg2000Header) -> Raster:
     if not (8 < header.bits <= 16 and header.plain):
         raise too_deep()
     # Imported here because few pictures need it.
@@ -66,7 +66,7 @@ def _write(picture: Picture, way: Way) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class Jpeg2000Header:
     """What Pillow does not tell of a JPEG 2000 file."""
 
     bits: int = 8
@@ -80,7 +80,7 @@ class Header:
     iptc: bytes | None = None
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes) -> Jpeg2000Header:
     """The header of a whole file, in boxes or as a bare code stream."""
     stream, icc, exif, xmp, iptc, plain = data, None, None, None, None, True
     if not data.startswith(b"\xff\x4f"):
@@ -95,7 +95,7 @@ def read_header(data: bytes) -> Header:
             elif kind == b"uuid" and content.startswith(_IPTC):
                 iptc = content[16:]
         icc, plain = _colour(inside(data, b"jp2h"))
-    return Header(_bits(stream), plain, icc, exif, xmp, iptc)
+    return Jpeg2000Header(_bits(stream), plain, icc, exif, xmp, iptc)
 
 
 def _colour(jp2h: bytes) -> tuple[bytes | None, bool]:

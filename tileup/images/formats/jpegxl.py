@@ -20,12 +20,12 @@ from tileup.images.calibration import as_light, as_srgb
 from tileup.images.colour import without_profile
 from tileup.images.exif import read_block
 from tileup.images.extras import exif_choices, xmp_choices
-from tileup.images.formats.format import Format, Head, Opened, Raster, UnreadableError, Way
+from tileup.images.formats.format import Format, Head, OpenedPicture, Raster, UnreadableError, Way
 from tileup.images.formats.pillow import raster_of_words
 from tileup.images.jpegxl_header import (
     LINEAR,
     SRGB,
-    Header,
+    JxlHeader,
     calibration_of,
     numbers_of,
     read_header,
@@ -45,7 +45,7 @@ _TWELVE = 2
 """Of the depths that a header has a number for: 8, 10 and 12 bits."""
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     data = stream.read()
     parts = _parts(data)
     header = read_header(parts.head)
@@ -65,7 +65,7 @@ def _open(stream: IO[bytes]) -> Opened:
         cicp=numbers_of(header),
         xmp=None if parts.xmp is None else parts.xmp.decode("utf-8", "replace"),
     )
-    return Opened("jxl", head, partial(_decode, data, header))
+    return OpenedPicture("jxl", head, partial(_decode, data, header))
 
 
 def _check_profiles_are_read() -> None:
@@ -78,7 +78,7 @@ def _check_profiles_are_read() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class _JxlBoxes:
     head: bytes
     """Beginning of the code stream."""
     exif: bytes | None = None
@@ -92,9 +92,9 @@ _HEAD = 4096
 """Bytes in which the header of a code stream ends."""
 
 
-def _parts(data: bytes) -> _Parts:
+def _parts(data: bytes) -> _JxlBoxes:
     if data.startswith(_CODESTREAM):
-        return _Parts(data[:_HEAD])
+        return _JxlBoxes(data[:_HEAD])
     found: dict[bytes, bytes] = {}
     for kind, content in boxes(data):
         if kind == b"brob":
@@ -105,7 +105,7 @@ def _parts(data: bytes) -> _Parts:
     exif = found.get(b"Exif")
     if exif is not None:
         exif = exif[4 + struct.unpack_from(">L", exif)[0] :]
-    return _Parts(found.get(b"jxlc", b"")[:_HEAD], exif, found.get(b"xml "), found.get(b"jbrd"))
+    return _JxlBoxes(found.get(b"jxlc", b"")[:_HEAD], exif, found.get(b"xml "), found.get(b"jbrd"))
 
 
 def _stream(data: bytes) -> bytes:
@@ -122,14 +122,14 @@ def _unpacked(data: bytes) -> bytes:
     return bytes(imagecodecs.brotli_decode(data, out=2**24))
 
 
-def _decode(data: bytes, header: Header) -> Raster:
+def _decode(data: bytes, header: JxlHeader) -> Raster:
     if header.profile and header.lossy:
         return _of_light(data, header)
     raster = _pixels(data, header)
     return replace(raster, icc=_profile(data)) if header.profile else raster
 
 
-def _of_light(data: bytes, header: Header) -> Raster:
+def _of_light(data: bytes, header: JxlHeader) -> Raster:
     """A picture with loss and a profile: libjxl gives it as light, in the primaries of sRGB."""
     values = _pixels(*_finer(data, header)).values
     colours = 1 if header.grey else 3
@@ -138,7 +138,7 @@ def _of_light(data: bytes, header: Header) -> Raster:
     return Raster(values, deep=header.deep, recoloured=(None, told))
 
 
-def _finer(data: bytes, header: Header) -> tuple[bytes, Header]:
+def _finer(data: bytes, header: JxlHeader) -> tuple[bytes, JxlHeader]:
     """The same picture said to be of 12 bits where it is of 8, too few for light: with loss, they
     only tell the decoder what to round to."""
     if header.bits != 8:
@@ -158,7 +158,7 @@ def _profile(data: bytes) -> bytes:
     return profile
 
 
-def _pixels(data: bytes, header: Header) -> Raster:
+def _pixels(data: bytes, header: JxlHeader) -> Raster:
     # Imported here because few pictures need it.
     import imagecodecs
 

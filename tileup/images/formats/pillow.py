@@ -13,14 +13,14 @@ from PIL import Image
 from tileup.images import xmp
 from tileup.images.colour import cmyk_to_rgb
 from tileup.images.exif import read_exif
-from tileup.images.formats.format import Head, Opened, Raster, UnreadableError
+from tileup.images.formats.format import Head, OpenedPicture, Raster, UnreadableError
 from tileup.images.pixels import unit
 
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK"})
 _GREY = ("1", "L", "LA")
 
 
-def opened_by_pillow(name: str, image: Image.Image, **more: Any) -> Opened:  # noqa: ANN401
+def opened_by_pillow(name: str, image: Image.Image, **more: Any) -> OpenedPicture:  # noqa: ANN401
     """A file whose pixels Pillow decodes.
 
     Args:
@@ -28,7 +28,7 @@ def opened_by_pillow(name: str, image: Image.Image, **more: Any) -> Opened:  # n
         image: with its header read.
         more: fields of `Head` that Pillow does not tell.
     """
-    return Opened(name, head_of(image, **more), partial(raster_of, image))
+    return OpenedPicture(name, head_of(image, **more), partial(raster_of, image))
 
 
 def head_of(image: Image.Image, **more: Any) -> Head:  # noqa: ANN401

@@ -24,7 +24,7 @@ from tileup.images.calibration import Calibration, Points
 from tileup.images.exif import read_block, stamped
 from tileup.images.extras import given, merged, ours, stands_apart, texts_to_write
 from tileup.images.formats import png_rows
-from tileup.images.formats.format import Format, Head, Opened, Raster, UnreadableError, Way
+from tileup.images.formats.format import Format, Head, OpenedPicture, Raster, UnreadableError, Way
 from tileup.images.formats.pillow import plausible_dpi, raster_of, raster_of_words
 from tileup.images.picture import Picture
 from tileup.images.planes import number_bands, to_image, to_words
@@ -61,7 +61,7 @@ class _Chunks:
     text: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     found = _Chunks()
     for name, content in _chunks(stream):
         _take(found, name, content)
@@ -86,7 +86,7 @@ def _open(stream: IO[bytes]) -> Opened:
         text={key: each for key, each in found.text.items() if not _is_left(key)},
     )
     decode = partial(_words, stream, (width, height)) if bits == 16 else partial(_bytes, stream)
-    return Opened("png", head, decode)
+    return OpenedPicture("png", head, decode)
 
 
 _LEFT = ("Thumb::", "exif:", "png:", "jpeg:", "tiff:", "icc:", "date:")

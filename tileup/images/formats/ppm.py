@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 from PIL.PpmImagePlugin import PpmImageFile
 
-from tileup.images.formats.format import Format, Opened, Raster
+from tileup.images.formats.format import Format, OpenedPicture, Raster
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words
 
 _HEAD = 4096
@@ -18,7 +18,7 @@ _DEEP = re.compile(rb"P([56])" + rb"(?:\s+|#[^\n]*\n)+(\d+)" * 3 + rb"\s")
 """Kind, width, height and largest number of a header."""
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     match = _DEEP.match(stream.read(_HEAD))
     stream.seek(0)
     image = PpmImageFile(stream)
@@ -26,7 +26,7 @@ def _open(stream: IO[bytes]) -> Opened:
     if match and int(match[4]) > 255:
         decode = partial(_words, stream, match.end(), 1 if match[1] == b"5" else 3, int(match[4]))
         decode = partial(decode, image.size)
-    return Opened("ppm", head_of(image), decode)
+    return OpenedPicture("ppm", head_of(image), decode)
 
 
 def _words(

@@ -18,7 +18,7 @@ from tileup.images import iptc
 from tileup.images.calibration import SRGB_POINTS, Calibration, as_light
 from tileup.images.exif import loaded, stamped
 from tileup.images.extras import given, merged, placement
-from tileup.images.formats.format import Format, Opened, Raster, UnreadableError, Way
+from tileup.images.formats.format import Format, OpenedPicture, Raster, UnreadableError, Way
 from tileup.images.formats.pillow import head_of, raster_of, too_deep
 from tileup.images.picture import Picture
 from tileup.images.pixels import Numbers, unit
@@ -40,7 +40,7 @@ _CLASSIC = 2**32 - 2**24
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class _SampleLayout:
     """How the channels of a pixel are stored."""
 
     bits: int
@@ -65,18 +65,18 @@ class _Layout:
         return self.bits in (8, 16) and self.colours > 0 and not self.floats
 
 
-class _Shown(TiffImageFile):
+class _ReducedTiff(TiffImageFile):
     """A TIFF of which Pillow is shown no more than it has a mode for; `layout` says what it is.
 
     Pillow has none for 16-bit grey with alpha, for white as zero beside other channels, for most
     channels that are neither colour nor alpha, and for channels that are stored apart.
     """
 
-    layout: _Layout
+    layout: _SampleLayout
 
     def _setup(self) -> None:
         tags = self.tag_v2
-        self.layout = shown = _Layout(
+        self.layout = shown = _SampleLayout(
             bits=bits.pop() if len(bits := _tags(self, _BITS) or {1}) == 1 else 0,
             photometric=_number(tags.get(_PHOTOMETRIC)),
             extra=tuple(_values(self, _EXTRA)),
@@ -92,7 +92,7 @@ class _Shown(TiffImageFile):
         super()._setup()
 
 
-def _open(stream: IO[bytes]) -> Opened:
+def _open(stream: IO[bytes]) -> OpenedPicture:
     image = _shown(stream)
     _refuse_raw(image)
     head = head_of(
@@ -107,12 +107,12 @@ def _open(stream: IO[bytes]) -> Opened:
     layout = image.layout
     whole = layout.plain and (layout.bits == 16 or layout.extra or layout.planes)
     decode = partial(_numbers, image, stream) if whole else partial(_bytes, stream)
-    return Opened("tif", head, decode)
+    return OpenedPicture("tif", head, decode)
 
 
-def _shown(stream: IO[bytes]) -> _Shown:
+def _shown(stream: IO[bytes]) -> _ReducedTiff:
     try:
-        return _Shown(stream)
+        return _ReducedTiff(stream)
     except SyntaxError as error:
         if "unknown pixel mode" in str(error):
             raise UnreadableError(
@@ -122,7 +122,7 @@ def _shown(stream: IO[bytes]) -> _Shown:
         raise
 
 
-def _mode(image: _Shown) -> str:
+def _mode(image: _ReducedTiff) -> str:
     """How the pixels are stored, as `tileup info` names it."""
     layout = image.layout
     if not layout.plain:
@@ -209,7 +209,7 @@ def _bytes(stream: IO[bytes]) -> Raster:
     return raster_of(image)
 
 
-def _numbers(image: _Shown, stream: IO[bytes]) -> Raster:
+def _numbers(image: _ReducedTiff, stream: IO[bytes]) -> Raster:
     """What libtiff decodes: grey or RGB of 8 or 16 bits, however many channels there are."""
     # Imported here because few pictures need it.
     import imagecodecs
@@ -226,7 +226,7 @@ def _numbers(image: _Shown, stream: IO[bytes]) -> Raster:
     return Raster(unit(_plain(numbers, layout), 2**layout.bits - 1), deep=layout.bits == 16)
 
 
-def _plain(numbers: NDArray[Any], layout: _Layout) -> NDArray[Any]:
+def _plain(numbers: NDArray[Any], layout: _SampleLayout) -> NDArray[Any]:
     """Colours with black at zero that are not multiplied by alpha, and alpha where there is one."""
     most, colours = 2**layout.bits - 1, numbers[..., : layout.colours]
     if layout.photometric == 0:  # white is zero
@@ -346,7 +346,7 @@ def _of_words(words: NDArray[np.uint16], save: Callable[[Image.Image, BytesIO], 
     return bytes(data)
 
 
-class _Entry(NamedTuple):
+class _TagPlace(NamedTuple):
     """Where a tag of the first directory stands in a file, bytes."""
 
     kind: int
@@ -357,7 +357,7 @@ class _Entry(NamedTuple):
     """Bytes of a value that stands here."""
 
 
-def _entries(data: bytearray) -> Iterator[tuple[int, _Entry]]:
+def _entries(data: bytearray) -> Iterator[tuple[int, _TagPlace]]:
     """The tags of the first directory."""
     if not data.startswith(b"II"):
         raise ValueError("TIFF was expected to be little endian")
@@ -368,19 +368,19 @@ def _entries(data: bytearray) -> Iterator[tuple[int, _Entry]]:
     for number in range(count):
         at = first + struct.calcsize(count_form) + number * step
         (tag,) = struct.unpack_from("<H", data, at)
-        yield tag, _Entry(at + 2, at + step - room, room)
+        yield tag, _TagPlace(at + 2, at + step - room, room)
 
 
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 """Types of whole numbers, of two, four and eight bytes."""
 
 
-def _value(data: bytearray, entry: _Entry) -> int:
+def _value(data: bytearray, entry: _TagPlace) -> int:
     """A whole number, or where numbers that do not fit in here are to be found."""
     return int.from_bytes(data[entry.value : entry.value + entry.room], "little")
 
 
-def _put(data: bytearray, entry: _Entry, value: int) -> None:
+def _put(data: bytearray, entry: _TagPlace, value: int) -> None:
     """Write a whole number, of a larger type where it needs one."""
     (kind,) = struct.unpack_from("<H", data, entry.kind)
     if kind == _SHORT and value >= 2**16:
