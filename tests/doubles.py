@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tileup.codec.pixels import PixelCodec
+from tileup.codec.space_to_depth import PixelCodec
 from tileup.contracts import Box, Denoiser, ModelSpec, Scene
 from tileup.plan.noise_levels import TableLevels
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.denoise.drafts import Windowed
 from tests.doubles import DoubleModel, blurring_denoiser, mixture_denoiser, photograph, spec
 from tileup.canvas import padded
-from tileup.codec.pixels import PixelCodec
+from tileup.codec.space_to_depth import PixelCodec
 from tileup.contracts import Denoiser
 from tileup.denoise.draft import Draft
 from tileup.denoise.rules import run

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.doubles import Counting, DoubleModel, blurring_denoiser, gaussian_denoiser, photograph
-from tileup.codec.pixels import PixelCodec
+from tileup.codec.space_to_depth import PixelCodec
 from tileup.contracts import Box, Model, Scene
 from tileup.engine import file_to_file as making
 from tileup.engine.jobs import find_jobs

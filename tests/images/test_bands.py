@@ -103,7 +103,7 @@ def test_a_png_is_as_small_as_that_of_pillow() -> None:
 def test_how_much_is_in_a_band_changes_no_byte(format: str, quality: int) -> None:
     given = picture(70, 300, 0, 0, 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tileup.images.formats.png_rows._CHUNK", 500)
+        patch.setattr("tileup.images.png_rows._CHUNK", 500)
         made = [saved(given, format, banded=True, quality=quality)]
         patch.setattr("tileup.images.formats.jpeg._ROWS", 256)
         made.append(saved(given, format, banded=True, quality=quality, band=10**9))

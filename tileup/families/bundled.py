@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tileup.codec.pixels import PixelCodec
+from tileup.codec.space_to_depth import PixelCodec
 from tileup.contracts import Box, ModelSpec, Scene
 from tileup.errors import ModelError
 from tileup.families.bundled_header import DEBLOCK, VIVID, parse_header

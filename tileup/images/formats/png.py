@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from tileup.images import iptc
+from tileup.images import iptc, png_rows
 from tileup.images.calibration import Calibration, Points
 from tileup.images.exif import read_block, stamped
 from tileup.images.extras import given, merged, ours, stands_apart, texts_to_write
-from tileup.images.formats import png_rows
 from tileup.images.formats.format import Format, Head, OpenedPicture, Raster, UnreadableError, Way
 from tileup.images.formats.pillow import plausible_dpi, raster_of, raster_of_words
 from tileup.images.picture import Picture

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tileup.codec.pixels import PixelCodec
+from tileup.codec.space_to_depth import PixelCodec
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
