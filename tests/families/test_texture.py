@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
+from torch.nn import functional
 
 import tileup
 from tests.checkpoints.small import (
@@ -83,6 +84,15 @@ def test_colours_are_those_of_the_source_and_texture_stays() -> None:
     kept = toned(source + texture, source) - source
     torch.testing.assert_close(kept, texture, atol=0.1 / 9, rtol=0)
     assert toned(source[..., :4, :4], source[..., :4, :4]).shape == (2, 12, 4, 4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(72, 72), (3, 40), (20, 8), (1, 1)])
+def test_colours_are_those_of_the_mean_over_all_cells_within_reach(height: int, width: int) -> None:
+    source, drawn = torch.rand(2, 3, 12, height, width, dtype=torch.float64)
+    side = 2 * REACH + 1
+    wanted = functional.avg_pool2d(drawn - source, side, 1, REACH, count_include_pad=False)
+    found = toned(drawn.to(memory_format=torch.channels_last), source)
+    torch.testing.assert_close(found, drawn - wanted, atol=1e-12, rtol=0)
 
 
 # --- files ------------------------------------------------------------------------------

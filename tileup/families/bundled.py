@@ -57,7 +57,8 @@ class WindowDenoiser:
     Telling it of less texture would change little: it goes by the noise that it is shown."""
 
     def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
-        source = torch.cat([self.source[..., *box.index] for box in windows]).to(x)
+        cells = self.source[0].movedim(0, -1)  # as the network takes them: a copy less
+        source = torch.stack([cells[box.index] for box in windows]).movedim(-1, 1).to(x)
         sigma = sigma.to(x).clamp(min=self.lowest)
         texture = [self._texture(box) for box in windows]
         # Level by level: faster, and a window's result does not depend on what is beside it.
