@@ -39,11 +39,8 @@ class Gated:
 
 
 def gated(source: Tensor, x0: Tensor, weight: Tensor) -> Tensor:
-    """`weight * x0 + (1 - weight) * source`, exactly one of them where the weight is 1 or 0.
-
-    In single operations, so that a cell's value does not depend on how cells lie in memory.
-    """
-    return torch.where(weight == 1, x0, source + weight * (x0 - source))
+    """`weight * x0 + (1 - weight) * source`, exactly one of them where the weight is 1 or 0."""
+    return torch.lerp(source, x0, weight)
 
 
 def run_schedule(draft: Draft) -> Tensor:

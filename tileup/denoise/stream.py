@@ -86,9 +86,9 @@ class Stream:
                 for row, x in stage.leave(denoiser):
                     following.enter(row, x)
             for row, x in stages[-1].leave(denoiser):
-                seen = weights[-1].between(row, row + len(x)) > 0
+                seen = (weights[-1].between(row, row + len(x)) > 0).to(x)
                 kept = source.between(row, row + len(x))
-                yield row, torch.where(seen, x, kept).movedim(-1, 0)[None]
+                yield row, torch.lerp(kept, x, seen).movedim(-1, 0)[None]
             for rows in (source, noise, *weights):
                 rows.drop(stages[-1].done)
 
@@ -127,13 +127,12 @@ class _Stage:
             mine.copy_(x)
         else:
             # Cells that no phase has touched yet start here, whatever the sampler did to them.
-            noised = self.known.noise.between(top, bottom) * self.sigmas[0]
-            noised += self.known.source.between(top, bottom)
-            if not self.number:
-                mine.copy_(noised)
-            else:
+            torch.mul(self.known.noise.between(top, bottom), self.sigmas[0], out=mine)
+            mine += self.known.source.between(top, bottom)
+            if self.number:
                 seen = self.known.weights[self.number - 1].between(top, bottom) > 0
-                torch.where(seen, x, noised, out=mine)
+                # Exactly one of them where the weight is 1 or 0, and faster than a choice.
+                torch.lerp(mine, x, seen.to(x), out=mine)
         self.x0.add(len(x)).zero_()
 
     def leave(self, denoiser: Denoiser) -> Iterator[tuple[int, Tensor]]:
@@ -155,9 +154,8 @@ class _Stage:
         if weight.min() < 1:
             x0 = gated(self.known.source.between(top, bottom), x0, weight)
         if self.phase.steps > 1 or self.sigmas[1] > 0:
-            x0 = one_step(self.stream.sampler, x0[None], x[None], self.sigmas, self.stream.options)[
-                0
-            ]
+            sampler, options = self.stream.sampler, self.stream.options
+            x0 = one_step(sampler, x0[None], x[None], self.sigmas, options)[0]
         return x0
 
     def _evaluate(self, denoiser: Denoiser) -> None:

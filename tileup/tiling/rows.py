@@ -60,9 +60,10 @@ class RowBuffer:
             memory[: len(held)] = held
             self._memory = memory
         else:
-            self._memory[: len(held)] = (
-                held.clone() if self.first - self._origin < len(held) else held
-            )
+            free = self.first - self._origin
+            for start in range(0, len(held), free):  # as many at once as do not reach themselves
+                part = held[start : start + free]
+                self._memory[start : start + len(part)] = part
         self._origin = self.first
 
 
