@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -158,6 +159,26 @@ def test_without_exif_and_metadata_the_file_is_plain(format: str) -> None:
 def test_a_large_profile_fits_into_jpeg() -> None:
     profile = noise(500, 800, None).tobytes()
     assert open_picture(written(random_picture(icc=profile), "jpg")).icc == profile
+
+
+@pytest.mark.parametrize(("size", "said"), [(2**20, False), (2**20 + 1, True)])
+def test_a_profile_that_pillow_does_not_read_in_a_png_is_told(
+    tmp_path: Path, size: int, said: bool
+) -> None:
+    """Pillow itself says where its limit lies, and that TIFF and JPEG have none."""
+    picture = random_picture(icc=noise(1, size, None).tobytes())
+    assert told(picture, "tif") == told(picture, "jpg") == ()
+    sentences = save_picture(picture, tmp_path / "out.png", "png")
+    assert [
+        f"{tmp_path / 'out.png'}: its colour profile has 1.0 MB" in each for each in sentences
+    ] == ([True] * said)
+    with pytest.raises(ValueError, match="MAX_TEXT_CHUNK") if said else nullcontext():
+        assert (
+            Image.open(BytesIO((tmp_path / "out.png").read_bytes())).info["icc_profile"]
+            == picture.icc
+        )
+    for format in ("tif", "jpg"):
+        assert Image.open(BytesIO(written(picture, format))).info["icc_profile"] == picture.icc
 
 
 def test_what_a_jpeg_cannot_hold_is_left_out(tmp_path: Path) -> None:

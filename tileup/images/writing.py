@@ -111,12 +111,23 @@ class _WriteNotes:
     """What the format cannot hold."""
     apart: bool
     """Whether what we say stands in XMP alone."""
+    profile: int
+    """Bytes of the colour profile."""
+
+
+PROFILE_READ = 2**20
+"""Bytes of a profile in a PNG from which on programs that use Pillow do not open the picture."""
 
 
 def _sentences(where: str, format: str, told: _WriteNotes) -> tuple[str, ...]:
-    """One about what is lost, and one that is the same for all pictures."""
+    """What is lost, what others may not read, and one that is the same for all pictures."""
     title, lost = format_of(format).title, [*dict.fromkeys(told.lost)]
     about = [f"{where}: {title} cannot hold {listed(lost)}"] if lost else []
+    if format == "png" and told.profile > PROFILE_READ:
+        about.append(
+            f"{where}: its colour profile has {told.profile / 2**20:.1f} MB, and programs that use "
+            f"Pillow open no PNG with more than 1; -f tif is opened"
+        )
     return (*about, *([APART] if told.apart else []))
 
 
@@ -141,7 +152,7 @@ def _encoded(picture: Picture, name: str, way: Way) -> tuple[Content, Callable[[
             format.write_bands(fit, way, stream)
 
     def told() -> _WriteNotes:
-        return _WriteNotes((*lost, *late), is_apart(fit, format, way))
+        return _WriteNotes((*lost, *late), is_apart(fit, format, way), len(fit.icc or b""))
 
     if is_in_bands(picture.width, picture.height, format):
         log.info("the picture is encoded band by band")
