@@ -12,19 +12,20 @@ done cell by cell is done in single operations: the result is the same, byte for
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tileup.contracts import Denoiser
+from tileup.contracts import Box, Denoiser
 from tileup.denoise.schedule import gated
 from tileup.denoise.strength import working_weight
 from tileup.plan.itinerary import Itinerary, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.noise import NoiseRows
 from tileup.sampling.steps import SamplerOptions, one_step
+from tileup.tiling.batches import Batch, evaluated
 from tileup.tiling.rows import RowBuffer, moved
 
 BAND = 64
@@ -160,20 +161,27 @@ class _Stage:
 
     def _evaluate(self, denoiser: Denoiser) -> None:
         """All batches of windows whose rows have come."""
-        while self.evaluated < len(self.windows):
-            batch = self.windows[self.evaluated : self.evaluated + self.stream.batch]
-            bottom = max(box.bottom for box in batch)
-            if bottom > self.x.last:
-                return
-            self._weigh(bottom)
-            crops = torch.stack([self.x.inside(box) for box in batch]).movedim(-1, 1)
-            sigma = crops.new_full([len(batch)], self.sigmas[0])
-            x0 = denoiser(crops, sigma, [moved(box, -self.known.source.first) for box in batch])
-            for box, cells in zip(batch, x0.movedim(1, -1), strict=True):
+        come = [*self._come()]
+        answers = evaluated(denoiser, (self._batch(chosen) for chosen in come))
+        for chosen, x0 in zip(come, answers, strict=True):
+            self._weigh(max(box.bottom for box in chosen))
+            for box, cells in zip(chosen, x0.movedim(1, -1), strict=True):
                 weight = self.stream.raw[..., None] / self.total.inside(box)
                 self.x0.inside(box).add_(cells * weight)
-            self.evaluated += len(batch)
-            self.stream.on_windows(self.number, len(batch))
+            self.evaluated += len(chosen)
+            self.stream.on_windows(self.number, len(chosen))
+
+    def _come(self) -> Iterator[Sequence[Box]]:
+        for start in range(self.evaluated, len(self.windows), self.stream.batch):
+            chosen = self.windows[start : start + self.stream.batch]
+            if max(box.bottom for box in chosen) > self.x.last:
+                return
+            yield chosen
+
+    def _batch(self, chosen: Sequence[Box]) -> Batch:
+        crops = torch.stack([self.x.inside(box) for box in chosen]).movedim(-1, 1)
+        sigma = crops.new_full([len(chosen)], self.sigmas[0])
+        return Batch(crops, sigma, [moved(box, -self.known.source.first) for box in chosen])
 
     def _weigh(self, bottom: int) -> None:
         """Sum up the weights of all windows that reach rows above `bottom`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tileup.contracts import Box, Denoiser
+from tileup.tiling.batches import Batch, evaluated
 from tileup.tiling.profiles import normalised
 
 WindowBoxes = Sequence[Box]
@@ -60,10 +61,9 @@ class TiledDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x0 of the canvases, shape (N, C, H, W), each at its own noise level, shape (N,)."""
         blended = torch.zeros_like(x)
-        for chosen in self._batches():
-            rows = [each.row for each in chosen]
-            crops = torch.stack([x[each.row][..., *each.box.index] for each in chosen])
-            x0 = self.denoiser(crops, sigma[rows], [each.box for each in chosen])
+        batches = (self._batch(x, sigma, chosen) for chosen in self._chosen())
+        answers = evaluated(self.denoiser, batches)
+        for chosen, x0 in zip(self._chosen(), answers, strict=True):
             for each, denoised in zip(chosen, x0, strict=True):
                 place = blended[each.row][..., *each.box.index]
                 # In two operations, so that it does not matter how cells lie in memory.
@@ -72,7 +72,11 @@ class TiledDenoiser:
                 self.on_windows(len(chosen))
         return blended
 
-    def _batches(self) -> Iterator[Sequence[BatchWindow]]:
+    def _batch(self, x: Tensor, sigma: Tensor, chosen: Sequence[BatchWindow]) -> Batch:
+        crops = torch.stack([x[each.row][..., *each.box.index] for each in chosen])
+        return Batch(crops, sigma[[each.row for each in chosen]], [each.box for each in chosen])
+
+    def _chosen(self) -> Iterator[Sequence[BatchWindow]]:
         for start in range(0, len(self.placed), self.batch):
             yield self.placed[start : start + self.batch]
 
