@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tileup.engine.assistants import spread_here
 from tileup.engine.crew import share_out
 from tileup.engine.desk import Desk
 from tileup.engine.engine import Team
@@ -12,6 +13,7 @@ from tileup.engine.outcomes import OnEvent, Outcome
 from tileup.engine.pipeline import InOrder, Pipeline
 from tileup.engine.processes import Processes
 from tileup.engine.request import Job
+from tileup.engine.spread import is_spread
 from tileup.errors import UsageError
 from tileup.settings.values import Settings
 
@@ -28,7 +30,8 @@ def run(
 ) -> Iterator[Outcome]:
     """Make pictures; arguments and errors as `tileup.engine.engine.Engine`.
 
-    With one worker, or where only one picture is to be made, no other process is started.
+    Where there are fewer pictures than workers, and not several small ones, they are drawn one
+    after the other, and the workers share the windows of each as soon as that pays.
 
     Args:
         overlap: whether reading and writing go on beside drawing.
@@ -36,12 +39,15 @@ def run(
     if team.address is not None or team.gpus_per_worker is not None:
         raise UsageError("--address and --gpus-per-worker are for --engine ray")
     overlap = overlap and not fail_fast
-    workers = min(team.workers or 1, sum(not job.finished for job in jobs))
-    if workers > 1:
+    asked = team.workers or 1
+    shared = is_spread(jobs, asked, settings)
+    workers = min(asked, sum(not job.finished for job in jobs))
+    if workers > 1 and not shared:
         hands = Processes(workers, settings, load, overlap)
         yield from share_out(jobs, settings, hands, on_event, fail_fast)
         return
-    pipeline = Pipeline(settings, load, on_event, Desk(settings), overlap)
+    spread = spread_here(asked, settings, load) if shared else None
+    pipeline = Pipeline(settings, load, on_event, Desk(settings), overlap, spread)
     try:
         for outcome in pipeline.outcomes(InOrder(jobs)):
             yield outcome

@@ -10,6 +10,7 @@ from tileup.contracts import ModelSpec, OnStep
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.file_to_file import Drawable, Made, metadata_of
 from tileup.engine.models import Models, free_memory
+from tileup.engine.spread import Spread
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import CanvasMemoryError, NotFiniteError, OutOfMemoryError
 from tileup.plan.itinerary import window_size
@@ -22,7 +23,13 @@ _SMALLEST_WINDOW = 64
 """Windows smaller than this, output pixels, show a network too little to draw from."""
 
 
-def draw(given: Drawable, models: Models, on_step: OnStep, alone: bool = True) -> Made:
+def draw(
+    given: Drawable,
+    models: Models,
+    on_step: OnStep,
+    alone: bool = True,
+    spread: Spread | None = None,
+) -> Made:
     """Draw a picture; with less at once where memory does not suffice, and once more in float32
     where half precision gives values that are no numbers.
 
@@ -32,13 +39,16 @@ def draw(given: Drawable, models: Models, on_step: OnStep, alone: bool = True) -
         on_step: told after each batch of windows.
         alone: whether the memory is for this picture alone. Where others are drawn beside it, it
             is not changed for want of memory: it may suffice later.
+        spread: who helps; None: nobody.
 
     Raises:
         OutOfMemoryError: memory did not suffice on any try.
         NotFiniteError: the model gave no picture.
     """
+    if spread is not None:
+        on_step = spread.watching(on_step)
     try:
-        return _with_less_memory(given, given.settings, models, on_step, alone)
+        return _with_less_memory(given, given.settings, models, on_step, alone, spread)
     except NotFiniteError:
         used = models.precision
         if "float32" in (used, given.settings.dtype):
@@ -46,7 +56,7 @@ def draw(given: Drawable, models: Models, on_step: OnStep, alone: bool = True) -
         log.debug("values that are no numbers in %s", used, exc_info=True)
     # Outside the handler: its error holds on to the memory that the next try needs.
     settings = replace(given.settings, dtype="float32")
-    drawn = _with_less_memory(given, settings, models, on_step, alone)
+    drawn = _with_less_memory(given, settings, models, on_step, alone, spread)
     note = (
         f"the model gave values that are no numbers in {used or 'half precision'}: "
         f"went on in float32"
@@ -56,7 +66,12 @@ def draw(given: Drawable, models: Models, on_step: OnStep, alone: bool = True) -
 
 
 def _with_less_memory(
-    given: Drawable, settings: Settings, models: Models, on_step: OnStep, alone: bool
+    given: Drawable,
+    settings: Settings,
+    models: Models,
+    on_step: OnStep,
+    alone: bool,
+    spread: Spread | None,
 ) -> Made:
     # Imported here because this is where torch comes in.
     from tileup.upscaling import upscale_picture
@@ -71,7 +86,8 @@ def _with_less_memory(
                 ready, planned_for = replace(ready, planned=None), chosen.window
             if ready == NOTHING:  # kept for the next try
                 ready = make_ready(given.picture, model.spec, chosen)
-            upscaled = upscale_picture(given.picture, model, chosen, on_step, ready)
+            shown = model if spread is None else spread.over(model, chosen, models.seconds)
+            upscaled = upscale_picture(given.picture, shown, chosen, on_step, ready)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
             metadata = metadata_of(upscaled, given, model, chosen)
             return Made(upscaled, chosen, metadata if chosen.metadata else None)
@@ -82,7 +98,7 @@ def _with_less_memory(
                 raise
             log.debug("out of memory with batch %d", chosen.batch, exc_info=error)
         # Outside the handler: its error holds on to the memory that the next try needs.
-        model = None
+        model = shown = None
         SHARED.drop()
         free_memory()
     raise OutOfMemoryError(

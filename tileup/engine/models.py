@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class Models:
         self._on_loading = on_loading
         self._model: Model | None = None
         self._way: tuple[str, bool] | None = None
+        self.seconds = 0.0
+        """How long the last one took to load."""
 
     @property
     def spec(self) -> ModelSpec | None:
@@ -71,7 +74,9 @@ class Models:
             self._model = None
             free_memory()
             self._on_loading()
+            start = time.monotonic()
             self._model, self._way = self._load(settings), way
+            self.seconds = time.monotonic() - start
         return self._model
 
 

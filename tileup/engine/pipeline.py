@@ -20,6 +20,7 @@ from tileup.engine.file_to_file import Drawable, Made
 from tileup.engine.models import Load, Models
 from tileup.engine.outcomes import Begun, Finished, Loading, OnEvent, Outcome
 from tileup.engine.request import Job
+from tileup.engine.spread import Spread
 from tileup.errors import OutOfMemoryError
 from tileup.settings.values import Settings
 
@@ -82,7 +83,13 @@ class Pipeline:
     """Draws one picture while the next is read and the last is written."""
 
     def __init__(
-        self, settings: Settings, load: Load, on_event: OnEvent, desk: AtDesk, overlap: bool
+        self,
+        settings: Settings,
+        load: Load,
+        on_event: OnEvent,
+        desk: AtDesk,
+        overlap: bool,
+        spread: Spread | None = None,
     ) -> None:
         """Args:
         settings: of all pictures; each job has its own seed.
@@ -90,6 +97,7 @@ class Pipeline:
         on_event: told what happens, always in the caller's thread; it may raise to stop.
         desk: where pictures are taken up and put down.
         overlap: whether reading and writing go on beside drawing.
+        spread: who helps to draw each picture; None: nobody.
         """
         self._settings = settings
         self._on_event = on_event
@@ -97,6 +105,7 @@ class Pipeline:
         self._queue: JobQueue = InOrder(())
         self._models = Models(load, lambda: on_event(Loading()))
         self._overlap = overlap
+        self._spread = spread
         self._reading = ReadAhead(self._look)
         self._writing = WriteBehind(on_event)
 
@@ -142,7 +151,8 @@ class Pipeline:
         # Loading is no picture's fault, so it is not tried as part of one.
         self._models.of(self._settings)
         self._reading.start(self._following())
-        made = attempt(partial(memory.draw, look, self._models, self._on_step, turn.alone))
+        draw = partial(memory.draw, look, self._models, self._on_step, turn.alone, self._spread)
+        made = attempt(draw)
         yield from self._writing.settled()
         if isinstance(made, Exception):
             yield self._told(self._desk.failed(look.job, made))
@@ -163,6 +173,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Let the picture being written be finished, drop the others, and give back all locks."""
+        if self._spread is not None:
+            self._spread.close()
         self._reading.close()
         self._writing.close()
         self._desk.close()

@@ -107,7 +107,7 @@ class Processes:
             name=f"tileup-worker-{worker}",
             daemon=True,
         )
-        with _deaf():
+        with deaf():
             process.start()
         theirs.close()  # so that its end is heard
         self._processes[worker], self._connections[worker] = process, ours
@@ -162,7 +162,7 @@ def how_it_ended(code: int | None) -> str:
 
 
 @contextlib.contextmanager
-def _deaf() -> Generator[None]:
+def deaf() -> Generator[None]:
     """Processes started here never hear Ctrl-C or SIGTERM: the run does, and tells them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

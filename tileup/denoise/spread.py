@@ -1,0 +1,190 @@
+"""Windows of one picture that are evaluated elsewhere: what has to travel, and what comes back.
+
+All that a network is shown beside its windows is cropped with their boxes. So a batch travels
+alone: its windows lie one below the other on a canvas of their own, with what belongs to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tileup.contracts import Box, Codec, Denoiser, Model, ModelSpec, Scene, Wish
+from tileup.sampling.guided import GuidedDenoiser
+from tileup.settings.values import Settings
+from tileup.tiling.batches import Batch
+
+Numbers = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parcel:
+    """A batch of windows and all that is needed to evaluate it; survives `pickle`."""
+
+    settings: Settings
+    """With which the model is loaded."""
+    x: Numbers
+    """Noisy latents, shape (B, C, h, w)."""
+    sigma: Numbers
+    """Noise level of each, shape (B,)."""
+    source: Numbers
+    """Latents of the enlarged picture, windows one below the other: shape (1, C, B * h, w)."""
+    pixels: Numbers | None
+    """The enlarged picture likewise, shape (1, 3, B * h * stride, w * stride)."""
+    strength: Numbers | None
+    """Denoising strength likewise, shape (1, 1, B * h, w)."""
+    masked: Numbers | None
+    """Latents of a grey picture likewise, the shape of `source`."""
+    size: tuple[int, int]
+    """Height and width of the whole picture, pixels."""
+    wish: Wish
+    control_until: float
+
+    def evaluated(self, model: Model) -> Numbers:
+        """x0 of its windows, shape and dtype of `x`."""
+
+        def there(numbers: Numbers | None) -> Tensor | None:
+            return None if numbers is None else torch.from_numpy(numbers).to(model.device)
+
+        count, _, height, width = self.x.shape
+        windows = [Box(row * height, 0, (row + 1) * height, width) for row in range(count)]
+        x, sigma, source = (
+            torch.from_numpy(each).to(model.device) for each in (self.x, self.sigma, self.source)
+        )
+        strength = None if self.strength is None else torch.from_numpy(self.strength)
+        scene = Scene(
+            source,
+            there(self.pixels),
+            self.size,
+            self.wish,
+            self.control_until,
+            strength,
+            there(self.masked),
+        )
+        return _numbers(model.denoiser(scene)(x, sigma, windows))
+
+
+def parcel_of(batch: Batch, scene: Scene, stride: int, settings: Settings) -> Parcel:
+    """A batch, ready to travel.
+
+    Args:
+        batch: of windows of the canvas.
+        scene: the picture.
+        stride: pixels per latent cell.
+        settings: with which the model is loaded.
+    """
+
+    def below(canvas: Tensor, boxes: Sequence[Box]) -> Numbers:
+        return _numbers(torch.cat([canvas[..., *box.index] for box in boxes], dim=-2))
+
+    pixels = scene.pixels if settings.control is not None else None  # else nobody looks at them
+    return Parcel(
+        settings,
+        _numbers(batch.x),
+        _numbers(batch.sigma),
+        below(scene.source, batch.windows),
+        None if pixels is None else below(pixels, [box.scaled(stride) for box in batch.windows]),
+        None if scene.strength is None else below(scene.strength, batch.windows),
+        None if scene.masked is None else below(scene.masked, batch.windows),
+        scene.size,
+        scene.wish,
+        scene.control_until,
+    )
+
+
+def _numbers(tensor: Tensor) -> Numbers:
+    return np.ascontiguousarray(tensor.cpu().numpy())
+
+
+class Share(Protocol):
+    """Has batches evaluated, by whoever can."""
+
+    def __call__(
+        self,
+        batches: Iterable[Batch],
+        mine: Callable[[Batch], Tensor],
+        parcel: Callable[[Batch], Parcel],
+    ) -> Iterator[Tensor]:
+        """x0 of each batch, in order.
+
+        Args:
+            batches: taken in the caller's thread.
+            mine: evaluates one here, in the caller's thread.
+            parcel: makes one ready to travel; called by any thread.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadDenoiser:
+    """A denoiser that has batches evaluated elsewhere too; satisfies `Denoiser` and `InOrder`."""
+
+    own: Denoiser
+    scene: Scene
+    stride: int
+    settings: Settings
+    share: Share
+
+    def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        return self.own(x, sigma, windows)
+
+    def in_order(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
+        return self.share(batches, self._mine, self._parcel)
+
+    def _mine(self, batch: Batch) -> Tensor:
+        return self.own(batch.x, batch.sigma, batch.windows)
+
+    def _parcel(self, batch: Batch) -> Parcel:
+        return parcel_of(batch, self.scene, self.stride, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadModel:
+    """A model whose windows are evaluated elsewhere too; satisfies `Model`."""
+
+    model: Model
+    settings: Settings
+    """With which it was loaded."""
+    share: Share
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What its header says."""
+        return self.model.spec
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, hexadecimal."""
+        return self.model.digest
+
+    @property
+    def codec(self) -> Codec:
+        """Pixels to latents and back."""
+        return self.model.codec
+
+    @property
+    def device(self) -> str:
+        """Where the network runs here."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.model.dtype
+
+    def denoiser(self, scene: Scene) -> SpreadDenoiser:
+        """The network, conditioned on one picture."""
+        own = self.model.denoiser(scene)
+        if isinstance(own, GuidedDenoiser):
+            scene = replace(scene, masked=own.scene.masked)
+        return SpreadDenoiser(own, scene, self.spec.stride, self.settings, self.share)
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What had to be done in another way than was asked for, since this was last called."""
+        return self.model.take_notes()

@@ -1,0 +1,181 @@
+"""One picture drawn by several: its windows go to whoever is free, and come back in order.
+
+The process that draws the picture evaluates windows as before, and is the only one that adds them
+up. So the bytes are those of one process, whoever joins or is lost on the way.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tileup.contracts import Model, OnStep, Step
+from tileup.engine.desk import attempt
+from tileup.engine.failures import as_tileup_error, is_out_of_memory
+from tileup.engine.pool import Doer, Pool
+from tileup.engine.request import Job
+from tileup.settings.values import Settings
+from tileup.wording import counted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tileup.denoise.spread import Parcel
+    from tileup.tiling.batches import Batch
+
+log = logging.getLogger(__name__)
+
+STARTING = 10.0
+"""Seconds that a process takes to be there, besides loading the model."""
+_SEEN = 2.0
+"""Seconds of drawing after which it is known how long the rest takes."""
+LARGE = 2**24
+"""Output pixels of pictures that are drawn one after the other by all, rather than side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A batch that may be done here, or travel."""
+
+    batch: Batch
+    pack: Callable[[Batch], Parcel]
+
+
+class Spread:
+    """Those who help to draw pictures, one after the other. Used by the thread that draws."""
+
+    def __init__(
+        self,
+        doers: Sequence[Doer[Errand, Tensor]],
+        threads: int | None = None,
+        starting: float = STARTING,
+    ) -> None:
+        """Args:
+        doers: who help, not started yet.
+        threads: with which this process computes while they do; None: as before.
+        starting: seconds until they are there, besides loading the model. A picture that is done
+            in twice that is drawn without them.
+        """
+        self._doers = doers
+        self._threads = threads
+        self._before: int | None = None
+        self._starting = starting
+        self._pool: Pool[Errand, Tensor] = Pool(doers)
+        self._started = self._given_up = False
+        self._first: tuple[float, int] | None = None
+        self._loading = 0.0
+
+    def over(self, model: Model, settings: Settings, loading: float = 0.0) -> Model:
+        """The same model, whose windows they help to evaluate.
+
+        Args:
+            model: as it is loaded here.
+            settings: with which it was.
+            loading: seconds that that took.
+        """
+        from tileup.denoise.spread import SpreadModel
+
+        self._first, self._loading = None, loading
+        return SpreadModel(model, settings, self._share)
+
+    def watching(self, on_step: OnStep) -> OnStep:
+        """The same, and those who help are started when it pays."""
+
+        def told(step: Step) -> None:
+            self._look(step)
+            on_step(step)
+
+        return told
+
+    def _look(self, step: Step) -> None:
+        if self._started or self._given_up:
+            return
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, step.calls  # the first batch is slower
+        since, calls = self._first
+        if now < since + _SEEN and self._starting:
+            return
+        left = (now - since) / max(1, step.calls - calls) * (step.total_calls - step.calls)
+        if left >= 2 * (self._loading + self._starting):
+            self._start(step, left)
+
+    def _start(self, step: Step, left: float) -> None:
+        log.info(
+            "%s left, some %.0f s for one process: they are spread over %d",
+            counted(step.total_calls - step.calls, "window"),
+            left,
+            len(self._doers) + 1,
+        )
+        self._started = True
+        self._use(self._threads)
+        self._pool.start()
+
+    def _use(self, threads: int | None) -> None:
+        if threads is not None:
+            import torch
+
+            self._before = self._before or torch.get_num_threads()
+            torch.set_num_threads(threads)
+
+    def _share(
+        self,
+        batches: Iterable[Batch],
+        mine: Callable[[Batch], Tensor],
+        parcel: Callable[[Batch], Parcel],
+    ) -> Iterator[Tensor]:
+        return self._pool.in_order(
+            (Errand(batch, parcel) for batch in batches),
+            lambda errand: self._done_here(mine, errand.batch),
+        )
+
+    def _done_here(self, mine: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        try:
+            return mine(batch)
+        except Exception as error:
+            if self._given_up or not self._started or not is_out_of_memory(error):
+                raise
+            log.debug("out of memory beside others", exc_info=error)
+        log.info("memory does not suffice beside the other processes: they end")
+        self.close()  # outside the handler: its error holds on to memory
+        return mine(batch)
+
+    def close(self) -> None:
+        """End those who help; what they had is done here."""
+        self._given_up = True
+        self._pool.close()
+        if self._before is not None:
+            self._use(self._before)
+            self._before = None
+
+
+def answered(parcel: Parcel, model_of: Callable[[Settings], Model]) -> Any:  # noqa: ANN401
+    """What comes back for a parcel: x0 as an array, or why there is none.
+
+    Args:
+        parcel: what came.
+        model_of: gives the model as settings want it loaded.
+    """
+    found = attempt(lambda: parcel.evaluated(model_of(parcel.settings)))
+    return as_tileup_error(found) if isinstance(found, Exception) else found
+
+
+def is_spread(jobs: Sequence[Job], workers: int, settings: Settings) -> bool:
+    """Whether pictures are drawn one after the other by all workers, rather than side by side.
+
+    Args:
+        jobs: of a run.
+        workers: how many there may be.
+        settings: from which the sizes of outputs follow.
+    """
+    from tileup.engine.outputs import output_pixels
+
+    to_make = [job for job in jobs if not job.finished]
+    if workers < 2 or not to_make or len(to_make) >= workers:
+        return False
+    if len(to_make) == 1:
+        return True
+    return all((output_pixels(job, settings) or 0) >= LARGE for job in to_make)
