@@ -23,7 +23,7 @@ from tileup.wording import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tileup.denoise.spread import Parcel
+    from tileup.denoise.parcels import Parcel
     from tileup.tiling.batches import Batch
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Spread:
             settings: with which it was.
             loading: seconds that that took.
         """
-        from tileup.denoise.spread import SpreadModel
+        from tileup.denoise.parcels import SpreadModel
 
         self._first, self._loading = None, loading
         return SpreadModel(model, settings, self._share)
