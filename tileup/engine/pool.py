@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+T_contra = TypeVar("T_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 AHEAD = 3
 """Pieces that are ready for each doer, so that none waits while the one who takes is at work."""
@@ -27,7 +29,7 @@ class DoerLostError(Exception):
     """A doer has ended; says how, in words that fit behind "was"."""
 
 
-class Doer(Protocol[T, R]):
+class Doer(Protocol[T_contra, R_co]):
     """Does pieces of work elsewhere, one at a time. Each has a thread here that waits for it."""
 
     def start(self) -> None:
@@ -39,7 +41,7 @@ class Doer(Protocol[T, R]):
         """
         ...
 
-    def do(self, piece: T) -> R:
+    def do(self, piece: T_contra) -> R_co:
         """What becomes of a piece.
 
         Raises:

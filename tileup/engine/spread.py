@@ -51,18 +51,18 @@ class Spread:
         self,
         doers: Sequence[Doer[Errand, Tensor]],
         threads: int | None = None,
-        starting: float = STARTING,
+        starting: float | None = None,
     ) -> None:
         """Args:
         doers: who help, not started yet.
         threads: with which this process computes while they do; None: as before.
-        starting: seconds until they are there, besides loading the model. A picture that is done
-            in twice that is drawn without them.
+        starting: seconds until they are there, besides loading the model; None: STARTING. A
+            picture that is done in twice that is drawn without them.
         """
         self._doers = doers
         self._threads = threads
         self._before: int | None = None
-        self._starting = starting
+        self._starting = STARTING if starting is None else starting
         self._pool: Pool[Errand, Tensor] = Pool(doers)
         self._started = self._given_up = False
         self._first: tuple[float, int] | None = None
