@@ -29,8 +29,8 @@ class Latents:
 
     @property
     def moved(self) -> int:
-        """Bytes of a window-step: latents there and back, float32."""
-        return 2 * 4 * self.channels * (self.window // self.stride) ** 2
+        """Bytes of a window-step, float32: latents, the source's and a strength there, x0 back."""
+        return 4 * (3 * self.channels + 1) * (self.window // self.stride) ** 2
 
     def windows(self, pixels: int) -> int:
         """Of a square picture."""

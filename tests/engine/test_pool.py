@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tileup.engine.pool import AHEAD, STARTS, DoerLostError, Pool
+from tileup.engine.pool import AHEAD, STARTS, PoolWorkerLostError, WorkerPool
 
 
 class Squaring:
@@ -45,7 +45,7 @@ def square(piece: int) -> int:
     return piece * piece
 
 
-def at_work(pool: Pool[int, int], count: int) -> None:
+def at_work(pool: WorkerPool[int, int], count: int) -> None:
     begun = time.monotonic()
     while pool.at_work < count:
         assert time.monotonic() < begun + 30
@@ -68,10 +68,10 @@ def test_all_comes_in_order_whoever_is_lost(
         time.sleep(naps[number % 4])
         if number in left:
             left.discard(number)
-            return DoerLostError("killed")
+            return PoolWorkerLostError("killed")
         return None
 
-    pool = Pool([Squaring(fate) for _ in range(doers)])
+    pool = WorkerPool([Squaring(fate) for _ in range(doers)])
     pool.start()
     for count in rounds:
         found = [*pool.in_order(iter(range(count)), square)]
@@ -87,14 +87,14 @@ def test_without_doers_little_is_taken_ahead() -> None:
             taken.append(number)
             yield number
 
-    for number, found in enumerate(Pool[int, int]([]).in_order(pieces(), square)):
+    for number, found in enumerate(WorkerPool[int, int]([]).in_order(pieces(), square)):
         assert found == number * number
         assert len(taken) <= number + 1 + AHEAD
 
 
 def test_doers_do_their_share() -> None:
     doer = Squaring()
-    pool = Pool([doer])
+    pool = WorkerPool([doer])
     pool.start()
     at_work(pool, 1)
 
@@ -111,8 +111,8 @@ def test_doers_do_their_share() -> None:
 def test_one_that_is_lost_is_started_again_but_not_for_ever(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    doer = Squaring(lambda number: DoerLostError("killed by SIGKILL"))
-    pool = Pool([doer])
+    doer = Squaring(lambda number: PoolWorkerLostError("killed by SIGKILL"))
+    pool = WorkerPool([doer])
     pool.start()
 
     def mine(piece: int) -> int:
@@ -130,7 +130,7 @@ def test_one_that_is_lost_is_started_again_but_not_for_ever(
 
 def test_one_that_cannot_do_a_piece_takes_no_more(caplog: pytest.LogCaptureFixture) -> None:
     doer = Squaring(lambda number: MemoryError("little memory"))
-    pool = Pool([doer])
+    pool = WorkerPool([doer])
     pool.start()
     at_work(pool, 1)
 
@@ -147,7 +147,7 @@ def test_one_that_cannot_do_a_piece_takes_no_more(caplog: pytest.LogCaptureFixtu
 def test_an_error_of_ones_own_is_raised_and_what_was_begun_counts_for_nothing() -> None:
     doer = Squaring()
     doer.going.clear()
-    pool = Pool([doer])
+    pool = WorkerPool([doer])
     pool.start()
     at_work(pool, 1)
 
@@ -165,8 +165,8 @@ def test_an_error_of_ones_own_is_raised_and_what_was_begun_counts_for_nothing() 
 def test_what_is_at_work_when_all_are_ended_is_done_here() -> None:
     doer = Squaring()
     doer.going.clear()
-    doer.fate = lambda number: DoerLostError("ended")
-    pool = Pool([doer])
+    doer.fate = lambda number: PoolWorkerLostError("ended")
+    pool = WorkerPool([doer])
     pool.start()
     at_work(pool, 1)
 
@@ -181,9 +181,9 @@ def test_what_is_at_work_when_all_are_ended_is_done_here() -> None:
 
 
 def test_nothing_is_said_of_those_who_are_ended(caplog: pytest.LogCaptureFixture) -> None:
-    doer = Squaring(lambda number: DoerLostError("ended"))
+    doer = Squaring(lambda number: PoolWorkerLostError("ended"))
     doer.going.clear()
-    pool = Pool([doer])
+    pool = WorkerPool([doer])
     with caplog.at_level(logging.INFO):
         pool.start()
         at_work(pool, 1)

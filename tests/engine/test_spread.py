@@ -18,20 +18,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bench.spread import Latents
 from tests.doubles import Counting, DoubleModel, blurring_denoiser, photograph
 from tileup.checkpoints.load import load_model
 from tileup.contracts import Box, Denoiser, Model, Scene, Step, Wish
-from tileup.denoise.parcels import parcel_of
+from tileup.denoise.window_requests import request_of
 from tileup.engine import assistants, local
 from tileup.engine.engine import Team
 from tileup.engine.jobs import find_jobs
 from tileup.engine.outcomes import Event, Outcome
-from tileup.engine.pool import DoerLostError
+from tileup.engine.pool import PoolWorkerLostError
 from tileup.engine.request import Request
-from tileup.engine.spread import Errand, Spread, answered, is_spread
+from tileup.engine.spread import PendingBatch, Spread, answered, is_spread
 from tileup.images.reading import open_picture
 from tileup.settings.values import Settings
-from tileup.tiling.batches import Batch
+from tileup.tiling.batches import NetworkBatch
 from tileup.upscaling import upscale_picture
 
 SMALL = Settings(tile=32, min_tile=16, overlap=8, steps=2, batch=2, device="cpu")
@@ -73,10 +74,10 @@ class Beside:
     def start(self) -> None:
         """Nothing is to be started."""
 
-    def do(self, piece: Errand) -> Tensor:
+    def do(self, piece: PendingBatch) -> Tensor:
         self.busy.set()
-        parcel = pickle.loads(pickle.dumps(piece.pack(piece.batch)))
-        found = pickle.loads(pickle.dumps(answered(parcel, self.load)))
+        request = pickle.loads(pickle.dumps(piece.pack(piece.batch)))
+        found = pickle.loads(pickle.dumps(answered(request, self.load)))
         if isinstance(found, Exception):
             raise found
         self.did += 1
@@ -162,15 +163,26 @@ def test_all_that_a_network_is_shown_travels() -> None:
         random(1, 12, 40, 50),
     )
     windows = [Box(0, 0, 16, 16), Box(24, 34, 40, 50), Box(3, 11, 19, 27)]
-    batch = Batch(random(3, 12, 16, 16), random(3), windows)
+    batch = NetworkBatch(random(3, 12, 16, 16), random(3), windows)
     expected = Seeing(blurring_denoiser).denoiser(scene)(batch.x, batch.sigma, windows)
     controlled = replace(SMALL, control="tile.safetensors")
-    parcel = pickle.loads(pickle.dumps(parcel_of(batch, scene, 2, controlled)))
-    np.testing.assert_array_equal(parcel.evaluated(seeing(SMALL)), expected.numpy())
-    assert parcel_of(batch, scene, 2, SMALL).pixels is None, "nobody would look at them"
+    request = pickle.loads(pickle.dumps(request_of(batch, scene, 2, controlled)))
+    np.testing.assert_array_equal(request.evaluated(seeing(SMALL)), expected.numpy())
+    assert request_of(batch, scene, 2, SMALL).pixels is None, "nobody would look at them"
 
 
-def test_the_shipped_model_gives_a_parcel_what_it_gives_the_canvas() -> None:
+def test_as_much_is_moved_as_the_documents_count() -> None:
+    latents = Latents("any", 4, window=128)
+    side = latents.window // latents.stride
+    scene = Scene(torch.zeros(1, 4, 40, 50), None, (320, 400), strength=torch.zeros(1, 1, 40, 50))
+    batch = NetworkBatch(torch.zeros(1, 4, side, side), torch.ones(1), [Box(0, 0, side, side)])
+    request = request_of(batch, scene, latents.stride, SMALL)
+    assert request.strength is not None
+    there = request.x.nbytes + request.source.nbytes + request.strength.nbytes
+    assert there + request.x.nbytes == latents.moved
+
+
+def test_the_shipped_model_gives_a_request_what_it_gives_the_canvas() -> None:
     """Both of its networks: strengths are from 0 to 1."""
     model = load_model(None, replace(SMALL, dtype="float32"))
     generator = torch.Generator().manual_seed(3)
@@ -179,9 +191,9 @@ def test_the_shipped_model_gives_a_parcel_what_it_gives_the_canvas() -> None:
     scene = Scene(source, None, (120, 140), strength=strength)
     windows = [Box(0, 0, 32, 32), Box(28, 38, 60, 70), Box(7, 20, 39, 52)]
     x = source[..., :32, :32] + torch.randn(3, model.spec.channels, 32, 32, generator=generator)
-    batch = Batch(x, torch.tensor([1.0, 1.0, 0.3]), windows)
+    batch = NetworkBatch(x, torch.tensor([1.0, 1.0, 0.3]), windows)
     expected = model.denoiser(scene)(batch.x, batch.sigma, windows)
-    found = parcel_of(batch, scene, model.spec.stride, SMALL).evaluated(model)
+    found = request_of(batch, scene, model.spec.stride, SMALL).evaluated(model)
     np.testing.assert_array_equal(found, expected.numpy())
 
 
@@ -297,5 +309,5 @@ def test_an_assistant_that_was_ended_is_not_started() -> None:
     spread = assistants.spread_here(2, replace(SMALL, threads=1), seeing)
     (doer,) = spread._doers
     spread.close()
-    with pytest.raises(DoerLostError):
+    with pytest.raises(PoolWorkerLostError):
         doer.start()

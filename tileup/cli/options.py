@@ -117,7 +117,7 @@ class UpscaleOptions(Options):
         Panel.OUTPUT,
         "N",
         "Pictures drawn at once, each in a process with a model of its own: for several GPUs, or "
-        "many cores (default: 1). --threads is for each.",
+        "many cores (default: 1). A large picture alone is shared by all. --threads is for each.",
     )
     engine: str = setting(
         "local", Panel.OUTPUT, "NAME", f"Where pictures are drawn: {listed([*ENGINES], 'or')}."

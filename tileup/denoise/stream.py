@@ -25,7 +25,7 @@ from tileup.plan.itinerary import Itinerary, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.noise import NoiseRows
 from tileup.sampling.steps import SamplerOptions, one_step
-from tileup.tiling.batches import Batch, evaluated
+from tileup.tiling.batches import NetworkBatch, evaluated
 from tileup.tiling.rows import RowBuffer, moved
 
 BAND = 64
@@ -178,10 +178,10 @@ class _Stage:
                 return
             yield chosen
 
-    def _batch(self, chosen: Sequence[Box]) -> Batch:
+    def _batch(self, chosen: Sequence[Box]) -> NetworkBatch:
         crops = torch.stack([self.x.inside(box) for box in chosen]).movedim(-1, 1)
         sigma = crops.new_full([len(chosen)], self.sigmas[0])
-        return Batch(crops, sigma, [moved(box, -self.known.source.first) for box in chosen])
+        return NetworkBatch(crops, sigma, [moved(box, -self.known.source.first) for box in chosen])
 
     def _weigh(self, bottom: int) -> None:
         """Sum up the weights of all windows that reach rows above `bottom`."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from tileup.engine.desk import attempt
 from tileup.engine.failures import as_tileup_error
-from tileup.engine.messages import Ready, Said
+from tileup.engine.messages import LogLine, WorkerIdle
 from tileup.engine.models import Load, Models
-from tileup.engine.pool import DoerLostError
-from tileup.engine.processes import LoadAt, Place, deaf, how_it_ended, threads_each
-from tileup.engine.spread import Errand, Spread, answered
+from tileup.engine.pool import PoolWorkerLostError
+from tileup.engine.processes import LoadAt, WorkerSlot, deaf, how_it_ended, threads_each
+from tileup.engine.spread import PendingBatch, Spread, answered
 from tileup.engine.worker import forward_words
 from tileup.settings.values import Settings
 
@@ -38,13 +38,14 @@ def spread_here(workers: int, settings: Settings, load: Load) -> Spread:
     """
     threads = threads_each(settings, workers)
     doers = [
-        Assistant(settings, LoadAt(load, Place(number, threads))) for number in range(1, workers)
+        Assistant(settings, LoadAt(load, WorkerSlot(number, threads)))
+        for number in range(1, workers)
     ]
     return Spread(doers, threads)
 
 
 class Assistant:
-    """A process that evaluates batches of windows; satisfies `tileup.engine.pool.Doer`."""
+    """A process that evaluates batches of windows; satisfies `tileup.engine.pool.PoolWorker`."""
 
     def __init__(self, settings: Settings, load: LoadAt) -> None:
         """Args:
@@ -62,7 +63,7 @@ class Assistant:
         """Start the process; returns when its model is loaded.
 
         Raises:
-            DoerLostError: it ended before.
+            PoolWorkerLostError: it ended before.
             TileupError: the model cannot be loaded.
         """
         ours, theirs = multiprocessing.Pipe()
@@ -70,23 +71,23 @@ class Assistant:
         process = multiprocessing.get_context("spawn").Process(
             target=assist,
             args=(theirs, self._settings, self._load, level),
-            name=f"tileup-worker-{self._load.place.number}",
+            name=f"tileup-worker-{self._load.slot.number}",
             daemon=True,
         )
         with self._lock:
             if self._ended:
-                raise DoerLostError("ended")
+                raise PoolWorkerLostError("ended")
             with deaf():
                 process.start()
             self._process, self._connection = process, ours
         theirs.close()  # so that its end is heard
         self._told()
 
-    def do(self, piece: Errand) -> Tensor:
+    def do(self, piece: PendingBatch) -> Tensor:
         """x0 of a batch, in memory of this process, on the device of the batch.
 
         Raises:
-            DoerLostError: the process has ended.
+            PoolWorkerLostError: the process has ended.
             Exception: what happened there.
         """
         import torch
@@ -101,11 +102,11 @@ class Assistant:
         assert self._connection is not None
         assert self._process is not None
         try:
-            while isinstance(said := self._connection.recv(), Said):
+            while isinstance(said := self._connection.recv(), LogLine):
                 logging.getLogger(said.logger).log(said.level, "%s", said.text)
         except (EOFError, OSError) as error:
             self._process.join()
-            raise DoerLostError(how_it_ended(self._process.exitcode)) from error
+            raise PoolWorkerLostError(how_it_ended(self._process.exitcode)) from error
         if isinstance(said, Exception):
             raise said
         return said
@@ -138,7 +139,7 @@ def assist(connection: Connection, settings: Settings, load: LoadAt, level: int)
         if isinstance(loaded, Exception):
             connection.send(as_tileup_error(loaded))
             return
-        connection.send(Ready())
+        connection.send(WorkerIdle())
         while True:
             connection.send(answered(connection.recv(), models.of))
     except (EOFError, OSError):

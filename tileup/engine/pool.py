@@ -25,18 +25,18 @@ STARTS = 3
 """How often a doer is started."""
 
 
-class DoerLostError(Exception):
+class PoolWorkerLostError(Exception):
     """A doer has ended; says how, in words that fit behind "was"."""
 
 
-class Doer(Protocol[T_contra, R_co]):
+class PoolWorker(Protocol[T_contra, R_co]):
     """Does pieces of work elsewhere, one at a time. Each has a thread here that waits for it."""
 
     def start(self) -> None:
         """Start it, or start it anew after it was lost; returns when it can take work.
 
         Raises:
-            DoerLostError: it ended before that.
+            PoolWorkerLostError: it ended before that.
             Exception: it cannot be started, and will not be.
         """
         ...
@@ -45,7 +45,7 @@ class Doer(Protocol[T_contra, R_co]):
         """What becomes of a piece.
 
         Raises:
-            DoerLostError: it has ended, and may be started again.
+            PoolWorkerLostError: it has ended, and may be started again.
             Exception: it cannot do this piece; it takes no more.
         """
         ...
@@ -55,21 +55,21 @@ class Doer(Protocol[T_contra, R_co]):
         ...
 
 
-class _Job(Generic[T]):
+class _WaitingPiece(Generic[T]):
     def __init__(self, number: int, piece: T) -> None:
         self.number, self.piece = number, piece
 
 
-class Pool(Generic[T, R]):
+class WorkerPool(Generic[T, R]):
     """Doers, and what they have to do. Made and used by one thread."""
 
-    def __init__(self, doers: Iterable[Doer[T, R]]) -> None:
+    def __init__(self, doers: Iterable[PoolWorker[T, R]]) -> None:
         """Args:
         doers: not started yet.
         """
         self._doers = [*doers]
         self._changed = threading.Condition()
-        self._waiting: deque[_Job[T]] = deque()
+        self._waiting: deque[_WaitingPiece[T]] = deque()
         self._done: dict[int, R] = {}
         self._round = 0
         """Which call of `in_order` it is: what comes of an earlier one counts for nothing."""
@@ -124,7 +124,7 @@ class Pool(Generic[T, R]):
         """Have pieces waiting: how many there were, at most `count`."""
         for number in range(count):
             try:
-                job = _Job(first + number, next(source))
+                job = _WaitingPiece(first + number, next(source))
             except StopIteration:
                 return number
             with self._changed:
@@ -132,7 +132,7 @@ class Pool(Generic[T, R]):
                 self._changed.notify()
         return max(count, 0)
 
-    def _serve(self, doer: Doer[T, R], number: int) -> None:
+    def _serve(self, doer: PoolWorker[T, R], number: int) -> None:
         """What the thread of a doer does, to its end."""
         for _ in range(STARTS):
             try:
@@ -145,7 +145,7 @@ class Pool(Generic[T, R]):
                 finally:
                     with self._changed:
                         self._at_work -= 1
-            except DoerLostError as error:
+            except PoolWorkerLostError as error:
                 if self._closed:
                     return
                 log.warning("worker %d was %s: others do what it had", number + 1, error)
@@ -157,7 +157,7 @@ class Pool(Generic[T, R]):
                 doer.end()
                 return
 
-    def _work(self, doer: Doer[T, R]) -> None:
+    def _work(self, doer: PoolWorker[T, R]) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tileup.contracts import Model, OnStep, Step
 from tileup.engine.desk import attempt
 from tileup.engine.failures import as_tileup_error, is_out_of_memory
-from tileup.engine.pool import Doer, Pool
+from tileup.engine.pool import PoolWorker, WorkerPool
 from tileup.engine.request import Job
 from tileup.settings.values import Settings
 from tileup.wording import counted
@@ -23,8 +23,8 @@ from tileup.wording import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tileup.denoise.parcels import Parcel
-    from tileup.tiling.batches import Batch
+    from tileup.denoise.window_requests import WindowRequest
+    from tileup.tiling.batches import NetworkBatch
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ LARGE = 2**24
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class PendingBatch:
     """A batch that may be done here, or travel."""
 
-    batch: Batch
-    pack: Callable[[Batch], Parcel]
+    batch: NetworkBatch
+    pack: Callable[[NetworkBatch], WindowRequest]
 
 
 class Spread:
@@ -49,7 +49,7 @@ class Spread:
 
     def __init__(
         self,
-        doers: Sequence[Doer[Errand, Tensor]],
+        doers: Sequence[PoolWorker[PendingBatch, Tensor]],
         threads: int | None = None,
         starting: float | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class Spread:
         self._threads = threads
         self._before: int | None = None
         self._starting = STARTING if starting is None else starting
-        self._pool: Pool[Errand, Tensor] = Pool(doers)
+        self._pool: WorkerPool[PendingBatch, Tensor] = WorkerPool(doers)
         self._started = self._given_up = False
         self._first: tuple[float, int] | None = None
         self._loading = 0.0
@@ -76,7 +76,7 @@ class Spread:
             settings: with which it was.
             loading: seconds that that took.
         """
-        from tileup.denoise.parcels import SpreadModel
+        from tileup.denoise.window_requests import SpreadModel
 
         self._first, self._loading = None, loading
         return SpreadModel(model, settings, self._share)
@@ -123,16 +123,16 @@ class Spread:
 
     def _share(
         self,
-        batches: Iterable[Batch],
-        mine: Callable[[Batch], Tensor],
-        parcel: Callable[[Batch], Parcel],
+        batches: Iterable[NetworkBatch],
+        mine: Callable[[NetworkBatch], Tensor],
+        request: Callable[[NetworkBatch], WindowRequest],
     ) -> Iterator[Tensor]:
         return self._pool.in_order(
-            (Errand(batch, parcel) for batch in batches),
-            lambda errand: self._done_here(mine, errand.batch),
+            (PendingBatch(batch, request) for batch in batches),
+            lambda pending: self._done_here(mine, pending.batch),
         )
 
-    def _done_here(self, mine: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    def _done_here(self, mine: Callable[[NetworkBatch], Tensor], batch: NetworkBatch) -> Tensor:
         try:
             return mine(batch)
         except Exception as error:
@@ -152,14 +152,14 @@ class Spread:
             self._before = None
 
 
-def answered(parcel: Parcel, model_of: Callable[[Settings], Model]) -> Any:  # noqa: ANN401
-    """What comes back for a parcel: x0 as an array, or why there is none.
+def answered(request: WindowRequest, model_of: Callable[[Settings], Model]) -> Any:  # noqa: ANN401
+    """What comes back for a request: x0 as an array, or why there is none.
 
     Args:
-        parcel: what came.
+        request: what came.
         model_of: gives the model as settings want it loaded.
     """
-    found = attempt(lambda: parcel.evaluated(model_of(parcel.settings)))
+    found = attempt(lambda: request.evaluated(model_of(request.settings)))
     return as_tileup_error(found) if isinstance(found, Exception) else found
 
 

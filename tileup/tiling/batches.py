@@ -12,7 +12,7 @@ from tileup.contracts import Box, Denoiser
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
+class NetworkBatch:
     """Windows that the network is shown at once."""
 
     x: Tensor
@@ -24,10 +24,10 @@ class Batch:
 
 
 @runtime_checkable
-class InOrder(Protocol):
+class BatchDenoiser(Protocol):
     """A denoiser that can have several batches evaluated at once."""
 
-    def in_order(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
+    def in_order(self, batches: Iterable[NetworkBatch]) -> Iterator[Tensor]:
         """x0 of each batch, in their order, whoever evaluated it.
 
         Args:
@@ -36,13 +36,13 @@ class InOrder(Protocol):
         ...
 
 
-def evaluated(denoiser: Denoiser, batches: Iterable[Batch]) -> Iterator[Tensor]:
+def evaluated(denoiser: Denoiser, batches: Iterable[NetworkBatch]) -> Iterator[Tensor]:
     """x0 of each batch, in order, shape and dtype of its `x`.
 
     Which windows share a batch is the caller's choice, and so is the order in which their x0 are
     added up: a canvas does not depend on who evaluated what.
     """
-    if isinstance(denoiser, InOrder):
+    if isinstance(denoiser, BatchDenoiser):
         yield from denoiser.in_order(batches)
         return
     for batch in batches:

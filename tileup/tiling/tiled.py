@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tileup.contracts import Box, Denoiser
-from tileup.tiling.batches import Batch, evaluated
+from tileup.tiling.batches import NetworkBatch, evaluated
 from tileup.tiling.profiles import normalised
 
 WindowBoxes = Sequence[Box]
@@ -72,9 +72,11 @@ class TiledDenoiser:
                 self.on_windows(len(chosen))
         return blended
 
-    def _batch(self, x: Tensor, sigma: Tensor, chosen: Sequence[BatchWindow]) -> Batch:
+    def _batch(self, x: Tensor, sigma: Tensor, chosen: Sequence[BatchWindow]) -> NetworkBatch:
         crops = torch.stack([x[each.row][..., *each.box.index] for each in chosen])
-        return Batch(crops, sigma[[each.row for each in chosen]], [each.box for each in chosen])
+        return NetworkBatch(
+            crops, sigma[[each.row for each in chosen]], [each.box for each in chosen]
+        )
 
     def _chosen(self) -> Iterator[Sequence[BatchWindow]]:
         for start in range(0, len(self.placed), self.batch):

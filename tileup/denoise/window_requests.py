@@ -18,38 +18,38 @@ from torch import Tensor
 from tileup.contracts import Box, Codec, Denoiser, Model, ModelSpec, Scene, Wish
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.settings.values import Settings
-from tileup.tiling.batches import Batch
+from tileup.tiling.batches import NetworkBatch
 
-Numbers = NDArray[Any]
+WireArray = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parcel:
+class WindowRequest:
     """A batch of windows and all that is needed to evaluate it; survives `pickle`."""
 
     settings: Settings
     """With which the model is loaded."""
-    x: Numbers
+    x: WireArray
     """Noisy latents, shape (B, C, h, w)."""
-    sigma: Numbers
+    sigma: WireArray
     """Noise level of each, shape (B,)."""
-    source: Numbers
+    source: WireArray
     """Latents of the enlarged picture, windows one below the other: shape (1, C, B * h, w)."""
-    pixels: Numbers | None
+    pixels: WireArray | None
     """The enlarged picture likewise, shape (1, 3, B * h * stride, w * stride)."""
-    strength: Numbers | None
+    strength: WireArray | None
     """Denoising strength likewise, shape (1, 1, B * h, w)."""
-    masked: Numbers | None
+    masked: WireArray | None
     """Latents of a grey picture likewise, the shape of `source`."""
     size: tuple[int, int]
     """Height and width of the whole picture, pixels."""
     wish: Wish
     control_until: float
 
-    def evaluated(self, model: Model) -> Numbers:
+    def evaluated(self, model: Model) -> WireArray:
         """x0 of its windows, shape and dtype of `x`."""
 
-        def there(numbers: Numbers | None) -> Tensor | None:
+        def there(numbers: WireArray | None) -> Tensor | None:
             return None if numbers is None else torch.from_numpy(numbers).to(model.device)
 
         count, _, height, width = self.x.shape
@@ -70,7 +70,7 @@ class Parcel:
         return _numbers(model.denoiser(scene)(x, sigma, windows))
 
 
-def parcel_of(batch: Batch, scene: Scene, stride: int, settings: Settings) -> Parcel:
+def request_of(batch: NetworkBatch, scene: Scene, stride: int, settings: Settings) -> WindowRequest:
     """A batch, ready to travel.
 
     Args:
@@ -80,11 +80,11 @@ def parcel_of(batch: Batch, scene: Scene, stride: int, settings: Settings) -> Pa
         settings: with which the model is loaded.
     """
 
-    def below(canvas: Tensor, boxes: Sequence[Box]) -> Numbers:
+    def below(canvas: Tensor, boxes: Sequence[Box]) -> WireArray:
         return _numbers(torch.cat([canvas[..., *box.index] for box in boxes], dim=-2))
 
     pixels = scene.pixels if settings.control is not None else None  # else nobody looks at them
-    return Parcel(
+    return WindowRequest(
         settings,
         _numbers(batch.x),
         _numbers(batch.sigma),
@@ -98,7 +98,7 @@ def parcel_of(batch: Batch, scene: Scene, stride: int, settings: Settings) -> Pa
     )
 
 
-def _numbers(tensor: Tensor) -> Numbers:
+def _numbers(tensor: Tensor) -> WireArray:
     return np.ascontiguousarray(tensor.cpu().numpy())
 
 
@@ -107,23 +107,23 @@ class Share(Protocol):
 
     def __call__(
         self,
-        batches: Iterable[Batch],
-        mine: Callable[[Batch], Tensor],
-        parcel: Callable[[Batch], Parcel],
+        batches: Iterable[NetworkBatch],
+        mine: Callable[[NetworkBatch], Tensor],
+        request: Callable[[NetworkBatch], WindowRequest],
     ) -> Iterator[Tensor]:
         """x0 of each batch, in order.
 
         Args:
             batches: taken in the caller's thread.
             mine: evaluates one here, in the caller's thread.
-            parcel: makes one ready to travel; called by any thread.
+            request: makes one ready to travel; called by any thread.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadDenoiser:
-    """A denoiser that has batches evaluated elsewhere too; satisfies `Denoiser` and `InOrder`."""
+    """A denoiser that has batches evaluated elsewhere too; satisfies `BatchDenoiser`."""
 
     own: Denoiser
     scene: Scene
@@ -134,14 +134,14 @@ class SpreadDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         return self.own(x, sigma, windows)
 
-    def in_order(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
-        return self.share(batches, self._mine, self._parcel)
+    def in_order(self, batches: Iterable[NetworkBatch]) -> Iterator[Tensor]:
+        return self.share(batches, self._mine, self._request)
 
-    def _mine(self, batch: Batch) -> Tensor:
+    def _mine(self, batch: NetworkBatch) -> Tensor:
         return self.own(batch.x, batch.sigma, batch.windows)
 
-    def _parcel(self, batch: Batch) -> Parcel:
-        return parcel_of(batch, self.scene, self.stride, self.settings)
+    def _request(self, batch: NetworkBatch) -> WindowRequest:
+        return request_of(batch, self.scene, self.stride, self.settings)
 
 
 @dataclass(frozen=True, slots=True)
