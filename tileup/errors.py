@@ -4,6 +4,7 @@
     + UsageError                2  a flag or setting that cannot be right
     + NoInputError              3  nothing among the inputs can be upscaled
     + InputError                1  one input is missing, is no picture or is broken
+      + UnreachableError        1  its store does not give it, or not now
     + NotFiniteError            1  the model gave values that are no numbers
     + RecordedFailureError      1  failed in an earlier run, and left alone
     + WorkerLostError           1  the process that should have made it ended
@@ -66,6 +67,10 @@ class InputError(TileupError):
     """One input is missing, is no picture, or is broken."""
 
     exit_code = ExitCode.SOME_FAILED
+
+
+class UnreachableError(InputError):
+    """The store that an input lies in does not give it: not now, or not to this user."""
 
 
 class NotFiniteError(TileupError):

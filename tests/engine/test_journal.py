@@ -254,7 +254,7 @@ def test_files_that_a_prompt_names_count_by_their_content(
     assert len(seen) == 14, "each file counts when it comes, and when it changes"
     (folder / "models" / "other.safetensors").write_bytes(b"one")
     assert run_hash(settings, None) in seen
-    found = {path.stem for path in named_files(settings) if path.exists()}
+    found = {path.stem for path in named_files(settings).values() if path.exists()}
     assert found == {"cat", "style", "bad", "own", "more", "dog"}
     # Encoded prompts take the prompt's place, so that nothing of it is read.
     encoded = [replace(SETTINGS, prompt_embeds="e", prompt=text) for text in ("", named["prompt"])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -27,6 +26,7 @@ from tileup.contracts import Encoded
 from tileup.errors import ModelError, UsageError
 from tileup.families.family import Building, Built, ControlFile, Family
 from tileup.settings.values import Settings
+from tileup.storage.copies import given_file
 from tileup.tensors.checkpoint import open_checkpoint
 from tileup.text.embeds import read_embeds
 from tileup.text.encoder import load_text
@@ -153,7 +153,7 @@ def _reader(
 ) -> PromptEncoder:
     features = built.features
     if settings.prompt_embeds is not None:
-        path = Path(settings.prompt_embeds)
+        path = given_file(settings.prompt_embeds)
         embeds = read_embeds(path, cfg=settings.cfg, features=features, pooled=built.pooled)
         return Embedded(*embeds)
     return load_text(

@@ -19,6 +19,8 @@ from tileup.families.family import Detected, Prediction
 from tileup.families.predictions import prediction_of, published_spec
 from tileup.resources import resource
 from tileup.settings.values import did_you_mean
+from tileup.storage.copies import given_file
+from tileup.storage.urls import is_url
 from tileup.tensors.checkpoint import (
     MODEL_INDEX,
     PICKLES,
@@ -41,12 +43,15 @@ def find_model(name: str | None) -> Path:
     """Path of a model.
 
     Args:
-        name: a file or a folder; or a name, with or without extension, in a folder of TILEUP_MODELS
-            or among the shipped models; None is the bundled one.
+        name: a file or a folder, also by URL; or a name, with or without extension, in a folder of
+            TILEUP_MODELS or among the shipped models; None is the bundled one.
 
     Raises:
         ModelError: there is none; says which known name is near.
+        UsageError: it is a URL that is not taken.
     """
+    if name is not None and is_url(name):
+        return given_file(name)
     if name is not None and (path := Path(name).expanduser()).exists():
         if not path.is_file() and not path.is_dir():  # a pipe would be waited for
             raise ModelError(

@@ -15,6 +15,7 @@ from tileup.errors import ModelError
 from tileup.families.table import FAMILIES, named
 from tileup.settings.setting import dashed
 from tileup.settings.values import LANCZOS, Settings
+from tileup.storage.copies import given_file
 from tileup.tensors.checkpoint import open_checkpoint
 
 ADDED = (
@@ -32,7 +33,7 @@ def check_given(known: Identified, settings: Settings) -> None:
             or goes with no checkpoint of this kind.
     """
     if settings.upscaler != LANCZOS:
-        version_of(Path(settings.upscaler).expanduser())
+        version_of(given_file(settings.upscaler))
     if known.found is None:
         refuse_parts(settings, known.checkpoint.path)
         return
@@ -46,7 +47,7 @@ def check_given(known: Identified, settings: Settings) -> None:
         open_checkpoint(find_model(settings.control))
     for name in ("tokenizer", "prompt_embeds"):
         path = getattr(settings, name)
-        if path is not None and not Path(path).expanduser().exists():
+        if path is not None and not given_file(path).exists():
             raise ModelError(f"--{dashed(name)} {path} is not there")
 
 

@@ -17,6 +17,7 @@ from tileup.families.family import Family
 from tileup.families.foreign import kind_of
 from tileup.families.table import FAMILIES
 from tileup.settings.values import Settings
+from tileup.storage.copies import given_file
 from tileup.tensors.checkpoint import Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def _behind(kind: Companion, checkpoint: Checkpoint, prefixes: tuple[str, ...]) 
 
 def _tokenizer(known: Identified, settings: Settings) -> Path | None:
     if settings.tokenizer is not None:
-        path = Path(settings.tokenizer).expanduser()
+        path = given_file(settings.tokenizer)
         if not path.exists():
             raise ModelError(f"--tokenizer {path} is not there")
         return path

@@ -18,6 +18,8 @@ from tileup.images.formats.format import OpenedPicture
 from tileup.images.formats.known import format_of
 from tileup.images.metadata import read_metadata
 from tileup.images.reading import opened
+from tileup.storage.remote import place
+from tileup.storage.urls import told_url
 from tileup.tensors.checkpoint import is_index
 from tileup.wording import counted
 
@@ -36,7 +38,7 @@ def show_info(name: str, as_json: bool = False) -> None:
         NoInputError: it is neither a picture nor there at all.
         ModelError: it is a checkpoint that is damaged or of no known family.
     """
-    path = Path(name)
+    path = place(name)
     told = _of_checkpoint(describe(_model(name))) if _is_model(path) else _of_picture(path)
     if as_json:
         say(json.dumps(told.values))
@@ -64,10 +66,11 @@ def _model(name: str) -> Path:
     try:
         return find_model(name)
     except ModelError as error:
-        if Path(name).suffix in EXTENSIONS:
+        if place(name).suffix in EXTENSIONS:
             raise
         raise NoInputError(
-            f"{name} does not exist, and no model has this name; check the name and the folder"
+            f"{told_url(name)} does not exist, and no model has this name; "
+            f"check the name and the folder"
         ) from error
 
 

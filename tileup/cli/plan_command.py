@@ -24,6 +24,7 @@ from tileup.errors import ExitCode, InputError, NoInputError, TileupError, Usage
 from tileup.images.reading import open_picture
 from tileup.model_settings import Resolved
 from tileup.plan.planning import Planned, plan_picture
+from tileup.storage.remote import place
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ def _heatmap_path(each: Input, wanted: str | None, many: bool) -> Path | None:
             raise UsageError("standard input has no place beside it for 'auto'; name a file")
         return _beside(each.path)
     if many and each.path is not None:
-        return Path(wanted) / each.below / (each.path.stem + HEATMAP)
-    return Path(wanted)
+        return place(wanted) / each.below / (each.path.stem + HEATMAP)
+    return place(wanted)
 
 
 def _check_targets(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from functools import partial
-from pathlib import Path
 
 from tileup.cli.console import NOTICE
 from tileup.cli.tables import print_text
@@ -14,6 +13,7 @@ from tileup.engine.redraw import Redrawing, parse_share
 from tileup.engine.standard_output import say
 from tileup.engine.verify import verify
 from tileup.errors import ExitCode
+from tileup.storage.remote import place
 from tileup.wording import counted
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def verify_command(folder: str, redraw: str | None, as_json: bool) -> int:
     share = 0 if redraw is None else parse_share(redraw)
     redrawing = Redrawing(partial(loaded, None)) if share else None
     total = wrong = redrawn = 0
-    for finding in verify(Path(folder), redrawing, share):
+    for finding in verify(place(folder), redrawing, share):
         total += 1
         wrong += not finding.sound
         redrawn += finding.redrawn

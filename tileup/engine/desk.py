@@ -18,7 +18,8 @@ from tileup.contracts import ModelSpec
 from tileup.engine import file_to_file
 from tileup.engine.failures import as_tileup_error
 from tileup.engine.file_to_file import Drawable, Made, settings_of
-from tileup.engine.journal import Journals, Record
+from tileup.engine.journal import Record
+from tileup.engine.journals import Journals
 from tileup.engine.locks import Locks
 from tileup.engine.outcomes import Outcome
 from tileup.engine.output_checks import check_absent

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import sys
 
-from tileup.errors import OutOfMemoryError, OutputError, TileupError
+from tileup.errors import OutOfMemoryError, OutputError, TileupError, UnreachableError
+from tileup.storage.patience import StoreError
 
 _WRITING = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENAMETOOLONG, errno.EROFS, errno.EIO}
@@ -22,8 +23,11 @@ def as_tileup_error(error: Exception) -> TileupError:
     """The same error as one that has an exit code and a sentence; the original is its cause."""
     if isinstance(error, TileupError):
         return error
-    if is_out_of_memory(error):
-        told: TileupError = OutOfMemoryError(
+    told: TileupError
+    if isinstance(error, StoreError):
+        told = UnreachableError(f"{error.filename} cannot be read ({error.strerror})")
+    elif is_out_of_memory(error):
+        told = OutOfMemoryError(
             "out of memory; try a smaller --batch, a smaller --window or a smaller --scale"
         )
     elif isinstance(error, OSError) and error.errno in _WRITING:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
@@ -19,7 +21,7 @@ from tileup.engine.request import Job
 from tileup.engine.room import check_room
 from tileup.engine.stamp import KEY, stamp_for
 from tileup.engine.standard_output import write_bytes
-from tileup.errors import TileupError
+from tileup.errors import InputError, TileupError, UnreachableError
 from tileup.images.metadata import Metadata, told_settings
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -28,6 +30,10 @@ from tileup.images.whole import OnWritten
 from tileup.images.writing import resolve_format, save_picture
 from tileup.ready import NOTHING, Ready, make_ready
 from tileup.settings.values import Settings
+from tileup.storage.patience import StoreError
+from tileup.storage.remote import held
+from tileup.storage.stores import TooLargeError
+from tileup.storage.urls import told_values
 from tileup.text.prompts import prompt_of
 
 if TYPE_CHECKING:
@@ -67,8 +73,10 @@ def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec 
     Raises:
         TileupError: it cannot be made.
     """
-    mark = None if job.input is None else fingerprint_of(job.input)
-    picture = open_picture(source, settings.max_input_pixels)
+    with ExitStack() as stack:
+        _hold(stack, job.input, settings.max_input_pixels)
+        mark = None if job.input is None else fingerprint_of(job.input)
+        picture = open_picture(source, settings.max_input_pixels)
     if settings.strip_exif:
         picture = picture.impersonal()
     format = resolve_format(job.output, settings.format, picture.format)
@@ -77,6 +85,27 @@ def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec 
     check_room(*size)
     ready = NOTHING if spec is None else make_ready(picture, spec, settings)
     return Drawable(job, settings, picture, format, mark, ready)
+
+
+def _hold(stack: ExitStack, source: Path | None, max_pixels: int) -> None:
+    """Have an input here for as long as it is read, where it lies in a store."""
+    try:
+        stack.enter_context(held(source, _SMALLEST + _PER_PIXEL * max_pixels))
+    except TooLargeError:
+        raise InputError(
+            f"{source} has more bytes than a picture within the limit; "
+            f"raise --max-input-pixels if it is meant to be this large"
+        ) from None
+    except StoreError as error:
+        if error.errno == errno.ENOENT:
+            raise InputError(f"{source} does not exist; check the name and the folder") from None
+        raise UnreachableError(f"{source} cannot be read ({error.strerror})") from None
+
+
+_SMALLEST = 64 * 2**20
+_PER_PIXEL = 16
+"""Bytes that no picture takes more of: twice those of four channels of 16 bits, and what else may
+lie in a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +184,7 @@ def _record_done(
             result=fingerprint_of(written),
             also=tuple(key_of(path, journal.folder) for path in job.targets[1:]),
             seconds=round(seconds, 3),
-            drawn=drawn.settings.changed(),
+            drawn=told_values(drawn.settings.changed()),
         )
     )
 
@@ -164,7 +193,8 @@ def failed(job: Job, error: Exception, journal: Ledger | None) -> Outcome:
     """The outcome of a picture that failed, put on record."""
     told = as_tileup_error(error)
     _forget_frames(told)
-    if journal is not None and job.output is not None:
+    says_nothing = isinstance(told, UnreachableError)  # of the picture: a rerun tries it again
+    if journal is not None and job.output is not None and not says_nothing:
         record = Record(
             output=key_of(job.output, journal.folder),
             input=job.shown_input,

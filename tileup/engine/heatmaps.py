@@ -6,10 +6,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from tileup.engine.naming import HEATMAP
 from tileup.errors import InputError
 from tileup.images.exif import BROKEN, TEXTS, loaded
 from tileup.images.picture import Picture
 from tileup.images.reading import opened
+from tileup.storage.remote import Remote
 
 TITLE = "Denoising strengths of a tileup plan"
 """What a heatmap says that it shows."""
@@ -29,6 +31,8 @@ def is_heatmap(path: Path) -> bool:
 
     Asked of every picture of a folder, so most are told by a few bytes.
     """
+    if isinstance(path, Remote) and not path.name.endswith(HEATMAP):
+        return False  # to look into each file of a store takes long
     if not _may_be(path):
         return False
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import logging
 import os
@@ -15,6 +16,8 @@ from tileup.engine.own import OwnFiles
 from tileup.engine.request import AUTO, STREAM, Input, Request
 from tileup.errors import NoInputError, UsageError
 from tileup.images.formats.known import READ_IN_WORDS, SUFFIXES
+from tileup.storage.remote import Remote, files_below, place
+from tileup.storage.urls import told_url
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +60,43 @@ class _Search:
             if len(self.request.inputs) == 1:
                 raise
             log.warning("%s", error)
-            return [Input(Path(text))]
+            return [Input(place(text))]
 
     def expanded(self, text: str) -> Iterable[Input]:
         """The inputs that one word of the command line stands for."""
         if text == STREAM:
             return [Input(None)]
-        path = Path(text)
+        path = place(text)
+        if isinstance(path, Remote):
+            return self._in_store(text, path)
         if _is(path.is_dir):
             return [Input(file, path) for file in self._pictures(path)]
         if glob.has_magic(text) and not _is(path.exists):
             return self._matching(text)
         own = _is(path.is_file) and self._goes_beside(path)
         return [Input(path, own=own and (self._is_own(path) or is_heatmap(path)))]
+
+    def _in_store(self, text: str, path: Remote) -> Iterable[Input]:
+        """The inputs that a URL stands for."""
+        try:
+            if path.is_dir():
+                return [Input(file, path) for file in self._pictures(path)]
+            if path.writable and glob.has_magic(text) and not path.exists():
+                return self._matching_in_store(text)
+        except OSError as error:
+            raise NoInputError(f"{path} cannot be read: {error.strerror}") from error
+        own = self._goes_beside(path) and path.is_file()
+        return [Input(path, own=own and (self._is_own(path) or is_heatmap(path)))]
+
+    def _matching_in_store(self, pattern: str) -> list[Input]:
+        parts = place(pattern).parts
+        fixed = next(count for count, part in enumerate(parts) if glob.has_magic(part))
+        root = place(pattern).parents[len(parts) - fixed - 1]
+        listed = _shown(root, deep="**" in parts or len(parts) > fixed + 1)
+        files = [file for file in listed if _fits(file.parts[fixed:], parts[fixed:])]
+        if not files:
+            raise NoInputError(f"no file matches {told_url(pattern)!r}")
+        return self._named(sorted(files, key=naming.natural))
 
     def once(self, found: Sequence[Input]) -> list[Input]:
         """Each picture once: of links to one and the same, the picture itself or the first."""
@@ -103,6 +130,10 @@ class _Search:
         files = sorted((name for name in names if name.is_file()), key=naming.natural)
         if not files:
             raise NoInputError(f"no file matches {pattern!r}")
+        return self._named(files)
+
+    def _named(self, files: Sequence[Path]) -> list[Input]:
+        """Files that a pattern names; outputs among them only where there is nothing else."""
         inputs = [Input(file, own=self._is_own(file)) for file in files]
         others = [each for each in inputs if not each.own]
         return others or inputs
@@ -110,7 +141,7 @@ class _Search:
     def _goes_beside(self, file: Path) -> bool:
         """Whether the result of a picture that was named is to lie beside it."""
         output = self.request.output
-        return output is None or real(Path(output)) == real(file.parent)
+        return output is None or real(place(output)) == real(file.parent)
 
     def _is_own(self, file: Path) -> bool:
         """Whether a picture that was named is an output beside its input, and results go there."""
@@ -136,6 +167,9 @@ class _Search:
         return sorted(files, key=naming.natural)
 
     def _files(self, folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+        if isinstance(folder, Remote):
+            yield from _shown(folder, self.request.recursive)
+            return
         for here, folders, names in os.walk(folder, onerror=on_error):
             shown = [Path(here) / name for name in folders if not name.startswith(".")]
             for below in shown:
@@ -156,9 +190,9 @@ class _Search:
     def _not_ours(self, files: list[Path], folder: Path) -> list[Path]:
         """Without what earlier runs made: beside the inputs, or in an output folder below them."""
         request = self.request
-        made, here = real(Path(request.output or folder)), real(folder)
+        made, here = real(place(request.output or folder)), real(folder)
         maps = (request.heatmap, request.plan_json)
-        folders = [real(Path(text)) for text in maps if text != AUTO and text]
+        folders = [real(place(text)) for text in maps if text != AUTO and text]
         for below in (made, *folders):
             if below != here and below.is_relative_to(here):
                 files = [file for file in files if not real(file).is_relative_to(below)]
@@ -178,6 +212,23 @@ class _Search:
         if any(self._own.recorded(place, home) for home in homes):
             return True
         return in_place and self._own.beside_its_input(file)
+
+
+def _shown(folder: Path, deep: bool) -> Iterator[Remote]:
+    """Files of a folder in a store, without hidden ones and those of hidden folders."""
+    for file in files_below(folder, deep):
+        if not any(part.startswith(".") for part in file.parts[len(folder.parts) :]):
+            yield file
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a pattern names a path; `**` stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[count:], pattern[1:]) for count in range(len(parts) + 1))
+    named = bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0])
+    return named and _fits(parts[1:], pattern[1:])
 
 
 _HEATMAP = "drawn by --heatmap"
@@ -245,4 +296,4 @@ def _is(question: Callable[[], bool]) -> bool:
 
 def real(path: Path) -> Path:
     """The one name of a file, whichever way it was reached; it need not exist."""
-    return Path(os.path.realpath(path))
+    return path if isinstance(path, Remote) else Path(os.path.realpath(path))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine import naming
 from tileup.engine.inputs import find_inputs
-from tileup.engine.journal import NAME
+from tileup.engine.journals import has_journal
 from tileup.engine.locks import remove_stale
 from tileup.engine.output_checks import (
     check_absent,
@@ -21,7 +23,9 @@ from tileup.engine.outputs import ends_as_folder, is_folder, make_job
 from tileup.engine.request import STREAM, Input, Job, Request, Standing
 from tileup.engine.resume import marked
 from tileup.engine.shards import parse_shard
+from tileup.errors import OutputError
 from tileup.settings.values import Settings
+from tileup.storage.remote import Remote, believing_listings, files_below, place
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,11 @@ def find_jobs(request: Request, settings: Settings, model: Path | None = None) -
         OutputError: a folder cannot be written to.
     """
     naming.fields_of(naming.template_of(settings))
+    with believing_listings():
+        return _found_jobs(request, settings, model)
+
+
+def _found_jobs(request: Request, settings: Settings, model: Path | None) -> list[Job]:
     found = find_inputs(request)
     many = len(found) > 1 or found[0].root is not None
     check_shape(request, found, many)
@@ -55,6 +64,7 @@ def find_jobs(request: Request, settings: Settings, model: Path | None = None) -
         for each, job in zip(found, jobs, strict=True)
         if shard is None or shard.holds(each)
     ]
+    _list_outputs(mine)
     mine = marked(mine, request.policy, settings, model)
     check_inputs_stay(mine, settings)
     check_apart(jobs)
@@ -67,12 +77,31 @@ def find_jobs(request: Request, settings: Settings, model: Path | None = None) -
     return mine
 
 
+_FEW = 8
+"""Outputs that are rather looked at one by one than by a list of all that lies beside them."""
+
+
+def _list_outputs(jobs: Sequence[Job]) -> None:
+    """List the folders in stores that many outputs go to, in place of a look at each output.
+
+    Raises:
+        OutputError: one cannot be listed.
+    """
+    homes = Counter(job.home for job in jobs if isinstance(job.home, Remote))
+    for home, count in homes.items():
+        if count > _FEW:
+            try:
+                files_below(home, deep=True)
+            except OSError as error:
+                raise OutputError(f"{home} cannot be read: {error.strerror}") from error
+
+
 def _tell_folder(output: str | None, many: bool) -> None:
     """Say that a name that could be a file's is taken for a folder's."""
     if output is None or output == STREAM or many or ends_as_folder(output):
         return
-    if is_folder(output, many) and not Path(output).is_dir():
-        log.warning("%s has no extension, so it is taken for a folder", output)
+    if is_folder(output, many) and not place(output).is_dir():
+        log.warning("%s has no extension, so it is taken for a folder", place(output))
 
 
 def _home(each: Input, job: Job, request: Request) -> Path | None:
@@ -80,7 +109,7 @@ def _home(each: Input, job: Job, request: Request) -> Path | None:
     if job.output is None or job.decided:
         return None
     if not job.batch:
-        return next((each for each in job.output.parents if (each / NAME).is_file()), None)
+        return next((each for each in job.output.parents if has_journal(each)), None)
     if request.output is not None:
-        return Path(request.output)
+        return place(request.output)
     return each.root or (each.path and each.path.parent)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tileup.engine.request import Job
 from tileup.errors import OutputError
+from tileup.storage.remote import Remote, held, place
+from tileup.storage.urls import is_url
 
 NAME = ".tileup-journal.jsonl"
 """Name of a journal; hidden, so that folders of pictures look as they should."""
@@ -29,7 +30,8 @@ class Fingerprint:
     size: int
     """Bytes."""
     changed: int
-    """Time of the last change, nanoseconds."""
+    """Time of the last change, nanoseconds. In a store, a number that stands for the ETag; 0 where
+    there is none, and then only the digest counts."""
     digest: str
     """BLAKE2 of the content, hexadecimal."""
 
@@ -39,7 +41,9 @@ class Fingerprint:
             there = path.stat()
             if not stat.S_ISREG(there.st_mode) or there.st_size != self.size:
                 return False
-            return there.st_mtime_ns == self.changed or _digest(path) == self.digest
+            if there.st_mtime_ns == self.changed and self.changed:
+                return True
+            return _digest(path) == self.digest
         except OSError:
             return False
 
@@ -47,10 +51,11 @@ class Fingerprint:
 def fingerprint_of(path: Path) -> Fingerprint | None:
     """The mark of a regular file; None where there is none that can be read."""
     try:
-        there = path.stat()
-        if not stat.S_ISREG(there.st_mode):
-            return None
-        return Fingerprint(there.st_size, there.st_mtime_ns, _digest(path))
+        with held(path):
+            there = path.stat()
+            if not stat.S_ISREG(there.st_mode):
+                return None
+            return Fingerprint(there.st_size, there.st_mtime_ns, _digest(path))
     except (OSError, ValueError):
         return None
 
@@ -111,8 +116,16 @@ _HINTS = typing.get_type_hints(Record)
 
 def key_of(output: Path, folder: Path) -> str:
     """What a record calls an output, the same on disks that spell accents in another way."""
+    if isinstance(output, Remote) or isinstance(folder, Remote):
+        below = output.is_relative_to(folder)
+        return unicodedata.normalize("NFC", str(output.relative_to(folder) if below else output))
     relative = os.path.relpath(os.path.realpath(output), os.path.realpath(folder))
     return unicodedata.normalize("NFC", Path(relative).as_posix())
+
+
+def file_of(name: str, folder: Path) -> Path:
+    """The file that a record calls so."""
+    return place(name) if is_url(name) or Path(name).is_absolute() else folder / name
 
 
 class Ledger(Protocol):
@@ -124,7 +137,11 @@ class Ledger(Protocol):
         ...
 
     def append(self, record: Record) -> None:
-        """Add a record; see `Journal.append`."""
+        """Add a record, there for good when this returns.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         ...
 
 
@@ -159,7 +176,10 @@ class Journal:
             self._catch_up()
             here = Path(os.path.realpath(self.folder))
             names = (name for each in self._records.values() for name in (each.output, *each.also))
-            return {Path(os.path.normpath(here / name)) for name in names}
+            files = (file_of(name, here) for name in names)
+            return {
+                each if isinstance(each, Remote) else Path(os.path.normpath(each)) for each in files
+            }
 
     def _catch_up(self) -> None:
         """Read what was appended since the last time; a line still being written is left."""
@@ -181,11 +201,7 @@ class Journal:
                 self._records[record.output] = record
 
     def append(self, record: Record) -> None:
-        """Add a record, on the disk when this returns.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Add a record, on the disk when this returns; see `Ledger.append`."""
         with self._lock:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -195,19 +211,6 @@ class Journal:
                     f"{self.path} cannot be written ({error.strerror}); "
                     f"check the folder, its permissions and the free space"
                 ) from error
-
-
-class Journals:
-    """The journals of a run, each read once. It holds what was read, so it is no value."""
-
-    def __init__(self) -> None:
-        self._found: dict[Path, Journal] = {}
-
-    def of(self, job: Job) -> Journal | None:
-        """The journal that knows a job's output; None for a picture alone."""
-        if job.home is None or job.output is None:
-            return None
-        return self._found.setdefault(job.home, Journal(job.home))
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One process at a time for each output.
+"""One process at a time for each output. In a store: `tileup.engine.claims`.
 
 A lock is a small file beside the output that its owner holds locked. The system lets go of it
 when the owner ends, however that happens, so a file left behind by a killed process is stale by
@@ -15,7 +15,9 @@ import os
 import sys
 from pathlib import Path
 
+from tileup.engine.claims import Claims
 from tileup.errors import OutputError
+from tileup.storage.remote import Remote
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,7 @@ class Locks:
 
     def __init__(self) -> None:
         self._held: dict[Path, OutputLock] = {}
+        self._claims = Claims()
 
     def take(self, output: Path | None) -> bool:
         """Lock an output; False while another process has it. Standard output needs no lock.
@@ -130,6 +133,8 @@ class Locks:
         """
         if output is None:
             return True
+        if isinstance(output, Remote):
+            return self._claims.take(output)
         lock = OutputLock(output)
         taken = lock.acquire()
         if taken:
@@ -138,11 +143,14 @@ class Locks:
 
     def give_back(self, output: Path | None) -> None:
         """Let others have an output, where it was locked."""
-        if output in self._held:
+        if isinstance(output, Remote):
+            self._claims.give_back(output)
+        elif output in self._held:
             self._held.pop(output).release()
 
     def close(self) -> None:
         """Give back all of them."""
+        self._claims.close()
         held = list(self._held.values())
         for lock in held:
             lock.release()
@@ -152,6 +160,8 @@ class Locks:
 
 def remove_stale(output: Path) -> None:
     """Take away the lock that a killed process left beside a finished output."""
+    if isinstance(output, Remote):
+        return  # its claim counts for nothing a minute later
     lock = OutputLock(output)
     if lock.path.exists() and lock.acquire():
         lock.release()

@@ -11,6 +11,7 @@ from pathlib import Path
 from tileup.contracts import Model, ModelSpec
 from tileup.enlarge.enlargers import SHARED
 from tileup.settings.values import Settings
+from tileup.storage.urls import is_url
 
 Load = Callable[[Settings], Model]
 """Loads the model that settings name, with their `device`, `dtype` and `low_memory`; called when
@@ -32,6 +33,8 @@ def loaded(model: Path | None, settings: Settings) -> Model:
     from tileup.checkpoints.load import load_model
 
     SHARED.of(settings)  # a file that is no upscaler ends the run, as one that is no model does
+    if settings.model is not None and is_url(settings.model):
+        model = None  # which has its copy on another machine elsewhere
     return load_model(settings.model if model is None else model, settings)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tileup.engine.inputs import real
-from tileup.engine.outputs import ends_as_folder
+from tileup.engine.outputs import ends_as_folder, is_local_folder
 from tileup.engine.request import AUTO, STREAM, Input, Job, Request
 from tileup.errors import OutputError, OutputExistsError, UsageError
 from tileup.images.formats.known import SUFFIXES
 from tileup.settings.values import Settings
+from tileup.storage.remote import Remote, is_there, place, takes_turns
+
+log = logging.getLogger(__name__)
 
 
 def check_shape(request: Request, found: Sequence[Input], many: bool) -> None:
@@ -29,10 +33,13 @@ def check_shape(request: Request, found: Sequence[Input], many: bool) -> None:
 
 
 def _check_may_be_folder(text: str) -> None:
-    path = Path(text)
-    if path.is_dir():
+    path = place(text)
+    if isinstance(path, Remote):
+        if not path.writable:
+            raise UsageError(f"{path}: a web address is only read; write to s3:// or gs://")
+    elif path.is_dir():
         return
-    if path.exists():
+    elif path.exists():
         raise UsageError(f"{path} is a file, and several pictures need a folder")
     if path.suffix.lower() in SUFFIXES | {".json"} and not ends_as_folder(text):
         raise UsageError(
@@ -63,7 +70,7 @@ def check_apart(jobs: Sequence[Job]) -> None:
 
 def check_inputs_stay(jobs: Sequence[Job], settings: Settings) -> None:
     """Refuse a file that would replace an input, a mask or a map."""
-    drawn = [Path(each) for each in (settings.mask, settings.denoise_map) if each]
+    drawn = [place(each) for each in (settings.mask, settings.denoise_map) if each]
     inputs = {real(path): path for path in [*(job.input for job in jobs if job.input), *drawn]}
     for job, path in _written(jobs):
         # One of several that is there already is left alone, whatever else it is.
@@ -84,6 +91,8 @@ def _folded(path: Path) -> str:
 
 def _ignores_case(folder: Path) -> bool:
     """Whether `a.png` and `A.png` are one file in a folder that need not be there yet."""
+    if isinstance(folder, Remote):
+        return False
     try:
         with tempfile.NamedTemporaryFile(prefix=".tileup-case-", dir=_nearest(folder)) as probe:
             path = Path(probe.name)
@@ -117,9 +126,9 @@ def check_absent(paths: Iterable[Path]) -> None:
         OutputExistsError: one of them is there.
     """
     for path in paths:
-        if path.is_dir():
+        if is_local_folder(path):
             raise OutputError(f"{path} is a folder; name a file in it")
-        if path.exists():
+        if is_there(path):
             raise OutputExistsError(
                 f"{path} is there already; use --overwrite, or name another output"
             )
@@ -132,12 +141,31 @@ def check_writable(paths: Iterable[Path]) -> None:
         OutputError: a folder cannot be written to, or a path names a folder.
     """
     folders: set[Path] = set()
+    buckets: set[tuple[str, ...]] = set()
     for path in paths:
+        if isinstance(path, Remote):
+            if path.parts[:2] not in buckets:
+                buckets.add(path.parts[:2])
+                check_store(path.parent)
+            continue
         if path.is_dir():
             raise OutputError(f"{path} is a folder; name a file in it")
         folders.add(path.parent)
     for folder in sorted(folders):
         _check_folder(folder)
+
+
+def check_store(folder: Remote) -> None:
+    """Find out whether a store takes files, and lets runs take turns.
+
+    Raises:
+        OutputError: it takes none.
+    """
+    try:
+        if not takes_turns(folder):
+            log.warning("%s: this store has no conditional writes, so run one process", folder)
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def _check_folder(folder: Path) -> None:

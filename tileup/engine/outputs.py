@@ -16,6 +16,7 @@ from tileup.images.reading import check_size, opened
 from tileup.images.sizes import check_format_limit, is_reached, output_size, scale_label
 from tileup.images.writing import resolve_format
 from tileup.settings.values import Settings
+from tileup.storage.remote import Remote, place
 
 
 def make_job(each: Input, request: Request, settings: Settings, many: bool) -> Job:
@@ -32,6 +33,8 @@ def make_job(each: Input, request: Request, settings: Settings, many: bool) -> J
     """
     seed = naming.seed_of(settings.seed, each.relative) if each.relative else settings.seed
     output = _output(each, request, settings, seed, many)
+    if isinstance(output, Remote) and not output.writable:
+        raise UsageError(f"{output}: a web address is only read; give -o")
     resolve_format(output, settings.format, None)
     job = Job(
         input=each.path,
@@ -57,7 +60,7 @@ def _decided(job: Job, each: Input, request: Request, settings: Settings) -> Job
             f"{_LONGEST_NAME}; shorten the input's, or give --name or -o"
         )
         return replace(job, standing=Standing.IMPOSSIBLE, refusal=told)
-    if job.output is not None and job.output.is_dir():
+    if job.output is not None and is_local_folder(job.output):
         told = OutputError(f"{job.output} is a folder; name a file in it")
         return replace(job, standing=Standing.IMPOSSIBLE, refusal=told)
     if each.path is not None and not _is_named(request.output, job.batch):
@@ -92,8 +95,8 @@ def _output(
         return each.path and each.path.parent / _named(each.path, settings, seed)
     if is_folder(request.output, many):
         source = each.path or Path("stdin.png")
-        return Path(request.output) / each.below / _named(source, settings, seed)
-    return Path(request.output)
+        return place(request.output) / each.below / _named(source, settings, seed)
+    return place(request.output)
 
 
 def _companion(
@@ -107,13 +110,22 @@ def _companion(
         if output is None:
             raise UsageError("standard output has no place beside it for 'auto'; name a file")
         return output.parent / name
-    return Path(wanted) / each.below / name if is_folder(wanted, many) else Path(wanted)
+    return place(wanted) / each.below / name if is_folder(wanted, many) else place(wanted)
 
 
 def is_folder(text: str, many: bool) -> bool:
     """A name without an extension is a folder's, unless there is a file of that name."""
-    path = Path(text)
-    return many or ends_as_folder(text) or path.is_dir() or not (path.suffix or path.exists())
+    path = place(text)
+    if many or ends_as_folder(text):
+        return True
+    if isinstance(path, Remote) and path.suffix:  # in a store, a file may share a folder's name
+        return False
+    return path.is_dir() or not (path.suffix or path.exists())
+
+
+def is_local_folder(path: Path) -> bool:
+    """Whether a folder is where a file is to go. In a store both can have one name."""
+    return not isinstance(path, Remote) and path.is_dir()
 
 
 def ends_as_folder(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tileup.engine.journal import NAME, Journal
+from tileup.engine.journals import has_journal, journal_at
 from tileup.engine.stamp import name_hash, stamp_of
 
 
@@ -19,8 +19,8 @@ class OwnFiles:
     def recorded(self, file: Path, home: Path) -> bool:
         """Whether the journal in a folder has a file, given by its real path, as an output."""
         if home not in self._recorded:
-            there = (home / NAME).is_file()
-            self._recorded[home] = frozenset(Journal(home).outputs() if there else ())
+            there = has_journal(home)
+            self._recorded[home] = frozenset(journal_at(home).outputs() if there else ())
         return file in self._recorded[home]
 
     def beside_its_input(self, file: Path) -> bool:

@@ -14,7 +14,11 @@ from pathlib import Path
 from tileup.checkpoints.find import find_model
 from tileup.engine.request import Job
 from tileup.engine.resume import contents_of, named_files
+from tileup.errors import ModelError
 from tileup.settings.values import Settings
+from tileup.storage.copies import given_file
+from tileup.storage.remote import Remote, takes_turns
+from tileup.storage.urls import is_url, told_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +61,42 @@ def differences(here: Here) -> list[str]:
     try:
         os.chdir(here.folder)
     except OSError as error:
-        if not all(map(Path.is_absolute, _paths(here))):
+        if not all(path.is_absolute() for path in _paths(here)):
             return [*found, f"the working folder {here.folder} is not there ({error.strerror})"]
     for file, content in here.files.items():
-        if not Path(file).exists():
-            found.append(f"{file} is not there")
-        elif contents_of(Path(file)) != content:
-            found.append(f"{file} is another file")
-    if here.source is not None and not os.access(here.source, os.R_OK):
+        found.extend(_wrong_with_file(file, content))
+    if here.source is not None and not _is_readable(here.source):
         found.append(f"the input {here.source} cannot be read")
     for home in here.homes:
         found.extend(_wrong_with(home, here.probe))
     return found
 
 
+def _wrong_with_file(name: str, content: str) -> Iterator[str]:
+    try:
+        file = given_file(name)  # fetched now, where it lies in a store
+    except ModelError as error:
+        yield str(error)
+        return
+    if not file.exists():
+        yield f"{file} is not there"
+    elif contents_of(file) != content:
+        yield f"{told_url(name)} is another file"
+
+
+def _is_readable(source: Path) -> bool:
+    if not isinstance(source, Remote):
+        return os.access(source, os.R_OK)
+    try:
+        return source.exists()
+    except OSError:
+        return False
+
+
 def _paths(here: Here) -> list[Path]:
     source = [] if here.source is None else [here.source]
-    return [*map(Path, here.files), *here.homes, *source]
+    files = (name for name in here.files if not is_url(name))
+    return [*map(Path, files), *here.homes, *source]
 
 
 def _wrong_with(home: Path, probe: str | None) -> Iterator[str]:
@@ -81,6 +104,9 @@ def _wrong_with(home: Path, probe: str | None) -> Iterator[str]:
         yield f"the output folder {home} is another one, or not there"
         return
     try:
+        if isinstance(home, Remote):
+            takes_turns(home)
+            return
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
             pass
@@ -109,6 +135,6 @@ def homes(jobs: Sequence[Job]) -> tuple[Path, ...]:
 
 def files_of(settings: Settings) -> dict[str, str]:
     """Hashes of the model and of the files that settings name."""
-    model = find_model(settings.model)
-    named = [model, *named_files(settings)]
-    return {str(path): contents_of(path) for path in named if path.exists()}
+    model, name = find_model(settings.model), settings.model or ""
+    named = {name if is_url(name) else str(model): model, **named_files(settings)}
+    return {name: contents_of(path) for name, path in named.items() if path.exists()}

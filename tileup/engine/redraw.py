@@ -20,12 +20,13 @@ from tileup.engine import memory
 from tileup.engine.desk import attempt
 from tileup.engine.failures import as_tileup_error
 from tileup.engine.file_to_file import Drawable, read, save
-from tileup.engine.journal import Record
+from tileup.engine.journal import Record, file_of
 from tileup.engine.models import Load, Models
 from tileup.engine.request import Job
 from tileup.errors import TileupError, UsageError
 from tileup.images.reading import open_picture
 from tileup.settings.values import Settings
+from tileup.storage.remote import place
 
 ROUNDING = 1.5
 """Levels of 255: further apart than another machine's rounding can bring two pixels."""
@@ -73,7 +74,7 @@ class Redrawing:
         drawn = attempt(partial(self._drawn, folder, record))
         if isinstance(drawn, Exception):
             return f"cannot be drawn again: {as_tileup_error(drawn)}"
-        path = folder / record.output
+        path = file_of(record.output, folder)
         return "" if drawn == path.read_bytes() else _difference(path, drawn)
 
     def _drawn(self, folder: Path, record: Record) -> bytes:
@@ -84,7 +85,7 @@ class Redrawing:
         """
         if not record.drawn:
             raise TileupError("its record does not say with which settings it was made")
-        source = Path(record.input)
+        source = place(record.input)
         if record.source is None or not record.source.fits(source):
             raise TileupError(
                 f"its input {source} is not there, or has changed (names count from the folder "
@@ -101,13 +102,13 @@ class Redrawing:
         if way != self._way:  # parts and precision may differ: not only what is told apart there
             self._way, self._models = way, Models(self._load)
         job = Job(
-            input=Path(record.input),
-            output=folder / record.output,
+            input=place(record.input),
+            output=file_of(record.output, folder),
             relative=None,
             seed=settings.seed,
             fingerprint=record.settings,
         )
-        return read(job, settings, Path(record.input), None)
+        return read(job, settings, place(record.input), None)
 
 
 def _difference(path: Path, drawn: bytes) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tileup.checkpoints.find import named_model
 from tileup.checkpoints.prompted import files_in
-from tileup.engine.journal import Fingerprint, Journals, Record, fingerprint_of
+from tileup.engine.journal import Fingerprint, Record, fingerprint_of
+from tileup.engine.journals import Journals
 from tileup.engine.request import REPLACED, Job, Policy, Standing
 from tileup.engine.stamp import Stamp, stamp_of
 from tileup.errors import (
@@ -28,6 +29,9 @@ from tileup.images.exif import BROKEN
 from tileup.images.formats.format import UnreadableError
 from tileup.images.reading import MAX_PIXELS, opened
 from tileup.settings.values import Settings, parse_weighted
+from tileup.storage.copies import given_file
+from tileup.storage.remote import is_there
+from tileup.storage.urls import is_url
 from tileup.tensors.files import files_of
 from tileup.text.prompts import prompt_of, prompt_path
 
@@ -77,12 +81,14 @@ def run_hash(settings: Settings, model: Path | None) -> str:
     return _hash(json.dumps(values, sort_keys=True))
 
 
-def named_files(settings: Settings) -> list[Path]:
-    """All files that settings and their prompts name, the model apart."""
+def named_files(settings: Settings) -> dict[str, Path]:
+    """All files that settings and their prompts name, the model apart: by their paths, or URLs."""
     values = [getattr(settings, name) for name in sorted(_FILES)]
     values += [parse_weighted(each)[0] for each in settings.lora]
     values += settings.embedding
-    return [_place_of(str(each)) for each in values if each] + _in_prompts(settings)
+    names = [str(each) for each in values if each]
+    there = {name if is_url(name) else str(_place_of(name)): _place_of(name) for name in names}
+    return there | {str(path): path for path in _in_prompts(settings)}
 
 
 def _in_prompts(settings: Settings) -> list[Path]:
@@ -92,7 +98,7 @@ def _in_prompts(settings: Settings) -> list[Path]:
 
 def _place_of(name: str) -> Path:
     """Where a file is that may be named by its path, or by its name in the folders of models."""
-    path = Path(name).expanduser()
+    path = given_file(name)
     return path if path.exists() else named_model(name) or path
 
 
@@ -185,7 +191,7 @@ def with_standing(job: Job, journals: Journals) -> Job:
 def _standing(job: Job, output: Path, record: Record | None) -> Standing:
     if job.policy.overwrite:
         return Standing.NEW
-    if not output.exists():
+    if not is_there(output):
         return _without_output(job, record)
     if job.policy.skip_existing:
         return Standing.PRESENT
@@ -224,7 +230,7 @@ def _untouched(job: Job, record: Record) -> Standing:
         return Standing.OTHER_SETTINGS
     if record.settings != job.fingerprint or not _is_same(record.source, job.input):
         return Standing.CHANGED
-    return Standing.DONE if all(path.exists() for path in job.targets) else Standing.MISSING
+    return Standing.DONE if all(map(is_there, job.targets)) else Standing.MISSING
 
 
 def _stamped(job: Job, stamp: Stamp) -> Standing:
@@ -234,7 +240,7 @@ def _stamped(job: Job, stamp: Stamp) -> Standing:
     mark = None if job.input is None else fingerprint_of(job.input)
     if (stamp.settings, stamp.input) != (job.fingerprint, mark and mark.digest):
         return Standing.OTHER_INPUT
-    return Standing.DONE if all(path.exists() for path in job.targets) else Standing.PRESENT
+    return Standing.DONE if all(map(is_there, job.targets)) else Standing.PRESENT
 
 
 def _refusal(job: Job, standing: Standing, record: Record | None) -> TileupError | None:

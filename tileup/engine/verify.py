@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
-from tileup.engine.journal import NAME, Journal, Record, fingerprint_of
+from tileup.engine.journal import NAME, Record, file_of, fingerprint_of
+from tileup.engine.journals import has_journal, journal_at
 from tileup.engine.redraw import Redrawing, chosen
 from tileup.engine.resume import is_cut, is_whole
 from tileup.engine.stamp import KEY, stamp_of
-from tileup.errors import InputError, NoInputError
+from tileup.engine.store_journal import IN_STORE
+from tileup.errors import InputError, NoInputError, UnreachableError
 from tileup.images.metadata import read_metadata
+from tileup.storage.patience import StoreError
+from tileup.storage.remote import Remote, held
 
 SOUND = "sound"
 
@@ -66,25 +72,41 @@ def verify(
     Raises:
         NoInputError: there is no journal.
     """
-    if not (folder / NAME).is_file():
-        raise NoInputError(f"{folder} holds no {NAME}; name a folder that pictures were made into")
-    records = Journal(folder).records()
+    if not has_journal(folder):
+        name = IN_STORE if isinstance(folder, Remote) else NAME
+        raise NoInputError(f"{folder} holds no {name}; name a folder that pictures were made into")
+    records = journal_at(folder).records()
     owners = {each.result.digest: each.output for each in records if each.result is not None}
-    told = {each.output: _settings_of(folder / each.output) for each in records}
+    told = {each.output: _settings_of(file_of(each.output, folder)) for each in records}
     usual = _usual([settings for settings in told.values() if settings is not None])
     again = frozenset[str]() if redrawing is None else chosen(records, share, rng or SystemRandom())
     for record in records:
-        verdict = _verdict(folder, record, owners)
-        if verdict == SOUND:
-            verdict = _differing(told[record.output], usual) or SOUND
-        drawn = redrawing is not None and verdict == SOUND and record.output in again
-        if redrawing is not None and drawn:
-            verdict = redrawing.verdict(folder, record) or SOUND
+        with ExitStack() as stack:
+            _hold(stack, file_of(record.output, folder))
+            verdict = _verdict(folder, record, owners)
+            if verdict == SOUND:
+                verdict = _differing(told[record.output], usual) or SOUND
+            drawn = redrawing is not None and verdict == SOUND and record.output in again
+            if redrawing is not None and drawn:
+                verdict = redrawing.verdict(folder, record) or SOUND
         yield Finding(record.output, verdict, drawn)
 
 
+def _hold(stack: ExitStack, path: Path) -> None:
+    """Have a picture here for as long as it is looked at, where it lies in a store.
+
+    Raises:
+        UnreachableError: its store does not give it, though it may be there.
+    """
+    try:
+        stack.enter_context(held(path))
+    except StoreError as error:
+        if error.errno != errno.ENOENT:
+            raise UnreachableError(f"{path} cannot be read ({error.strerror})") from error
+
+
 def _verdict(folder: Path, record: Record, owners: Mapping[str, str]) -> str:
-    path = folder / record.output
+    path = file_of(record.output, folder)
     if record.outcome != "done" or record.result is None:
         return f"failed when it was made: {record.error}"
     found = fingerprint_of(path)
@@ -94,7 +116,7 @@ def _verdict(folder: Path, record: Record, owners: Mapping[str, str]) -> str:
         return _changed(path, record, owners.get(found.digest))
     if not is_whole(path):
         return "as it was written, and no picture"
-    lost = [name for name in record.also if not (folder / name).exists()]
+    lost = [name for name in record.also if not file_of(name, folder).exists()]
     return f"without {' and '.join(lost)}" if lost else SOUND
 
 

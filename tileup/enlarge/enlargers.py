@@ -10,6 +10,7 @@ from tileup.enlarge.lanczos import enlarge
 from tileup.errors import ModelError
 from tileup.images.picture import Picture
 from tileup.settings.values import LANCZOS, Settings
+from tileup.storage.copies import given_file
 
 
 class Enlarge(Protocol):
@@ -34,7 +35,7 @@ class Enlargers:
         """
         if settings.upscaler == LANCZOS:
             return enlarge
-        path = Path(settings.upscaler).expanduser()
+        path = given_file(settings.upscaler)
         way = path, settings.device, *version_of(path)
         with self._lock:
             if self._held is None or self._held[0] != way:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import cast
 
 from tileup import __version__
+from tileup.errors import ModelError
 from tileup.images import xmp
 from tileup.images.reading import opened
 from tileup.settings.values import Settings, parse_weighted
+from tileup.storage.copies import given_file
+from tileup.storage.urls import told_url
 
 SAMPLER_NAMES = {
     "euler": "Euler",
@@ -165,7 +168,7 @@ def _named(value: object) -> object:
         return [_named(each) for each in cast("list[object]", value)]
     if not isinstance(value, str) or not any(each in value for each in "/\\"):
         return value
-    return value.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return told_url(value).replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _hashed(value: object) -> object:
@@ -176,12 +179,12 @@ def _hashed(value: object) -> object:
     if not isinstance(value, str):
         return None
     try:
-        path = Path(value).expanduser()
+        path = given_file(value)
         there = path.stat()
         if not path.is_file() or there.st_size > _MOST_HASHED:
             return None
         return _hash_of(path, there.st_mtime_ns, there.st_size)
-    except (OSError, ValueError, RuntimeError):
+    except (OSError, ValueError, RuntimeError, ModelError):
         return None
 
 

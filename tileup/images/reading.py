@@ -27,6 +27,7 @@ from tileup.images.formats.pillow import head_of, raster_of, raster_of_words
 from tileup.images.generators import OWN
 from tileup.images.picture import Picture
 from tileup.images.pixels import unit
+from tileup.storage.remote import place
 from tileup.wording import listed
 
 Source = Path | str | BinaryIO | bytes | Image.Image | NDArray[Any]
@@ -45,8 +46,8 @@ def open_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
     """A picture, upright, as float32 RGB in [0, 1].
 
     Args:
-        source: file, encoded bytes or a stream of them (of several frames or pages the first), a
-            Pillow image, or an array: uint8 or float in [0, 1], of shape
+        source: file, also by URL, encoded bytes or a stream of them (of several frames or pages the
+            first), a Pillow image, or an array: uint8 or float in [0, 1], of shape
             (H, W), (H, W, 3) or (H, W, 4).
         max_pixels: larger pictures are refused before they are decoded.
 
@@ -104,7 +105,7 @@ def _stream(source: Path | str | BinaryIO | bytes) -> Generator[tuple[IO[bytes],
     if isinstance(source, bytes):
         yield BytesIO(source), "the given data"
     elif isinstance(source, str | Path):
-        path = Path(source)
+        path = place(source)
         _check_file(path)
         with _open_file(path) as stream:
             yield stream, str(path)

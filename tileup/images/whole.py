@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from tileup.errors import OutputError, OutputExistsError
+from tileup.storage.patience import StoreError
+from tileup.storage.remote import Remote, is_there, put_whole
 
 
 def checked_target(target: Path, overwrite: bool) -> Path:
@@ -21,7 +25,8 @@ def checked_target(target: Path, overwrite: bool) -> Path:
     """
     try:
         real = target.resolve()
-        exists, is_file = real.exists(), real.is_file()
+        exists = is_there(real)
+        is_file = exists and real.is_file()
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{target} cannot be written ({reason}); check the path") from error
@@ -45,6 +50,8 @@ def write_whole(
 ) -> None:
     """Writes a file so that it appears whole or not at all; its folder is made where missing.
 
+    In a store, one that came since it was looked for is not replaced either.
+
     Args:
         target: where it goes.
         content: what it holds; or what writes that, a piece at a time.
@@ -57,6 +64,9 @@ def write_whole(
         OutputExistsError: the file is there, and `overwrite` is false.
         OutputError: it cannot be written. The target is then as it was.
     """
+    if isinstance(target, Remote):  # which tells by itself whether there is one
+        _put_into_store(target, content, overwrite, on_written)
+        return
     target = checked_target(target, overwrite)
     # Named apart from the target, whose name may be as long as names can be.
     short = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
@@ -78,6 +88,29 @@ def write_whole(
         raise OutputError(
             f"{target} cannot be written ({error.strerror or error}); "
             f"check the folder, its permissions and the free space"
+        ) from error
+
+
+def _put_into_store(
+    target: Remote, content: Content, overwrite: bool, on_written: OnWritten | None
+) -> None:
+    try:
+        if isinstance(content, bytes):
+            put_whole(target, content, only_new=not overwrite, on_written=on_written)
+            return
+        with tempfile.NamedTemporaryFile(prefix="tileup-") as stream:
+            put(content, stream)
+            stream.flush()
+            file = Path(stream.name)
+            put_whole(target, file, only_new=not overwrite, on_written=on_written)
+    except StoreError as error:
+        if error.errno == errno.EEXIST:
+            raise OutputExistsError(
+                f"{target} exists already; pass --overwrite or name another file"
+            ) from error
+        raise OutputError(
+            f"{target} cannot be written ({error.strerror}); "
+            f"check the address and the rights to write there"
         ) from error
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from tileup.errors import InputError, UsageError
 from tileup.images.reading import open_picture
 from tileup.plan.tiles import Tile, TilePlan
 from tileup.settings.values import Settings, parse_extent
+from tileup.storage.remote import place
 
 MAX_LEVELS = 8
 """Distinct strengths that a map or a metric is reduced to: each costs a start of its own."""
@@ -58,7 +58,7 @@ def _grey(name: str, path: str | None, max_pixels: int) -> GreyMap | None:
     if path is None:
         return None
     try:
-        picture = open_picture(Path(path), max_pixels)
+        picture = open_picture(place(path), max_pixels)
     except InputError as error:
         raise UsageError(f"{name}: {error}") from error
     grey = picture.whole.mean(axis=2)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from tileup.errors import UsageError
+from tileup.storage.urls import told_url
 
 
 def require(condition: bool, message: str) -> None:
@@ -129,7 +130,10 @@ def parse_weighted(text: str) -> tuple[str, float]:
         weight = math.nan
     if not colon or (math.isnan(weight) and number.lower() != "nan"):
         return text, 1.0  # a colon of the name itself, as in C:/x.safetensors
-    require(-4 <= weight <= 4, f"lora {file}: its weight must be between -4 and 4, got {number}")
+    require(
+        -4 <= weight <= 4,
+        f"lora {told_url(file)}: its weight must be between -4 and 4, got {number}",
+    )
     return file, weight
 
 

@@ -15,6 +15,7 @@ from tileup.resources import resource
 from tileup.settings.checks import did_you_mean
 from tileup.settings.typed import ONE_OF_EACH, checked, takes_text_only
 from tileup.settings.values import Settings
+from tileup.storage.urls import told_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def to_yaml(settings: Settings) -> str:
 
     Of settings that say one thing in different ways, only the one that counts.
     """
-    values = settings.to_dict()
+    values = told_values(settings.to_dict())
     for first, *others in ONE_OF_EACH:
         if any(values[name] is not None for name in others):
             del values[first]
