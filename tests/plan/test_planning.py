@@ -217,6 +217,7 @@ def test_what_has_no_effect_is_said(change: dict[str, object], words: str) -> No
         {"ramp": 2.0, "min_scale": 0.5, "denoise_mode": "scale"},
         {"control_scale": 0.5, "control_end": 0.5, "control": ("c.safetensors",)},
         {"denoise_map": "m.png", "min_denoise": 0.8},
+        {"texture": 0.0},
     ],
     ids=str,
 )

@@ -151,7 +151,8 @@ IDLE: tuple[Idle, ...] = (
     ),
     Idle(
         _always("texture"),
-        lambda facts: not facts.spec.textured,
+        # Without any it does as asked.
+        lambda facts: not facts.spec.textured and facts.settings.texture > 0,
         "{name} has no effect: {model} has no network for texture.",
     ),
     Idle(
