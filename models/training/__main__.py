@@ -21,7 +21,7 @@ from PIL import Image
 from models.held_out import read_held_out, read_trained_on, refuse_held_out, training_files
 from models.training.critics import efficientnet_lite0
 from models.training.degradations import CLEAN, DAMAGED, QUALITY
-from models.training.fidelity import FidelityTrainer
+from models.training.fidelity import EPSILON, FidelityTrainer
 from models.training.files import (
     Part,
     read_critics,
@@ -70,7 +70,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     deblock = stages.add_parser("deblock", help="the network for sources that JPEG damaged")
     _common(deblock, batch=16, crop=128, rate=3e-4, soft=0.05, letters=0.04, every=500)
-    deblock.set_defaults(clean=0.0, quality=DAMAGED)
+    deblock.set_defaults(clean=0.0, quality=DAMAGED, besides=0.3, epsilon=0.1)
     deblock.add_argument("--texture", type=float, default=0.002, help="as for fidelity")
     texture = stages.add_parser("texture", help="the network that draws texture")
     _common(texture, batch=8, crop=64, rate=2e-4, soft=0.0, letters=0.02, every=400)
@@ -120,6 +120,8 @@ def _common(
         metavar=("LOWEST", "HIGHEST"),
         help="of JPEG, where small pictures are compressed",
     )
+    add("--besides", type=float, default=1.0, help="factor of other degradations beside JPEG")
+    add("--epsilon", type=float, default=EPSILON, help="where Charbonnier's error turns, of 2")
     add("--rate", type=float, default=rate, help="learning rate")
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if cuda else "cpu")
@@ -149,6 +151,7 @@ def main() -> None:
             arguments.letters,
             arguments.clean,
             (arguments.quality[0], arguments.quality[1]),
+            arguments.besides,
         ),
         arguments.seed,
         arguments.batch,
@@ -168,6 +171,7 @@ def fidelity(
         device=arguments.device,
         workers=arguments.workers,
         texture=arguments.texture,
+        epsilon=arguments.epsilon,
     )
     name, kept = STAGES[arguments.stage].part, read_parts(arguments.init)
     begin(trainer, arguments, (getattr(kept, name) or kept.base).weights)

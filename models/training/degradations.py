@@ -38,6 +38,7 @@ def degraded(
     rng: np.random.Generator,
     clean: float = CLEAN,
     quality: tuple[int, int] = QUALITY,
+    besides: float = 1.0,
 ) -> Image.Image:
     """Shrink a square to `small` pixels a side; a share of `clean` by bicubic alone.
 
@@ -47,18 +48,20 @@ def degraded(
         rng: chooses.
         clean: share.
         quality: lowest and highest of JPEG, the last time.
+        besides: factor of the shares of all but compression; 0 compresses all, and no more.
     """
     if rng.random() < clean:
         return region.resize((small, small), Image.Resampling.BICUBIC)
-    if rng.random() < BLURRED:
+    if rng.random() < BLURRED * besides:
         scale = region.width / small
         region = region.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.1, 0.4) * scale)))
-    image = region.resize((small, small), KERNELS[int(rng.integers(len(KERNELS)))])
-    if rng.random() < SHARPENED:
+    kernel = KERNELS[int(rng.integers(len(KERNELS)))]
+    image = region.resize((small, small), kernel if rng.random() < besides else KERNELS[0])
+    if rng.random() < SHARPENED * besides:
         image = sharpened(image, rng)
-    if rng.random() < NOISY:
+    if rng.random() < NOISY * besides:
         image = noisy(image, rng)
-    if rng.random() < COMPRESSED:
+    if rng.random() < 1 - (1 - COMPRESSED) * besides:
         if rng.random() < TWICE:
             image = compressed_elsewhere(image, rng)
         image = compressed(image, rng, quality)

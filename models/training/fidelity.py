@@ -14,6 +14,8 @@ from models.training.optimisers import ENDS, Muon, Rate, follow
 from models.training.ways import Way
 from tileup.families.residual_unet import Architecture, ResidualUNet
 
+EPSILON = 0.01
+
 
 class FidelityTrainer:
     """The network, its running average and the optimisers; everything that a resumed run needs.
@@ -26,6 +28,7 @@ class FidelityTrainer:
         workers: parts that a batch is cut into, each computed by a thread of its own. On a busy
             CPU that is faster than threads that wait for each other within each layer.
         texture: what contrast counts beside the error of the pixels.
+        epsilon: of Charbonnier's error, which is squared below and absolute above, of 2.
     """
 
     def __init__(
@@ -37,9 +40,11 @@ class FidelityTrainer:
         device: str,
         workers: int = 1,
         texture: float = TEXTURE,
+        epsilon: float = EPSILON,
     ) -> None:
         torch.manual_seed(seed)
         self.seed, self.rate, self.device, self.texture = seed, rate, device, texture
+        self.epsilon = epsilon
         self.network = ResidualUNet(architecture).to(device, memory_format=torch.channels_last)
         self.average = ResidualUNet(architecture).to(device, memory_format=torch.channels_last)
         self.average.load_state_dict(self.network.state_dict())
@@ -91,7 +96,7 @@ class FidelityTrainer:
             prediction = self.call(x, part.sigma, source[rows])
         # Charbonnier: nearly absolute error, which learns edges sooner than squared error does.
         prediction = prediction.float()
-        loss = ((prediction - share).square() + 0.01**2).sqrt().sum() / truth.numel()
+        loss = ((prediction - share).square() + self.epsilon**2).sqrt().sum() / truth.numel()
         if self.texture:
             apart = texture_loss(prediction, share, part.strength)
             loss = loss + self.texture * apart.sum() / (apart[0].numel() * len(truth))

@@ -40,6 +40,8 @@ class Recipe:
     """Share of the small pictures that are only shrunk."""
     quality: tuple[int, int] = QUALITY
     """Lowest and highest quality of JPEG of the others that are compressed."""
+    besides: float = 1.0
+    """Factor of the shares of what else happens to those: blur, other kernels, halos, noise."""
 
 
 def read_pictures(folder: Path) -> tuple[Pictures, list[Image.Image]]:
@@ -121,7 +123,7 @@ def sample(pictures: Pictures, seed: int, number: int, recipe: Recipe) -> NDArra
         region = region.resize((side, side), Image.Resampling.LANCZOS)
     if rng.random() < recipe.soft:
         region = softened(region, rng)
-    source = degraded(region, small, rng, recipe.clean, recipe.quality).resize(
+    source = degraded(region, small, rng, recipe.clean, recipe.quality, recipe.besides).resize(
         (side, side), Image.Resampling.LANCZOS
     )
     left, top = rng.integers(4, side - crop - 3, 2).tolist()

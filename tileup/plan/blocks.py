@@ -26,8 +26,8 @@ pixels leaves 0.5 of a step of 3, and 0.95 of one of 12."""
 WINDOW = 512
 """Side of the windows that are looked at, pixels; as many as `ACROSS` squared."""
 ACROSS = 3
-COARSE = 8.0
-"""From this step on blocks and ringing are what one sees: qualities below 65."""
+COARSE = 7.0
+"""From this step on blocks and ringing are what one sees: qualities of 70 and below."""
 
 
 def quantisation_step(pixels: NDArray[np.float32]) -> float:

@@ -62,7 +62,7 @@ class StrengthSettings:
         Panel.STRENGTH,
         "auto|on|off",
         "Whether the bundled model takes JPEG's blocks away and draws no texture on them; auto: "
-        "where a picture's pixels tell of a quality below 65 (default: {default}).",
+        "where a picture's pixels tell of a quality of 70 or below (default: {default}).",
         one_of(DEBLOCK),
     )
     min_scale: float = setting(
