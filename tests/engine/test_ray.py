@@ -8,14 +8,17 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from torch import Tensor
 
+from tests.doubles import DoubleModel, blurring_denoiser
 from tests.engine import test_workers as shared
 from tests.engine.test_workers import (
     NAMES,
@@ -24,14 +27,15 @@ from tests.engine.test_workers import (
     assert_made_as_by_one,
     both,
     contents,
+    die,
     dies_once,
     litter,
     plain,
     poisoned,
     records,
 )
-from tileup.contracts import Model
-from tileup.engine import on_ray
+from tileup.contracts import Box, Model
+from tileup.engine import on_ray, spread
 from tileup.engine.engine import Team
 from tileup.engine.jobs import find_jobs
 from tileup.engine.journal import NAME
@@ -136,6 +140,45 @@ def test_a_picture_that_kills_its_actor_is_given_up_and_named(
     assert told.items() <= expected.items()
     assert records("out")["c_2x.png"].outcome == "failed"
     assert litter("out") == []
+
+
+def shared_and_deadly_once(settings: Settings) -> Model:
+    """Loaded by the one that draws first; kills the first that helps it, in its first batch."""
+    spread.STARTING = 0
+    try:
+        Path("first").touch(exist_ok=False)
+        draws = True
+    except FileExistsError:
+        draws = False
+    calls: list[int] = []
+
+    def denoise(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        calls.append(len(windows))
+        begun = time.monotonic()
+        while draws and len(calls) > 4 and not Path("happened").exists():
+            assert time.monotonic() < begun + 120, "nobody came to help"
+            time.sleep(0.01)
+        if not draws and not Path("happened").exists():
+            Path("happened").touch()
+            die()
+        return blurring_denoiser(x.contiguous(), sigma, windows)
+
+    return DoubleModel(denoise)
+
+
+def test_one_picture_is_shared_by_actors_and_one_that_is_killed_costs_nothing(
+    folder: Path, expected: dict[str, bytes], address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in NAMES:
+        if name != ODD:
+            Path(f"in/{name}.png").unlink()
+    with caplog.at_level(logging.INFO, "tileup"):
+        (outcome,) = made(shared_and_deadly_once, team=Team(2, address))
+    assert outcome.outcome == "done"
+    assert contents("out") == {name: each for name, each in expected.items() if name[0] == ODD}
+    assert Path("happened").exists()
+    assert "spread over 2" in caplog.text
+    assert "worker 2 was lost" in caplog.text
 
 
 def test_the_command_with_two_workers(folder: Path) -> None:

@@ -48,16 +48,17 @@ class WindowRequest:
 
     def evaluated(self, model: Model) -> WireArray:
         """x0 of its windows, shape and dtype of `x`."""
+        # Copies, as an object store lends memory that is not to be written to.
 
         def there(numbers: WireArray | None) -> Tensor | None:
-            return None if numbers is None else torch.from_numpy(numbers).to(model.device)
+            return None if numbers is None else torch.tensor(numbers).to(model.device)
 
         count, _, height, width = self.x.shape
         windows = [Box(row * height, 0, (row + 1) * height, width) for row in range(count)]
         x, sigma, source = (
-            torch.from_numpy(each).to(model.device) for each in (self.x, self.sigma, self.source)
+            torch.tensor(each).to(model.device) for each in (self.x, self.sigma, self.source)
         )
-        strength = None if self.strength is None else torch.from_numpy(self.strength)
+        strength = None if self.strength is None else torch.tensor(self.strength)
         scene = Scene(
             source,
             there(self.pixels),

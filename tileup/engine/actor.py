@@ -14,6 +14,7 @@ from tileup.contracts import Step
 from tileup.engine.messages import FromWorker, LogLine, Stop, ToWorker, WorkerEvent, WorkerIdle
 from tileup.engine.models import Load
 from tileup.engine.preflight import Here, differences
+from tileup.engine.ray_assistants import Helpers, spread_on_ray
 from tileup.engine.worker import Bench, Inbox, forward_words, work
 from tileup.settings.values import Settings
 
@@ -31,6 +32,8 @@ class Errand:
     overlap: bool
     level: int
     """From which on words are sent."""
+    helpers: Helpers | None = None
+    """Who helps to draw each picture; None: nobody."""
 
 
 class Actor:
@@ -70,9 +73,11 @@ class Actor:
 
     def _work(self) -> None:
         errand = self._errand
-        work(
-            self._bench, self._inbox, self._words.put, errand.settings, errand.load, errand.overlap
-        )
+        spread = None
+        if errand.helpers is not None:
+            spread = spread_on_ray(errand.helpers, errand.here, errand.settings, errand.load)
+        tell = self._words.put
+        work(self._bench, self._inbox, tell, errand.settings, errand.load, errand.overlap, spread)
 
     def _is_chatter(self, message: FromWorker) -> bool:
         """Whether it tells of a window so soon after another that nobody misses it."""

@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -27,7 +28,9 @@ from tileup.engine.models import Load
 from tileup.engine.outcomes import OnEvent, Outcome
 from tileup.engine.preflight import Here, differences, files_of, homes, probes, versions
 from tileup.engine.processes import LoadAt, WorkerSlot, cores
+from tileup.engine.ray_assistants import Helpers
 from tileup.engine.request import Job
+from tileup.engine.spread import can_be_shared, is_spread
 from tileup.errors import MissingExtraError, TileupError, UsageError
 from tileup.settings.values import Settings
 from tileup.wording import counted
@@ -64,8 +67,14 @@ def run(
         raise UsageError("--engine ray reads and writes files; use --engine local for streams")
     if settings.device.startswith("cuda:"):
         raise UsageError("Ray chooses among the GPUs; give --device cuda")
-    with _cluster(ray, settings, team, len(to_make)) as size:
-        hands = Actors(ray, size, _errand(to_make, settings, load, not fail_fast))
+    # Workers without a picture of their own help with those of others, where that may pay.
+    most = sys.maxsize if can_be_shared(to_make, settings) else len(to_make)
+    with _cluster(ray, settings, team, most) as size:
+        errand = _errand(to_make, settings, load, not fail_fast)
+        if is_spread(to_make, size.workers, settings):
+            errand = replace(errand, helpers=Helpers(size.workers - 1, size.cpus, size.gpus))
+            size = replace(size, workers=1)
+        hands = Actors(ray, size, errand)
         if size.shared:
             with probes(to_make) as probe:
                 _check_nodes(ray, replace(hands.errand.here, probe=probe))

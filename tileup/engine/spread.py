@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tileup.contracts import Model, OnStep, Step
 from tileup.engine.desk import attempt
 from tileup.engine.failures import as_tileup_error, is_out_of_memory
+from tileup.engine.outputs import output_pixels
 from tileup.engine.pool import PoolWorker, WorkerPool
 from tileup.engine.request import Job
 from tileup.settings.values import Settings
@@ -32,6 +33,8 @@ STARTING = 10.0
 """Seconds that a process takes to be there, besides loading the model."""
 _SEEN = 2.0
 """Seconds of drawing after which it is known how long the rest takes."""
+_MANY = 1024
+"""Pictures that are enough for any number of workers: the sizes of so many are not looked at."""
 LARGE = 2**24
 """Output pixels of pictures that are drawn one after the other by all, rather than side by side."""
 
@@ -62,7 +65,7 @@ class Spread:
         self._doers = doers
         self._threads = threads
         self._before: int | None = None
-        self._starting = STARTING if starting is None else starting
+        self._starting = starting
         self._pool: WorkerPool[PendingBatch, Tensor] = WorkerPool(doers)
         self._started = self._given_up = False
         self._first: tuple[float, int] | None = None
@@ -93,14 +96,14 @@ class Spread:
     def _look(self, step: Step) -> None:
         if self._started or self._given_up:
             return
-        now = time.monotonic()
+        now, starting = time.monotonic(), STARTING if self._starting is None else self._starting
         if self._first is None:
             self._first = now, step.calls  # the first batch is slower
         since, calls = self._first
-        if now < since + _SEEN and self._starting:
+        if now < since + _SEEN and starting:
             return
         left = (now - since) / max(1, step.calls - calls) * (step.total_calls - step.calls)
-        if left >= 2 * (self._loading + self._starting):
+        if left >= 2 * (self._loading + starting):
             self._start(step, left)
 
     def _start(self, step: Step, left: float) -> None:
@@ -171,11 +174,14 @@ def is_spread(jobs: Sequence[Job], workers: int, settings: Settings) -> bool:
         workers: how many there may be.
         settings: from which the sizes of outputs follow.
     """
-    from tileup.engine.outputs import output_pixels
+    to_make = sum(not job.finished for job in jobs)
+    return 0 < to_make < workers and can_be_shared(jobs, settings)
 
+
+def can_be_shared(jobs: Sequence[Job], settings: Settings) -> bool:
+    """Whether each picture is worth more than one worker: there is but one, or all are large."""
     to_make = [job for job in jobs if not job.finished]
-    if workers < 2 or not to_make or len(to_make) >= workers:
-        return False
     if len(to_make) == 1:
         return True
-    return all((output_pixels(job, settings) or 0) >= LARGE for job in to_make)
+    large = ((output_pixels(job, settings) or 0) >= LARGE for job in to_make)
+    return len(to_make) < _MANY and all(large)

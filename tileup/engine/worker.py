@@ -38,6 +38,7 @@ from tileup.engine.models import Load
 from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Outcome
 from tileup.engine.pipeline import Pipeline
 from tileup.engine.request import Job
+from tileup.engine.spread import Spread
 from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,13 @@ class Bench:
 
 
 def work(
-    bench: Bench, inbox: Inbox, tell: Tell, settings: Settings, load: Load, overlap: bool
+    bench: Bench,
+    inbox: Inbox,
+    tell: Tell,
+    settings: Settings,
+    load: Load,
+    overlap: bool,
+    spread: Spread | None = None,
 ) -> None:
     """Draw what is given until there will be nothing more.
 
@@ -166,10 +173,10 @@ def work(
         settings: of all pictures.
         load: loads the model.
         overlap: whether reading and writing go on beside drawing.
+        spread: who helps to draw each picture; None: nobody.
     """
-    pipeline = Pipeline(
-        settings, partial(_loaded, load, tell), partial(_event, tell), bench, overlap
-    )
+    loading, event = partial(_loaded, load, tell), partial(_event, tell)
+    pipeline = Pipeline(settings, loading, event, bench, overlap, spread)
     try:
         for _ in pipeline.outcomes(inbox):
             pass
