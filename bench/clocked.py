@@ -50,7 +50,7 @@ def main(result: Path, arguments: list[str]) -> int:
     clocks.wrap("network", network, "forward")
     clocks.wrap("network", families, "toned")
     story = importlib.import_module("tileup.upscaling")
-    for name in ("sample_canvas", "drawn_by_rows"):
+    for name in ("sample_canvas", "drawn_by_rows", "draw_by_rows"):
         clocks.wrap("sampling", story, name)
     writing = importlib.import_module("tileup.images.writing")
     clocks.wrap("encoding", writing, "_encoded")

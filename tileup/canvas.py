@@ -67,21 +67,73 @@ def rows_of(
     return WholePicture(ready.enlarged or enlarge(picture, planned.plan, settings))
 
 
-def drawn_by_rows(
-    enlarged: ByRows, planned: Planned, model: Model, settings: Settings, on_step: OnStep | None
-) -> NDArray[np.float32]:
-    """The finished pixels of a picture whose canvas is never held as a whole.
+class FinishedRows(Protocol):
+    """Rows of a picture that are drawn."""
+
+    rows: int
+    """How many there are, from the top."""
+
+    def add(self, pixels: NDArray[np.float32]) -> None:
+        """More of them, shape (rows, width, 3)."""
+        ...
+
+    @property
+    def pixels(self) -> Pixels:
+        """All of them, once they are there."""
+        ...
+
+    def close(self) -> None:
+        """No more are added."""
+        ...
+
+
+class RowsInMemory:
+    """Rows in memory; satisfies `FinishedRows`.
 
     Raises:
         CanvasMemoryError: there is no room for them.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        with room_for_canvas(width, height):
+            self.pixels = np.empty((height, width, 3), np.float32)
+        self.rows = 0
+
+    def add(self, pixels: NDArray[np.float32]) -> None:
+        self.pixels[self.rows : self.rows + len(pixels)] = pixels
+        self.rows += len(pixels)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def draw_by_rows(
+    enlarged: ByRows,
+    planned: Planned,
+    model: Model,
+    settings: Settings,
+    on_step: OnStep | None,
+    finished: FinishedRows,
+) -> None:
+    """Draw a picture whose canvas is never held as a whole.
+
+    Args:
+        enlarged: the picture at its size.
+        planned: what will be done to it.
+        model: a loaded checkpoint.
+        settings: everything else.
+        on_step: told after each batch of windows.
+        finished: rows that are drawn already, and where those go that are not.
+
+    Raises:
         NotFiniteError: the model gave values that are no numbers.
     """
     plan, stride, neutral = planned.plan, planned.plan.stride, enlarged.picture.neutral
-    with room_for_canvas(plan.width, plan.height):
-        pixels = np.empty((plan.height, plan.width, 3), np.float32)
     held = RowBuffer(plan.width, 3, torch.empty(0))
 
     def source(top: int, bottom: int) -> Tensor:
+        if not held.last:
+            held.drop(top * stride)
         fresh = enlarged.rows(top * stride, min(bottom * stride, plan.height))
         held.add(len(fresh)).numpy()[...] = fresh
         down = reflected(plan.height, plan.rows * stride)[
@@ -94,13 +146,15 @@ def drawn_by_rows(
         canvas = torch.from_numpy(shown).movedim(-1, 0)[None]
         return model.codec.encode(canvas.to(model.device))
 
-    for first, latents in stream_canvas(planned, source, model, settings, on_step):
+    if finished.rows == plan.height:
+        return
+    begin = finished.rows // stride
+    for first, latents in stream_canvas(planned, source, model, settings, on_step, begin):
         top, bottom = first * stride, min((first + latents.shape[2]) * stride, plan.height)
         drawn = decoded(latents, bottom - top, plan.width, model)
         drawn = without_colour(drawn) if neutral else drawn
-        put_back(drawn, held.between(top, bottom).numpy(), planned, first, pixels[top:bottom])
+        finished.add(put_back(drawn, held.between(top, bottom).numpy(), planned, first))
         held.drop(bottom)
-    return pixels
 
 
 def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor:
@@ -141,7 +195,6 @@ def put_back(
     enlarged: NDArray[np.float32],
     planned: Planned,
     first: int = 0,
-    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Lay kept tiles over the drawn picture, faded in inside the tiles around them.
 
@@ -152,10 +205,9 @@ def put_back(
         enlarged: the same rows of the enlarged picture.
         planned: says which tiles are kept.
         first: row of cells with which both begin.
-        out: where the result is written; None: somewhere new.
     """
     plan, width = planned.plan, 2 * planned.itinerary.layout.margin
-    pixels, rows = np.empty_like(drawn) if out is None else out, -(-len(drawn) // plan.stride)
+    pixels, rows = np.empty_like(drawn), -(-len(drawn) // plan.stride)
     for top in range(0, rows, _BAND):
         bottom = min(top + _BAND, rows)
         share = finished_share(plan.grid, width, (first + top, first + bottom))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from tileup.canvas import decoded, drawn_by_rows, padded, pasted, rows_of
+from tileup.canvas import FinishedRows, RowsInMemory, decoded, draw_by_rows, padded, pasted, rows_of
 from tileup.contracts import Model, OnStep
 from tileup.denoise.run import sample_canvas, scene_of
 from tileup.images.picture import Picture
@@ -21,6 +22,9 @@ from tileup.ready import NOTHING, Clock, Ready, enlarge
 from tileup.settings.values import Settings
 
 log = logging.getLogger(__name__)
+
+Keep = Callable[[Planned], FinishedRows | None]
+"""Says where the rows of a planned picture are kept while it is drawn; None: in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ def upscale_picture(
     settings: Settings,
     on_step: OnStep | None = None,
     ready: Ready = NOTHING,
+    keep: Keep | None = None,
 ) -> Upscaled:
     """Enlarge one picture, redrawing each tile at its own strength.
 
@@ -70,6 +75,7 @@ def upscale_picture(
         settings: everything else.
         on_step: told after each batch of windows; raising stops the work.
         ready: what is done already, for this picture and these settings.
+        keep: where rows are kept that are drawn; None: in memory.
 
     Raises:
         UsageError: the settings do not go together.
@@ -81,9 +87,10 @@ def upscale_picture(
     if is_drawn_by_rows(planned, model.spec, settings):
         log.info("the canvas is drawn row by row")
         rows = rows_of(picture, planned, model, settings, ready)
-        with clock("sample"):
-            pixels = drawn_by_rows(rows, planned, model, settings, on_step)
-        return Upscaled(rows.carrying(pixels), planned, clock.seconds, model.take_notes())
+        finished = (keep and keep(planned)) or RowsInMemory(planned.plan.width, planned.plan.height)
+        with clock("sample"), closing(finished):
+            draw_by_rows(rows, planned, model, settings, on_step, finished)
+        return Upscaled(rows.carrying(finished.pixels), planned, clock.seconds, model.take_notes())
     with clock("enlarge"):
         enlarged = ready.enlarged or enlarge(picture, planned.plan, settings)
     if not planned.plan.strengths:

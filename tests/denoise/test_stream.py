@@ -55,8 +55,10 @@ class Sighted:
         return blurring_denoiser(x.contiguous(), sigma).contiguous() + 0.3 * seen
 
 
-def streamed(made: Itinerary, source: Tensor, seed: int, batch: int) -> tuple[Tensor, list[int]]:
-    """The canvas row by row, and how many windows each batch had."""
+def streamed(
+    made: Itinerary, source: Tensor, seed: int, batch: int, first: int = 0
+) -> tuple[Tensor, list[int]]:
+    """The canvas row by row from one on, and how many windows each batch had."""
     batches: list[int] = []
     raw = window_weight("feather", WINDOW, WINDOW, 2 * made.layout.margin).to(source)
 
@@ -76,8 +78,8 @@ def streamed(made: Itinerary, source: Tensor, seed: int, batch: int) -> tuple[Te
         denoiser=denoiser,
         on_windows=lambda phase, count: batches.append(count),
     )
-    result, at = torch.full_like(source, torch.nan), 0
-    for top, latents in stream.latents():
+    result, at = torch.full_like(source, torch.nan), first
+    for top, latents in stream.latents(first):
         assert top == at
         at += latents.shape[2]
         result[:, :, top:at] = latents
@@ -121,6 +123,43 @@ def test_row_by_row_is_the_same_to_the_byte(
         result, batches = streamed(made, source, seed, batch)
     assert torch.equal(result, whole)
     assert sorted(batches) == sorted(counting.batches)
+
+
+@given(
+    rows=st.integers(WINDOW, 90),
+    seed=st.integers(0, 10**6),
+    windows=st.sampled_from(["cover", "spot"]),
+    steps=st.integers(1, 4),
+    batch=st.integers(1, 5),
+    band=st.integers(1, 40),
+    share=st.floats(0, 1),
+)
+@settings(max_examples=25, deadline=None)
+def test_begun_at_any_row_the_rest_is_the_same_to_the_byte(
+    rows: int, seed: int, windows: str, steps: int, batch: int, band: int, share: float
+) -> None:
+    """And of what lies far above nothing is computed again, though all windows are told of."""
+    made = itinerary(patchwork(rows, 24, seed), steps=steps, windows=windows, window=WINDOW)
+    if not made.runs:
+        return
+    first = round(share * rows)
+    source = torch.rand(1, 2, rows, 24, generator=torch.Generator().manual_seed(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tileup.denoise.stream.BAND", band)
+        whole, batches = streamed(made, source, seed, batch)
+        result, told = streamed(made, source, seed, batch, first)
+    assert torch.equal(result[:, :, first:], whole[:, :, first:])
+    assert sum(told) == sum(batches)
+
+
+def test_begun_near_the_end_little_is_computed_again() -> None:
+    """Of 400 rows the last forty, and a window above them for each of two steps."""
+    made = itinerary(patchwork(400, 24, 1), steps=2, window=WINDOW)
+    source = torch.rand(1, 2, 400, 24)
+    _, batches = streamed(made, source, 1, 1)
+    _, told = streamed(made, source, 1, 1, 360)
+    assert set(batches) == {1}
+    assert sum(each == 1 for each in told) < 0.3 * len(batches)
 
 
 @given(

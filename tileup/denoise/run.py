@@ -55,6 +55,7 @@ def stream_canvas(
     model: Model,
     settings: Settings,
     on_step: OnStep | None,
+    first: int = 0,
 ) -> Iterator[tuple[int, Tensor]]:
     """Clean latents of the redrawn canvas from top to bottom.
 
@@ -64,6 +65,7 @@ def stream_canvas(
         model: a loaded checkpoint.
         settings: everything else.
         on_step: told after each batch of windows.
+        first: row with which to begin.
 
     Returns:
         The first row, and latents of some rows from it on, shape (1, C, rows, columns), again and
@@ -93,7 +95,7 @@ def stream_canvas(
         source,
         denoiser,
         windows,
-    ).latents()
+    ).latents(first)
 
 
 def scene_of(

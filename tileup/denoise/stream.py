@@ -12,6 +12,7 @@ done cell by cell is done in single operations: the result is the same, byte for
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -57,8 +58,12 @@ class Stream:
     on_windows: Callable[[int, int], None]
     """Told in which phase, from 0, and how many windows were just evaluated."""
 
-    def latents(self) -> Iterator[tuple[int, Tensor]]:
+    def latents(self, first: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Clean latents of the canvas from top to bottom; the source where the strength is 0.
+
+        Args:
+            first: row with which to begin: those above it are known already. What it takes to
+                go on from there is worked out once more, from the same batches of windows.
 
         Yields:
             The first row, and latents of some rows from it on, shape (1, C, rows, columns).
@@ -74,7 +79,13 @@ class Stream:
             for number, phase in enumerate(run.phases)
             for step in range(phase.start, phase.stop)
         ]
-        for top in range(0, layout.rows, BAND):
+        begin = first
+        for stage in reversed(stages):
+            begin = stage.begin(begin)
+        drawn.skip(begin)
+        for rows in (source, noise, *weights):
+            rows.drop(begin)
+        for top in range(begin, layout.rows, BAND):
             bottom = min(top + BAND, layout.rows)
             source.add(bottom - top).copy_(self.source(top, bottom)[0].movedim(0, -1))
             drawn.take(noise.add(bottom - top))
@@ -91,7 +102,7 @@ class Stream:
                 kept = source.between(row, row + len(x))
                 yield row, torch.lerp(kept, x, seen).movedim(-1, 0)[None]
             for rows in (source, noise, *weights):
-                rows.drop(stages[-1].done)
+                rows.drop(min(stage.x.first for stage in stages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,23 @@ class _Stage:
         self.total = RowBuffer(columns, 1, raw)
         self.evaluated = self.weighed = self.done = 0
 
+    def begin(self, row: int) -> int:
+        """Pass over what no row from this one on needs; the first row of x that is needed.
+
+        Whole batches are passed over, so that the others are what they are without.
+        """
+        reaching = bisect_right(self.windows, row, key=lambda box: box.bottom)
+        self.evaluated = reaching // self.stream.batch * self.stream.batch
+        left = self.evaluated < len(self.windows)
+        needed = min(row, self.windows[self.evaluated].top) if left else row
+        self.weighed = bisect_right(self.windows, needed, key=lambda box: box.bottom)
+        self.done = row
+        for rows in (self.x, self.x0, self.total):
+            rows.drop(needed)
+        if self.evaluated:
+            self.stream.on_windows(self.number, self.evaluated)
+        return needed
+
     def enter(self, top: int, x: Tensor) -> None:
         """Rows at the noise level of this step, shape (rows, columns, C), from `top` on."""
         bottom = top + len(x)
@@ -140,14 +168,14 @@ class _Stage:
         """The rows that take the step now: the first one, and all at the next noise level."""
         self._evaluate(denoiser)
         waiting = self.evaluated < len(self.windows)
-        done = min(self.windows[self.evaluated].top, self.x.last) if waiting else self.x.last
+        whole = min(self.windows[self.evaluated].top, self.x.last) if waiting else self.x.last
         piece = max(1, _PIECE // self.x.width)
-        for top in range(self.done, done, piece):
-            bottom = min(top + piece, done)
+        for top in range(self.done, whole, piece):
+            bottom = min(top + piece, whole)
             yield top, self._stepped(top, bottom)
-        self.done = max(self.done, done)
+        self.done = max(self.done, whole)
         for rows in (self.x, self.x0, self.total):
-            rows.drop(self.done)
+            rows.drop(whole)
 
     def _stepped(self, top: int, bottom: int) -> Tensor:
         x, x0 = (rows.between(top, bottom) for rows in (self.x, self.x0))
@@ -190,5 +218,7 @@ class _Stage:
             missing = box.bottom - self.total.last
             if missing > 0:
                 self.total.add(missing).zero_()
-            self.total.inside(box).add_(self.stream.raw[..., None])
+            above = max(0, self.total.first - box.top)  # of the first windows after `begin`
+            held = Box(box.top + above, box.left, box.bottom, box.right)
+            self.total.inside(held).add_(self.stream.raw[above:, :, None])
             self.weighed += 1

@@ -21,7 +21,15 @@ from tileup.engine.request import Job
 from tileup.engine.room import check_room
 from tileup.engine.stamp import KEY, stamp_for
 from tileup.engine.standard_output import write_bytes
-from tileup.errors import InputError, TileupError, UnreachableError
+from tileup.errors import (
+    InputError,
+    OutOfMemoryError,
+    OutputError,
+    TileupError,
+    UnreachableError,
+    WorkerLostError,
+)
+from tileup.images.kept import forget
 from tileup.images.metadata import Metadata, told_settings
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -136,6 +144,8 @@ def write(given: Drawable, drawn: Made, journal: Ledger | None) -> Outcome:
     told = save(given, drawn, job.output or stream, record)
     if job.output is None:
         write_bytes(stream.getvalue())
+    else:
+        forget(job.output)
     return Outcome(
         job,
         "done",
@@ -193,6 +203,8 @@ def failed(job: Job, error: Exception, journal: Ledger | None) -> Outcome:
     """The outcome of a picture that failed, put on record."""
     told = as_tileup_error(error)
     _forget_frames(told)
+    if job.output is not None and not isinstance(told, _PASSING):
+        forget(job.output)
     says_nothing = isinstance(told, UnreachableError)  # of the picture: a rerun tries it again
     if journal is not None and job.output is not None and not says_nothing:
         record = Record(
@@ -209,6 +221,10 @@ def failed(job: Job, error: Exception, journal: Ledger | None) -> Outcome:
         except TileupError as unwritten:
             log.warning("%s", unwritten)
     return Outcome(job, "failed", error=told)
+
+
+_PASSING = OutOfMemoryError | OutputError | WorkerLostError | UnreachableError
+"""Failures after which a rerun goes on with the rows that are there."""
 
 
 def _forget_frames(error: BaseException | None) -> None:

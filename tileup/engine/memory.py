@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from tileup.contracts import ModelSpec, OnStep
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.file_to_file import Drawable, Made, metadata_of
+from tileup.engine.keeping import kept_rows
 from tileup.engine.models import Models, free_memory
 from tileup.engine.spread import Spread
 from tileup.enlarge.enlargers import SHARED
@@ -29,6 +31,8 @@ def draw(
     on_step: OnStep,
     alone: bool = True,
     spread: Spread | None = None,
+    *,
+    keep: bool = False,
 ) -> Made:
     """Draw a picture; with less at once where memory does not suffice, and once more in float32
     where half precision gives values that are no numbers.
@@ -40,6 +44,8 @@ def draw(
         alone: whether the memory is for this picture alone. Where others are drawn beside it, it
             is not changed for want of memory: it may suffice later.
         spread: who helps; None: nobody.
+        keep: whether finished rows of a large picture may lie beside its output, whose lock the
+            caller holds.
 
     Raises:
         OutOfMemoryError: memory did not suffice on any try.
@@ -48,7 +54,7 @@ def draw(
     if spread is not None:
         on_step = spread.watching(on_step)
     try:
-        return _with_less_memory(given, given.settings, models, on_step, alone, spread)
+        return _with_less_memory(given, given.settings, models, on_step, alone, spread, keep)
     except NotFiniteError:
         used = models.precision
         if "float32" in (used, given.settings.dtype):
@@ -56,7 +62,7 @@ def draw(
         log.debug("values that are no numbers in %s", used, exc_info=True)
     # Outside the handler: its error holds on to the memory that the next try needs.
     settings = replace(given.settings, dtype="float32")
-    drawn = _with_less_memory(given, settings, models, on_step, alone, spread)
+    drawn = _with_less_memory(given, settings, models, on_step, alone, spread, keep)
     note = (
         f"the model gave values that are no numbers in {used or 'half precision'}: "
         f"went on in float32"
@@ -72,6 +78,7 @@ def _with_less_memory(
     on_step: OnStep,
     alone: bool,
     spread: Spread | None,
+    keep: bool,
 ) -> Made:
     # Imported here because this is where torch comes in.
     from tileup.upscaling import upscale_picture
@@ -87,7 +94,8 @@ def _with_less_memory(
             if ready == NOTHING:  # kept for the next try
                 ready = make_ready(given.picture, model.spec, chosen)
             shown = model if spread is None else spread.over(model, chosen, models.seconds)
-            upscaled = upscale_picture(given.picture, shown, chosen, on_step, ready)
+            kept = partial(kept_rows, given, model, chosen) if keep else None
+            upscaled = upscale_picture(given.picture, shown, chosen, on_step, ready, kept)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
             metadata = metadata_of(upscaled, given, model, chosen)
             return Made(upscaled, chosen, metadata if chosen.metadata else None)
@@ -98,7 +106,7 @@ def _with_less_memory(
                 raise
             log.debug("out of memory with batch %d", chosen.batch, exc_info=error)
         # Outside the handler: its error holds on to the memory that the next try needs.
-        model = shown = None
+        model = shown = kept = None
         SHARED.drop()
         free_memory()
     raise OutOfMemoryError(

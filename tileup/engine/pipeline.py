@@ -151,7 +151,8 @@ class Pipeline:
         # Loading is no picture's fault, so it is not tried as part of one.
         self._models.of(self._settings)
         self._reading.start(self._following())
-        draw = partial(memory.draw, look, self._models, self._on_step, turn.alone, self._spread)
+        draw = partial(memory.draw, look, self._models, self._on_step, turn.alone)
+        draw = partial(draw, spread=self._spread, keep=True)
         made = attempt(draw)
         yield from self._writing.settled()
         if isinstance(made, Exception):

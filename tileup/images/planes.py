@@ -58,12 +58,28 @@ def number_bands(picture: Picture, bits: int, rows: int | None = None) -> Iterat
     return (_numbers(picture, part, bits) for part in parts)
 
 
-def rounded(values: NDArray[np.floating[Any]], bits: int) -> Numbers:
-    """Values in [0, 1] as whole numbers of so many bits, clipped and rounded to the nearest.
+def rounded(
+    pixels: NDArray[np.float32], bits: int, *, grey: bool, alpha: NDArray[np.float32] | None = None
+) -> Numbers:
+    """Whole numbers of some rows, clipped and rounded to the nearest.
+
+    Args:
+        pixels: shape (h, W, 3), in [0, 1].
+        bits: of each number, 8 to 16.
+        grey: whether colours become their mean.
+        alpha: shape (h, W).
+
+    Returns:
+        Grey or RGB, then alpha where there is one, shape (h, W, 1 to 4).
 
     Raises:
         OutputError: a value is no number, or infinite.
     """
+    values: NDArray[np.floating[Any]] = pixels
+    if grey:
+        values = values.mean(axis=2, keepdims=True, dtype=np.float64)
+    if alpha is not None:
+        values = np.dstack([values, alpha])
     if not np.isfinite(values).all():
         raise OutputError(
             "the result holds values that are no numbers; try another model or sampler"
@@ -96,9 +112,5 @@ def _numbers(picture: Picture, rows: slice, bits: int) -> Numbers:
         numbers = pixels.numbers[rows]  # which rounding would give again
         if numbers.shape[2] == (1 if picture.grey else 3):
             return numbers
-    colours: NDArray[np.floating[Any]] = pixels[rows]
-    if picture.grey:
-        colours = colours.mean(axis=2, keepdims=True, dtype=np.float64)
-    return rounded(
-        colours if picture.alpha is None else np.dstack([colours, picture.alpha[rows]]), bits
-    )
+    alpha = None if picture.alpha is None else picture.alpha[rows]
+    return rounded(pixels[rows], bits, grey=picture.grey, alpha=alpha)

@@ -63,6 +63,12 @@ class NoiseRows:
             copy.set_state(generator.get_state())
             self._planes.append(_Drawn(copy, at, start, total))
 
+    def skip(self, rows: int) -> None:
+        """Leaves the next rows out."""
+        for plane in self._planes:
+            for first in range(0, rows, _ROWS):
+                plane.take(min(_ROWS, rows - first) * self.columns)
+
     def take(self, out: Tensor) -> None:
         """Writes the next rows, shape (rows, columns, channels)."""
         drawn = [plane.take(len(out) * self.columns) for plane in self._planes]
@@ -71,6 +77,8 @@ class NoiseRows:
 
 _GROUP = 16
 """Normal numbers that torch makes of as many uniform ones at once."""
+_ROWS = 16
+"""Rows that are drawn at once to get past them."""
 _SKIP = 2**16
 """Numbers that are drawn at once to get past them."""
 

@@ -1,0 +1,226 @@
+"""Finished rows beside the output: a run that is killed goes on, and no byte depends on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests.doubles import Counting, DoubleModel, blurring_denoiser, photograph
+from tests.images.pictures import random_picture
+from tileup.contracts import Box
+from tileup.engine.jobs import find_jobs
+from tileup.engine.local import run
+from tileup.engine.outcomes import Outcome
+from tileup.engine.request import Request
+from tileup.errors import NotFiniteError, OutOfMemoryError, OutputError
+from tileup.images.kept import Kept, Shape, has_room, place_of
+from tileup.images.writing import save_picture
+from tileup.settings.values import Settings
+
+SETTINGS = Settings(
+    device="cpu", tile=32, min_tile=16, overlap=8, steps=2, max_denoise=0.9, batch=1
+)
+FORM = Shape(40, 6, 3, 8)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a high picture; every picture counts as large."""
+    monkeypatch.chdir(tmp_path)
+    pixels = (photograph(110, 24) * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    monkeypatch.setattr("tileup.images.writing.BANDED", 1)
+    monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 1)
+    monkeypatch.setattr("tileup.denoise.stream.BAND", 16)
+    monkeypatch.setattr("tileup.images.kept._EVERY", 0)
+    return tmp_path
+
+
+def rounding(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+    return blurring_denoiser(x.contiguous(), sigma).contiguous()
+
+
+def made(
+    output: str, model: DoubleModel | None = None, given: str = "in.png", **change: object
+) -> Outcome:
+    settings = replace(SETTINGS, **change)
+    jobs = find_jobs(Request((given,), output=output), settings)
+    (outcome,) = run(jobs, settings, lambda _: model or DoubleModel(rounding))
+    return outcome
+
+
+def in_memory(output: str, **more: object) -> bytes:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tileup.engine.keeping.has_room", lambda *_: False)
+        assert made(output, **more).outcome == "done"
+    return Path(output).read_bytes()
+
+
+def counted(output: str, **more: object) -> int:
+    """Windows that a run evaluates."""
+    counting = Counting(rounding)
+    assert made(output, DoubleModel(counting), **more).outcome == "done"
+    return counting.windows
+
+
+def killed(output: str, calls: int, **change: object) -> None:
+    """A run in a process of its own that is killed, for real, after some calls of its network."""
+    left = [calls]
+
+    def deadly(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rounding(x, sigma, windows)
+
+    child = os.fork()
+    if not child:
+        try:
+            torch.set_num_threads(1)
+            made(output, DoubleModel(deadly), **change)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+def test_killed_it_goes_on_and_gives_the_same_bytes(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tileup")
+    whole = counted("whole.png")
+    killed("out.png", whole * 3 // 4)
+    assert sorted(path.name for path in folder.glob("out*")) == []
+    place = place_of(Path("out.png"))
+    assert place.stat().st_size > 4096
+    caplog.clear()
+    assert counted("out.png") < whole * 3 // 4
+    assert "going on below row" in caplog.text
+    assert not place.exists()
+    assert Path("out.png").read_bytes() == Path("whole.png").read_bytes() == in_memory("m.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+def test_killed_it_begins_anew_with_other_settings(folder: Path) -> None:
+    killed("out.png", 15)
+    change = {"max_denoise": 0.8}
+    assert counted("out.png", **change) == counted("again.png", **change)
+    assert Path("out.png").read_bytes() == in_memory("m.png", **change)
+    assert not place_of(Path("out.png")).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+def test_killed_it_begins_anew_with_another_input(folder: Path) -> None:
+    killed("out.png", 15)
+    pixels = (photograph(110, 24, seed=3) * 255).astype(np.uint8)
+    Image.fromarray(pixels).save("in.png")
+    made("out.png")
+    assert Path("out.png").read_bytes() == in_memory("m.png")
+
+
+@pytest.mark.parametrize(("format", "kind"), [("png", "L"), ("jpg", "RGB"), ("tif", "RGBA")])
+def test_kept_or_in_memory_the_bytes_are_the_same(folder: Path, format: str, kind: str) -> None:
+    image = Image.open("in.png").convert(kind)
+    if kind == "RGBA":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save("other.png")
+    assert made(f"out.{format}", given="other.png").outcome == "done"
+    assert Path(f"out.{format}").read_bytes() == in_memory(f"m.{format}", given="other.png")
+
+
+def test_deep_pictures_are_kept_with_all_their_bits(folder: Path) -> None:
+    with (folder / "deep.png").open("wb") as stream:
+        save_picture(random_picture(40, 60, deep=True), stream, "png")
+    assert made("out.tif", given="deep.png").outcome == "done"
+    assert Path("out.tif").read_bytes() == in_memory("m.tif", given="deep.png")
+
+
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [(OutOfMemoryError("no room"), True), (NotFiniteError(), False), (OutputError("full"), True)],
+)
+def test_rows_stay_where_a_rerun_can_go_on(error: Exception, left: bool, folder: Path) -> None:
+    calls = [20]
+
+    def failing(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        calls[0] -= 1
+        if calls[0] < 0:
+            raise error
+        return rounding(x, sigma, windows)
+
+    assert made("out.png", DoubleModel(failing), dtype="float32", batch=1).error is not None
+    assert place_of(Path("out.png")).exists() == left
+
+
+def there(key: str = "key", form: Shape = FORM) -> int:
+    """How many rows are found."""
+    found = Kept(Path("rows"), key, form)
+    found.close()
+    return found.rows
+
+
+def kept(rows: int) -> Kept:
+    """With some rows, each of its own colour."""
+    found = Kept(Path("rows"), "key", FORM)
+    for row in range(found.rows, rows):
+        found.add(np.full((1, 6, 3), row / 255, np.float32))
+    found.close()
+    return found
+
+
+def test_rows_come_back(folder: Path) -> None:
+    kept(17)
+    assert there() == 17
+    found = kept(40).pixels
+    expected = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None] / 255, (40, 6, 3))
+    np.testing.assert_array_equal(found[:], expected)
+    np.testing.assert_array_equal(found[13:16], expected[13:16])
+    np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "form"),
+    [("other", FORM), ("key", replace(FORM, width=7)), ("key", replace(FORM, bits=16))],
+)
+def test_rows_of_another_picture_do_not_count(key: str, form: Shape, folder: Path) -> None:
+    kept(17)
+    assert there(key, form) == 0
+    assert there() == 0, "they are gone"
+
+
+@pytest.mark.parametrize("length", [0, 10, 4096, 4100])
+def test_what_is_cut_or_no_such_file_does_not_count(length: int, folder: Path) -> None:
+    kept(17)
+    os.truncate("rows", length)
+    assert there() == 0
+    Path("rows").write_bytes(b"\xff" * 10000)
+    assert there() == 0
+
+
+def test_rows_that_were_not_counted_yet_are_written_again(folder: Path) -> None:
+    """As where power is lost between the two."""
+    kept(17)
+    with Path("rows").open("ab") as stream:
+        stream.write(b"junk")
+    found = kept(40)
+    assert Path("rows").stat().st_size == 4096 + 40 * FORM.row
+    assert found.pixels[17:18].max() == np.float32(17 / 255)
+
+
+def test_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    assert has_room(folder / "rows", FORM)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 2**28))
+    assert not has_room(folder / "rows", FORM)
+    assert not has_room(folder / "nowhere" / "rows", FORM)

@@ -1,0 +1,185 @@
+"""Finished rows of a large picture, in a file until all of them are there.
+
+So they need no memory, and a run that is stopped, however that happens, leaves them for the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tileup.errors import OutputError
+from tileup.images.pixels import IntegerPixels
+from tileup.images.planes import rounded
+from tileup.storage.remote import Remote
+
+log = logging.getLogger(__name__)
+
+_HEAD = 4096
+"""Bytes in front of the rows, which say what they are."""
+_EVERY = 2.0
+"""Seconds between times at which what is there is brought to the disk, and counted."""
+_SPARE = 2**28
+"""Bytes of a disk that are left to others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What rows are."""
+
+    height: int
+    width: int
+    channels: int
+    """Of a pixel: 1 or 3."""
+    bits: int
+    """Of a channel: 8 or 16."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype("<u2" if self.bits == 16 else np.uint8)
+
+    @property
+    def row(self) -> int:
+        """Bytes of a row."""
+        return self.width * self.channels * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """Rows in a file, read as they are asked for; satisfies `NumberRows`."""
+
+    path: Path
+    form: Shape
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.form.height, self.form.width, self.form.channels
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.form.dtype
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        first, last, _ = rows.indices(self.form.height)
+        with self.path.open("rb") as stream:
+            stream.seek(_HEAD + first * self.form.row)
+            count = max(0, last - first) * self.form.width * self.form.channels
+            values = np.fromfile(stream, self.dtype, count)
+        return values.reshape(-1, *self.shape[1:])
+
+
+class Kept:
+    """Rows that are added from the top down. Whoever makes one holds the lock of the output.
+
+    Args:
+        path: where they are kept.
+        key: of all that decides what they become: rows that are there already count if theirs is
+            the same.
+        form: of the picture.
+    """
+
+    def __init__(self, path: Path, key: str, form: Shape) -> None:
+        self.path, self.key, self.form = path, key, form
+        self.rows = _rows_of(path, key, form)
+        """How many there are."""
+        self._due = 0.0
+        try:
+            self._stream = path.open("r+b" if self.rows else "w+b")
+            self._stream.truncate(_HEAD + self.rows * form.row)
+            self._count()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def add(self, pixels: NDArray[np.float32]) -> None:
+        """More rows, shape (rows, width, 3), in [0, 1]; rounded as a file of theirs holds them.
+
+        Raises:
+            OutputError: they cannot be written, or hold what is no number.
+        """
+        numbers = rounded(pixels, self.form.bits, grey=self.form.channels == 1)
+        try:
+            self._stream.write(np.ascontiguousarray(numbers, self.form.dtype).data)
+            self.rows += len(pixels)
+            if self.rows == self.form.height or time.monotonic() >= self._due:
+                self._count()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    @property
+    def pixels(self) -> IntegerPixels:
+        """All of them, once they are there."""
+        return IntegerPixels(StoredRows(self.path, self.form))
+
+    def close(self) -> None:
+        """No more are added for now."""
+        self._stream.close()
+
+    def _count(self) -> None:
+        """Say how many are there, when they are."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.seek(0)
+        self._stream.write(_head(self.key, self.form, self.rows))
+        self._stream.flush()
+        self._stream.seek(0, os.SEEK_END)
+        self._due = time.monotonic() + _EVERY
+
+    def _refused(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"finished rows cannot be kept in {self.path} ({error.strerror or error}); check the "
+            f"folder, its permissions and the free space: a rerun goes on with those that are there"
+        )
+
+
+def _head(key: str, form: Shape, rows: int) -> bytes:
+    said = {"key": key, "form": [form.height, form.width, form.channels, form.bits], "rows": rows}
+    return json.dumps(said).encode().ljust(_HEAD)
+
+
+def _rows_of(path: Path, key: str, form: Shape) -> int:
+    """How many rows of just this picture a file holds."""
+    try:
+        with path.open("rb") as stream:
+            said: Any = json.loads(stream.read(_HEAD))
+            rows = int(said["rows"])
+            there = stream.seek(0, os.SEEK_END)
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
+    same = _head(key, form, rows) == json.dumps(said).encode().ljust(_HEAD)
+    whole = 0 <= rows <= form.height and _HEAD + rows * form.row <= there
+    return rows if same and whole else 0
+
+
+def place_of(output: Path) -> Path:
+    """Where rows of an output are kept: beside it, named apart, as names can be long."""
+    name = hashlib.blake2b(os.fsencode(output.name), digest_size=8).hexdigest()
+    return output.with_name(f".tileup-{name}.rows.part")
+
+
+def has_room(path: Path, form: Shape) -> bool:
+    """Whether the disk has room for all rows, and as much again for the picture itself."""
+    try:
+        there = path.stat().st_size if path.exists() else 0
+        return shutil.disk_usage(path.parent).free + there > 2 * form.height * form.row + _SPARE
+    except OSError:
+        return False
+
+
+def forget(output: Path) -> None:
+    """Take the rows of an output away, where some are kept."""
+    if isinstance(output, Remote):
+        return
+    try:
+        place_of(output).unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s cannot be removed (%s)", place_of(output), error.strerror or error)
