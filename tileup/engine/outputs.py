@@ -183,7 +183,7 @@ def foreseen(job: Job, settings: Settings) -> Job:
     limit = settings.max_input_pixels
     try:
         with opened(job.input, limit) as (found, where):
-            check_size(found.head, where, limit)
+            check_size(found, where, limit)
             size = output_size(*found.head.upright, settings)
             check_format_limit(*size, resolve_format(job.output, settings.format, found.format))
             check_room(*size)
@@ -208,7 +208,7 @@ def _size(source: Path, max_pixels: int) -> tuple[int, int] | None:
     """Upright width and height by the file's header; None where it cannot be read."""
     try:
         with opened(source, max_pixels) as (found, where):
-            check_size(found.head, where, max_pixels)
+            check_size(found, where, max_pixels)
             return found.head.upright
     except InputError:
         return None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from tileup.images.picture import Picture
+from tileup.images.pixels import Pixels
 
 
 def cmyk_to_rgb(image: Image.Image) -> tuple[Image.Image, bytes | None, str]:
@@ -66,14 +67,14 @@ def without_profile(picture: Picture) -> tuple[Picture, str]:
     return converted or replace(picture, icc=None), f"a colour profile ({done})"
 
 
-def is_neutral(pixels: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> bool:
+def is_neutral(pixels: Pixels, alpha: NDArray[np.float32] | None) -> bool:
     """Whether nothing that can be seen has a colour: channels differ by one level of 255 at most.
 
     Args:
         pixels: shape (H, W, 3), in [0, 1].
         alpha: shape (H, W).
     """
-    for top in range(0, len(pixels), _BAND):
+    for top in range(0, pixels.shape[0], _BAND):
         band = pixels[top : top + _BAND]
         spread = band.max(axis=2) - band.min(axis=2)
         seen = True if alpha is None else alpha[top : top + _BAND] > 0

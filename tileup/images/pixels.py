@@ -34,7 +34,7 @@ class Pixels(Protocol):
 
 
 class NumberRows(Protocol):
-    """Pixels as whole numbers, shape (H, W, 1 or 3), of 8 or 16 bits; an array is one of them."""
+    """Pixels as whole numbers, shape (H, W, 1 to 4), of 8 or 16 bits; an array is one of them."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -77,6 +77,26 @@ class IntegerPixels:
         for rows in bands(*self.shape[:2]):
             whole[rows] = self[rows]
         return whole if dtype is None else whole.astype(dtype, copy=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Colours:
+    """Numbers without their alpha; satisfies `NumberRows`."""
+
+    numbers: NumberRows
+    """Of 2 or 4 channels."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        height, width, channels = self.numbers.shape
+        return height, width, channels - 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.numbers.dtype
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        return self.numbers[rows][..., :-1]
 
 
 def unit(values: NDArray[Any], most: int) -> NDArray[np.float32]:

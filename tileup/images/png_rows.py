@@ -1,16 +1,20 @@
-"""The rows of a PNG, filtered and compressed as they come."""
+"""The rows of a PNG, packed and unpacked some at a time."""
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tileup.images.pixels import Numbers
+from tileup.images.formats.format import Reopen
+from tileup.images.pixels import BAND, Numbers, bands
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Bytes = NDArray[np.uint8]
 
@@ -105,3 +109,74 @@ def _paeth(left: Bytes, up: Bytes, corner: Bytes) -> Bytes:
     to_left, to_up, to_corner = np.abs(b), np.abs(a), np.abs(a + b)
     near = np.where(to_up <= to_corner, up, corner)
     return np.where((to_left <= to_up) & (to_left <= to_corner), left, near)
+
+
+def read_rows(
+    width: int, height: int, bits: int, colours: int, reopen: Reopen
+) -> Iterator[Numbers]:
+    """Rows of a picture from the top down.
+
+    Args:
+        width, height, bits, colours: what its header says; no palette, no passes.
+        reopen: opens its file.
+
+    Raises:
+        ValueError, EOFError, zlib.error: the file is broken or cut short.
+    """
+    # Imported here because few pictures need it.
+    import imagecodecs
+
+    length = 1 + width * {0: 1, 2: 3, 4: 2, 6: 4}[colours] * bits // 8
+    head = struct.pack(">BBBBB", bits, colours, 0, 0, 0)
+    above = b""
+    with reopen() as stream:
+        unpacked = _unpacked(stream, length * max(1, BAND // width))
+        for part in bands(height, width):
+            rows = part.stop - part.start
+            packed = next(unpacked, b"")[: rows * length]
+            if len(packed) < rows * length or (part.stop == height and any(unpacked)):
+                raise EOFError("its pixels end too early")
+            # A picture of these rows and the one above, packed without compression.
+            size = struct.pack(">LL", width, rows + bool(above))
+            body = zlib.compress(above + packed, 0)
+            parts = (b"IHDR", size + head), (b"IDAT", body), (b"IEND", b"")
+            made = SIGNATURE + b"".join(chunk(*each) for each in parts)
+            band = np.asarray(imagecodecs.png_decode(made))
+            band = band.reshape(*band.shape[:2], -1)[bool(above) :]
+            above = b"\0" + _as_bytes(band[-1:]).tobytes()
+            yield band
+
+
+def _unpacked(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    """What is packed in the chunks of the pixels, in pieces of a size; the last may be smaller.
+
+    Raises:
+        EOFError: the file ends before they do.
+        zlib.error: they are damaged.
+    """
+    unpacking, waiting = zlib.decompressobj(), bytearray()
+    for content in itertools.chain(_pixels(stream), [b""]):
+        left, full = content, True
+        while left or full:
+            waiting += unpacking.decompress(left, size - len(waiting))
+            left, full = unpacking.unconsumed_tail, len(waiting) == size
+            if full:
+                yield bytes(waiting)
+                waiting.clear()
+    yield bytes(waiting)
+    if not unpacking.eof:
+        raise EOFError("its pixels end too early")
+
+
+def _pixels(stream: IO[bytes]) -> Iterator[bytes]:
+    """The content of the chunks of pixels, in pieces."""
+    stream.seek(len(SIGNATURE))
+    while len(head := stream.read(8)) == 8:
+        length, name = struct.unpack(">L4s", head)
+        if name != b"IDAT":
+            stream.seek(length + 4, 1)
+            continue
+        while length and (content := stream.read(min(length, _CHUNK))):
+            length -= len(content)
+            yield content
+        stream.seek(4, 1)

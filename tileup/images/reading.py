@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -21,20 +23,28 @@ from tileup.images import xmp
 from tileup.images.colour import is_neutral
 from tileup.images.exif import BROKEN
 from tileup.images.first_bytes import recognised
-from tileup.images.formats.format import Head, OpenedPicture, Raster, UnreadableError
+from tileup.images.formats.format import Head, OpenedPicture, Raster, Reopen, UnreadableError
 from tileup.images.formats.known import FORMATS, format_of
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words
+from tileup.images.from_top import FromTop
 from tileup.images.generators import OWN
 from tileup.images.picture import Picture
-from tileup.images.pixels import unit
-from tileup.storage.remote import place
+from tileup.images.pixels import Colours, IntegerPixels, Pixels, bands, unit
+from tileup.storage.remote import Remote, place
 from tileup.wording import listed
+
+log = logging.getLogger(__name__)
 
 Source = Path | str | BinaryIO | bytes | Image.Image | NDArray[Any]
 """Anything that `open_picture` takes."""
 
 MAX_PIXELS = 200_000_000
 """Larger pictures are refused unless the caller says otherwise."""
+BANDED = 2**23
+"""Pixels from which a picture is decoded band by band, where it can be."""
+_MORE = 10
+"""So many times as many pixels may a picture have that is decoded band by band: that takes time,
+and no memory."""
 
 _ROUNDING = 1e-3
 """How far float arrays may leave [0, 1]: what resampling and half precision add."""
@@ -49,7 +59,8 @@ def open_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
         source: file, also by URL, encoded bytes or a stream of them (of several frames or pages the
             first), a Pillow image, or an array: uint8 or float in [0, 1], of shape
             (H, W), (H, W, 3) or (H, W, 4).
-        max_pixels: larger pictures are refused before they are decoded.
+        max_pixels: larger pictures are refused before they are decoded; those that are decoded
+            band by band where they are more than ten times as large.
 
     Raises:
         InputError: it is missing, no picture, broken, too large, or of a kind not supported;
@@ -77,7 +88,15 @@ def opened(
         format = format_of(recognised(stream, where))
         with _explained(where):
             found = format.open(stream)
-        yield found, where
+        yield replace(found, reopen=_reopening(stream, source)), where
+
+
+def _reopening(stream: IO[bytes], source: object) -> Reopen | None:
+    """Opens a file of this machine once more, or what was read of a stream."""
+    path = place(source) if isinstance(source, str | Path) else None
+    if path is not None:
+        return None if isinstance(path, Remote) else partial(path.open, "rb")
+    return partial(BytesIO, stream.getvalue()) if isinstance(stream, BytesIO) else None
 
 
 def _of_image(image: Image.Image) -> OpenedPicture:
@@ -175,29 +194,32 @@ def _explained(where: str) -> Generator[None, None, None]:
         ) from error
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shown:
+    """The upright pixels of a file, and what depends on how they were had."""
+
+    pixels: Pixels
+    alpha: NDArray[np.float32] | None
+    grey: bool
+    deep: bool
+    icc: bytes | None
+    told: tuple[str, ...] = ()
+    """Sentences without their subject."""
+
+
 def _picture(found: OpenedPicture, where: str, max_pixels: int) -> Picture:
-    head = found.head
-    check_size(head, where, max_pixels)
-    with _explained(where):
-        raster = found.decode()
-    told, icc, values = _warnings(head), head.icc or raster.icc, raster.values
-    if raster.recoloured is not None:
-        icc, sentence = raster.recoloured
-        told = (*told, f": {sentence}")
-    elif head.calibration is not None:
-        values, icc = head.calibration.applied(values)
-    packet, told = _packet(head, told)
-    grey = values.shape[2] < 3
-    pixels, alpha = _split(_TURNS[head.exif.orientation](values), grey)
+    check_size(found, where, max_pixels)
+    head, shown = found.head, _by_bands(found, where) or _whole(found, where)
+    packet, told = _packet(head, (*_warnings(head), *shown.told))
     return Picture(
-        pixels=pixels,
-        alpha=alpha,
-        grey=grey,
-        deep=raster.deep,
-        neutral=grey or is_neutral(pixels, alpha),
+        pixels=shown.pixels,
+        alpha=shown.alpha,
+        grey=shown.grey,
+        deep=shown.deep,
+        neutral=shown.grey or is_neutral(shown.pixels, shown.alpha),
         lossless=head.lossless,
-        origin=(pixels.shape[1], pixels.shape[0]),
-        icc=icc,
+        origin=(shown.pixels.shape[1], shown.pixels.shape[0]),
+        icc=shown.icc,
         cicp=head.cicp,
         exif=head.exif.block,
         xmp=packet,
@@ -207,6 +229,48 @@ def _picture(found: OpenedPicture, where: str, max_pixels: int) -> Picture:
         text=_kept_text(head),
         warnings=tuple(f"{where}{sentence}" for sentence in told),
     )
+
+
+def _whole(found: OpenedPicture, where: str) -> _Shown:
+    """Decoded at once."""
+    head, told = found.head, ()
+    with _explained(where):
+        raster = found.decode()
+    icc, values = head.icc or raster.icc, raster.values
+    if raster.recoloured is not None:
+        icc, sentence = raster.recoloured
+        told = (f": {sentence}",)
+    elif head.calibration is not None:
+        values, icc = head.calibration.applied(values)
+    grey = values.shape[2] < 3
+    pixels, alpha = _split(_TURNS[head.exif.orientation](values), grey)
+    return _Shown(pixels, alpha, grey, raster.deep, icc, told)
+
+
+def _by_bands(found: OpenedPicture, where: str) -> _Shown | None:
+    """Of a large picture without transparency, decoded when its rows are asked for; else None."""
+    rows = numbers_of(found, where)
+    if rows is None or rows.shape[0] * rows.shape[1] < BANDED:
+        return None
+    deep = rows.dtype.itemsize == 2
+    if rows.shape[2] in (2, 4):
+        most, parts = 65535 if deep else 255, bands(*rows.shape[:2])
+        if not all(bool((rows[part][..., -1] == most).all()) for part in parts):
+            return None
+        rows = Colours(rows)
+    log.info("%s is decoded band by band", where)
+    return _Shown(IntegerPixels(rows), None, rows.shape[2] == 1, deep, found.head.icc)
+
+
+def numbers_of(found: OpenedPicture, where: str) -> FromTop | None:
+    """All channels of a picture as they are seen, decoded when its rows are asked for; None where
+    it is decoded as a whole."""
+    way, reopen, head = found.by_bands, found.reopen, found.head
+    if way is None or reopen is None or head.exif.orientation != 1 or head.calibration is not None:
+        return None
+    shape = head.height, head.width, way.channels
+    dtype = np.dtype(np.uint8 if way.bits == 8 else np.uint16)
+    return FromTop(shape, dtype, partial(way.bands, reopen), where)
 
 
 def _packet(head: Head, told: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
@@ -230,13 +294,15 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 """What makes an array upright, by the orientation that EXIF gives it."""
 
 
-def check_size(head: Head, where: str, max_pixels: int) -> None:
-    """Refuses a picture that its header tells to be too large.
+def check_size(found: OpenedPicture, where: str, max_pixels: int) -> None:
+    """Refuses a picture that its header tells to be too large; see `open_picture`.
 
     Raises:
         InputError: it has more pixels.
     """
-    if head.width * head.height > max_pixels:
+    head = found.head
+    limit = max_pixels if numbers_of(found, where) is None else max_pixels * _MORE
+    if head.width * head.height > limit:
         raise InputError(_too_large(where, f"{head.width}x{head.height} pixels"))
 
 

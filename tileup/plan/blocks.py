@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tileup.images.pixels import Pixels
+
 BLOCK = 8  # pixels of a side of JPEG's blocks
 LUMA = (0.299, 0.587, 0.114)
 PLACES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1))
@@ -30,7 +32,7 @@ COARSE = 7.0
 """From this step on blocks and ringing are what one sees: qualities of 70 and below."""
 
 
-def quantisation_step(pixels: NDArray[np.float32]) -> float:
+def quantisation_step(pixels: Pixels) -> float:
     """Median of the steps of low frequencies, of 255; 1 where none is found.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tileup.images.pixels import Pixels
 from tileup.settings.values import DETAIL_METRICS
 
 LUMA = (0.2126, 0.7152, 0.0722)
@@ -47,12 +48,12 @@ class DetailMap:
     @classmethod
     def of(
         cls,
-        pixels: NDArray[np.float32],
+        pixels: Pixels,
         metric: str,
         rows: NDArray[np.float64] | None = None,
         columns: NDArray[np.float64] | None = None,
     ) -> DetailMap:
-        """Measure a picture, in one pass over its pixels.
+        """Measure a picture, in one pass over its pixels (all of them at once for `variance`).
 
         Args:
             pixels: RGB in [0, 1], shape (H, W, 3).
@@ -63,7 +64,7 @@ class DetailMap:
         Raises:
             ValueError: another shape, no pixels, or an unknown metric.
         """
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        if len(pixels.shape) != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise ValueError(f"pixels must have shape (H, W, 3), got {pixels.shape}")
         if metric not in DETAIL_METRICS:
             raise ValueError(f"detail metric must be one of {DETAIL_METRICS}, got {metric!r}")
@@ -131,9 +132,9 @@ Channels = Iterator[Sequence[NDArray[Any]]]
 """Bands of a picture from the top down: for each channel an array of shape (rows, W)."""
 
 
-def _channels(pixels: NDArray[np.float32], metric: str) -> Channels:
+def _channels(pixels: Pixels, metric: str) -> Channels:
     """What is summed up for a metric."""
-    return _gradients(pixels) if metric == "gradient" else _moments(pixels)
+    return _gradients(pixels) if metric == "gradient" else _moments(np.asarray(pixels))
 
 
 def _bands(height: int, width: int) -> Iterator[slice]:
@@ -141,9 +142,9 @@ def _bands(height: int, width: int) -> Iterator[slice]:
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
-def _gradients(pixels: NDArray[np.float32]) -> Channels:
+def _gradients(pixels: Pixels) -> Channels:
     """The magnitude of the gradient of luma at each pixel, per pixel of distance."""
-    height, width, _ = pixels.shape
+    height, width = pixels.shape[:2]
     for band in _bands(height, width):
         first = max(band.start - 1, 0)  # the rows around a band count too
         luma = _luma(pixels[first : band.stop + 1])

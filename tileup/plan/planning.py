@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tileup.contracts import ModelSpec
 from tileup.images.picture import Picture
+from tileup.images.pixels import Pixels
 from tileup.images.sizes import output_size
 from tileup.plan.advice import Facts, warnings_of
 from tileup.plan.blocks import COARSE, quantisation_step
@@ -48,12 +46,11 @@ def plan_picture(picture: Picture, spec: ModelSpec, settings: Settings) -> Plann
         UsageError: the settings do not go together, or a mask or map cannot be read.
     """
     width, height = output_size(picture.width, picture.height, settings)
-    pixels = np.asarray(picture.pixels)
-    return plan_pixels(pixels, width, height, spec, settings, read_drawn(settings))
+    return plan_pixels(picture.pixels, width, height, spec, settings, read_drawn(settings))
 
 
 def plan_pixels(
-    pixels: NDArray[np.float32],
+    pixels: Pixels,
     width: int,
     height: int,
     spec: ModelSpec,
@@ -84,7 +81,7 @@ def plan_pixels(
     return Planned(plan, itinerary, sampler, cost, warnings, _deblock(pixels, spec, settings))
 
 
-def _deblock(pixels: NDArray[np.float32], spec: ModelSpec, settings: Settings) -> bool:
+def _deblock(pixels: Pixels, spec: ModelSpec, settings: Settings) -> bool:
     """Whether JPEG's damage shall be undone: by a wish, or because there is some."""
     if settings.deblock != "auto" or not spec.deblocks:
         return settings.deblock == "on"
@@ -95,7 +92,7 @@ def _deblock(pixels: NDArray[np.float32], spec: ModelSpec, settings: Settings) -
 
 
 def _tiles(
-    pixels: NDArray[np.float32], cuts: Cuts, settings: Settings, drawn: HandDrawn, prices: Prices
+    pixels: Pixels, cuts: Cuts, settings: Settings, drawn: HandDrawn, prices: Prices
 ) -> TilePlan:
     """The tiles at the threshold or within the budget of the settings, edited as they ask."""
     detail = cuts.measured(pixels, settings.detail_metric)

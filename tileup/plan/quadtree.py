@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.contracts import Box
+from tileup.images.pixels import Pixels
 from tileup.plan.detail import DetailMap
 from tileup.plan.grid import Edges
 from tileup.plan.tiles import Tile, TilePlan
@@ -71,7 +72,7 @@ class Cuts:
         y, x = self.pixels(depth)
         return y * (height / self.height), x * (width / self.width)
 
-    def measured(self, pixels: NDArray[np.float32], metric: str) -> DetailMap:
+    def measured(self, pixels: Pixels, metric: str) -> DetailMap:
         """The detail of a picture, wherever a box may lie; see `DetailMap.of`."""
         return DetailMap.of(pixels, metric, *self.inside(self.depth, *pixels.shape[:2]))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,24 @@ class Raster:
     """Where colours had to be converted: the profile they have now, and a sentence about it."""
 
 
+Reopen = Callable[[], AbstractContextManager[IO[bytes]]]
+"""Opens a file once more."""
+Bands = Callable[[Reopen], Iterator[NDArray[Any]]]
+"""Decodes a file from the top down: bands of whole numbers, shape (rows, W, channels). Raises
+what is in `tileup.images.exif.BROKEN`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByBands:
+    """How the rows of a file are decoded one after the other, none of them kept."""
+
+    channels: int
+    """Of a pixel: grey or RGB, and then alpha."""
+    bits: int
+    """Of a channel, 8 or 16."""
+    bands: Bands
+
+
 @dataclass(frozen=True, slots=True)
 class OpenedPicture:
     """A picture file whose header is read and whose pixels are not."""
@@ -79,6 +98,10 @@ class OpenedPicture:
     decode: Callable[[], Raster]
     """Reads the pixels, as they are stored; raises `UnreadableError`, or what is in
     `tileup.images.exif.BROKEN`."""
+    by_bands: ByBands | None = None
+    """The same for a picture that need not be in memory; None where it is decoded as a whole."""
+    reopen: Reopen | None = None
+    """Opens its file once more."""
 
 
 @dataclass(frozen=True, slots=True)

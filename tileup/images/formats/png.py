@@ -23,12 +23,20 @@ from tileup.images import iptc, png_rows
 from tileup.images.calibration import Calibration, Points
 from tileup.images.exif import read_block, stamped
 from tileup.images.extras import given, merged, ours, stands_apart, texts_to_write
-from tileup.images.formats.format import Format, Head, OpenedPicture, Raster, UnreadableError, Way
+from tileup.images.formats.format import (
+    ByBands,
+    Format,
+    Head,
+    OpenedPicture,
+    Raster,
+    UnreadableError,
+    Way,
+)
 from tileup.images.formats.pillow import plausible_dpi, raster_of, raster_of_words
 from tileup.images.picture import Picture
 from tileup.images.planes import number_bands, to_image, to_words
+from tileup.images.png_rows import SIGNATURE, read_rows
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SRGB = (1, 13)
 """Primaries and transfer of sRGB, as ITU-T H.273 numbers them."""
 _XMP = "XML:com.adobe.xmp"
@@ -38,6 +46,8 @@ _MOST_TEXT = 2**20
 """Bytes to which one compressed text may unpack."""
 _MOST_PROFILE = 2**26
 """Bytes to which a profile may unpack."""
+_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
+"""By type of colours."""
 _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 
 
@@ -47,6 +57,10 @@ class _Chunks:
 
     header: tuple[int, int, int, int] = (0, 0, 8, 0)
     """Width, height, bits per channel and type of colours."""
+    laced: bool = False
+    """Whether rows are stored in several passes."""
+    clear: bool = False
+    """Whether one colour counts as transparent."""
     frames: int = 1
     still: bool = True
     """Whether the pixels come before any frame: then they are no frame themselves."""
@@ -85,7 +99,16 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
         text={key: each for key, each in found.text.items() if not _is_left(key)},
     )
     decode = partial(_words, stream, (width, height)) if bits == 16 else partial(_bytes, stream)
-    return OpenedPicture("png", head, decode)
+    return OpenedPicture("png", head, decode, _by_bands(found))
+
+
+def _by_bands(found: _Chunks) -> ByBands | None:
+    """Of a picture whose rows are stored in their order, and as they are: of no palette."""
+    width, height, bits, colours = found.header
+    channels = _CHANNELS.get(colours)
+    if channels is None or bits < 8 or found.laced or found.clear or found.frames > 1:
+        return None
+    return ByBands(channels, bits, partial(read_rows, width, height, bits, colours))
 
 
 _LEFT = ("Thumb::", "exif:", "png:", "jpeg:", "tiff:", "icc:", "date:")
@@ -124,6 +147,9 @@ def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
 def _take(found: _Chunks, name: bytes, content: bytes) -> None:
     if name == b"IHDR":
         found.header = struct.unpack_from(">LLBB", content)
+        found.laced = content[12:13] != b"\0"
+    elif name == b"tRNS":
+        found.clear = True
     elif name in _TEXTS:
         found.text |= _text(name, content)
     elif name == b"iCCP":

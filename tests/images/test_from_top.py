@@ -1,0 +1,179 @@
+"""Large pictures that are decoded band by band against the same files decoded as a whole."""
+
+from __future__ import annotations
+
+import pickle
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.doubles import photograph, spec
+from tests.images.pictures import noise, random_picture
+from tests.images.test_bands import picture, saved
+from tileup.errors import InputError
+from tileup.images.picture import Picture
+from tileup.images.pixels import IntegerPixels
+from tileup.images.reading import open_picture
+from tileup.plan.planning import plan_picture
+from tileup.settings.values import Settings
+
+
+@pytest.fixture(autouse=True)
+def small_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tileup.images.pixels.BAND", 600)
+    monkeypatch.setattr("tileup.images.png_rows.BAND", 600)
+    monkeypatch.setattr("tileup.images.png_rows._CHUNK", 700)
+    monkeypatch.setattr("tileup.images.from_top._ABOVE", 3)
+
+
+def both_ways(file: bytes) -> tuple[Picture, Picture]:
+    """Decoded band by band where that can be, and as a whole."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tileup.images.reading.BANDED", 1)
+        rows = open_picture(file)
+    return rows, open_picture(file)
+
+
+def check(file: bytes, *, banded: bool = True) -> None:
+    rows, whole = both_ways(file)
+    assert isinstance(rows.pixels, IntegerPixels) == banded
+    assert not isinstance(whole.pixels, IntegerPixels)
+    np.testing.assert_array_equal(rows.whole, whole.whole)
+    assert (rows.alpha is None) == (whole.alpha is None)
+    for name in ("grey", "deep", "neutral", "origin", "icc", "exif", "xmp", "text", "warnings"):
+        assert getattr(rows, name) == getattr(whole, name), name
+
+
+@pytest.mark.parametrize("size", [(1, 1), (61, 47), (900, 5), (3, 400)], ids=str)
+@pytest.mark.parametrize("deep", [0, 1])
+@pytest.mark.parametrize("grey", [0, 1])
+@pytest.mark.parametrize("format", ["png", "tif"])
+def test_the_numbers_are_those_of_the_whole(
+    format: str, grey: int, deep: int, size: tuple[int, int]
+) -> None:
+    """Of files that libpng and Pillow wrote."""
+    check(saved(picture(*size, grey, deep, 0), format, banded=False))
+
+
+@pytest.mark.parametrize("format", ["png", "tif"])
+@pytest.mark.parametrize("deep", [0, 1])
+def test_transparency_is_looked_for(format: str, deep: int) -> None:
+    """Where all is opaque the picture needs no memory; else it is read at once."""
+    given = random_picture(61, 47, deep=bool(deep), alpha=np.ones((47, 61), np.float32))
+    check(saved(given, format, banded=False))
+    given.alpha[46, 60] = 0.2  # type: ignore[index]
+    check(saved(given, format, banded=False), banded=False)
+
+
+def written(mode: str, **options: object) -> bytes:
+    stream = BytesIO()
+    Image.fromarray(noise(61, 47)).convert(mode).save(stream, "PNG", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_palettes_and_bits_are_read_at_once(mode: str) -> None:
+    check(written(mode), banded=False)
+
+
+def test_one_transparent_colour_and_turned_pictures_are_read_at_once() -> None:
+    check(written("RGB", transparency=(1, 2, 3)), banded=False)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    check(written("RGB", exif=turned), banded=False)
+
+
+TIFFS = {
+    "strips": {"rowsperstrip": 7},
+    "tiles": {"tile": (16, 32)},
+    "one strip": {},
+    "lzw": {"rowsperstrip": 5, "compression": "lzw", "predictor": True},
+    "deflate": {"tile": (32, 16), "compression": "deflate", "predictor": True},
+    "zstd": {"rowsperstrip": 9, "compression": "zstd"},
+    "packbits": {"rowsperstrip": 9, "compression": "packbits"},
+    "big endian": {"byteorder": ">", "rowsperstrip": 6},
+    "big": {"bigtiff": True, "tile": (16, 16), "compression": "deflate"},
+}
+
+
+def tiff(values: NDArray[np.generic], **options: object) -> bytes:
+    stream = BytesIO()
+    kind = "rgb" if values.ndim == 3 else "minisblack"
+    tifffile.imwrite(stream, values, photometric=kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", TIFFS)
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("channels", [None, 3])
+def test_tiffs_of_another_program(kind: str, deep: bool, channels: int | None) -> None:
+    values = noise(61, 47, channels)
+    check(tiff(values.astype(np.uint16) * 253 if deep else values, **TIFFS[kind]))
+
+
+def test_a_tiff_of_jpegs_is_read_at_once() -> None:
+    stream = BytesIO()
+    Image.fromarray(noise(61, 47)).save(stream, "TIFF", compression="jpeg")
+    check(stream.getvalue(), banded=False)
+
+
+@pytest.mark.parametrize("format", ["png", "tif"])
+@pytest.mark.parametrize("part", [0.3, 0.9, 0.995])
+def test_a_file_that_is_cut_is_told_so(
+    format: str, part: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tileup.images.reading.BANDED", 1)
+    data = saved(picture(61, 470, 0, 0, 0), format, banded=False)
+    path = tmp_path / f"cut.{format}"
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(InputError, match=f"cut.{format} is broken or cut short"):
+        open_picture(path).whole  # noqa: B018
+
+
+def test_damage_in_the_last_bytes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the checksum behind all pixels."""
+    monkeypatch.setattr("tileup.images.reading.BANDED", 1)
+    data = bytearray(saved(picture(61, 47, 0, 0, 0), "png", banded=False))
+    data[-20] ^= 1
+    with pytest.raises(InputError, match="broken"):
+        open_picture(bytes(data)).whole  # noqa: B018
+
+
+def test_rows_may_be_asked_for_in_any_order_and_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tileup.images.reading.BANDED", 1)
+    data = saved(picture(61, 200, 0, 0, 0), "png", banded=False)
+    (tmp_path / "in.png").write_bytes(data)
+    for given in (tmp_path / "in.png", data, BytesIO(data)):
+        rows = open_picture(given)
+        whole = np.array(rows.whole)
+        for top, bottom in ((0, 9), (7, 30), (29, 29), (150, 200), (149, 151), (20, 21), (0, 200)):
+            np.testing.assert_array_equal(rows.pixels[top:bottom], whole[top:bottom])
+        again = pickle.loads(pickle.dumps(rows))
+        np.testing.assert_array_equal(again.pixels[40:50], whole[40:50])
+
+
+def test_the_limit_is_ten_times_as_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    png, laced = saved(picture(60, 50, 0, 0, 0), "png", banded=False), written("P")
+    open_picture(png, max_pixels=300)
+    with pytest.raises(InputError, match="60x50 pixels, above the limit"):
+        open_picture(png, max_pixels=299)
+    with pytest.raises(InputError, match="above the limit"):
+        open_picture(laced, max_pixels=300)
+
+
+@pytest.mark.parametrize("metric", ["gradient", "variance"])
+def test_the_plan_is_the_same(metric: str) -> None:
+    pixels = photograph(150, 110)
+    settings = Settings(tile=64, min_tile=16, detail_metric=metric)
+    plans = [
+        plan_picture(each, spec(), settings).plan
+        for each in both_ways(saved(Picture(pixels), "png", banded=False))
+    ]
+    assert plans[0] == plans[1]

@@ -1,0 +1,83 @@
+"""Pixels of a file that is decoded from the top down, again and again where that is asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tileup.errors import InputError
+from tileup.images.exif import BROKEN
+
+_ABOVE = 32
+"""Rows that stay above those that were asked for: who goes down looks back a little."""
+
+
+class FromTop:
+    """Whole numbers of a picture, decoded as they are asked for; satisfies `NumberRows`.
+
+    What is held grows with the width of the picture, not with its height. Threads may share it.
+
+    Args:
+        shape: height, width and channels.
+        dtype: uint8 or uint16.
+        begin: decodes the picture once more: gives its rows from the top down, in bands.
+        where: what messages call the picture.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        begin: Callable[[], Iterator[NDArray[Any]]],
+        where: str,
+    ) -> None:
+        self.shape: tuple[int, ...] = shape
+        self.dtype = dtype
+        self._begin, self._where = begin, where
+        self._lock = threading.Lock()
+        self._bands: Iterator[NDArray[Any]] = iter(())
+        self._held = self._nothing()
+        self._first = shape[0]  # so that the first who asks begins
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """Some rows.
+
+        Raises:
+            InputError: the file is broken or cut short there, or is no longer what it was.
+        """
+        first, last, _ = rows.indices(self.shape[0])
+        with self._lock:
+            if first < self._first:
+                self._first, self._held, self._bands = 0, self._nothing(), self._begin()
+            while self._first + len(self._held) < last:
+                fresh = self._next()
+                passed = min(max(0, first - _ABOVE - self._first), len(self._held))
+                self._held = np.concatenate([self._held[passed:], fresh])
+                self._first += passed
+            return self._held[first - self._first : max(first, last) - self._first]
+
+    def _nothing(self) -> NDArray[Any]:
+        return np.empty((0, *self.shape[1:]), self.dtype)
+
+    def _next(self) -> NDArray[Any]:
+        try:
+            band = next(self._bands, None)
+        except InputError:
+            raise
+        except BROKEN as error:
+            raise self._broken(" ".join(str(error).split())[:200]) from error
+        if band is None or not len(band) or band.shape[1:] != self.shape[1:]:
+            raise self._broken("rows are missing")
+        return band.astype(self.dtype, copy=False)
+
+    def _broken(self, reason: str) -> InputError:
+        return InputError(
+            f"{self._where} is broken or cut short ({reason}); copy or export it again"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FromTop, (self.shape, self.dtype, self._begin, self._where)
