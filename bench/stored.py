@@ -31,7 +31,7 @@ from tileup.contracts import Box, Encoded, Scene, Wish
 from tileup.families.family import Building
 from tileup.tensors.checkpoint import open_checkpoint
 
-FORMATS = ("fp8, scaled", "INT8, rotated", "Q8_0", "Q5_1", "Q4_K", "Q2_K", "IQ4_XS")
+FORMATS = ("fp8, scaled", "INT8, rotated", "NVFP4", "Q8_0", "Q5_1", "Q4_K", "Q2_K", "IQ4_XS")
 WIDTH = 3072
 TOKENS = 16
 
@@ -41,28 +41,55 @@ def shapes(doubles: int, singles: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from flux_shapes(doubles, singles, True, WIDTH, 4096, 768)
 
 
-def save_eight(path: Path, kind: str, doubles: int, singles: int) -> None:
-    """In ComfyUI's formats of 8 bits."""
+def save_marked(path: Path, kind: str, doubles: int, singles: int) -> None:
+    """In ComfyUI's formats of 8 and 4 bits."""
     generator = torch.Generator().manual_seed(0)
     tensors: dict[str, Tensor] = {}
     for name, shape in shapes(doubles, singles):
         if len(shape) != 2:
             tensors[name] = torch.ones(shape, dtype=torch.bfloat16)
             continue
-        layer = name.removesuffix(".weight")
-        whole = torch.randint(-96, 97, shape, generator=generator, dtype=torch.int8)
-        tensors[f"{layer}.weight_scale"] = torch.full((shape[0], 1), 1 / (56 * shape[1] ** 0.5))
-        rotated = kind.startswith("INT8") and shape[1] % 256 == 0
-        if kind.startswith("INT8"):
-            mark = {"format": "int8_tensorwise", "convrot": rotated, "convrot_groupsize": 256}
-            tensors[name] = whole
-        else:
-            mark = {"format": "float8_e4m3fn"}
-            tensors[name] = whole.to(torch.float8_e4m3fn)
-        tensors[f"{layer}.comfy_quant"] = torch.tensor(
-            [*json.dumps(mark).encode()], dtype=torch.uint8
-        )
+        stored, mark = MARKED[kind](shape, generator)
+        stored["comfy_quant"] = torch.tensor([*json.dumps(mark).encode()], dtype=torch.uint8)
+        layer = name.removesuffix("weight")
+        tensors |= {layer + end: each for end, each in stored.items()}
     save_file(tensors, path)
+
+
+Marked = tuple[dict[str, Tensor], dict[str, object]]
+"""The tensors of a weight by the ends of their names, and its mark."""
+
+
+def numbers(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(-96, 97, shape, generator=generator, dtype=torch.int8)
+
+
+def scales(shape: tuple[int, ...]) -> Tensor:
+    """Of each row, so that what a layer gives is of order 1."""
+    return torch.full((shape[0], 1), 1 / (56 * shape[1] ** 0.5))
+
+
+def as_fp8(shape: tuple[int, ...], generator: torch.Generator) -> Marked:
+    weight = numbers(shape, generator).to(torch.float8_e4m3fn)
+    return {"weight": weight, "weight_scale": scales(shape)}, {"format": "float8_e4m3fn"}
+
+
+def as_int8(shape: tuple[int, ...], generator: torch.Generator) -> Marked:
+    rotated = shape[1] % 256 == 0
+    mark = {"format": "int8_tensorwise", "convrot": rotated, "convrot_groupsize": 256}
+    return {"weight": numbers(shape, generator), "weight_scale": scales(shape)}, mark
+
+
+def as_nvfp4(shape: tuple[int, ...], generator: torch.Generator) -> Marked:
+    rows, columns = shape
+    halves = torch.randint(0, 256, (rows, columns // 2), generator=generator, dtype=torch.uint8)
+    tiles = torch.ones(-(-rows // 128) * 128, -(-columns // 64) * 4).to(torch.float8_e4m3fn)
+    whole = torch.tensor(1 / (2.9 * columns**0.5))
+    stored = {"weight": halves, "weight_scale": tiles, "weight_scale_2": whole}
+    return stored, {"format": "nvfp4"}
+
+
+MARKED = {"fp8, scaled": as_fp8, "INT8, rotated": as_int8, "NVFP4": as_nvfp4}
 
 
 def save_blocks(path: Path, kind: str, doubles: int, singles: int) -> None:
@@ -127,9 +154,9 @@ def main() -> None:
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for kind in arguments.formats:
-            blocked = kind in GGMLQuantizationType.__members__
+            blocked = kind not in MARKED
             path = Path(folder) / ("m.gguf" if blocked else "m.safetensors")
-            (save_blocks if blocked else save_eight)(
+            (save_blocks if blocked else save_marked)(
                 path, kind, arguments.doubles, arguments.singles
             )
             size = path.stat().st_size / 1e9

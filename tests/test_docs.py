@@ -76,6 +76,22 @@ def test_the_guide_shows_every_room_of_the_house() -> None:
     assert rooms <= named
 
 
+def test_every_file_of_others_is_credited() -> None:
+    """All that lies in the package besides code."""
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    carried = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tileup").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    ]
+    assert len(carried) == 2
+    for name in carried:
+        _, _, credit = notice.partition(f"\n{name}\n")
+        credit = credit.partition("\n\n")[0]
+        for part in ("Copyright ", "Apache-2.0.", "https://"):
+            assert part in credit, name
+
+
 SCALE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 
 

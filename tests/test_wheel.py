@@ -93,6 +93,8 @@ def test_the_wheel_holds_what_it_should_and_no_more(wheel: Path) -> None:
         prefix = f"tileup/_data/configs/{folder}/"
         assert {name.removeprefix(prefix) for name in names if name.startswith(prefix)} == shipped
     assert "tileup/text/qwen2-merges.txt.gz" in names
+    licences = {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name}
+    assert licences == {"LICENSE", "NOTICE"}
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"tileup"}
     assert not [name for name in names if name.endswith((".pt", ".pyc")) or "state" in name]

@@ -133,6 +133,8 @@ class Wish:
     """Classifier-free guidance: 1 evaluates the prompt alone, more moves away from `negative`."""
     guidance: float | None = None
     """What a guidance-distilled network is told; None: its family's own."""
+    cfg_norm: bool = False
+    """Whether guidance of a flow keeps the length of what is predicted, in each patch."""
     texture: float = 1.0
     """How much texture strong tiles are drawn with, 0 to 1, by models that can tell."""
     deblock: bool = False

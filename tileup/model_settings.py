@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tileup.checkpoints.doubts import prediction_notes
 from tileup.checkpoints.few_steps import few_steps_notes
 from tileup.checkpoints.find import Identified, find_model, identified
 from tileup.checkpoints.given import check_given
@@ -67,7 +68,11 @@ def resolve_with_model(
     layers = layered(known.spec.family, preset, config, environment, flags, habits)
     settings = settings_of(layers)
     check_together(settings, known.spec)
-    notes = (*notes_on(layers), *few_steps_notes(known, settings))
+    notes = (
+        *notes_on(layers),
+        *prediction_notes(known, settings),
+        *few_steps_notes(known, settings),
+    )
     return Resolved(settings, model, known, notes)
 
 

@@ -19,10 +19,12 @@ Predict = Callable[[Tensor, float], Tensor]
 """(part of the canvas as the network sees it, flow time) -> velocity."""
 
 
-def guided(network: Network, scene: Scene, text: Encoded, cfg: float = 1.0) -> GuidedDenoiser:
+def guided(
+    network: Network, scene: Scene, text: Encoded, cfg: float = 1.0, patch: int | None = None
+) -> GuidedDenoiser:
     """A flow network as a denoiser of windows; with guidance the second row is what to avoid."""
     negative = None if cfg == 1 else row_of(text, 1)
-    return GuidedDenoiser(network, "flow", scene, row_of(text, 0), negative, cfg)
+    return GuidedDenoiser(network, "flow", scene, row_of(text, 0), negative, cfg, patch)
 
 
 def text_of(rows: int, features: int, pooled: int, length: int = 5, seed: int = 3) -> Encoded:

@@ -71,12 +71,14 @@ def sd3(
     tokens: Tensor,
     pooled: Tensor,
     added: Sequence[Tensor] = (),
+    last: bool = False,
 ) -> Tensor:
     """Velocity, of latents of whole patches; `time` in [0, 1].
 
     Args:
         added: what a ControlNet adds to the picture, each behind an equal share of the blocks in
-            turn, but not behind the last block.
+            turn.
+        last: whether behind the last block too.
     """
     size = w["x_embedder.proj.weight"].shape[-1]
     rows, columns = (side // size for side in x.shape[-2:])
@@ -84,7 +86,7 @@ def sd3(
     count = _count(w, "joint_blocks")
     for depth in range(count):
         picture, text = _joint(w, f"joint_blocks.{depth}", picture, text, condition)
-        if added and depth < count - 1:
+        if added and (last or depth < count - 1):
             picture = picture + added[depth * len(added) // count]
     shift, scale = linear(w, "final_layer.adaLN_modulation.1", condition).chunk(2, dim=-1)
     out = linear(w, "final_layer.linear", modulated(picture, shift, scale))
@@ -112,23 +114,50 @@ def sd3_control(w: Weights, x: Tensor, time: Tensor, tokens: Tensor, hint: Tenso
     return found
 
 
+def sd35_control(
+    control: Weights, w: Weights, x: Tensor, time: Tensor, pooled: Tensor, hint: Tensor
+) -> list[Tensor]:
+    """The same of a ControlNet of SD 3.5 large, which embeds latents with the weights of `sd3`."""
+    kernel, bias = (control[f"pos_embed_input.proj.{each}"] for each in ("weight", "bias"))
+    read = functional.conv2d(hint, kernel, bias, kernel.shape[-1])
+    picture = _sd3_cells(w, x) + read.flatten(2).transpose(1, 2)
+    condition = torch.zeros(())
+    for name, value in (("timestep", waves(1000 * time)), ("text", pooled)):
+        embedder = f"time_text_embed.{name}_embedder.linear"
+        inner = functional.silu(linear(control, f"{embedder}_1", value))
+        condition = condition + linear(control, f"{embedder}_2", inner)
+    condition = functional.silu(condition)
+    found: list[Tensor] = []
+    while f"controlnet_blocks.{len(found)}.weight" in control:
+        block = f"transformer_blocks.{len(found)}"
+        m = linear(control, f"{block}.adaLN_modulation.1", condition).chunk(6, dim=-1)
+        seen = attention(*_qkv(control, f"{block}.attn", modulated(picture, m[0], m[1])))
+        picture = _after(control, block, picture, 0, seen, m[2:])
+        found.append(linear(control, f"controlnet_blocks.{len(found)}", picture))
+    return found
+
+
 def _sd3_entry(
     w: Weights, x: Tensor, time: Tensor, tokens: Tensor, pooled: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The picture's tokens, the text's, and what modulates the blocks."""
+    text = linear(w, "context_embedder", tokens)
+    condition = torch.zeros(())
+    for name, value in (("t_embedder", waves(1000 * time)), ("y_embedder", pooled)):
+        inner = functional.silu(linear(w, f"{name}.mlp.0", value))
+        condition = condition + linear(w, f"{name}.mlp.2", inner)
+    return _sd3_cells(w, x), text, functional.silu(condition)
+
+
+def _sd3_cells(w: Weights, x: Tensor) -> Tensor:
+    """The picture's tokens, each with its position in the middle of the table."""
     size = w["x_embedder.proj.weight"].shape[-1]
     picture = functional.conv2d(x, w["x_embedder.proj.weight"], w["x_embedder.proj.bias"], size)
     rows, columns = picture.shape[-2:]
     table = round(w["pos_embed"].shape[1] ** 0.5)
     top, left = (table - rows) // 2, (table - columns) // 2
     grid = w["pos_embed"].view(table, table, -1)[top : top + rows, left : left + columns]
-    picture = picture.flatten(2).transpose(1, 2) + grid.flatten(0, 1)
-    text = linear(w, "context_embedder", tokens)
-    condition = torch.zeros(())
-    for name, value in (("t_embedder", waves(1000 * time)), ("y_embedder", pooled)):
-        inner = functional.silu(linear(w, f"{name}.mlp.0", value))
-        condition = condition + linear(w, f"{name}.mlp.2", inner)
-    return picture, text, functional.silu(condition)
+    return picture.flatten(2).transpose(1, 2) + grid.flatten(0, 1)
 
 
 def _joint(

@@ -39,12 +39,12 @@ def _one(w: Weights, x: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
     words = torch.zeros(length, 3)
     words[:, 0] = torch.arange(length) + 1
     turn, told = _turn(places), _turn(words)
-    for index in range(_count(w, "noise_refiner")):
+    for index in range(count(w, "noise_refiner")):
         picture = _block(w, f"noise_refiner.{index}", picture, turn, condition)
-    for index in range(_count(w, "context_refiner")):
+    for index in range(count(w, "context_refiner")):
         text = _block(w, f"context_refiner.{index}", text, told, None)
     both, turns = torch.cat([picture, text], dim=1), torch.cat([turn, told])
-    for index in range(_count(w, "layers")):
+    for index in range(count(w, "layers")):
         both = _block(w, f"layers.{index}", both, turns, condition)
     scale = linear(w, "final_layer.adaLN_modulation.1", functional.silu(condition))
     out = linear(w, "final_layer.linear", normed(both) * (1 + scale[:, None]))
@@ -83,11 +83,16 @@ def _block(w: Weights, block: str, x: Tensor, turn: Tensor, condition: Tensor | 
     )
     seen = attention(q, k, v) @ w[f"{block}.attention.out.weight"].T
     x = x + gate * rms(seen, w[f"{block}.attention_norm2.weight"])
+    return x + opening * feed_forward(w, block, x, wide)
+
+
+def feed_forward(w: Weights, block: str, x: Tensor, wide: Tensor) -> Tensor:
+    """A gated perceptron between two norms, its input scaled by `1 + wide`."""
     inner = rms(x, w[f"{block}.ffn_norm1.weight"]) * (1 + wide)
     one, two, three = (w[f"{block}.feed_forward.w{number}.weight"].T for number in (1, 2, 3))
     out = (functional.silu(inner @ one) * (inner @ three)) @ two
-    return x + opening * rms(out, w[f"{block}.ffn_norm2.weight"])
+    return rms(out, w[f"{block}.ffn_norm2.weight"])
 
 
-def _count(w: Weights, stack: str) -> int:
+def count(w: Weights, stack: str) -> int:
     return len({name.split(".")[1] for name in w if name.startswith(f"{stack}.")})

@@ -13,6 +13,7 @@ from tests.checkpoints.layouts.causal_vae import causal_vae
 from tests.checkpoints.layouts.flux import chroma_transformer, flux_transformer
 from tests.checkpoints.layouts.flux2 import flux2_transformer
 from tests.checkpoints.layouts.llm import language_model
+from tests.checkpoints.layouts.lumina2 import lumina2_transformer
 from tests.checkpoints.layouts.qwen_image import qwen_image_transformer
 from tests.checkpoints.layouts.sd3 import sd3_shapes
 from tests.checkpoints.layouts.text import clip_l, open_clip, prefixed, t5
@@ -99,6 +100,15 @@ def z_image_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
         "network": z_image_transformer(features=64, seed=seed),
         "vae": vae_state_dict(32, 16, quant=False, seed=seed),
         "text_encoder": language_model(),
+    }
+
+
+def lumina2_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
+    """Lumina 2 likewise."""
+    return {
+        "network": prefixed(PREFIX, lumina2_transformer(features=64, seed=seed)),
+        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "text_encoder": language_model(normed=False, sandwiched=True),
     }
 
 

@@ -11,8 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from tests.checkpoints import whole
-from tests.checkpoints.layouts.control import sdxl_union
-from tests.checkpoints.layouts.flux import flux_control, published
+from tests.checkpoints.layouts import flux, sd3
+from tests.checkpoints.layouts.control import sd1_controlnet, sdxl_union
+from tests.checkpoints.layouts.flux import flux_control
+from tests.checkpoints.layouts.lora import changes, dotted_lora
+from tests.checkpoints.layouts.sd3 import sd3_control, sd35_control
+from tests.checkpoints.layouts.unet import PREFIX
 from tests.cli.conftest import Command, save
 from tests.text import references
 from tileup.families.table import FAMILIES
@@ -38,6 +42,7 @@ SMALL: Mapping[str, Callable[[], Parts]] = {
     "flux-schnell": lambda: whole.flux_parts(guidance=False),
     "z-image-turbo": whole.z_image_parts,
     "z-image": whole.z_image_parts,
+    "lumina2": whole.lumina2_parts,
     "qwen-image": whole.qwen_image_parts,
     "flux2-klein": whole.flux2_parts,
     "flux2-klein-base": whole.flux2_parts,
@@ -69,26 +74,66 @@ def test_a_family_is_described_and_draws(tileup: Command, folder: Path, name: st
     assert np.abs(drawn - kept).max() > 5
 
 
-def test_a_union_controlnet_acts(tileup: Command, folder: Path) -> None:
-    flags = saved(folder, {"network": whole.sdxl()}, "sdxl.safetensors")
-    whole.save(folder / "promax.safetensors", sdxl_union()[1])
-    size = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "--denoise", "0.6")
-    for name, scale in (("with.png", "1"), ("without.png", "0")):
-        control = ("--control", "promax.safetensors", "--control-scale", scale)
-        ran = tileup("upscale", "in.png", "-o", name, *size, *control, *flags)
-        assert ran.code == 0, ran.err
-    assert np.abs(pixels(folder / "with.png") - pixels(folder / "without.png")).max() > 2
+CONTROLS: Mapping[str, tuple[str, Callable[[], Mapping[str, Tensor]]]] = {
+    "tile of SD 1": ("sd1", sd1_controlnet),
+    "union of SDXL": ("sdxl", lambda: sdxl_union()[1]),
+    "upscaler of FLUX": ("flux-dev", lambda: flux.published(flux_control(features=64, pooled=64))),
+    "union of FLUX": (
+        "flux-dev",
+        lambda: flux.published(flux_control(modes=10, features=64, pooled=64)),
+    ),
+    "tile of SD 3": ("sd3", lambda: sd3.published(sd3_control(1, features=128, pooled=128))),
+    "blur of SD 3.5 large": ("sd3", lambda: sd35_control(1, pooled=128)),
+}
+"""The family, and the file."""
 
 
-def test_a_controlnet_of_flux_acts(tileup: Command, folder: Path) -> None:
-    flags = saved(folder, whole.flux_parts(), "flux.safetensors")
-    whole.save(folder / "upscaler.safetensors", published(flux_control(features=64, pooled=64)))
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_controlnet_is_described_and_acts(tileup: Command, folder: Path, name: str) -> None:
+    family, make = CONTROLS[name]
+    flags = saved(folder, SMALL[family](), "model.safetensors")
+    whole.save(folder / "control.safetensors", make())
+    told = tileup("info", "control.safetensors")
+    assert told.code == 0, told.err
+    assert "a ControlNet: give the model with -m and this file with --control" in told.out
+    control = ("--control", "control.safetensors", "--control-scale")
+    drawn, plain = (draws(tileup, *flags, *control, scale) for scale in ("1", "0"))
+    assert np.abs(drawn - plain).max() > 2
+
+
+ONE_OF_EACH = ("sd3", "chroma", "flux-dev", "z-image", "lumina2", "qwen-image", "flux2-klein")
+"""Families of flows, one of each network; those of UNets are in test_storage.py."""
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_a_lora_is_described_and_acts(tileup: Command, folder: Path, name: str) -> None:
+    """In the names of the file itself, as programs write it that train the original networks."""
+    parts = SMALL[name]()
+    flags = saved(folder, parts, "model.safetensors")
+    names = {each.removeprefix(PREFIX): tensor for each, tensor in parts["network"].items()}
+    layers = {
+        each.removesuffix(".weight"): tuple(tensor.shape)
+        for each, tensor in names.items()
+        if "attn" in each or "attention" in each
+        if tensor.ndim == 2
+    }
+    whole.save(folder / "lora.safetensors", dotted_lora(changes(layers), "diffusion_model."))
+    told = tileup("info", "lora.safetensors")
+    assert told.code == 0, told.err
+    assert "a LoRA" in told.out
+    drawn, plain = (
+        draws(tileup, *flags, "--lora", f"lora.safetensors:{weight}") for weight in ("1", "0")
+    )
+    assert np.abs(drawn - plain).max() > 2
+
+
+def draws(tileup: Command, *flags: str) -> np.ndarray:
+    """The picture that two steps make, without a word about what is left out."""
     size = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "--denoise", "0.6")
-    for name, scale in (("with.png", "1"), ("without.png", "0")):
-        control = ("--control", "upscaler.safetensors", "--control-scale", scale)
-        ran = tileup("upscale", "in.png", "-o", name, *size, *control, *flags)
-        assert ran.code == 0, ran.err
-    assert np.abs(pixels(folder / "with.png") - pixels(folder / "without.png")).max() > 2
+    ran = tileup("upscale", "in.png", "-o", "out.png", "--overwrite", *size, *flags)
+    assert ran.code == 0, ran.err
+    assert "left out" not in ran.err
+    return pixels(Path("out.png"))
 
 
 def saved(folder: Path, parts: Parts, network: str) -> list[str]:

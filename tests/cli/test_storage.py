@@ -16,7 +16,13 @@ from safetensors.torch import save_file
 
 from tests.checkpoints import whole
 from tests.checkpoints.layouts.gguf import llama_language, llama_t5, save_gguf
-from tests.checkpoints.layouts.lora import RELATIVES, changes, kohya_lora, layers_of, relatives
+from tests.checkpoints.layouts.lora import (
+    changes,
+    dotted_lora,
+    kohya_lora,
+    layers_of,
+    relatives,
+)
 from tests.checkpoints.layouts.text import prefixed
 from tests.checkpoints.layouts.unet import PREFIX, sd1_unet
 from tests.cli.conftest import Command, save
@@ -62,7 +68,44 @@ def plain(sd1: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pixe
     return {}
 
 
-@pytest.mark.parametrize("kind", ["LoRA", *RELATIVES])
+ADAPTERS = {
+    "LoRA": "a LoRA",
+    "PEFT": "a LoRA",
+    "LoHa": "a LoHa",
+    "LoKr": "a LoKr",
+    "DoRA": "a DoRA",
+    "differences": "a file of differences",
+    "norms": "a file of differences",
+}
+"""What `info` calls each kind."""
+
+
+def save_adapter(kind: str, layers: dict[str, tuple[int, ...]], folder: Path) -> str:
+    """An adapter of the small SD 1; what it is given by."""
+    name = "adapter.safetensors"
+    if kind == "PEFT":  # a folder, with alpha in its configuration
+        (folder / "adapter").mkdir()
+        tensors = dotted_lora(changes(layers), "base_model.model.", alpha=2)
+        save_file(tensors, folder / "adapter" / "adapter_model.safetensors")
+        config = {"r": 2, "lora_alpha": 4, "use_rslora": True}
+        (folder / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+        return "adapter"
+    if kind == "norms":
+        blocks = {layer.partition(".attn")[0] for layer in layers}
+        widths = {block: layers[f"{block}.attn1.to_q"][0] for block in blocks}
+        norms = {
+            f"lora_unet_{block.replace('.', '_')}_norm1.{part}_norm": torch.randn(width)
+            for block, width in widths.items()
+            for part in "wb"
+        }
+        save_file(norms, folder / name)
+        return name
+    made = {"LoRA": kohya_lora(changes(layers)), **relatives(layers)}
+    save_file(made[kind], folder / name)
+    return name
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
 def test_an_adapter_is_described_and_draws(
     tileup: Command,
     folder: Path,
@@ -71,14 +114,13 @@ def test_an_adapter_is_described_and_draws(
     plain: dict[str, Pixels],
     kind: str,
 ) -> None:
-    made = {"LoRA": kohya_lora(changes(attention)), **relatives(attention)}
-    save_file(made[kind], folder / "adapter.safetensors")
-    told = tileup("info", "adapter.safetensors")
+    file = save_adapter(kind, attention, folder)
+    told = tileup("info", file)
     assert told.code == 0, told.err
-    assert kind in told.out
+    assert ADAPTERS[kind] in told.out
     if "plain" not in plain:
         plain["plain"] = drawn(tileup, "-m", sd1)
-    changed = drawn(tileup, "-m", sd1, "--lora", "adapter.safetensors")
+    changed = drawn(tileup, "-m", sd1, "--lora", file)
     assert np.abs(changed - plain["plain"]).max() > 5
 
 

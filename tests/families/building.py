@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -34,8 +35,13 @@ def built_unet(tensors: Mapping[str, Tensor], sizes: int = 6, **options: Any) ->
     return network
 
 
-def small_vae(channels: int) -> Any:  # noqa: ANN401
-    """diffusers' `AutoencoderKL` of 8 pixels per cell, for pipelines that only need to have one."""
+def small_vae(channels: int, scale: float = 0.18215, shift: float | None = None) -> Any:  # noqa: ANN401
+    """diffusers' `AutoencoderKL` of 8 pixels per cell, for pipelines that only need to have one.
+
+    Args:
+        channels: of its latents.
+        scale, shift: of them, where a pipeline asks for it.
+    """
     shield_torchvision()
     from diffusers import AutoencoderKL
 
@@ -45,6 +51,8 @@ def small_vae(channels: int) -> Any:  # noqa: ANN401
         block_out_channels=(2, 2, 2, 2),
         norm_num_groups=1,
         latent_channels=channels,
+        scaling_factor=scale,
+        shift_factor=shift,
     )
 
 
@@ -54,4 +62,17 @@ def of_latents(pipe: Any, channels: int) -> Any:  # noqa: ANN401
 
     pipe.set_progress_bar_config(disable=True)
     pipe.image_processor = VaeImageProcessor(vae_scale_factor=16, vae_latent_channels=channels)
+    return pipe
+
+
+def shown(pipe: Any, raw: Tensor) -> Any:  # noqa: ANN401
+    """A quiet pipeline of diffusers whose VAE makes these latents of whatever picture it is given.
+
+    Args:
+        pipe: with a VAE.
+        raw: as an encoder gives them, neither shifted nor scaled.
+    """
+    pipe.set_progress_bar_config(disable=True)
+    found = SimpleNamespace(sample=lambda generator=None: raw)
+    pipe.vae.encode = lambda picture: SimpleNamespace(latent_dist=found)
     return pipe

@@ -9,6 +9,7 @@ import pytest
 
 from tests.checkpoints import headers
 from tests.checkpoints.headers import NET, save_head, spread, under
+from tests.checkpoints.layouts.qwen_image import qwen_image_shapes
 from tileup.checkpoints.find import identified, identify
 from tileup.errors import ExitCode, ModelError, UnknownCheckpointError, UsageError
 from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels, training_levels
@@ -301,6 +302,11 @@ REFUSED = {
         },
         "a ControlNet",
     ),
+    "controlnet of a flow, with all that its network has": (
+        dict(qwen_image_shapes(1, 256, 3584)) | {"controlnet_blocks.0.weight": (256, 256)},
+        "a ControlNet",
+    ),
+    "controlnet of Z-Image": ({"control_layers.0.after_proj.weight": (4, 4)}, "a ControlNet"),
     "vae": (headers.vae(), "a VAE alone.*--vae"),
     "vae, prefixed": (under("first_stage_model.", headers.vae()), "a VAE alone"),
     "clip": (headers.clip(), "a CLIP text encoder alone"),

@@ -1,4 +1,4 @@
-"""ControlNets of FLUX.1 against a separate implementation."""
+"""ControlNets of FLUX.1 against a separate implementation and diffusers' pipeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints import originals
-from tests.checkpoints.flow import latents, pooled_of, relative, scene_of_latents, text_of
+from tests.checkpoints.flow import (
+    euler,
+    guided,
+    latents,
+    pooled_of,
+    relative,
+    scene_of_latents,
+    text_of,
+)
 from tests.checkpoints.layouts.flux import (
     CHANNELS,
     FULL_WIDTH,
@@ -18,13 +26,13 @@ from tests.checkpoints.layouts.flux import (
     flux_transformer,
     published,
 )
-from tests.families.building import how, transformer_of
+from tests.families.building import how, shown, small_vae, transformer_of
 from tileup.contracts import Box
 from tileup.errors import ModelError
 from tileup.families.family import ControlFile
 from tileup.families.flux import build_flux
 from tileup.families.flux_control import flux_control_config
-from tileup.families.transformer import TransformerNetwork
+from tileup.families.transformer import TransformerNetwork, packed, unpacked
 from tileup.torchvision_shield import shield_torchvision
 
 NETWORK = flux_transformer(2, 1)
@@ -62,6 +70,44 @@ def test_each_window_is_shown_its_part_of_the_picture(modes: int | None) -> None
     assert relative(split[1:], wanted[1:]) < 1e-4
     never = network(x, sigma, BOXES, text_of(2, 32, 24), replace(SCENE, control_until=9.0))
     assert torch.equal(never, plain)
+
+
+@pytest.mark.parametrize("modes", [None, 10], ids=["upscaler", "union"])
+def test_a_run_equals_diffusers_pipeline(modes: int | None) -> None:
+    shield_torchvision()
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxControlNetPipeline
+
+    network, text = load(published(flux_control(modes=modes)), 0.7), text_of(1, 32, 24)
+    assert network.control is not None
+    nothing = dict.fromkeys(["text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"])
+    pipe = FluxControlNetPipeline(
+        FlowMatchEulerDiscreteScheduler(),
+        small_vae(CHANNELS, 0.3611, 0.1159),
+        transformer=network.module,  # type: ignore[arg-type]
+        controlnet=network.control.module,  # type: ignore[attr-defined]
+        **nothing,  # type: ignore[arg-type]
+    )
+    times, noise = [0.7, 0.5, 0.2], latents(*SCENE.source.shape, seed=5)
+    start = (1 - times[0]) * SCENE.source + times[0] * noise
+    expected = shown(pipe, SCENE.source / 0.3611 + 0.1159)(
+        height=64,
+        width=96,
+        sigmas=times,
+        num_inference_steps=3,
+        guidance_scale=3.5,
+        control_image=torch.zeros(1, 3, 64, 96),
+        control_mode=None if modes is None else 1,
+        controlnet_conditioning_scale=0.7,
+        latents=packed(start),
+        prompt_embeds=text.tokens,
+        pooled_prompt_embeds=pooled_of(text),
+        output_type="latent",
+    ).images
+    steps = torch.tensor([*times, 0.0])
+    found = euler(guided(network, SCENE, text), noise, steps)
+    assert relative(found, unpacked(expected, 4, 6)) < 1e-4
+    plain = euler(guided(replace(network, control=None), SCENE, text), noise, steps)
+    assert relative(plain, found) > 0.1
 
 
 def test_full_size_fits_diffusers_network() -> None:

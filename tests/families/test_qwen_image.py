@@ -119,11 +119,13 @@ def scheduler() -> Any:  # noqa: ANN401
     )
 
 
-def test_img2img_equals_diffusers_pipeline(network: TransformerNetwork) -> None:
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+def test_img2img_equals_diffusers_pipeline(network: TransformerNetwork, cfg: float) -> None:
+    """With guidance each patch's velocity keeps its length."""
     shield_torchvision()
     from diffusers import AutoencoderKLQwenImage, QwenImageImg2ImgPipeline
 
-    text = text_of(1)
+    text = text_of(2)
     vae = AutoencoderKLQwenImage(base_dim=2)
     nothing = dict.fromkeys(["text_encoder", "tokenizer"])
     pipe = QwenImageImg2ImgPipeline(scheduler(), vae, transformer=network.module, **nothing)  # type: ignore[arg-type]
@@ -134,17 +136,23 @@ def test_img2img_equals_diffusers_pipeline(network: TransformerNetwork) -> None:
         width=96,
         strength=0.7,
         num_inference_steps=5,
-        true_cfg_scale=1.0,
+        true_cfg_scale=cfg,
         generator=torch.Generator().manual_seed(5),
-        prompt_embeds=text.tokens,
+        prompt_embeds=text.tokens[:1],
         prompt_embeds_mask=torch.ones(1, 5),
+        negative_prompt_embeds=text.tokens[1:],
+        negative_prompt_embeds_mask=torch.ones(1, 5),
         output_type="latent",
     ).images
     expected = pipe._unpack_latents(result, 64, 96, 8)[:, :, 0]
     times = pipe.scheduler.sigmas[pipe.scheduler.begin_index :]
-    found = euler(guided(network, SCENE, text), latents(*SCENE.source.shape, seed=5), times)
+    noise = latents(*SCENE.source.shape, seed=5)
+    found = euler(guided(network, SCENE, text, cfg, patch=2), noise, times)
     assert len(times) < 6
     assert relative(found, expected) < 1e-4
+    if cfg > 1:
+        free = euler(guided(network, SCENE, text, cfg), noise, times)
+        assert relative(free, expected) > 0.05
     assert relative(expected, SCENE.source) > 0.5
 
 

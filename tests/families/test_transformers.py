@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests.checkpoints.flow import latents, relative, row_of, scene_of_latents, text_of
-from tests.checkpoints.layouts import flux, flux2, qwen_image, sd3, z_image
+from tests.checkpoints.headers import save_head
+from tests.checkpoints.layouts import flux, flux2, lumina2, qwen_image, sd3, z_image
 from tests.families.building import how, transformer_of
+from tileup.checkpoints.find import identify
 from tileup.contracts import Box, Encoded
 from tileup.families.chroma import build_chroma
+from tileup.families.family import Build
 from tileup.families.flux import build_flux
 from tileup.families.flux2 import build_flux2
+from tileup.families.lumina2 import build_lumina2
 from tileup.families.qwen_image import build_qwen_image
 from tileup.families.sd3 import build_sd3
 from tileup.families.transformer import TransformerNetwork
@@ -53,6 +59,9 @@ CASES: dict[str, Callable[[], Case]] = {
     ),
     "z-image": lambda: Case(
         transformer_of(build_z_image(z_image.z_image_transformer(), how())), _plain(48)
+    ),
+    "lumina2": lambda: Case(
+        transformer_of(build_lumina2(lumina2.lumina2_transformer(), how())), _plain(48)
     ),
     "qwen-image": lambda: Case(
         transformer_of(build_qwen_image(qwen_image.qwen_image_transformer(), how())), _plain(48)
@@ -101,3 +110,28 @@ def test_odd_sides_are_continued_and_cut_off_again(case: Case, height: int, widt
     found = case.network(x, sigma, [Box(0, 0, height, width)] * 2, text, SCENE)
     expected = case.network(even, sigma, [Box(0, 0, *even.shape[-2:])] * 2, text, SCENE)
     assert torch.equal(found, expected[..., :height, :width])
+
+
+SAVED: dict[str, tuple[Build, Callable[[], dict[str, Tensor]]]] = {
+    "flux-dev": (build_flux, flux.flux_transformer),
+    "chroma": (build_chroma, flux.chroma_transformer),
+    "flux2-klein": (build_flux2, flux2.flux2_transformer),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_gains_of_norms_are_called_weight_in_files_that_comfyui_saved(
+    tmp_path: Path, name: str
+) -> None:
+    build, make = SAVED[name]
+    tensors = make()
+    renamed = {
+        key.removesuffix("scale") + "weight" if key.endswith(".scale") else key: each
+        for key, each in tensors.items()
+    }
+    assert renamed.keys() != tensors.keys()
+    plain, saved = (build(each, how()).module.state_dict() for each in (tensors, renamed))
+    assert plain.keys() == saved.keys()
+    assert all(torch.equal(saved[key], each) for key, each in plain.items())
+    shapes = {f"model.diffusion_model.{key}": tuple(each.shape) for key, each in renamed.items()}
+    assert identify(save_head(tmp_path / "m.safetensors", shapes)).family == name

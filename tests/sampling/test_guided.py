@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -114,3 +114,28 @@ def test_mistakes_are_refused() -> None:
         GuidedDenoiser(PromptNetwork(), "eps", SCENE, encoded(1.0), None, 2.0)
     with pytest.raises(ValueError, match="must be one of eps"):
         GuidedDenoiser(PromptNetwork(), "score", SCENE, encoded(1.0))
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_flow_keeps_the_length_of_what_is_predicted_in_each_patch(patch: int) -> None:
+    """The guided velocity has its own direction and the prompt's length, by definition."""
+    made = denoiser(4.0, "flow")
+    kept = replace(made, patch=patch)
+    x, sigma, windows = batch()
+    level = sigma[:, None, None, None]
+
+    def velocity(x0: Tensor) -> Tensor:
+        """`x0 = x_flow - s v` with flow time s."""
+        time = level / (1 + level)
+        flow = ((1 - time) * x - x0) / time
+        return flow.unflatten(-1, (-1, patch)).unflatten(2, (-1, patch)).movedim(4, 3)
+
+    alone_, free = velocity(alone(0.7, "flow")), velocity(made(x, sigma, windows))
+    found = velocity(kept(x, sigma, windows))
+    sides = (1, 4, 5)
+    length = alone_.square().sum(sides, keepdim=True).sqrt()
+    expected = free * length / free.square().sum(sides, keepdim=True).sqrt()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert (found - free).abs().max() > 0.1
+    other = replace(denoiser(4.0), patch=patch)(x, sigma, windows)
+    assert torch.equal(other, denoiser(4.0)(x, sigma, windows)), "it belongs to flows"

@@ -149,8 +149,9 @@ thought of nothing."""
 MARKS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"),
     *("<s>", "<pad>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[INST]", "[/INST]"),
+    "<bos>",
 )
-"""Qwen's, and Mistral's."""
+"""Qwen's, Mistral's, and Gemma's."""
 
 
 def save_qwen_tokenizer(folder: Path) -> Path:

@@ -35,7 +35,7 @@ BUNDLED = "tileup-small"
 """Stem of the checkpoint that ships with tileup."""
 FOLDERS = "TILEUP_MODELS"
 """Environment variable: folders in which models are looked up by name."""
-EXTENSIONS = (".safetensors", ".gguf", *PICKLES)
+EXTENSIONS = (".safetensors", ".sft", ".gguf", *PICKLES)
 """Of files that may be models, the preferred first."""
 
 

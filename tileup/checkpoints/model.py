@@ -114,9 +114,9 @@ class DiffusionModel:
             grey = torch.full((1, 3, height, width), 0.5)
             scene = replace(scene, masked=self.codec.encode(grey))
         self.offloader.of(self.part)
-        return GuidedDenoiser(
-            self.network, self.spec.prediction, scene, text, negative, cfg=wish.cfg
-        )
+        patch = self.spec.multiple // self.spec.stride if wish.cfg_norm else None
+        told = scene, text, negative, wish.cfg
+        return GuidedDenoiser(self.network, self.spec.prediction, *told, patch)
 
     def take_notes(self) -> tuple[str, ...]:
         """What had to be done in another way than was asked for, since this was last called."""

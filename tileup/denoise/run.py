@@ -125,6 +125,7 @@ def scene_of(
             settings.negative,
             settings.cfg,
             settings.guidance,
+            settings.cfg_norm,
             settings.texture,
             planned.deblock,
         ),

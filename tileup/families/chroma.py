@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tileup.families.family import Building, Built, Detected, Family, Latents, growing_levels
-from tileup.families.flux import PATCH, block_rules
+from tileup.families.flux import PATCH, as_published, block_rules
 from tileup.families.flux_heads import ROTATED, head_of
 from tileup.families.view import RelativeError, View
 from tileup.plan.noise_levels import FLUX_GROWTH
@@ -48,7 +48,8 @@ def build_chroma(tensors: Mapping[str, Tensor], how: Building) -> Built:
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("double_blocks.") for each in tensors):
         width, _ = shape(tensors, "img_in.weight", 2, how.name)
-        state, origin = converted(tensors, chroma_rules(tensors, width), how.name)
+        rules = chroma_rules(tensors, width)
+        state, origin = converted(as_published(tensors), rules, how.name)
     config = chroma_config(state, how.name)
     module = transformer_of("ChromaTransformer2DModel", config, state, how, origin, computed=True)
     network = TransformerNetwork(module, how.dtype, how.device, PATCH, velocity)
@@ -57,18 +58,9 @@ def build_chroma(tensors: Mapping[str, Tensor], how: Building) -> Built:
 
 def velocity(module: nn.Module, seen: Seen) -> Tensor:
     """What the transformer says of a batch of windows."""
-    from tileup.families.transformer import packed, positions, unpacked
+    from tileup.families.transformer import in_patches, places
 
-    rows, columns = (side // PATCH for side in seen.cells.shape[-2:])
-    tokens: Tensor = module(
-        hidden_states=packed(seen.cells),
-        timestep=seen.time,
-        encoder_hidden_states=seen.tokens,
-        img_ids=positions(rows, columns).to(seen.time),
-        txt_ids=seen.time.new_zeros(seen.tokens.shape[1], 3),
-        return_dict=False,
-    )[0]
-    return unpacked(tokens, rows, columns)
+    return in_patches(module, seen, places(seen))
 
 
 def chroma_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:

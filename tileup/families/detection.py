@@ -11,6 +11,9 @@ from tileup.tensors.checkpoint import Checkpoint
 from tileup.tensors.formats import marks_of
 from tileup.wording import counted
 
+CONTROL = "controlnet_"
+"""What names begin with that only ControlNets have, in diffusers' words; the rest of a ControlNet
+is named as the network is that it acts on."""
 _UNTOLD = Kind("unknown", "a file that nothing is known of")
 
 
@@ -62,7 +65,9 @@ def _found(checkpoint: Checkpoint) -> Detected | None:
         for prefix in PREFIXES:
             view = View(checkpoint, prefix)
             try:
-                if key in view and (found := look(view)) is not None:
+                if key not in view or any(view.names(CONTROL)):
+                    continue
+                if (found := look(view)) is not None:
                     return found
             except RelativeError as error:
                 raise _unsupported(checkpoint, str(error)) from error

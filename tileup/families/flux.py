@@ -15,6 +15,7 @@ as in the program of the network's authors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ MLP = 4
 """Width of the perceptrons in units of the network's."""
 EMBEDDED = "time_text_embed.text_embedder.linear_1.weight"
 """What takes CLIP's features of the whole text, in diffusers' words."""
+GAIN = re.compile(r"(\.(?:query|key)_norm|\.norms\.\d+)\.weight$")
+"""Gains of queries and keys, and of Chroma's small network, as some files call them."""
 INPUTS = {
     384: "FLUX.1 Fill, which needs a mask and a masked picture",
     128: "FLUX.1 Canny or Depth, which needs a second picture",
@@ -106,7 +109,7 @@ def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("double_blocks.") for each in tensors):
         width, _ = shape(tensors, "img_in.weight", 2, how.name)
-        state, origin = converted(tensors, flux_rules(tensors, width), how.name)
+        state, origin = converted(as_published(tensors), flux_rules(tensors, width), how.name)
     config = flux_config(state, how.name)
     module = transformer_of("FluxTransformer2DModel", config, state, how, origin)
     network = TransformerNetwork(module, how.dtype, how.device, PATCH, velocity, control=control)
@@ -115,21 +118,13 @@ def build_flux(tensors: Mapping[str, Tensor], how: Building) -> Built:
 
 def velocity(module: nn.Module, seen: Seen) -> Tensor:
     """What the transformer says of a batch of windows."""
-    from tileup.families.transformer import packed, positions, unpacked, whole_text
+    from tileup.families.transformer import in_patches, places, whole_text
 
-    rows, columns = (side // PATCH for side in seen.cells.shape[-2:])
-    tokens: Tensor = module(
-        hidden_states=packed(seen.cells),
-        timestep=seen.time,
-        guidance=guidance_of(module, seen),
-        encoder_hidden_states=seen.tokens,
-        pooled_projections=whole_text(seen),
-        img_ids=positions(rows, columns).to(seen.time),
-        txt_ids=seen.time.new_zeros(seen.tokens.shape[1], 3),
-        **seen.added,
-        return_dict=False,
-    )[0]
-    return unpacked(tokens, rows, columns)
+    told: dict[str, object] = {
+        "guidance": guidance_of(module, seen),
+        "pooled_projections": whole_text(seen),
+    }
+    return in_patches(module, seen, {**told, **places(seen), **seen.added})
 
 
 def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
@@ -157,6 +152,12 @@ def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
         "guidance_embeds": any(".guidance_embedder." in each for each in state),
         "axes_dims_rope": ROTATED,
     }
+
+
+def as_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with gains of norms called `scale`, as their authors do; files that ComfyUI has saved
+    call them `weight`."""
+    return {GAIN.sub(r"\1.scale", name): each for name, each in tensors.items()}
 
 
 def flux_rules(names: Collection[str], width: int) -> Iterator[Rule]:
@@ -243,7 +244,7 @@ def _double(block: str, ours: str, modulated: bool) -> Iterator[Rule]:
     parts = [f"{ours}.{each}" for each in TEXT_QKV]
     yield from _stream(f"{block}.txt", ours, "_context", parts, f"{ours}.attn.to_add_out")
     for stream, added in (("img", ""), ("txt", "added_")):
-        yield from _norms(f"{block}.{stream}_attn.norm", f"{ours}.attn.norm_{added}")
+        yield from norm_rules(f"{block}.{stream}_attn.norm", f"{ours}.attn.norm_{added}")
 
 
 def _stream(stream: str, ours: str, suffix: str, parts: Sequence[str], out: str) -> Iterator[Rule]:
@@ -260,10 +261,11 @@ def _single(block: str, ours: str, width: int, modulated: bool) -> Iterator[Rule
         yield from layer(f"{block}.modulation.lin", f"{ours}.norm.linear")
     yield from layer(f"{block}.linear1", *parts, rows=(width, width, width, MLP * width))
     yield from layer(f"{block}.linear2", f"{ours}.proj_out")
-    yield from _norms(f"{block}.norm", f"{ours}.attn.norm_")
+    yield from norm_rules(f"{block}.norm", f"{ours}.attn.norm_")
 
 
-def _norms(norm: str, ours: str) -> Iterator[Rule]:
+def norm_rules(norm: str, ours: str) -> Iterator[Rule]:
+    """Gains of queries and keys, what `ours` begins with being all but `q.weight`."""
     yield Rule(f"{norm}.query_norm.scale", (f"{ours}q.weight",))
     yield Rule(f"{norm}.key_norm.scale", (f"{ours}k.weight",))
 
@@ -284,6 +286,7 @@ DEV = Family(
     short="FLUX",
     signs={
         "double_blocks.0.img_attn.norm.key_norm.scale": _original,
+        "double_blocks.0.img_attn.norm.key_norm.weight": _original,
         "x_embedder.weight": _diffusers,
     },
     latents=Latents(0.3611, 0.1159),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
 from tileup.families.family import Building, Built, Detected, Family, Latents, growing_levels
-from tileup.families.flux import DOUBLE, QKV, SINGLE, TEXT_QKV
+from tileup.families.flux import DOUBLE, QKV, SINGLE, TEXT_QKV, as_published, norm_rules
 from tileup.families.view import RelativeError, View
 from tileup.plan.noise_levels import Growth
 from tileup.tensors.renaming import Rule, converted
@@ -100,7 +100,7 @@ def build_flux2(tensors: Mapping[str, Tensor], how: Building) -> Built:
 
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("double_blocks.") for each in tensors):
-        state, origin = converted(state, flux2_rules(tensors), how.name)
+        state, origin = converted(as_published(tensors), flux2_rules(tensors), how.name)
     config = flux2_config(state, how.name)
     module = transformer_of("Flux2Transformer2DModel", config, state, how, origin)
     network = TransformerNetwork(module, how.dtype, how.device, 1, velocity)
@@ -111,22 +111,17 @@ def velocity(module: nn.Module, seen: Seen) -> Tensor:
     """What the transformer says of a batch of windows."""
     import torch
 
-    from tileup.families.transformer import packed, positions, unpacked
+    from tileup.families.transformer import grid_of, in_patches, positions
 
-    rows, columns = seen.cells.shape[-2:]
     words = torch.zeros(seen.tokens.shape[1], 4)
     words[:, 3] = torch.arange(len(words))
-    places = torch.nn.functional.pad(positions(rows, columns), (0, 1))
-    tokens: Tensor = module(
-        hidden_states=packed(seen.cells, 1),
-        timestep=seen.time,
-        guidance=_guidance(module, seen),
-        encoder_hidden_states=seen.tokens,
-        img_ids=places.to(seen.time),
-        txt_ids=words.to(seen.time),
-        return_dict=False,
-    )[0]
-    return unpacked(tokens, rows, columns, 1)
+    cells = torch.nn.functional.pad(positions(*grid_of(seen, 1)), (0, 1))
+    told = {
+        "guidance": _guidance(module, seen),
+        "img_ids": cells.to(seen.time),
+        "txt_ids": words.to(seen.time),
+    }
+    return in_patches(module, seen, told, 1)
 
 
 def _guidance(module: nn.Module, seen: Seen) -> Tensor | None:
@@ -164,22 +159,17 @@ def flux2_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
 
 
 def flux2_rules(names: Collection[str]) -> Iterator[Rule]:
-    """Original names to diffusers', for a transformer with the blocks that the names tell of.
-
-    Gains of norms are called `scale` by its authors and `weight` in some people's files.
-    """
-    gain = "weight" if any(each.endswith("query_norm.weight") for each in names) else "scale"
+    """Original names to diffusers', for a transformer with the blocks that the names tell of."""
     guided = any(each.startswith("guidance_in.") for each in names)
-    doubles, singles = block_count(names, DOUBLE[0]), block_count(names, SINGLE[0])
-    yield from _rules(doubles, singles, guided, gain)
+    yield from _rules(block_count(names, DOUBLE[0]), block_count(names, SINGLE[0]), guided)
 
 
 def layer_rules(layers: Collection[str]) -> Iterator[Rule]:
     """The same from diffusers' names."""
-    yield from _rules(block_count(layers, DOUBLE[1]), block_count(layers, SINGLE[1]), True, "scale")
+    yield from _rules(block_count(layers, DOUBLE[1]), block_count(layers, SINGLE[1]), True)
 
 
-def _rules(doubles: int, singles: int, guided: bool, gain: str) -> Iterator[Rule]:
+def _rules(doubles: int, singles: int, guided: bool) -> Iterator[Rule]:
     yield _weight("img_in", "x_embedder")
     yield _weight("txt_in", "context_embedder")
     embed = "time_guidance_embed"
@@ -193,15 +183,15 @@ def _rules(doubles: int, singles: int, guided: bool, gain: str) -> Iterator[Rule
     last = Rule("final_layer.adaLN_modulation.1.weight", ("norm_out.linear.weight",), swapped=True)
     yield last
     for index in range(doubles):
-        yield from _double(f"{DOUBLE[0]}.{index}", f"{DOUBLE[1]}.{index}", gain)
+        yield from _double(f"{DOUBLE[0]}.{index}", f"{DOUBLE[1]}.{index}")
     for index in range(singles):
         block, ours = f"{SINGLE[0]}.{index}", f"{SINGLE[1]}.{index}.attn"
         yield _weight(f"{block}.linear1", f"{ours}.to_qkv_mlp_proj")
         yield _weight(f"{block}.linear2", f"{ours}.to_out")
-        yield from _norms(f"{block}.norm", f"{ours}.norm_", gain)
+        yield from norm_rules(f"{block}.norm", f"{ours}.norm_")
 
 
-def _double(block: str, ours: str, gain: str) -> Iterator[Rule]:
+def _double(block: str, ours: str) -> Iterator[Rule]:
     for stream, parts, out, added, suffix in (
         ("img", QKV, "attn.to_out.0", "", ""),
         ("txt", TEXT_QKV, "attn.to_add_out", "added_", "_context"),
@@ -211,12 +201,7 @@ def _double(block: str, ours: str, gain: str) -> Iterator[Rule]:
         yield _weight(f"{attention}.proj", f"{ours}.{out}")
         yield _weight(f"{mlp}.0", f"{ours}.ff{suffix}.linear_in")
         yield _weight(f"{mlp}.2", f"{ours}.ff{suffix}.linear_out")
-        yield from _norms(f"{attention}.norm", f"{ours}.attn.norm_{added}", gain)
-
-
-def _norms(norm: str, ours: str, gain: str) -> Iterator[Rule]:
-    yield Rule(f"{norm}.query_norm.{gain}", (f"{ours}q.weight",))
-    yield Rule(f"{norm}.key_norm.{gain}", (f"{ours}k.weight",))
+        yield from norm_rules(f"{attention}.norm", f"{ours}.attn.norm_{added}")
 
 
 def _weight(source: str, *targets: str) -> Rule:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tileup.errors import ModelError
 from tileup.families.family import Building, ControlFile
 from tileup.families.flux_heads import ROTATED, guidance_of, head_of
-from tileup.families.transformer import Seen, packed, positions, transformer_of, whole_text
+from tileup.families.transformer import Seen, packed, places, transformer_of, whole_text
 from tileup.tensors.shapes import block_count, shape
 
 HINT = "controlnet_x_embedder.weight"
@@ -41,7 +41,6 @@ class FluxControl:
 
     def __call__(self, seen: Seen, hint: Tensor, acts: Tensor) -> Mapping[str, object]:
         """Residuals by the transformer's names for them, 0 for rows in which it does not act."""
-        rows, columns = (side // 2 for side in seen.cells.shape[-2:])
         mode = None if self.modes is None else torch.full((len(acts), 1), TILE).to(seen.time.device)
         blocks, singles = self.module(
             hidden_states=packed(seen.cells),
@@ -52,8 +51,7 @@ class FluxControl:
             guidance=guidance_of(self.module, seen),
             encoder_hidden_states=seen.tokens,
             pooled_projections=whole_text(seen),
-            img_ids=positions(rows, columns).to(seen.time),
-            txt_ids=seen.time.new_zeros(seen.tokens.shape[1], 3),
+            **places(seen),
             return_dict=False,
         )
         return {

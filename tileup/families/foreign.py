@@ -97,10 +97,6 @@ NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("t_block.1.weight", "adaln_single.linear.weight", "adaln_single.emb.resolution_embedder"),
     ),
     ("Sana", ("blocks.0.cross_attn.q_linear.weight", "caption_norm.weight")),
-    (
-        "Lumina 2",
-        ("layers.0.adaLN_modulation.1.weight", "time_caption_embed.caption_embedder.0.weight"),
-    ),
     ("Krea 2", ("txtfusion.projector.weight", "text_fusion.projector.weight")),
     ("Qwen-Image 2.1", ("txt_in.text_norm.weight",)),
     ("Wan", ("head.modulation",)),
@@ -156,7 +152,9 @@ def _controlnet(tensors: Tensors) -> bool:
         any("zero_convs." in name or "input_hint_block." in name for name in tensors)
         or any("controlnet_cond_embedding." in name for name in tensors)
         or any(
-            "controlnet_down_blocks." in name or "controlnet_blocks." in name for name in tensors
+            word in name
+            for name in tensors
+            for word in ("controlnet_down_blocks.", "controlnet_blocks.", "control_layers.")
         )
         or any(name.startswith("control_model.") for name in tensors)
     )

@@ -25,6 +25,8 @@ WORDS = {
 
 ZERO_SNR = "v-zsnr"
 """How a person says v of a network that was trained up to pure noise."""
+USUAL = "its family"
+"""Where a prediction is known from that neither the file nor a person tells."""
 V_ABOVE = 0.09
 """SD 2: the standard deviation of one bias is above this where the network was trained for v."""
 TRAINED = (0.01, 0.5)
@@ -50,7 +52,7 @@ def prediction_of(checkpoint: Checkpoint, found: Detected, asked: str | None) ->
                 f"prediction {asked} cannot be right: {checkpoint.path} is a {found.variant},"
                 f" which is a rectified flow; leave --prediction away"
             )
-        return Prediction("flow", "its family")
+        return Prediction("flow", USUAL)
     if asked == "flow":
         raise UsageError(
             f"prediction flow cannot be right: {checkpoint.path} is a {found.variant}, whose UNet"
@@ -117,7 +119,7 @@ def _from_metadata(checkpoint: Checkpoint) -> tuple[str, str] | None:
 
 def _from_family(found: Detected) -> tuple[str, str] | None:
     predicts = found.family.predicts
-    return (predicts, "its family") if predicts else None
+    return (predicts, USUAL) if predicts else None
 
 
 def _from_weights(checkpoint: Checkpoint, found: Detected) -> tuple[str, str]:

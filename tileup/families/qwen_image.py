@@ -71,17 +71,9 @@ def build_qwen_image(tensors: Mapping[str, Tensor], how: Building) -> Built:
 
 def velocity(module: nn.Module, seen: Seen) -> Tensor:
     """What the transformer says of a batch of windows."""
-    from tileup.families.transformer import packed, unpacked
+    from tileup.families.transformer import grid_of, in_patches
 
-    rows, columns = (side // PATCH for side in seen.cells.shape[-2:])
-    tokens: Tensor = module(
-        hidden_states=packed(seen.cells),
-        timestep=seen.time,
-        encoder_hidden_states=seen.tokens,
-        img_shapes=[[(1, rows, columns)]] * len(seen.cells),
-        return_dict=False,
-    )[0]
-    return unpacked(tokens, rows, columns)
+    return in_patches(module, seen, {"img_shapes": [[(1, *grid_of(seen))]] * len(seen.cells)})
 
 
 def qwen_image_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
 from tileup.families.family import Building, Built, Detected, Family, flow_levels
-from tileup.families.sd3_sizes import HEAD, LATENTS, TRAINING_STEPS
+from tileup.families.sd3_shared import HEAD, LATENTS, TRAINING_STEPS, picture_rules
 from tileup.families.view import RelativeError, View
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, blocks_with, shape
@@ -68,12 +68,12 @@ def build_sd3(tensors: Mapping[str, Tensor], how: Building) -> Built:
     from tileup.families.sd3_control import load_sd3_control
     from tileup.families.transformer import TransformerNetwork, transformer_of, with_clip
 
-    control = None if how.control is None else load_sd3_control(how.control, how)
     state, origin = dict(tensors), dict[str, str]()
     if any(each.startswith("joint_blocks.") for each in tensors):
         state, origin = converted(tensors, sd3_rules(tensors), how.name)
     config = sd3_config(state, how.name)
     module = transformer_of("SD3Transformer2DModel", config, state, how, origin)
+    control = None if how.control is None else load_sd3_control(how.control, how, module)
     patch, table = config["patch_size"], config["pos_embed_max_size"]
     network = TransformerNetwork(module, how.dtype, how.device, patch, velocity, table, control)
     return with_clip(network, config, how, None if control is None else control.module)
@@ -81,16 +81,19 @@ def build_sd3(tensors: Mapping[str, Tensor], how: Building) -> Built:
 
 def velocity(module: nn.Module, seen: Seen) -> Tensor:
     """What the transformer says of a batch of windows."""
+    from tileup.families.sd3_control import LAST, added_behind
     from tileup.families.transformer import whole_text
 
-    return module(
-        hidden_states=seen.cells,
-        timestep=seen.time * TRAINING_STEPS,
-        encoder_hidden_states=seen.tokens,
-        pooled_projections=whole_text(seen),
-        **seen.added,
-        return_dict=False,
-    )[0]
+    added = {**seen.added}
+    with added_behind(module, added.pop(LAST, None)):
+        return module(
+            hidden_states=seen.cells,
+            timestep=seen.time * TRAINING_STEPS,
+            encoder_hidden_states=seen.tokens,
+            pooled_projections=whole_text(seen),
+            **added,
+            return_dict=False,
+        )[0]
 
 
 def sd3_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
@@ -157,21 +160,8 @@ def _rules(depth: int, normed: bool, dual: Collection[int]) -> Iterator[Rule]:
     yield from layer("final_layer.adaLN_modulation.1", "norm_out.linear", swapped=True)
     for index in range(depth):
         block, ours = f"joint_blocks.{index}", f"transformer_blocks.{index}"
-        yield from _picture_side(f"{block}.x_block", ours, normed, index in dual)
+        yield from picture_rules(f"{block}.x_block", ours, normed, index in dual)
         yield from _text_side(f"{block}.context_block", ours, normed, index == depth - 1)
-
-
-def _picture_side(block: str, ours: str, normed: bool, dual: bool) -> Iterator[Rule]:
-    yield from layer(f"{block}.adaLN_modulation.1", f"{ours}.norm1.linear")
-    for attention in ("attn", "attn2") if dual else ("attn",):
-        parts = [f"{ours}.{attention}.{each}" for each in ("to_q", "to_k", "to_v")]
-        yield from layer(f"{block}.{attention}.qkv", *parts)
-        yield from layer(f"{block}.{attention}.proj", f"{ours}.{attention}.to_out.0")
-        for each in "qk" if normed else "":
-            target = f"{ours}.{attention}.norm_{each}.weight"
-            yield Rule(f"{block}.{attention}.ln_{each}.weight", (target,))
-    yield from layer(f"{block}.mlp.fc1", f"{ours}.ff.net.0.proj")
-    yield from layer(f"{block}.mlp.fc2", f"{ours}.ff.net.2")
 
 
 def _text_side(block: str, ours: str, normed: bool, last: bool) -> Iterator[Rule]:

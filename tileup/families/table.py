@@ -9,6 +9,7 @@ from tileup.families.family import Family
 from tileup.families.flux import DEV, KONTEXT, KREA, SCHNELL
 from tileup.families.flux2 import DEV as FLUX2_DEV
 from tileup.families.flux2 import KLEIN, KLEIN_BASE
+from tileup.families.lumina2 import LUMINA2
 from tileup.families.qwen_image import QWEN_IMAGE
 from tileup.families.sd3 import SD3
 from tileup.families.unet import REFINER, SD1, SD2, SDXL
@@ -27,6 +28,7 @@ FAMILIES: tuple[Family, ...] = (
     SCHNELL,
     Z_IMAGE_TURBO,
     Z_IMAGE,
+    LUMINA2,
     QWEN_IMAGE,
     KLEIN,
     KLEIN_BASE,

@@ -182,6 +182,42 @@ def unpacked(tokens: Tensor, rows: int, columns: int, patch: int = 2) -> Tensor:
     return split.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), -1, rows * patch, columns * patch)
 
 
+def grid_of(seen: Seen, patch: int = 2) -> tuple[int, int]:
+    """Rows and columns of patches in each window."""
+    height, width = seen.cells.shape[-2:]
+    return height // patch, width // patch
+
+
+def in_patches(module: nn.Module, seen: Seen, told: Mapping[str, object], patch: int = 2) -> Tensor:
+    """What a transformer of diffusers says that takes and gives a row of patches.
+
+    Args:
+        module: the transformer.
+        seen: of a batch of windows.
+        told: what else it is told, in its own words.
+        patch: cells that a token is wide and high.
+
+    Returns:
+        The velocity, the shape of `seen.cells`.
+    """
+    tokens: Tensor = module(
+        hidden_states=packed(seen.cells, patch),
+        timestep=seen.time,
+        encoder_hidden_states=seen.tokens,
+        **told,
+        return_dict=False,
+    )[0]
+    return unpacked(tokens, *grid_of(seen, patch), patch)
+
+
+def places(seen: Seen) -> dict[str, Tensor]:
+    """Where tokens are, as networks like FLUX.1 are told: words have no place."""
+    return {
+        "img_ids": positions(*grid_of(seen)).to(seen.time),
+        "txt_ids": seen.time.new_zeros(seen.tokens.shape[1], 3),
+    }
+
+
 def positions(rows: int, columns: int) -> Tensor:
     """(0, row, column) of each token, counted from (0, 0), shape (rows * columns, 3)."""
     row, column = torch.arange(rows), torch.arange(columns)
@@ -238,7 +274,7 @@ def require_fit(control: nn.Module, module: nn.Module, name: str) -> None:
     theirs = cast(Mapping[str, object], control.config)
     ours = cast(Mapping[str, object], module.config)
     for size in ("num_attention_heads", "in_channels", "joint_attention_dim"):
-        if theirs[size] != ours[size]:
+        if theirs[size] not in (None, ours[size]):  # None: it takes none of these
             raise ModelError(
                 f"{name} does not fit the model: its {size} is {theirs[size]}, and the model's"
                 f" {ours[size]}"

@@ -171,6 +171,11 @@ IDLE: tuple[Idle, ...] = (
         "{name} has no effect: {model} was not distilled with it; cfg guides it.",
     ),
     Idle(
+        _always("cfg_norm"),
+        lambda facts: facts.spec.prediction != "flow" or facts.settings.cfg == 1,
+        "{name} has no effect: it belongs to flows that cfg guides.",
+    ),
+    Idle(
         lambda facts: tuple(sorted({"eta", "s_noise", "s_churn"} - facts.sampler.options)),
         lambda facts: True,
         "{sampler} takes no {name}: it has no effect.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tileup.contracts import Box, Encoded, Network, Scene
 from tileup.sampling import prediction
@@ -29,6 +30,31 @@ def guided(positive: Tensor, negative: Tensor, cfg: float) -> Tensor:
     return negative + cfg * (positive - negative)
 
 
+def turned(x: Tensor, sigma: Tensor, positive: Tensor, x0: Tensor, patch: int) -> Tensor:
+    """Guided x0 of a flow whose velocity is, in each patch, as long as the prompt's alone.
+
+    With `x = x0 + sigma * noise` the velocity, noise - x0, is `(x - (1 + sigma) x0) / sigma`. So
+    its authors guide Qwen-Image (QwenLM/Qwen-Image, Apache-2.0); ComfyUI calls it CFGNorm.
+
+    Args:
+        x: shape (B, C, h, w), sides in whole patches.
+        sigma: shape (B,), above 0.
+        positive, x0: of the prompt alone, and guided.
+        patch: side of a patch, cells.
+    """
+    level = sigma[:, None, None, None]
+    alone, guided = ((x - (1 + level) * each) / level for each in (positive, x0))
+    lengths = [_length(each, patch) for each in (alone, guided)]
+    ratio = lengths[0] / lengths[1].clamp_min(torch.finfo(x.dtype).tiny)
+    return (x - level * guided * ratio) / (1 + level)
+
+
+def _length(velocity: Tensor, patch: int) -> Tensor:
+    """Of each patch over all channels, shape (B, 1, h, w)."""
+    mean = functional.avg_pool2d(velocity.square().sum(1, keepdim=True), patch)
+    return mean.sqrt().repeat_interleave(patch, -2).repeat_interleave(patch, -1)
+
+
 @dataclass(frozen=True, slots=True)
 class GuidedDenoiser:
     """A network, told what one picture shall look like; satisfies `Denoiser`.
@@ -45,6 +71,9 @@ class GuidedDenoiser:
     negative: Encoded | None = None
     """The negative prompt, one row; needed unless `cfg` is 1, when it is not evaluated."""
     cfg: float = 1.0
+    patch: int | None = None
+    """Side in cells of the patches in which guidance of a flow keeps the length of what is
+    predicted; None: it need not."""
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -63,7 +92,10 @@ class GuidedDenoiser:
         else:
             twice = torch.cat([x, x]), torch.cat([sigma, sigma]), [*windows, *windows]
             positive, negative = self._x0(*twice, both).chunk(2)
-        return guided(positive, negative, self.cfg)
+        x0 = guided(positive, negative, self.cfg)
+        if self.patch is None or self.prediction != "flow":
+            return x0
+        return turned(x, sigma, positive, x0, self.patch)
 
     def _x0(self, x: Tensor, sigma: Tensor, windows: Sequence[Box], text: Encoded) -> Tensor:
         def network(scaled: Tensor, level: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class ModelSettings:
         None,
         Panel.PARTS,
         "FILE",
-        "The language model that reads prompts for Z-Image, Qwen-Image and FLUX.2.",
+        "The language model that reads prompts for Z-Image, Lumina 2, Qwen-Image and FLUX.2.",
         loading=True,
     )
     tokenizer: str | None = setting(

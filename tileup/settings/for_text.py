@@ -37,6 +37,14 @@ class TextSettings:
     guidance: float | None = setting(
         None, Panel.TEXT, "0..30", "What FLUX dev is told (default: 3.5).", within(0, 30)
     )
+    cfg_norm: bool = setting(
+        False,
+        Panel.TEXT,
+        "",
+        "Guidance turns what a flow predicts and keeps its length in each patch, as Qwen-Image's "
+        "authors have it.",
+        names="--cfg-norm/--no-cfg-norm",
+    )
     prompt_file: bool = setting(
         False,
         Panel.TEXT,

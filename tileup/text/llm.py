@@ -24,7 +24,7 @@ from tileup.wording import counted
 if TYPE_CHECKING:
     from tileup.text.recipes import LlmUse
 
-LlmKind = Literal["qwen3", "qwen2", "mistral"]
+LlmKind = Literal["qwen3", "qwen2", "mistral", "gemma2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,23 @@ ARCHITECTURES: Mapping[LlmKind, LlmArchitecture] = {
     "mistral": LlmArchitecture(
         "Mistral Small 3", "MistralConfig", "MistralModel", 1e9, 1e-5, 128, {"sliding_window": None}
     ),
+    # Softly capped attention, a window in every second layer, scaled embeddings: its defaults.
+    "gemma2": LlmArchitecture("Gemma 2", "Gemma2Config", "Gemma2Model", 1e4, 1e-6, 256, {}),
 }
 """From the configurations of the published models."""
-_SIGNS: Mapping[LlmKind, tuple[bool, bool]] = {
-    "qwen3": (True, False),
-    "qwen2": (False, True),
-    "mistral": (False, False),
+_SIGNS: Mapping[LlmKind, tuple[bool, bool, bool]] = {
+    "qwen3": (True, False, False),
+    "qwen2": (False, True, False),
+    "mistral": (False, False, False),
+    "gemma2": (False, False, True),
 }
-"""Whether queries have a norm and a bias, which tells the kinds apart."""
+"""Whether queries have a norm and a bias, and perceptrons a norm behind them, which tells the kinds
+apart."""
+_SIGNED = (
+    "self_attn.q_norm.weight",
+    "self_attn.q_proj.bias",
+    "post_feedforward_layernorm.weight",
+)
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
@@ -132,8 +141,7 @@ def load_llm(tensors: Mapping[str, Tensor], use: LlmUse, *, dtype: torch.dtype, 
         )
     kept = {name: each for name, each in tensors.items() if _is_read(name, depth, use.normed)}
     named = unscaled(kept)
-    queries = "layers.0.self_attn.q_"
-    signs = f"{queries}norm.weight" in named, f"{queries}proj.bias" in named
+    signs = tuple(f"layers.0.{each}" in named for each in _SIGNED)
     if signs != _SIGNS[use.model]:
         raise ModelError(f"the text encoder is not {kind.title}; this model reads with that")
     config = getattr(transformers, kind.config)(**_config(named, kind, depth))

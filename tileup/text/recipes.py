@@ -47,7 +47,7 @@ class T5Use:
 class LlmUse:
     """How a family uses a language model: what it makes of a text that lies in a conversation."""
 
-    model: Literal["qwen3", "qwen2", "mistral"]
+    model: Literal["qwen3", "qwen2", "mistral", "gemma2"]
     """Which kind."""
     title: str
     """Which one exactly, as its authors call it."""
@@ -71,7 +71,7 @@ class LlmUse:
     @property
     def tokenizer_shipped(self) -> bool:
         """Whether its tokenizer comes with tileup."""
-        return self.model != "mistral"
+        return self.model in ("qwen3", "qwen2")
 
     def depths(self, there: int) -> list[int]:
         """How many layers come before the features of each of `layers`, where so many are there."""

@@ -19,6 +19,7 @@ def language_model(
     groups: int = 1,
     normed: bool = True,
     biased: bool = False,
+    sandwiched: bool = False,
     seed: int = 4,
 ) -> dict[str, Tensor]:
     """Weights under the names of transformers, behind `model.`, with the head behind them.
@@ -30,6 +31,7 @@ def language_model(
         heads, groups: of queries, and of keys and values.
         normed: with norms of queries and keys, as Qwen3.
         biased: with biases of queries, keys and values, as Qwen2.
+        sandwiched: with norms before and behind the perceptrons, as Gemma 2.
         seed: of the random weights.
     """
     shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (VOCABULARY, width)}
@@ -48,6 +50,8 @@ def language_model(
         shapes[f"{block}.mlp.down_proj.weight"] = (width, 3 * width)
         shapes[f"{block}.input_layernorm.weight"] = (width,)
         shapes[f"{block}.post_attention_layernorm.weight"] = (width,)
+        for side in ("pre", "post") if sandwiched else ():
+            shapes[f"{block}.{side}_feedforward_layernorm.weight"] = (width,)
     shapes["norm.weight"] = (width,)
     tensors = random_weights(shapes.items(), seed)
     tensors["embed_tokens.weight"] *= width**0.5

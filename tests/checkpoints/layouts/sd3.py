@@ -24,6 +24,8 @@ def sd3_transformer(
     table: int = 12,
     qk_norm: bool = False,
     dual: int = 0,
+    features: int = FEATURES,
+    pooled: int = POOLED,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
@@ -35,8 +37,9 @@ def sd3_transformer(
         table: side of the square of positions, in tokens.
         qk_norm: as in SD 3.5.
         dual: how many blocks, from the first, have a second attention, as in SD 3.5 medium.
+        features, pooled: of a text token, and of the whole text.
     """
-    shapes = sd3_shapes(depth, width, table, qk_norm, dual)
+    shapes = sd3_shapes(depth, width, table, qk_norm, dual, features, pooled)
     return random_weights(shapes, seed, dtype)
 
 
@@ -101,6 +104,24 @@ def sd3_control(depth: int = 2, seed: int = 6, **sizes: int) -> dict[str, Tensor
     for index in range(depth):
         shapes |= dict(linear(f"controlnet_blocks.{index}", width, width))
     return plain | random_weights(shapes.items(), seed + 1)
+
+
+def sd35_control(depth: int = 2, width: int = 128, pooled: int = POOLED) -> dict[str, Tensor]:
+    """A ControlNet of SD 3.5 large as its authors name it: no text, and no embedding of latents."""
+    return random_weights(sd35_control_shapes(depth, width, pooled), seed=8)
+
+
+def sd35_control_shapes(
+    depth: int, width: int, pooled: int
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "pos_embed_input.proj.weight", (width, CHANNELS, PATCH, PATCH)
+    yield "pos_embed_input.proj.bias", (width,)
+    for embedder, features in (("timestep", 256), ("text", pooled)):
+        yield from linear(f"time_text_embed.{embedder}_embedder.linear_1", width, features)
+        yield from linear(f"time_text_embed.{embedder}_embedder.linear_2", width, width)
+    for index in range(depth):
+        yield from _side(f"transformer_blocks.{index}", width, False, 6)
+        yield from linear(f"controlnet_blocks.{index}", width, width)
 
 
 def published(control: dict[str, Tensor]) -> dict[str, Tensor]:
