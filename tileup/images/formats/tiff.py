@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from tileup.images.formats.pillow import head_of, raster_of, too_deep
 from tileup.images.picture import Picture
 from tileup.images.pixels import Numbers, bands, unit
 from tileup.images.planes import number_bands, to_image, to_words
+from tileup.images.tiff_tags import put_value, tag_places, value_at
 
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 257, 258, 262, 339, 338
 _COMPRESSION = 259
@@ -335,11 +336,11 @@ def _write_bands(picture: Picture, way: Way, stream: IO[bytes]) -> None:
         example = BytesIO()
         save(to_image(first), example)
         data += example.getvalue()
-    places = dict(_entries(data))
-    start, length = (_value(data, places[tag]) for tag in (_OFFSETS, _COUNTS))
+    places = dict(tag_places(data))
+    start, length = (value_at(data, places[tag]) for tag in (_OFFSETS, _COUNTS))
     height = picture.height
     for tag, value in ((_HEIGHT, height), (_ROWS, height), (_COUNTS, height * length)):
-        _put(data, places[tag], value)
+        put_value(data, places[tag], value)
     stream.write(data[:start])
     for band in number_bands(picture, 16 if picture.deep else 8):
         stream.write(_stored(band).tobytes())
@@ -408,58 +409,13 @@ def _of_words(words: NDArray[np.uint16], save: Callable[[Image.Image, BytesIO], 
     stream = BytesIO()
     save(Image.fromarray(split[..., 0] if channels == 1 else split, _MODES[channels]), stream)
     data = bytearray(stream.getvalue())
-    places = dict(_entries(data))
-    _put(data, places[_WIDTH], width)
+    places = dict(tag_places(data))
+    put_value(data, places[_WIDTH], width)
     at = places[_BITS].value
     if 2 * channels > places[_BITS].room:
-        at = _value(data, places[_BITS])
+        at = value_at(data, places[_BITS])
     struct.pack_into(f"<{channels}H", data, at, *[16] * channels)
     return bytes(data)
-
-
-class _TagPlace(NamedTuple):
-    """Where a tag of the first directory stands in a file, bytes."""
-
-    kind: int
-    """Where its type is told."""
-    value: int
-    """Where its value stands, or where that is to be found."""
-    room: int
-    """Bytes of a value that stands here."""
-
-
-def _entries(data: bytearray) -> Iterator[tuple[int, _TagPlace]]:
-    """The tags of the first directory."""
-    if not data.startswith(b"II"):
-        raise ValueError("TIFF was expected to be little endian")
-    big = data[2] == 43
-    count_form, first_form, step, room = ("<Q", "<Q", 20, 8) if big else ("<H", "<L", 12, 4)
-    (first,) = struct.unpack_from(first_form, data, 8 if big else 4)
-    (count,) = struct.unpack_from(count_form, data, first)
-    for number in range(count):
-        at = first + struct.calcsize(count_form) + number * step
-        (tag,) = struct.unpack_from("<H", data, at)
-        yield tag, _TagPlace(at + 2, at + step - room, room)
-
-
-_SHORT, _LONG, _LONG8 = 3, 4, 16
-"""Types of whole numbers, of two, four and eight bytes."""
-
-
-def _value(data: bytearray, entry: _TagPlace) -> int:
-    """A whole number, or where numbers that do not fit in here are to be found."""
-    return int.from_bytes(data[entry.value : entry.value + entry.room], "little")
-
-
-def _put(data: bytearray, entry: _TagPlace, value: int) -> None:
-    """Write a whole number, of a larger type where it needs one."""
-    (kind,) = struct.unpack_from("<H", data, entry.kind)
-    if kind == _SHORT and value >= 2**16:
-        kind = _LONG
-    if kind == _LONG and value >= 2**32:
-        kind = _LONG8
-    struct.pack_into("<H", data, entry.kind, kind)
-    data[entry.value : entry.value + entry.room] = value.to_bytes(entry.room, "little")
 
 
 FORMAT = Format(
