@@ -529,6 +529,19 @@ def test_a_tiff_of_any_layout(
     assert (picture.deep, picture.grey) == (kind is np.uint16, photometric != 2)
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_tiff_packed_as_jpeg_keeps_its_colours_beside_alpha(grey: bool) -> None:
+    colours = Image.fromarray(smooth(24, 16)).convert("L" if grey else "RGB")
+    image = colours.copy()
+    image.putalpha(Image.fromarray(smooth(24, 16)[..., 0]))
+    picture = open_picture(encoded(image, "tif", compression="jpeg", quality=98))
+    assert picture.alpha is not None
+    seen = picture.alpha > 0
+    assert_allclose(picture.pixels[seen], np.asarray(colours.convert("RGB"))[seen] / 255, atol=0.02)
+    assert_allclose(picture.alpha, smooth(24, 16)[..., 0] / 255, atol=0.02)
+    assert picture.grey == grey
+
+
 @pytest.mark.parametrize(
     ("photometric", "kind"), [(8, np.uint16), (5, np.uint16), (1, np.uint32), (2, np.uint32)]
 )
@@ -560,6 +573,13 @@ def test_ppm_of_sixteen_bits(most: int, channels: int) -> None:
     picture = open_picture(head + numbers.astype(">u2").tobytes())
     assert picture.deep
     assert_allclose(picture.pixels, np.broadcast_to(numbers / most, (9, 12, 3)), atol=1e-5)
+    words = b"P%d 12 9\n%d\n" % (2 if channels == 1 else 3, most)
+    words += b" # nine rows\n".join(
+        b" ".join(b"%d" % each for each in row.ravel()) for row in numbers
+    )
+    assert_array_equal(open_picture(words).pixels, picture.pixels)
+    with pytest.raises(InputError, match="broken or cut short"):
+        open_picture(words[: len(words) // 2])
 
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -14,7 +14,7 @@ _OTHERS = (
     (0, b"#?RADIANCE", "Radiance HDR"),
     (0, b"DDS ", "DDS"),
     (0, b"qoif", "QOI"),
-    (0, b"\0\0\1\0", "icon (ICO)"),
+    (0, b"\0\0\1\0", "Windows icon (ICO)"),
     (0, b"P7\n", "PAM"),
     (0, b"Pf", "PFM"),
     (0, b"PF", "PFM"),

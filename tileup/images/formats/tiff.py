@@ -37,6 +37,7 @@ _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 257, 258, 262, 339,
 _COMPRESSION = 259
 _SAMPLES, _PLANAR, _OFFSETS, _ROWS, _COUNTS = 277, 284, 273, 278, 279
 _XMP, _ORIENTATION, _IPTC, _PHOTOSHOP, _PROFILE = 700, 274, 33723, 34377, 34675
+_COMPRESSION, _JPEG = 259, 7
 _KIND, _BELOW, _MAKE, _DNG_VERSION = 254, 330, 271, 50706
 _OF_SENSORS = (32803, 34892)
 """Photometric interpretations: a filter array, and linear values of a sensor."""
@@ -116,6 +117,8 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
     )
     layout = image.layout
     whole = layout.plain and (layout.bits == 16 or layout.extra or layout.planes)
+    if layout.extra and image.tag_v2.get(_COMPRESSION) == _JPEG:
+        whole = False  # libtiff, by imagecodecs, gives such colours multiplied by alpha
     decode = partial(_numbers, image, stream) if whole else partial(_bytes, stream)
     return OpenedPicture("tif", head, decode, _by_bands(image))
 
