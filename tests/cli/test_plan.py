@@ -155,9 +155,13 @@ def test_heatmaps_of_several_pictures(tileup: Command, folder: Path) -> None:
     assert tileup("plan", "more", "--heatmap", "auto", "-q").code == 0
     assert (folder / "more" / "b_heatmap.png").exists()
     assert tileup("plan", "more", "--heatmap", "auto", "-q").code == 6, "it is there already"
+    save(folder / "more" / "c.png")
+    ran = tileup("plan", "more", "--heatmap", "auto", "-q")
+    assert (ran.code, "b_heatmap.png exists already" in ran.sentence) == (1, True)
+    assert (folder / "more" / "c_heatmap.png").exists()
     ran = tileup("upscale", "more", "--dry-run")
     assert "b_heatmap" not in ran.out
-    assert "passed over: 1 drawn by --heatmap" in ran.err
+    assert "passed over: 2 drawn by --heatmap" in ran.err
 
 
 def test_the_time_is_known_from_earlier_runs(

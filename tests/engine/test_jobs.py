@@ -3,9 +3,11 @@
 # pyright: basic
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -554,11 +556,42 @@ def test_an_input_is_never_replaced(add: Add, folder: Path, request_: dict[str, 
         jobs("a.png", overwrite=True, **request_)  # type: ignore[arg-type]
 
 
-def test_an_output_may_not_replace_another_input(add: Add) -> None:
-    add("a.png", "b.png")
-    settings = Settings(name="b.png")
-    with pytest.raises(UsageError, match=r"b.png would replace the input b.png"):
-        jobs("a.png", "b.png", settings=settings, overwrite=True)
+@pytest.mark.parametrize("shard", [None, "1/3", "2/3", "3/3"])
+def test_of_several_only_the_one_that_would_replace_an_input_fails(
+    add: Add, shard: str | None
+) -> None:
+    add("in/a.png", "in/ax.png", "in/b.png")
+    settings = Settings(name="{stem}x.png")
+    found = jobs("in", settings=settings, overwrite=True, shard=shard)
+    refused = {str(job.input): str(job.refusal) for job in found if job.refusal}
+    assert refused.keys() == {"in/a.png"} & {str(job.input) for job in found}
+    for sentence in refused.values():
+        assert sentence == "in/ax.png would replace the input in/ax.png; choose another name"
+    assert all(job.finished == (job.refusal is not None) for job in found)
+
+
+def test_of_several_only_what_goes_into_a_closed_folder_fails(
+    add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test runs as root too, for whom no folder is closed."""
+    add("in/a.png", "in/shut/b.png")
+    make = tempfile.TemporaryFile
+
+    def closed(*, dir: Path) -> object:
+        if dir.name in shut:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return make(dir=dir)
+
+    monkeypatch.setattr("tempfile.TemporaryFile", closed)
+    shut = {"shut"}
+    found = jobs("in", recursive=True)
+    assert [str(job.refusal or "") for job in found] == [
+        "",
+        "cannot write to in/shut: Permission denied",
+    ]
+    shut = {"shut", "in"}
+    with pytest.raises(OutputError, match="cannot write to in: Permission denied"):
+        jobs("in", recursive=True)
 
 
 def test_one_file_for_two_purposes_is_refused(add: Add) -> None:

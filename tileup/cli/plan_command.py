@@ -17,7 +17,13 @@ from tileup.cli.plan_tables import PictureRow, show_many, show_one
 from tileup.engine.companions import plan_to_dict, save_heatmap
 from tileup.engine.inputs import find_inputs
 from tileup.engine.naming import HEATMAP
-from tileup.engine.output_checks import check_absent, check_clashes, check_shape, check_writable
+from tileup.engine.output_checks import (
+    check_absent,
+    check_apart,
+    check_shape,
+    inputs_stay,
+    writable,
+)
 from tileup.engine.request import AUTO, Input, Job, Request
 from tileup.engine.standard_output import say
 from tileup.errors import ExitCode, InputError, NoInputError, TileupError, UsageError
@@ -40,7 +46,7 @@ def plan_command(options: PlanOptions, given: Given) -> int:
     many = len(inputs) > 1 or inputs[0].root is not None
     check_shape(request, inputs, many)
     jobs = [_job(each, options, found, many) for each in inputs]
-    _check_targets(jobs, options, found)
+    jobs = _checked(jobs, options, found)
     found.check_files()
     return _plan_many(jobs, options, found) if many else _plan_one(jobs[0], options, found)
 
@@ -52,7 +58,8 @@ def _beside(picture: Path) -> Path:
 def _job(each: Input, options: PlanOptions, found: Resolved, many: bool) -> Job:
     heatmap = _heatmap_path(each, options.heatmap, many)
     seed = found.settings.seed
-    return Job(each.path, None, each.relative, seed, heatmap, overwrite=options.overwrite)
+    placed = (each.path, None, each.relative, seed, heatmap)
+    return Job(*placed, overwrite=options.overwrite, batch=many)
 
 
 def _heatmap_path(each: Input, wanted: str | None, many: bool) -> Path | None:
@@ -67,12 +74,12 @@ def _heatmap_path(each: Input, wanted: str | None, many: bool) -> Path | None:
     return place(wanted)
 
 
-def _check_targets(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> None:
-    check_clashes(jobs, found.settings)
-    targets = [path for job in jobs for path in job.targets]
-    if not options.overwrite:
-        check_absent(targets)
-    check_writable(targets)
+def _checked(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> list[Job]:
+    """The jobs, of several those refused whose heatmap cannot be."""
+    check_apart(jobs)
+    if not options.overwrite and not jobs[0].batch:
+        check_absent(jobs[0].targets)
+    return writable(inputs_stay(jobs, jobs, found.settings))
 
 
 def _plan_one(job: Job, options: PlanOptions, found: Resolved) -> int:
@@ -94,6 +101,7 @@ def _plan_many(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> in
     """Plan what can be planned; what cannot is named."""
     rows: list[PictureRow] = []
     warned: set[str] = set()
+    failed: set[ExitCode] = set()
     for job in jobs:
         try:
             planned, row = _planned(job, found)
@@ -101,6 +109,7 @@ def _plan_many(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> in
             told = str(error)
             shown = job.shown_input
             log.error("%s", told if shown in told else f"{shown}: {told}")
+            failed.add(error.exit_code)
             continue
         rows.append(row)
         for warning in planned.warnings:
@@ -113,8 +122,8 @@ def _plan_many(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> in
     if rows and not (options.json or options.quiet):
         show_many(rows, known_pace(found))
     if not rows:
-        return ExitCode.NO_INPUT
-    return ExitCode.OK if len(rows) == len(jobs) else ExitCode.SOME_FAILED
+        return ExitCode.CANNOT_WRITE if failed == {ExitCode.CANNOT_WRITE} else ExitCode.NO_INPUT
+    return ExitCode.SOME_FAILED if failed else ExitCode.OK
 
 
 def _planned(job: Job, found: Resolved) -> tuple[Planned, PictureRow]:
@@ -123,6 +132,8 @@ def _planned(job: Job, found: Resolved) -> tuple[Planned, PictureRow]:
     Raises:
         TileupError: it cannot be read, planned, or its heatmap written.
     """
+    if job.refusal is not None:
+        raise job.refusal
     limit = found.settings.max_input_pixels
     picture = open_picture(job.input or BytesIO(sys.stdin.buffer.read()), limit)
     planned = plan_picture(picture, found.spec, found.settings)

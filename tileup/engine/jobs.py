@@ -15,9 +15,9 @@ from tileup.engine.locks import remove_stale
 from tileup.engine.output_checks import (
     check_absent,
     check_apart,
-    check_inputs_stay,
     check_shape,
-    check_writable,
+    inputs_stay,
+    writable,
 )
 from tileup.engine.outputs import ends_as_folder, is_folder, make_job
 from tileup.engine.request import STREAM, Input, Job, Request, Standing
@@ -41,11 +41,11 @@ def find_jobs(request: Request, settings: Settings, model: Path | None = None) -
         model: the checkpoint's file, for telling what was made with another one.
 
     Raises:
-        UsageError: the combination cannot be: two outputs of one name, an output that would
-            replace an input, one file for several pictures, a template with unknown fields.
+        UsageError: the combination cannot be: two outputs of one name, the only output would
+            replace the input, one file for several pictures, a template with unknown fields.
         NoInputError: there is no picture among the inputs.
         OutputExistsError: the only output is there already and may not be replaced.
-        OutputError: a folder cannot be written to.
+        OutputError: no folder can be written to.
     """
     naming.fields_of(naming.template_of(settings))
     with believing_listings():
@@ -65,12 +65,11 @@ def _found_jobs(request: Request, settings: Settings, model: Path | None) -> lis
         if shard is None or shard.holds(each)
     ]
     _list_outputs(mine)
-    mine = marked(mine, request.policy, settings, model)
-    check_inputs_stay(mine, settings)
+    mine = inputs_stay(marked(mine, request.policy, settings, model), jobs, settings)
     check_apart(jobs)
     if not many and mine and mine[0].standing is Standing.NEW and not request.overwrite:
         check_absent(mine[0].targets)
-    check_writable(path for job in mine if not job.finished for path in job.targets)
+    mine = writable(mine)
     for job in mine:
         if job.finished and job.output is not None and not job.decided:
             remove_stale(job.output)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tileup.engine.inputs import real
 from tileup.engine.outputs import ends_as_folder, is_local_folder
-from tileup.engine.request import AUTO, STREAM, Input, Job, Request
+from tileup.engine.request import AUTO, STREAM, Input, Job, Request, Standing
 from tileup.errors import OutputError, OutputExistsError, UsageError
 from tileup.images.formats.known import SUFFIXES
 from tileup.settings.values import Settings
@@ -48,12 +49,6 @@ def _check_may_be_folder(text: str) -> None:
         )
 
 
-def check_clashes(jobs: Sequence[Job], settings: Settings) -> None:
-    """Refuse two files of one name, and a file that would replace an input, a mask or a map."""
-    check_inputs_stay(jobs, settings)
-    check_apart(jobs)
-
-
 def check_apart(jobs: Sequence[Job]) -> None:
     """Refuse two files of one name."""
     owners: dict[Path, Job] = {}
@@ -68,16 +63,34 @@ def check_apart(jobs: Sequence[Job]) -> None:
             raise UsageError(_clash(path, first, job))
 
 
-def check_inputs_stay(jobs: Sequence[Job], settings: Settings) -> None:
-    """Refuse a file that would replace an input, a mask or a map."""
+def inputs_stay(mine: Sequence[Job], jobs: Iterable[Job], settings: Settings) -> list[Job]:
+    """The jobs, of several those refused that would replace an input, a mask or a map.
+
+    Args:
+        mine: what is to be made.
+        jobs: of all inputs, those of other shards too.
+        settings: of the run.
+
+    Raises:
+        UsageError: the only picture would.
+    """
     drawn = [place(each) for each in (settings.mask, settings.denoise_map) if each]
     inputs = {real(path): path for path in [*(job.input for job in jobs if job.input), *drawn]}
-    for job, path in _written(jobs):
+    return [_kept_from(job, inputs) for job in mine]
+
+
+def _kept_from(job: Job, inputs: Mapping[Path, Path]) -> Job:
+    for _, path in _written([job]):
         # One of several that is there already is left alone, whatever else it is.
-        if real(path) in inputs and not (job.batch and job.finished):
-            raise UsageError(
-                f"{path} would replace the input {inputs[real(path)]}; choose another name"
-            )
+        if real(path) not in inputs or (job.batch and job.finished):
+            continue
+        told = UsageError(
+            f"{path} would replace the input {inputs[real(path)]}; choose another name"
+        )
+        if not job.batch:
+            raise told
+        return replace(job, standing=Standing.IMPOSSIBLE, refusal=told)
+    return job
 
 
 def _written(jobs: Sequence[Job]) -> Iterator[tuple[Job, Path]]:
@@ -134,46 +147,53 @@ def check_absent(paths: Iterable[Path]) -> None:
             )
 
 
-def check_writable(paths: Iterable[Path]) -> None:
-    """Find out, before any work, whether files can be made at these places.
+def writable(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, those refused whose files cannot be made; found out before any work.
 
     Raises:
-        OutputError: a folder cannot be written to, or a path names a folder.
+        OutputError: that is all of them.
     """
-    folders: set[Path] = set()
-    buckets: set[tuple[str, ...]] = set()
-    for path in paths:
-        if isinstance(path, Remote):
-            if path.parts[:2] not in buckets:
-                buckets.add(path.parts[:2])
-                check_store(path.parent)
-            continue
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder; name a file in it")
-        folders.add(path.parent)
-    for folder in sorted(folders):
-        _check_folder(folder)
+    folders: dict[object, Path] = {}
+    for path in (path for job in jobs if not job.finished for path in job.targets):
+        folders.setdefault(_space(path), path.parent)
+    told = {space: error for space, folder in folders.items() if (error := _closed(folder))}
+    checked = [_where_it_can_be(job, told) for job in jobs]
+    refused = next((each.refusal for each in checked if each.standing is Standing.IMPOSSIBLE), None)
+    if told and refused is not None and all(each.finished for each in checked):
+        raise refused
+    return checked
 
 
-def check_store(folder: Remote) -> None:
-    """Find out whether a store takes files, and lets runs take turns.
+def _space(path: Path) -> object:
+    """What takes a file or does not: its folder, or the bucket of a store."""
+    return path.parts[:2] if isinstance(path, Remote) else path.parent
 
-    Raises:
-        OutputError: it takes none.
-    """
+
+def _where_it_can_be(job: Job, told: Mapping[object, OutputError]) -> Job:
+    spaces = () if job.finished else map(_space, job.targets)
+    error = next((told[each] for each in spaces if each in told), None)
+    return job if error is None else replace(job, standing=Standing.IMPOSSIBLE, refusal=error)
+
+
+def _closed_store(folder: Remote) -> OutputError | None:
+    """Why a store takes no file; what says besides where it does not let runs take turns."""
     try:
         if not takes_turns(folder):
             log.warning("%s: this store has no conditional writes, so run one process", folder)
     except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+        return OutputError(f"cannot write to {folder}: {error.strerror}")
+    return None
 
 
-def _check_folder(folder: Path) -> None:
+def _closed(folder: Path) -> OutputError | None:
+    """Why no file can be made in a folder; None where it can."""
+    if isinstance(folder, Remote):
+        return _closed_store(folder)
     try:
         with tempfile.TemporaryFile(dir=_nearest(folder)):
-            pass
+            return None
     except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+        return OutputError(f"cannot write to {folder}: {error.strerror}")
 
 
 def _nearest(folder: Path) -> Path:

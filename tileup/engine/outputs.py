@@ -60,8 +60,9 @@ def _decided(job: Job, each: Input, request: Request, settings: Settings) -> Job
             f"{_LONGEST_NAME}; shorten the input's, or give --name or -o"
         )
         return replace(job, standing=Standing.IMPOSSIBLE, refusal=told)
-    if job.output is not None and is_local_folder(job.output):
-        told = OutputError(f"{job.output} is a folder; name a file in it")
+    folder = next((path for path in job.targets if is_local_folder(path)), None)
+    if folder is not None:
+        told = OutputError(f"{folder} is a folder; name a file in it")
         return replace(job, standing=Standing.IMPOSSIBLE, refusal=told)
     if each.path is not None and not _is_named(request.output, job.batch):
         return replace(job, standing=Standing.LARGE) if _is_large(each.path, settings) else job
