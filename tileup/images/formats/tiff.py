@@ -34,7 +34,6 @@ from tileup.images.planes import number_bands, to_image, to_words
 from tileup.images.tiff_tags import put_value, tag_places, value_at
 
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 257, 258, 262, 339, 338
-_COMPRESSION = 259
 _SAMPLES, _PLANAR, _OFFSETS, _ROWS, _COUNTS = 277, 284, 273, 278, 279
 _XMP, _ORIENTATION, _IPTC, _PHOTOSHOP, _PROFILE = 700, 274, 33723, 34377, 34675
 _COMPRESSION, _JPEG = 259, 7
