@@ -101,6 +101,9 @@ class ModelSpec:
     """Whether it takes text; then it also has a VAE."""
     guided: bool = False
     """Whether it was distilled with guidance, and is told how much."""
+    any_shape: bool = False
+    """Whether windows may have any shape, and any size up to a few times its own: nothing in the
+    network depends on how far away the edges are."""
     textured: bool = False
     """Whether it has a network of its own for texture."""
     deblocks: bool = False

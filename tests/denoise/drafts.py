@@ -15,7 +15,7 @@ from tileup.plan.itinerary import Itinerary, Layout, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import sample
-from tileup.tiling.profiles import window_weight
+from tileup.tiling.profiles import WindowWeights
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
 
 SIDE = 16
@@ -34,16 +34,18 @@ class Windowed:
     def __call__(
         self, phases: Sequence[Phase], order: int, strength: float | None = None
     ) -> SteppedDenoiser:
-        raw = window_weight("feather", self.side, self.side, 2 * self.layout.margin).to(self.like)
+        like = torch.empty(0, dtype=self.like)
+        weights = WindowWeights("feather", 2 * self.layout.margin, like)
 
         def make(canvases: Sequence[Sequence[Box]]) -> TiledDenoiser:
             return TiledDenoiser(
                 self.denoiser,
                 canvases,
-                raw,
+                weights,
                 height=self.layout.rows,
                 width=self.layout.columns,
                 batch=self.batch,
+                usual=self.side**2,
             )
 
         return SteppedDenoiser(make, [phase.by_step for phase in phases], order)

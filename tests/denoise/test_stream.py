@@ -22,7 +22,7 @@ from tileup.plan.samplers import SAMPLERS
 from tileup.plan.tiles import Tile, TilePlan
 from tileup.sampling.noise import NoiseRows, canvas_noise
 from tileup.sampling.steps import SamplerOptions
-from tileup.tiling.profiles import window_weight
+from tileup.tiling.profiles import WindowWeights
 
 WINDOW = 16
 
@@ -60,7 +60,7 @@ def streamed(
 ) -> tuple[Tensor, list[int]]:
     """The canvas row by row from one on, and how many windows each batch had."""
     batches: list[int] = []
-    raw = window_weight("feather", WINDOW, WINDOW, 2 * made.layout.margin).to(source)
+    weights = WindowWeights("feather", 2 * made.layout.margin, source)
 
     def denoiser(part: Tensor, first: int) -> Sighted:
         assert torch.equal(part[0], source[0, :, first : first + part.shape[2]])
@@ -72,8 +72,8 @@ def streamed(
         SAMPLERS["euler"],
         SamplerOptions(),
         seed,
-        raw,
-        batch,
+        weights,
+        batch * WINDOW**2,
         source=lambda top, bottom: source[:, :, top:bottom],
         denoiser=denoiser,
         on_windows=lambda phase, count: batches.append(count),
@@ -93,6 +93,7 @@ def streamed(
     seed=st.integers(0, 10**6),
     margin=st.integers(0, 4),
     windows=st.sampled_from(["cover", "spot"]),
+    multiple=st.sampled_from([0, 1, 2]),
     steps=st.integers(1, 5),
     batch=st.integers(1, 5),
     band=st.integers(1, 80),
@@ -105,13 +106,16 @@ def test_row_by_row_is_the_same_to_the_byte(
     seed: int,
     margin: int,
     windows: str,
+    multiple: int,
     steps: int,
     batch: int,
     band: int,
     piece: int,
 ) -> None:
     plan = patchwork(rows, columns, seed)
-    made = itinerary(plan, steps=steps, margin=margin, windows=windows, window=WINDOW)
+    made = itinerary(
+        plan, steps=steps, margin=margin, windows=windows, window=WINDOW, multiple=multiple
+    )
     if not made.runs:
         return
     source = torch.rand(1, 2, rows, columns, generator=torch.Generator().manual_seed(seed))
@@ -128,18 +132,20 @@ def test_row_by_row_is_the_same_to_the_byte(
 @given(
     rows=st.integers(WINDOW, 90),
     seed=st.integers(0, 10**6),
-    windows=st.sampled_from(["cover", "spot"]),
+    laying=st.sampled_from([("cover", 0), ("cover", 1), ("spot", 0)]),
     steps=st.integers(1, 4),
     batch=st.integers(1, 5),
     band=st.integers(1, 40),
     share=st.floats(0, 1),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_begun_at_any_row_the_rest_is_the_same_to_the_byte(
-    rows: int, seed: int, windows: str, steps: int, batch: int, band: int, share: float
+    rows: int, seed: int, laying: tuple[str, int], steps: int, batch: int, band: int, share: float
 ) -> None:
     """And of what lies far above nothing is computed again, though all windows are told of."""
-    made = itinerary(patchwork(rows, 24, seed), steps=steps, windows=windows, window=WINDOW)
+    windows, multiple = laying
+    laid = {"windows": windows, "multiple": multiple, "window": WINDOW}
+    made = itinerary(patchwork(rows, 24, seed), steps=steps, **laid)
     if not made.runs:
         return
     first = round(share * rows)

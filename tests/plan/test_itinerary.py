@@ -44,12 +44,14 @@ def itinerary(
     windows: str = "cover",
     strongest: float | None = None,
     levels: NoiseLevels = LEVELS,
+    multiple: int = 0,
 ) -> Itinerary:
     """What a mode runs on a plan."""
     top = plan.strengths[:1] if strongest is None else (strongest,)
     strengths = {*top, *plan.strengths} if MODES[mode].own_starts else {*top}
     schedule = make_schedule(levels, SCHEDULERS[scheduler], steps, [*strengths])
-    layout = Layout(max(plan.rows, window), max(plan.columns, window), window, margin)
+    size = max(plan.rows, window), max(plan.columns, window)
+    layout = Layout(*size, window, margin, multiple)
     cells = effective(plan.grid, schedule)
     canvas = Canvas(cells, schedule, layout, LAYINGS[windows], levels, seed=0)
     return Itinerary(layout, schedule, MODES[mode].runs(canvas), layout.padded(cells))

@@ -19,7 +19,7 @@ from tileup.plan.planning import Planned
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import SamplerOptions
 from tileup.settings.values import Settings
-from tileup.tiling.profiles import window_weight
+from tileup.tiling.profiles import WindowWeights
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
 
 
@@ -72,8 +72,8 @@ def stream_canvas(
         again. They may hold values that are no numbers.
     """
     itinerary, progress = planned.itinerary, Progress(planned, on_step)
-    side, overlap = itinerary.layout.window, 2 * itinerary.layout.margin
-    raw = window_weight(settings.weights, side, side, overlap)
+    layout = itinerary.layout
+    like = torch.empty(0, dtype=torch.float32, device=model.device)
 
     def denoiser(part: Tensor, first: int) -> Denoiser:
         cells = itinerary.strengths.between(first, first + part.shape[2])
@@ -90,8 +90,8 @@ def stream_canvas(
         planned.sampler,
         _options(settings),
         settings.seed,
-        raw.to(torch.empty(0, dtype=torch.float32, device=model.device)),
-        settings.batch,
+        WindowWeights(settings.weights, 2 * layout.margin, like),
+        settings.batch * layout.window**2,
         source,
         denoiser,
         windows,
@@ -153,9 +153,8 @@ class WindowDenoisers:
         self.network = model.denoiser(scene)
         self.layout = planned.itinerary.layout
         self.batch = settings.batch
-        side, overlap = self.layout.window, 2 * self.layout.margin
         # On the device of the canvas, so that no step has to move it there.
-        self.weight = window_weight(settings.weights, side, side, overlap).to(scene.source)
+        self.weights = WindowWeights(settings.weights, 2 * self.layout.margin, scene.source)
         self.progress = Progress(planned, on_step)
 
     def __call__(
@@ -177,10 +176,11 @@ class WindowDenoisers:
         return TiledDenoiser(
             network,
             canvases,
-            self.weight,
+            self.weights,
             height=self.layout.rows,
             width=self.layout.columns,
             batch=self.batch,
+            usual=self.layout.window**2,
             on_windows=self.progress.windows,
         )
 

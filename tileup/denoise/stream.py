@@ -12,7 +12,6 @@ done cell by cell is done in single operations: the result is the same, byte for
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +25,9 @@ from tileup.plan.itinerary import Itinerary, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.noise import NoiseRows
 from tileup.sampling.steps import SamplerOptions, one_step
+from tileup.tiling.alike import alike
 from tileup.tiling.batches import NetworkBatch, evaluated
+from tileup.tiling.profiles import WindowWeights, from_the_top
 from tileup.tiling.rows import RowBuffer, moved
 
 BAND = 64
@@ -45,10 +46,10 @@ class Stream:
     sampler: Sampler
     options: SamplerOptions
     seed: int
-    raw: Tensor
-    """Weight of a window before normalisation, shape (h, w)."""
-    batch: int
-    """Windows evaluated at once."""
+    weights: WindowWeights
+    """Of windows before normalisation."""
+    cells: int
+    """Of windows evaluated at once, at most; a window may have more."""
     source: Callable[[int, int], Tensor]
     """Clean latents of rows [top, bottom) of the enlarged picture, shape (1, C, rows, columns);
     asked for from top to bottom."""
@@ -70,9 +71,10 @@ class Stream:
         """
         (run,) = self.itinerary.runs
         layout, strengths = self.itinerary.layout, self.itinerary.strengths
-        source, noise = (RowBuffer(layout.columns, self.channels, self.raw) for _ in range(2))
+        like = self.weights.like
+        source, noise = (RowBuffer(layout.columns, self.channels, like) for _ in range(2))
         drawn = NoiseRows(self.channels, layout.rows, layout.columns, self.seed)
-        weights = [RowBuffer(layout.columns, 1, self.raw) for _ in run.phases]
+        weights = [RowBuffer(layout.columns, 1, like) for _ in run.phases]
         known = _Known(source, noise, weights)
         stages = [
             _Stage(self, number, step, known)
@@ -126,26 +128,37 @@ class _Stage:
         self.begins = step == self.phase.start
         self.windows = self.phase.by_step[step - self.phase.start]
         self.sigmas = stream.itinerary.sigmas[step : step + 2]
-        columns, raw = stream.itinerary.layout.columns, stream.raw
-        self.x, self.x0 = (RowBuffer(columns, stream.channels, raw) for _ in range(2))
-        self.total = RowBuffer(columns, 1, raw)
+        columns, like = stream.itinerary.layout.columns, stream.weights.like
+        self.x, self.x0 = (RowBuffer(columns, stream.channels, like) for _ in range(2))
+        self.total = RowBuffer(columns, 1, like)
+        self.batches = alike(self.windows, stream.cells)
+        tops = [min(box.top for box in self._boxes(batch)) for batch in self.batches]
+        self.waiting = [*itertools.accumulate(reversed(tops), min)][::-1]
+        """The first row of what is left to evaluate, before each batch."""
+        self.by_top = from_the_top(self.windows)
         self.evaluated = self.weighed = self.done = 0
+
+    def _boxes(self, batch: range) -> Sequence[Box]:
+        return self.windows[batch.start : batch.stop]
+
+    def _left(self, row: int) -> int:
+        """The first row that a window needs which is not evaluated; at most the given one."""
+        return min([row, *self.waiting[self.evaluated : self.evaluated + 1]])
 
     def begin(self, row: int) -> int:
         """Pass over what no row from this one on needs; the first row of x that is needed.
 
         Whole batches are passed over, so that the others are what they are without.
         """
-        reaching = bisect_right(self.windows, row, key=lambda box: box.bottom)
-        self.evaluated = reaching // self.stream.batch * self.stream.batch
-        left = self.evaluated < len(self.windows)
-        needed = min(row, self.windows[self.evaluated].top) if left else row
-        self.weighed = bisect_right(self.windows, needed, key=lambda box: box.bottom)
+        above = itertools.takewhile(lambda box: box.bottom <= row, self.windows)
+        passed = sum(1 for _ in above)
+        self.evaluated = sum(batch.stop <= passed for batch in self.batches)
+        needed = self._left(row)
         self.done = row
         for rows in (self.x, self.x0, self.total):
             rows.drop(needed)
         if self.evaluated:
-            self.stream.on_windows(self.number, self.evaluated)
+            self.stream.on_windows(self.number, self.batches[self.evaluated - 1].stop)
         return needed
 
     def enter(self, top: int, x: Tensor) -> None:
@@ -167,8 +180,7 @@ class _Stage:
     def leave(self, denoiser: Denoiser) -> Iterator[tuple[int, Tensor]]:
         """The rows that take the step now: the first one, and all at the next noise level."""
         self._evaluate(denoiser)
-        waiting = self.evaluated < len(self.windows)
-        whole = min(self.windows[self.evaluated].top, self.x.last) if waiting else self.x.last
+        whole = self._left(self.x.last)
         piece = max(1, _PIECE // self.x.width)
         for top in range(self.done, whole, piece):
             bottom = min(top + piece, whole)
@@ -194,14 +206,14 @@ class _Stage:
         for chosen, x0 in zip(come, answers, strict=True):
             self._weigh(max(box.bottom for box in chosen))
             for box, cells in zip(chosen, x0.movedim(1, -1), strict=True):
-                weight = self.stream.raw[..., None] / self.total.inside(box)
+                weight = self.stream.weights.of(box)[..., None] / self.total.inside(box)
                 self.x0.inside(box).add_(cells * weight)
-            self.evaluated += len(chosen)
+            self.evaluated += 1
             self.stream.on_windows(self.number, len(chosen))
 
     def _come(self) -> Iterator[Sequence[Box]]:
-        for start in range(self.evaluated, len(self.windows), self.stream.batch):
-            chosen = self.windows[start : start + self.stream.batch]
+        for batch in self.batches[self.evaluated :]:
+            chosen = self._boxes(batch)
             if max(box.bottom for box in chosen) > self.x.last:
                 return
             yield chosen
@@ -213,12 +225,13 @@ class _Stage:
 
     def _weigh(self, bottom: int) -> None:
         """Sum up the weights of all windows that reach rows above `bottom`."""
-        while self.weighed < len(self.windows) and self.windows[self.weighed].top < bottom:
-            box = self.windows[self.weighed]
+        while self.weighed < len(self.by_top) and self.by_top[self.weighed].top < bottom:
+            box = self.by_top[self.weighed]
             missing = box.bottom - self.total.last
             if missing > 0:
                 self.total.add(missing).zero_()
             above = max(0, self.total.first - box.top)  # of the first windows after `begin`
-            held = Box(box.top + above, box.left, box.bottom, box.right)
-            self.total.inside(held).add_(self.stream.raw[above:, :, None])
+            if above < box.height:
+                held = Box(box.top + above, box.left, box.bottom, box.right)
+                self.total.inside(held).add_(self.stream.weights.of(box)[above:, :, None])
             self.weighed += 1

@@ -50,6 +50,7 @@ def bundled_spec(checkpoint: Checkpoint) -> ModelSpec:
             levels=TableLevels(_numbers(header["denoise"]), _numbers(header["sigma"])),
             text=False,
             precision="float32",
+            any_shape=True,
             textured=textured,
             deblocks=deblocks,
         )

@@ -69,7 +69,7 @@ class Prices:
 
     def __init__(self, spec: ModelSpec, settings: Settings, sampler: Sampler) -> None:
         self.spec, self.settings, self.sampler = spec, settings, sampler
-        self._uniform: dict[float, int] = {}
+        self._uniforms: dict[float, float] = {}
         self._laying = remembered(LAYINGS[settings.windows])
 
     def itinerary(self, plan: TilePlan) -> Itinerary:
@@ -78,36 +78,31 @@ class Prices:
 
     def of(self, plan: TilePlan, itinerary: Itinerary) -> Cost:
         """What an itinerary costs, beside one tile of the strongest strength."""
-        area = self._area(itinerary)
-        calls = itinerary.model_calls(self.sampler)
         return Cost(
             tiles=len(plan.tiles),
             windows=itinerary.windows,
-            model_calls=calls,
-            megapixel_steps=calls * area,
-            uniform_megapixel_steps=self._uniform_calls(plan) * area,
+            model_calls=itinerary.model_calls(self.sampler),
+            megapixel_steps=self._megapixels(itinerary),
+            uniform_megapixel_steps=self._uniform(plan),
             exact=self.sampler.call != "tolerance",
         )
 
     def share(self, plan: TilePlan) -> float:
         """What a plan costs against the uniform one: as its cost will say."""
-        itinerary = self.itinerary(plan)
-        area = self._area(itinerary)
-        calls, uniform = itinerary.model_calls(self.sampler), self._uniform_calls(plan)
-        return 1 - _saving(calls * area, uniform * area)
+        return 1 - _saving(self._megapixels(self.itinerary(plan)), self._uniform(plan))
 
-    def _area(self, itinerary: Itinerary) -> float:
-        """Of a window, output megapixels."""
-        return (itinerary.layout.window * self.spec.stride) ** 2 / 1e6
+    def _megapixels(self, itinerary: Itinerary) -> float:
+        """Area of the windows that are evaluated, output megapixels."""
+        return itinerary.evaluated_cells(self.sampler) * self.spec.stride**2 / 1e6
 
-    def _uniform_calls(self, plan: TilePlan) -> int:
-        """Windows that are evaluated with the strongest strength everywhere."""
+    def _uniform(self, plan: TilePlan) -> float:
+        """The same with the strongest strength everywhere."""
         top = strongest(plan, self.settings)
-        if top not in self._uniform:
+        if top not in self._uniforms:
             settings = replace(self.settings, denoise_mode="schedule")
             uniform = itinerary_of(at_strength(plan, top), self.spec, settings, self._laying)
-            self._uniform[top] = uniform.model_calls(self.sampler)
-        return self._uniform[top]
+            self._uniforms[top] = self._megapixels(uniform)
+        return self._uniforms[top]
 
 
 def at_strength(plan: TilePlan, denoise: float) -> TilePlan:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tileup.contracts import Box, ModelSpec
 from tileup.errors import UsageError
@@ -60,6 +60,10 @@ class Run:
     """The model sees the run's noise levels times this, in (0, 1]."""
 
 
+WIDER = 4
+"""How many times wider than high the core of a window may be, where windows differ in shape."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The padded canvas and the shape of its windows, all in cells."""
@@ -72,6 +76,15 @@ class Layout:
     margin: int
     """Context at each side of a window; neighbours overlap by two margins, and strengths fade
     into one another over one."""
+    multiple: int = 0
+    """Where windows may differ in shape: cells of which their sides are multiples, unless they
+    are as long as the canvas. None is then higher than `window` or wider than `widest`. 0: all
+    are squares of the one side."""
+
+    @property
+    def widest(self) -> int:
+        """Cells of the widest window."""
+        return self.window + (WIDER - 1) * (self.window - 2 * self.margin if self.multiple else 0)
 
     def padded(self, cells: Grid) -> Grid:
         """A map of the picture's cells, (rows, columns), on the padded canvas."""
@@ -111,6 +124,15 @@ class Itinerary:
             for step, windows in enumerate(phase.by_step, phase.start)
         )
 
+    def evaluated_cells(self, sampler: Sampler) -> int:
+        """Cells of the windows evaluated over all runs."""
+        return sum(
+            sum(box.area for box in windows)
+            * sampler.evaluations(1, to_zero=step + 1 == self.schedule.steps)
+            for phase in self.phases
+            for step, windows in enumerate(phase.by_step, phase.start)
+        )
+
 
 def effective(strengths: Grid, schedule: Schedule) -> Grid:
     """The strength map after merging."""
@@ -140,6 +162,8 @@ class WindowSize:
 
     side: int
     margin: int
+    multiple: int = 0
+    """As `Layout.multiple`."""
 
 
 def window_size(spec: ModelSpec, settings: Settings) -> WindowSize:
@@ -157,11 +181,28 @@ def window_size(spec: ModelSpec, settings: Settings) -> WindowSize:
             f"overlap must be at most {most} with windows of {side * spec.stride} pixels,"
             f" got {settings.overlap}; a fifth of the window is usual"
         )
-    return WindowSize(side, margin)
+    return WindowSize(side, margin, _multiple(spec, settings))
+
+
+def _multiple(spec: ModelSpec, settings: Settings) -> int:
+    """Cells of which sides of windows are multiples, where they may differ in shape; else 0."""
+    free = spec.any_shape and settings.window is None and settings.windows == "cover"
+    return spec.multiple // spec.stride if free else 0
 
 
 def layout_of(plan: TilePlan, spec: ModelSpec, size: WindowSize) -> Layout:
-    """The padded canvas. A window larger than both the picture and the model's own is cut down."""
+    """The padded canvas. A window larger than both the picture and the model's own is cut down.
+
+    Where windows may differ in shape none need be larger than the picture.
+    """
+    if size.multiple:
+        layout = Layout(plan.rows, plan.columns, size.side, size.margin, size.multiple)
+        most = (plan.rows, layout.window), (plan.columns, layout.widest)
+        rows, columns = (
+            length if length >= longest else -(-length // size.multiple) * size.multiple
+            for length, longest in most
+        )
+        return replace(layout, rows=rows, columns=columns)
     unit = spec.multiple // spec.stride
     useful = max(plan.rows, plan.columns, spec.window // spec.stride)
     side = min(size.side, -(-useful // unit) * unit)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tileup.contracts import Box
 from tileup.plan.grid import Areas, Grid
 from tileup.plan.itinerary import Layout, Windows
+from tileup.plan.parts import fitted_windows
 
 Cells = NDArray[np.int64]
 """Numbers of cells along an axis, or of edges between them."""
@@ -318,8 +319,15 @@ picture, at most that of the canvas."""
 
 
 def covering(working: Grid, layout: Layout, steps: range, seed: int) -> tuple[Windows, ...]:
-    """The fewest windows that cover the working cells with a margin, the same in every step."""
-    windows = cover(_on_canvas(working, layout), (layout.window, layout.window), layout.margin)
+    """The fewest windows that cover the working cells with a margin, the same in every step.
+
+    Where they may differ in shape: those that are the least work.
+    """
+    cells = _on_canvas(working, layout)
+    if layout.multiple:
+        windows = fitted_windows(cells, layout)
+    else:
+        windows = cover(cells, (layout.window, layout.window), layout.margin)
     return (windows,) * len(steps)
 
 

@@ -64,18 +64,51 @@ def window_weight(name: str, height: int, width: int, overlap: int) -> Tensor:
     return torch.outer(profile(height, overlap), profile(width, overlap))
 
 
-def normalised(windows: Sequence[Box], raw: Tensor, height: int, width: int) -> list[Tensor]:
+class WindowWeights:
+    """Weights of windows before normalisation, whatever their shape.
+
+    Args:
+        name: a key of PROFILES.
+        overlap: cells that neighbouring windows share.
+        like: gives dtype and device.
+    """
+
+    def __init__(self, name: str, overlap: int, like: Tensor) -> None:
+        self.name, self.overlap, self.like = name, overlap, like
+        self._known: dict[tuple[int, int], Tensor] = {}
+
+    def of(self, box: Box) -> Tensor:
+        """Of one window, shape (h, w); see `window_weight`."""
+        shape = box.height, box.width
+        if shape not in self._known:
+            self._known[shape] = window_weight(self.name, *shape, self.overlap).to(self.like)
+        return self._known[shape]
+
+
+def from_the_top(windows: Sequence[Box]) -> list[Box]:
+    """The order in which weights are summed up, whichever is that of evaluation."""
+    return sorted(windows, key=lambda box: box.top)
+
+
+def normalised(
+    windows: Sequence[Box], raw: Tensor | WindowWeights, height: int, width: int
+) -> list[Tensor]:
     """Weights that sum to one over every cell that lies in a window.
 
     Args:
-        windows: boxes of the shape of `raw`, inside the canvas.
-        raw: positive weights of one window, shape (h, w).
+        windows: boxes inside the canvas.
+        raw: positive weights of windows; a tensor is that of all of them, shape (h, w).
         height, width: cells of the canvas.
 
     Returns:
-        One tensor of the shape, dtype and device of `raw` per window, in the given order.
+        One tensor per window, of its shape, in the given order.
     """
-    total = raw.new_zeros(height, width)
-    for box in windows:
-        total[box.index] += raw
-    return [raw / total[box.index] for box in windows]
+
+    def of(box: Box) -> Tensor:
+        return raw if isinstance(raw, Tensor) else raw.of(box)
+
+    like = raw if isinstance(raw, Tensor) else raw.like
+    total = like.new_zeros(height, width)
+    for box in from_the_top(windows):
+        total[box.index] += of(box)
+    return [of(box) / total[box.index] for box in windows]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from tileup.contracts import Box, Denoiser
+from tileup.tiling.alike import alike
 from tileup.tiling.batches import NetworkBatch, evaluated
-from tileup.tiling.profiles import normalised
+from tileup.tiling.profiles import WindowWeights, normalised
 
 WindowBoxes = Sequence[Box]
 
@@ -31,10 +32,12 @@ class TiledDenoiser:
 
     Args:
         denoiser: predicts x0 of windows.
-        canvases: windows of each canvas of the batch, boxes of one shape.
-        raw: weight of a window before normalisation, shape (h, w).
+        canvases: windows of each canvas of the batch.
+        raw: weights of windows before normalisation; a tensor is that of all of them, (h, w).
         height, width: cells of the canvas.
-        batch: windows evaluated at once; the result does not depend on it beyond rounding.
+        batch: windows of the shape of the first one evaluated at once, of smaller ones as many as
+            have together as many cells; the result does not depend on it beyond rounding.
+        usual: cells of a window that `batch` counts, where it is not the first one's.
         on_windows: told how many windows were just evaluated.
     """
 
@@ -42,11 +45,12 @@ class TiledDenoiser:
         self,
         denoiser: Denoiser,
         canvases: Sequence[WindowBoxes],
-        raw: Tensor,
+        raw: Tensor | WindowWeights,
         *,
         height: int,
         width: int,
         batch: int = 1,
+        usual: int | None = None,
         on_windows: Callable[[int], None] | None = None,
     ) -> None:
         self.denoiser = denoiser
@@ -55,7 +59,9 @@ class TiledDenoiser:
             for row, windows in enumerate(canvases)
             for box, weight in zip(windows, normalised(windows, raw, height, width), strict=True)
         ]
-        self.batch = batch
+        boxes = [each.box for each in self.placed]
+        usual = usual or (boxes[0].area if boxes else 1)
+        self.batches = alike(boxes, batch * usual)
         self.on_windows = on_windows
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -79,8 +85,8 @@ class TiledDenoiser:
         )
 
     def _chosen(self) -> Iterator[Sequence[BatchWindow]]:
-        for start in range(0, len(self.placed), self.batch):
-            yield self.placed[start : start + self.batch]
+        for batch in self.batches:
+            yield self.placed[batch.start : batch.stop]
 
 
 class SteppedDenoiser:
