@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
@@ -23,14 +23,14 @@ from tileup.images.formats.format import (
     Format,
     OpenedPicture,
     Raster,
-    Reopen,
     UnreadableError,
     Way,
 )
 from tileup.images.formats.pillow import head_of, raster_of, too_deep
 from tileup.images.picture import Picture
-from tileup.images.pixels import Numbers, bands, unit
+from tileup.images.pixels import Numbers, unit
 from tileup.images.planes import number_bands, to_image, to_words
+from tileup.images.tiff_rows import tiff_rows
 from tileup.images.tiff_tags import put_value, tag_places, value_at
 
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 257, 258, 262, 339, 338
@@ -134,54 +134,7 @@ def _by_bands(image: _ReducedTiff) -> ByBands | None:
         return None
     channels = layout.colours + len(layout.extra)
     size = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
-    return ByBands(channels, layout.bits, partial(_rows, *size, channels))
-
-
-def _rows(width: int, height: int, channels: int, reopen: Reopen) -> Iterator[Numbers]:
-    """Rows of a picture from the top down."""
-    # Imported here because few pictures need it.
-    import tifffile
-
-    with reopen() as stream, tifffile.TiffFile(stream) as file:
-        page = file.pages[0]
-        assert isinstance(page, tifffile.TiffPage)
-        if page.is_contiguous:
-            dtype = np.dtype(page.dtype or np.uint8).newbyteorder(file.byteorder)
-            yield from _plain_rows(stream, page.dataoffsets[0], dtype, (height, width, channels))
-        else:
-            yield from _segments(page, (height, width, channels))
-
-
-def _plain_rows(
-    stream: IO[bytes], start: int, dtype: np.dtype[Any], shape: tuple[int, int, int]
-) -> Iterator[Numbers]:
-    """Of pixels that stand in the file as they are, one behind the other."""
-    height, width, channels = shape
-    stream.seek(start)
-    for part in bands(height, width):
-        size = (part.stop - part.start) * width * channels
-        read = np.frombuffer(stream.read(size * dtype.itemsize), dtype)
-        if len(read) < size:
-            raise EOFError("its pixels end too early")
-        yield read.reshape(-1, width, channels).astype(dtype.newbyteorder("="), copy=False)
-
-
-def _segments(page: Any, shape: tuple[int, int, int]) -> Iterator[Numbers]:  # noqa: ANN401
-    """Of strips or tiles, which are decoded row by row of them."""
-    height, width, channels = shape
-    dtype: np.dtype[Any] = page.dtype
-    top, band = 0, np.empty((0, width, channels), dtype)
-    for decoded, place, _ in page.segments(maxworkers=1):
-        row, column = place[2], place[3]
-        if row != top or not len(band):
-            if len(band):
-                yield band
-            rows = min(page.tilelength if page.is_tiled else page.rowsperstrip, height - row)
-            top, band = row, np.zeros((rows, width, channels), dtype)
-        if decoded is not None:
-            part = decoded[0][: len(band), : width - column]
-            band[: len(part), column : column + part.shape[1]] = part
-    yield band
+    return ByBands(channels, layout.bits, partial(tiff_rows, *size, channels))
 
 
 def _shown(stream: IO[bytes]) -> _ReducedTiff:
