@@ -13,6 +13,7 @@ from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Loading
 from tileup.engine.outputs import output_pixels
 from tileup.engine.request import Job
 from tileup.settings.values import Settings
+from tileup.storage.remote import Remote
 
 
 class Watch:
@@ -118,7 +119,17 @@ class Ahead:
         for number, job in enumerate(self._jobs, 1):
             if self._stopped:
                 return
-            pixels = None if job.finished else output_pixels(job, self._settings)
+            pixels = None if job.finished else self._pixels_of(job)
             if pixels is not None:
                 sizes[number] = float(pixels)
         self._sizes = sizes
+
+    def _pixels_of(self, job: Job) -> int | None:
+        """Output pixels; of inputs in a store, which are not fetched for this, the same for all."""
+        if isinstance(job.input, Remote):
+            return _USUAL
+        return output_pixels(job, self._settings)
+
+
+_USUAL = 4_000_000
+"""Output pixels of a picture whose size is not known."""

@@ -11,6 +11,7 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,19 +79,16 @@ class StoreJournal:
 
     def _catch_up(self) -> None:
         """Read the objects that are new, or have become longer."""
+        found: list[_Timed] = []
         try:
-            for file, info in sorted(contents_below(self.path).items(), key=_by_name):
+            for file, info in contents_below(self.path).items():
                 if self._read.get(file.name) != info and not file.name.startswith(self._run):
-                    self._take(file.read_bytes())
+                    found += _records_in(file.read_bytes())
                     self._read[file.name] = info
         except OSError as error:
             raise OutputError(f"{self.path} cannot be read: {error.strerror}") from error
-
-    def _take(self, data: bytes) -> None:
-        for line in data.splitlines():
-            record = read_record(line)
-            if record is not None:
-                self._keep(_Timed(_time_of(line), record))
+        for each in sorted(found, key=lambda each: each.at):
+            self._keep(each)
 
     def _keep(self, found: _Timed) -> None:
         known = self._records.get(found.record.output)
@@ -117,8 +115,11 @@ class StoreJournal:
             self._keep(timed)
 
 
-def _by_name(item: tuple[Remote, Info]) -> str:
-    return item[0].name
+def _records_in(data: bytes) -> Iterator[_Timed]:
+    for line in data.splitlines():
+        record = read_record(line)
+        if record is not None:
+            yield _Timed(_time_of(line), record)
 
 
 def _time_of(line: bytes) -> int:
