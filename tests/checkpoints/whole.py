@@ -65,10 +65,13 @@ def sdxl_refiner(seed: int = 0) -> dict[str, Tensor]:
 
 def save(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Path:
     """Write a checkpoint; the tensors may share memory."""
-    stored = {
-        name: tensor.to(dtype, copy=True).contiguous() if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-    }
+    stored: dict[str, Tensor] = {}
+    there: set[int] = set()
+    for name, tensor in tensors.items():
+        cast = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        place = cast.untyped_storage().data_ptr()
+        stored[name] = cast.clone() if place in there else cast.contiguous()
+        there.add(place)
     save_file(stored, path)
     return path
 

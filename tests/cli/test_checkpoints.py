@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -21,7 +22,9 @@ SD1 = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
 
 @pytest.fixture(scope="module")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return whole.save(tmp_path_factory.mktemp("models") / "mine.safetensors", whole.sd1())
+    return whole.save(
+        tmp_path_factory.mktemp("models") / "mine.safetensors", whole.sd1(), torch.float16
+    )
 
 
 def pixels(path: Path) -> np.ndarray:

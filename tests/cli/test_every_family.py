@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -60,7 +61,7 @@ def test_a_family_is_described_and_draws(tileup: Command, folder: Path, name: st
     family = next(each for each in FAMILIES if each.name == name)
     # Two families of one network are told by the name of the file.
     network = f"{name}.safetensors"
-    flags = saved(folder, SMALL[name](), network)
+    flags = saved(folder, SMALL[name](), network, torch.float16)
     told = tileup("info", network)
     assert told.code == 0, told.err
     assert family.title in told.out
@@ -71,6 +72,7 @@ def test_a_family_is_described_and_draws(tileup: Command, folder: Path, name: st
         assert ran.code == 0, ran.err
     drawn, kept = (pixels(folder / each) for each in ("drawn.png", "kept.png"))
     assert drawn.shape == kept.shape
+    assert drawn.std() > 0.05 * 255
     assert np.abs(drawn - kept).max() > 5
 
 
@@ -91,7 +93,7 @@ CONTROLS: Mapping[str, tuple[str, Callable[[], Mapping[str, Tensor]]]] = {
 @pytest.mark.parametrize("name", CONTROLS)
 def test_a_controlnet_is_described_and_acts(tileup: Command, folder: Path, name: str) -> None:
     family, make = CONTROLS[name]
-    flags = saved(folder, SMALL[family](), "model.safetensors")
+    flags = saved(folder, SMALL[family](), "model.safetensors", torch.float16)
     whole.save(folder / "control.safetensors", make())
     told = tileup("info", "control.safetensors")
     assert told.code == 0, told.err
@@ -136,12 +138,14 @@ def draws(tileup: Command, *flags: str) -> np.ndarray:
     return pixels(Path("out.png"))
 
 
-def saved(folder: Path, parts: Parts, network: str) -> list[str]:
+def saved(
+    folder: Path, parts: Parts, network: str, dtype: torch.dtype = torch.float32
+) -> list[str]:
     """The flags that name the files of a model."""
     save(folder / "in.png")
     for part, tensors in parts.items():
         name = network if part == "network" else f"{part}.safetensors"
-        whole.save(folder / name, tensors)
+        whole.save(folder / name, tensors, dtype)
     flags = ["-m", network]
     for part in parts.keys() - {"network"}:
         flags += [f"--{part.replace('_', '-')}", f"{part}.safetensors"]

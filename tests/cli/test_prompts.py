@@ -22,7 +22,7 @@ TWO_STEPS = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models: SD 1, two embeddings and a LoRA."""
     models = tmp_path_factory.mktemp("models")
-    whole.save(models / "sd1.safetensors", whole.sd1())
+    whole.save(models / "sd1.safetensors", whole.sd1(), torch.float16)
     vectors = torch.randn(2, 768, generator=torch.Generator().manual_seed(3))
     torch.save({"string_to_param": {"*": vectors}, "name": "x"}, models / "my-cat.pt")
     save_file({"clip_l": vectors, "clip_g": torch.zeros(2, 1280)}, models / "both.safetensors")

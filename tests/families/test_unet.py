@@ -25,6 +25,7 @@ from tests.checkpoints.layouts.unet import (
     sdxl,
     sdxl_refiner,
     tensors,
+    the_unet,
     waves,
 )
 from tests.families.building import built_unet
@@ -48,10 +49,9 @@ WIDE = {"sd1": sd1(64), "sd2": sd2(64), "sdxl": sdxl(64), "refiner": sdxl_refine
 POOLED = 1280
 
 
-@functools.cache
 def original_of(family: str) -> LdmUNet:
     """Nobody changes it."""
-    return ldm_unet(SHAPES[family])
+    return the_unet(SHAPES[family])
 
 
 def loaded(
@@ -96,6 +96,13 @@ def told(shape: Shape, box: Box) -> list[float]:
     return [height, width, 0.0, 0.0, *last]
 
 
+@functools.cache
+def written_and_read(family: str) -> tuple[LdmUNet, UNetNetwork]:
+    """A network, and what is loaded from its file; nobody changes them."""
+    original = the_unet(WIDE[family])
+    return original, loaded(tensors(original))
+
+
 SIDES = {"whole": (8, 16), "odd": (9, 13), "a few": (2, 2), "a row": (1, 11)}
 """Of one cell alone, normalisation in groups of one channel would leave nothing but rounding."""
 
@@ -106,8 +113,7 @@ def test_a_file_gives_the_network_that_it_was_written_from(
     family: str, sides: tuple[int, int]
 ) -> None:
     shape = WIDE[family]
-    original = ldm_unet(shape)
-    network = loaded(tensors(original))
+    original, network = written_and_read(family)
     x, text, windows = noisy(*sides), prompt(shape), windows_of(*sides)
     sigma = torch.tensor([0.3, 7.0])
     found = network(x, sigma, windows, text, SCENE)
@@ -538,7 +544,9 @@ def test_loading_at_the_stored_precision_takes_the_memory_of_the_file(tmp_path: 
     from safetensors.torch import save_file
 
     path = tmp_path / "half.safetensors"
-    save_file({k: v.half() for k, v in tensors(ldm_unet(sd1(160))).items()}, path)
+    with torch.device("meta"):
+        names = LdmUNet(sd1(160)).state_dict()
+    save_file({k: torch.full(v.shape, 0.01, dtype=torch.float16) for k, v in names.items()}, path)
     found = subprocess.run(
         [sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, check=True
     )

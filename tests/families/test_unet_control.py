@@ -18,11 +18,11 @@ from tests.checkpoints.layouts.control import (
     LdmControlNet,
     LdmUnion,
     hint_for,
-    ldm_controlnet,
     sd1_controlnet,
     sd2_controlnet,
     sdxl_controlnet,
     sdxl_union,
+    the_controlnet,
 )
 from tests.checkpoints.layouts.unet import (
     Shape,
@@ -110,7 +110,7 @@ def test_a_file_gives_the_network_that_it_was_written_from(
 ) -> None:
     """On a single cell it would be ill-conditioned: groups of two values are normalised."""
     shape = SHAPES[family]
-    original = ldm_controlnet(shape)
+    original = the_controlnet(shape)
     x, time, tokens = drawn(2, 4, *sides), torch.tensor([20.5, 700.0]), drawn(2, 7, shape.context)
     added, hint = sizes(shape, 2), hint_for(*sides)
     windows, sigma = [Box(0, 0, *sides)] * 2, torch.tensor([0.1, 3.0])
@@ -218,7 +218,7 @@ def test_the_layouts_have_the_published_number_of_parameters(family: str) -> Non
 
 @pytest.mark.parametrize("family", SHAPES)
 def test_every_layout_gives_the_same_network(family: str) -> None:
-    bare = tensors(ldm_controlnet(SHAPES[family]))
+    bare = tensors(the_controlnet(SHAPES[family]))
     first = loaded(bare).module.state_dict()
     prefixed = {PREFIX + name: tensor for name, tensor in bare.items()}
     whole = prefixed | {"model.diffusion_model.out.2.weight": torch.zeros(4, 32, 3, 3)}
@@ -305,7 +305,7 @@ def blank_pipeline(family: str, network: UNetNetwork, control: ControlNet) -> An
 @pytest.mark.parametrize("end", [0.5, 1.0])
 def test_one_window_is_what_diffusers_pipeline_draws(family: str, end: float) -> None:
     weights, shape, cells = (sd1_unet() if family == "sd1" else sdxl_unet()), SHAPES[family], 16
-    control = loaded(tensors(ldm_controlnet(shape)), 0.3)
+    control = loaded(tensors(the_controlnet(shape)), 0.3)
     network = with_control(None, weights)
     source, hint, tokens = (
         drawn(1, 4, cells, cells),

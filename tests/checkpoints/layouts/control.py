@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -26,29 +28,37 @@ HINT = (16, 16, 32, 32, 96, 96, 256)
 
 def sd1_controlnet(width: int = 32, seed: int = 1) -> dict[str, Tensor]:
     """A ControlNet for `sd1_unet` of the same width, names without `PREFIX`, float32."""
-    return tensors(ldm_controlnet(sd1(width), seed))
+    return tensors(the_controlnet(sd1(width), seed))
 
 
 def sd2_controlnet(width: int = 64, seed: int = 1) -> dict[str, Tensor]:
     """As `sd1_controlnet`."""
-    return tensors(ldm_controlnet(sd2(width), seed))
+    return tensors(the_controlnet(sd2(width), seed))
 
 
 def sdxl_controlnet(
     width: int = 32, seed: int = 1, depths: tuple[int, ...] = (0, 1, 2)
 ) -> dict[str, Tensor]:
     """As `sd1_controlnet`."""
-    return tensors(ldm_controlnet(sdxl(width, depths), seed))
+    return tensors(the_controlnet(sdxl(width, depths), seed))
 
 
 def ldm_controlnet(shape: Shape, seed: int = 1) -> LdmControlNet:
     """A network with weights under which each part counts and the residuals are of order 1."""
-    return filled(LdmControlNet(shape), seed)
+    return filled(lambda: LdmControlNet(shape), seed)
 
 
-def filled(network: Control, seed: int = 1) -> Control:
+@functools.cache
+def the_controlnet(shape: Shape, seed: int = 1) -> LdmControlNet:
+    """As `ldm_controlnet`, and the same each time: nobody changes it."""
+    return ldm_controlnet(shape, seed)
+
+
+def filled(make: Callable[[], Control], seed: int = 1) -> Control:
     """A network with such weights."""
-    network = network.eval().requires_grad_(False)
+    with torch.device("meta"):  # the weights that torch would begin with take long
+        network = make()
+    network = network.to_empty(device="cpu").eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -165,8 +175,8 @@ UNION_NAMES = {
 
 def sdxl_union(seed: int = 4) -> tuple[LdmUnion, dict[str, Tensor]]:
     """A union ControlNet of SDXL, and its tensors as published: in diffusers' names."""
-    network = filled(LdmUnion(sdxl()), seed)
-    names = _diffusers_names(tensors(ldm_controlnet(sdxl())))
+    network = filled(lambda: LdmUnion(sdxl()), seed)
+    names = _diffusers_names(the_controlnet(sdxl()).state_dict())
     return network, _published(network, {theirs: ours for ours, theirs in names.items()})
 
 

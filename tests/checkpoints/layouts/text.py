@@ -24,6 +24,12 @@ class Weights:
     def normal(self, *shape: int, std: float) -> Tensor:
         return torch.empty(shape).normal_(0, std, generator=self.generator)
 
+    def vocabulary(self, width: int) -> Tensor:
+        """CLIP's table of words. A wide one says the same again after some thousand words: to draw
+        all of it takes longer than what most tests do with it."""
+        drawn = self.normal(min(VOCABULARY, 2**22 // width), width, std=0.5)
+        return drawn[torch.arange(VOCABULARY) % len(drawn)]
+
     def linear(self, name: str, inputs: int, outputs: int) -> dict[str, Tensor]:
         return {
             f"{name}.weight": self.normal(outputs, inputs, std=inputs**-0.5),
@@ -59,7 +65,7 @@ def clip_l(
     """
     draw = Weights(seed)
     tensors = {
-        "text_model.embeddings.token_embedding.weight": draw.normal(VOCABULARY, width, std=0.5),
+        "text_model.embeddings.token_embedding.weight": draw.vocabulary(width),
         "text_model.embeddings.position_embedding.weight": draw.normal(POSITIONS, width, std=0.5),
         **draw.norm("text_model.final_layer_norm", width),
     }
@@ -87,7 +93,7 @@ def open_clip(
     """
     draw = Weights(seed)
     tensors = {
-        "token_embedding.weight": draw.normal(VOCABULARY, width, std=0.5),
+        "token_embedding.weight": draw.vocabulary(width),
         "positional_embedding": draw.normal(POSITIONS, width, std=0.5),
         "text_projection": draw.normal(width, projection or width, std=width**-0.5),
         "logit_scale": torch.tensor(4.6),

@@ -7,6 +7,7 @@ output is what every other implementation must give for these weights.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,13 +69,13 @@ def sdxl_refiner(width: int = 32, depth: int = 1) -> Shape:
 
 def sd1_unet(width: int = 32, seed: int = 0) -> dict[str, Tensor]:
     """A checkpoint's UNet, names without `PREFIX`, float32."""
-    return tensors(ldm_unet(sd1(width), seed))
+    return tensors(the_unet(sd1(width), seed))
 
 
 def sd2_unet(width: int = 64, seed: int = 0, *, v: bool = True) -> dict[str, Tensor]:
     """As `sd1_unet`; `v` gives the one bias by which v and eps checkpoints are told apart its
     typical spread in either."""
-    made = tensors(ldm_unet(sd2(width), seed))
+    made = tensors(the_unet(sd2(width), seed))
     marker = made["output_blocks.11.1.transformer_blocks.0.norm1.bias"]
     marker.mul_((0.2 if v else 0.02) / marker.std(unbiased=False))
     return made
@@ -84,12 +85,18 @@ def sdxl_unet(
     width: int = 32, seed: int = 0, depths: tuple[int, ...] = (0, 1, 2)
 ) -> dict[str, Tensor]:
     """As `sd1_unet`."""
-    return tensors(ldm_unet(sdxl(width, depths), seed))
+    return tensors(the_unet(sdxl(width, depths), seed))
 
 
 def sdxl_refiner_unet(width: int = 32, seed: int = 0, depth: int = 1) -> dict[str, Tensor]:
     """As `sd1_unet`."""
-    return tensors(ldm_unet(sdxl_refiner(width, depth), seed))
+    return tensors(the_unet(sdxl_refiner(width, depth), seed))
+
+
+@functools.cache
+def the_unet(shape: Shape, seed: int = 0) -> LdmUNet:
+    """As `ldm_unet`, and the same each time: nobody changes it."""
+    return ldm_unet(shape, seed)
 
 
 def ldm_unet(shape: Shape, seed: int = 0) -> LdmUNet:
