@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 
 from hypothesis import HealthCheck, settings
@@ -24,7 +25,13 @@ settings.register_profile(
 settings.load_profile("new" if "FUZZ" in os.environ else "ci")
 
 
-def pytest_collection_finish() -> None:
-    """The program collects garbage after each picture: not also what torch and the tests are."""
-    gc.collect()
+_COUNT = itertools.count(1)
+
+
+def pytest_runtest_setup() -> None:
+    """The program collects garbage after each picture: what torch and the tests before made is
+    none of that. Now and then all of it is looked through once."""
+    if next(_COUNT) % 500 == 1:
+        gc.unfreeze()
+        gc.collect()
     gc.freeze()

@@ -10,7 +10,6 @@ difference before you commit it:
 from __future__ import annotations
 
 import copy
-import gc
 import inspect
 import itertools
 import os
@@ -18,7 +17,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
@@ -53,12 +52,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _thawed() -> Iterator[None]:
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def play(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -79,9 +72,6 @@ def play(
         str(Path(tileup.__file__).parent): "<tileup>",
         str(Path(tileup.__file__).parents[1]): "<project>",
     }
-
-    # The program collects garbage when a model leaves: not that of all tests before.
-    gc.freeze()
 
     def command(text: str) -> Block:
         words = shlex.split(text)

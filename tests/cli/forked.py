@@ -8,13 +8,14 @@ start in a tenth of the time. How a process starts is tested elsewhere.
 from __future__ import annotations
 
 import contextlib
+import io
 import multiprocessing
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO
@@ -47,6 +48,8 @@ class Forked:
         largest_file: int | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
+        unbuffered: bool = False,
+        closed: Collection[int] = (),
     ) -> None:
         """Start it.
 
@@ -56,6 +59,8 @@ class Forked:
             largest_file: bytes beyond which no file may grow.
             stdout: an open file in place of the test's own.
             stderr: the same, in place of a pipe from which `stderr` reads.
+            unbuffered: standard output is as PYTHONUNBUFFERED makes it.
+            closed: numbers of the streams that are closed when it starts.
         """
         reading, writing = os.pipe()
         self.stderr: IO[bytes] = os.fdopen(reading, "rb")
@@ -66,6 +71,8 @@ class Forked:
             _Passed(writing if stderr is None else stderr),
             dict(os.environ),
             largest_file,
+            unbuffered,
+            tuple(closed),
         )
         self._process = SERVER.Process(target=_run, args=given)
         self._process.start()
@@ -124,6 +131,8 @@ def _run(
     errors: int,
     environment: Mapping[str, str],
     largest_file: int | None,
+    unbuffered: bool,
+    closed: Collection[int],
 ) -> None:
     """What the process does: as one that a shell started, with nothing of the test about it."""
     import torch
@@ -135,14 +144,22 @@ def _run(
     if output is not None:
         os.dup2(output, 1)
         os.close(output)
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        bare = io.FileIO(1, "w", closefd=False)
+        within = bare if unbuffered else io.BufferedWriter(bare)
+        sys.stdout = io.TextIOWrapper(within, encoding="utf-8", write_through=unbuffered)  # type: ignore[arg-type]
     os.dup2(errors, 2)
     os.close(errors)
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", closefd=False)
+    for number in closed:  # an interpreter that finds none has None in its place
+        os.close(number)
+        name = ("stdin", "stdout", "stderr")[number]
+        setattr(sys, name, None)
+        setattr(sys, f"__{name}__", None)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     code = main(arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     os._exit(code)

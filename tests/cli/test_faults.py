@@ -104,10 +104,8 @@ def seconds_of_work(folder: Path) -> float:
     return time.monotonic() - begun
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(32, marks=pytest.mark.slow)])
-def test_a_run_killed_at_any_moment_goes_on(
-    folder: Path, expected: dict[str, bytes], kills: int
-) -> None:
+def test_a_run_killed_at_any_moment_goes_on(folder: Path, expected: dict[str, bytes]) -> None:
+    kills = int(os.environ.get("FUZZ", "12"))
     rng = random.Random(kills)
     working = seconds_of_work(folder)
     out, sizes, killed = folder / "out", [], 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -29,17 +30,31 @@ COMMANDS = [
 
 
 def started(
-    folder: Path, arguments: list[str], unbuffered: bool, stdout: IO[bytes]
+    folder: Path,
+    arguments: list[str],
+    unbuffered: bool,
+    stdout: IO[bytes],
+    largest_file: int | None = None,
 ) -> subprocess.Popen[bytes] | Forked:
-    """A process; how its streams are buffered is decided when the interpreter starts."""
-    if not unbuffered:
-        return Forked(folder, *arguments, stdout=stdout.fileno())
+    """A process. One of all is started by an interpreter: the picture, whose streams have no
+    buffer; the others fork, and give themselves such streams."""
+    if not unbuffered or arguments is not PICTURE:
+        return Forked(
+            folder,
+            *arguments,
+            stdout=stdout.fileno(),
+            unbuffered=unbuffered,
+            largest_file=largest_file,
+        )
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    limit = hard if largest_file is None else largest_file
     return subprocess.Popen(
         [sys.executable, "-m", "tileup", *arguments],
         stdout=stdout,
         stderr=subprocess.PIPE,
         cwd=folder,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard)),
     )
 
 
@@ -51,26 +66,40 @@ def ended(process: subprocess.Popen[bytes] | Forked) -> tuple[int | None, str]:
     return process.returncode, told
 
 
-@pytest.mark.parametrize(
-    ("closed", "arguments", "code", "told"),
-    [
-        (">&-", "upscale in.png -o - --denoise 0 -q", 6, "standard output cannot be written"),
-        (">&-", "plan in.png --json", 6, "standard output cannot be written"),
-        (">&-", "upscale in.png -o out.png --denoise 0 -q", 0, ""),
-        ("2>&-", "upscale in.png -o out.png --denoise 0", 0, ""),
-        ("<&-", "upscale - -o out.png --denoise 0", 3, "is empty"),
-        ("<&- >&- 2>&-", "upscale in.png -o out.png --denoise 0", 0, ""),
-    ],
-)
+CLOSED = [
+    ((1,), "upscale in.png -o - --denoise 0 -q", 6, "standard output cannot be written"),
+    ((1,), "plan in.png --json", 6, "standard output cannot be written"),
+    ((1,), "upscale in.png -o out.png --denoise 0 -q", 0, ""),
+    ((2,), "upscale in.png -o out.png --denoise 0", 0, ""),
+    ((0,), "upscale - -o out.png --denoise 0", 3, "is empty"),
+    ((0, 1, 2), "upscale in.png -o out.png --denoise 0", 0, ""),
+]
+"""Numbers of streams, arguments, the exit code and what is said."""
+
+
+@pytest.mark.parametrize(("closed", "arguments", "code", "told"), CLOSED)
 def test_streams_that_are_closed(
-    folder: Path, closed: str, arguments: str, code: int, told: str
+    folder: Path, closed: tuple[int, ...], arguments: str, code: int, told: str
 ) -> None:
     """As cron and daemons do it: nothing is written into a file that took the stream's number."""
-    line = f"{sys.executable} -m tileup {arguments} {closed}"
+    process = Forked(folder, *arguments.split(), closed=closed)
+    as_wanted(folder, ended(process), code, told)
+
+
+@pytest.mark.parametrize(("closed", "arguments", "code", "told"), [CLOSED[1], CLOSED[5]])
+def test_streams_that_are_closed_when_the_interpreter_starts(
+    folder: Path, closed: tuple[int, ...], arguments: str, code: int, told: str
+) -> None:
+    ends = " ".join(f"{number}>&-" for number in closed)
+    line = f"{sys.executable} -m tileup {arguments} {ends}"
     done = subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, check=False)
-    assert done.returncode == code, done.stderr
-    assert told in done.stderr.decode()
-    assert "Traceback" not in done.stderr.decode()
+    as_wanted(folder, (done.returncode, done.stderr.decode()), code, told)
+
+
+def as_wanted(folder: Path, found: tuple[int | None, str], code: int, told: str) -> None:
+    assert found[0] == code, found
+    assert told in found[1]
+    assert "Traceback" not in found[1]
     assert (folder / "out.png").exists() == (code == 0)
     if code == 0:
         with Image.open(folder / "out.png") as image:
@@ -93,23 +122,10 @@ def test_a_file_that_may_not_grow_is_6_and_never_a_cut_picture_with_0(
     folder: Path, arguments: list[str], unbuffered: bool
 ) -> None:
     """A limit within the output: the system takes the first part of what is written."""
-    import resource
-
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    process = [sys.executable, "-m", "tileup", *arguments]
-    env = os.environ | {"PYTHONUNBUFFERED": "1" if unbuffered else ""}
     with (folder / "out").open("wb") as out:
-        done = subprocess.run(
-            process,
-            stdout=out,
-            stderr=subprocess.PIPE,
-            cwd=folder,
-            env=env,
-            check=False,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard)),
-        )
-    assert done.returncode == ExitCode.CANNOT_WRITE
-    assert done.stderr == b"tileup: standard output cannot be written: File too large\n"
+        code, told = ended(started(folder, arguments, unbuffered, out, largest_file=200))
+    assert code == ExitCode.CANNOT_WRITE
+    assert told == "tileup: standard output cannot be written: File too large\n"
     assert (folder / "out").stat().st_size == 200
 
 
