@@ -38,10 +38,10 @@ for number, room in enumerate((4000, *map(int, sys.argv[1:]))):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_a_limit_on_the_memory_of_the_process(folder: Path) -> None:
-    """All windows of a picture at once need more than a hundred MB and one window about ten, so
+    """All windows of a picture at once need more than seventy MB and one window about ten, so
     that rooms between the two are many, whatever the allocator keeps from run to run."""
-    save(folder / "in.png", 400, 320)
-    rooms = [str(room) for room in (100, 70, 50, 35, 25, 18, 12, 6, 3)]
+    save(folder / "in.png", 320, 240)
+    rooms = [str(room) for room in (70, 50, 35, 25, 18, 12, 6, 3)]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *rooms],
         capture_output=True,

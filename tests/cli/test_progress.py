@@ -141,9 +141,9 @@ def test_who_looks_at_no_terminal_hears_it_too_unless_silenced(
     smoke: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pulse.__init__, "__defaults__", (0.005,))
-    ran = smoke("in.png", "-o", "a.png", "--steps", "30")
+    ran = smoke("in.png", "-o", "a.png", "--steps", "12")
     assert ", window " in ran.err
     assert ran.out == ""
     for flag in ("--no-progress", "-q", "--json"):
-        ran = smoke("in.png", "-o", f"{flag}.png", "--steps", "30", flag)
+        ran = smoke("in.png", "-o", f"{flag}.png", "--steps", "12", flag)
         assert "window " not in ran.err

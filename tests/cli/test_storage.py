@@ -43,6 +43,11 @@ def pixels(path: Path) -> Pixels:
         return np.asarray(image.convert("RGB"), dtype=np.float64)
 
 
+def half(path: Path, tensors: Mapping[str, torch.Tensor]) -> Path:
+    """A file in float16, as people have it."""
+    return whole.save(path, tensors, torch.float16)
+
+
 def drawn(tileup: Command, *flags: object) -> Pixels:
     """The picture that two steps make."""
     ran = tileup("upscale", "in.png", "-o", "out.png", "--overwrite", *SIZE, *flags)
@@ -52,7 +57,12 @@ def drawn(tileup: Command, *flags: object) -> Pixels:
 
 @pytest.fixture(scope="module")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return whole.save(tmp_path_factory.mktemp("models") / "mine.safetensors", whole.sd1())
+    return half(tmp_path_factory.mktemp("models") / "sd1.safetensors", whole.sd1())
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return half(tmp_path_factory.mktemp("models") / "sdxl.safetensors", whole.sdxl())
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +73,21 @@ def attention() -> dict[str, tuple[int, ...]]:
 
 
 @pytest.fixture(scope="module")
-def plain(sd1: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pixels]:
-    """Filled by the first test: the picture without an adapter."""
+def known() -> dict[str, Pixels]:
+    """Pictures by the names of their models, drawn by the first test that asks for them."""
     return {}
+
+
+@pytest.fixture
+def plain(tileup: Command, known: dict[str, Pixels]) -> Callable[[Path], Pixels]:
+    """The picture of a model as it is."""
+
+    def draw(path: Path) -> Pixels:
+        if path.name not in known:
+            known[path.name] = drawn(tileup, "-m", path)
+        return known[path.name]
+
+    return draw
 
 
 ADAPTERS = {
@@ -111,40 +133,37 @@ def test_an_adapter_is_described_and_draws(
     folder: Path,
     sd1: Path,
     attention: dict[str, tuple[int, ...]],
-    plain: dict[str, Pixels],
+    plain: Callable[[Path], Pixels],
     kind: str,
 ) -> None:
     file = save_adapter(kind, attention, folder)
     told = tileup("info", file)
     assert told.code == 0, told.err
     assert ADAPTERS[kind] in told.out
-    if "plain" not in plain:
-        plain["plain"] = drawn(tileup, "-m", sd1)
     changed = drawn(tileup, "-m", sd1, "--lora", file)
-    assert np.abs(changed - plain["plain"]).max() > 5
+    assert np.abs(changed - plain(sd1)).max() > 5
 
 
 def test_what_does_not_belong_is_named_and_left_out(
-    tileup: Command, folder: Path, attention: dict[str, tuple[int, ...]]
+    tileup: Command, folder: Path, sd1: Path, attention: dict[str, tuple[int, ...]]
 ) -> None:
     """Stray tensors in a checkpoint and in a LoRA: the picture is the one without them."""
     save(folder / "in.png")
     strays = {"model.diffusion_model.mine.weight": torch.zeros(3)}
-    whole.save(folder / "a.safetensors", whole.sd1())
-    whole.save(folder / "b.safetensors", whole.sd1() | strays)
+    half(folder / "strays.safetensors", whole.sd1() | strays)
     lora = kohya_lora(changes(attention))
     other = kohya_lora(changes({"elsewhere": (4, 4)}))
     save_file(lora, folder / "lora_a.safetensors")
     save_file(lora | other, folder / "lora_b.safetensors")
 
-    def ran(model: str, flags: Sequence[str] = ()) -> tuple[Pixels, str]:
-        out = f"{model}.png"
-        ran = tileup("upscale", "in.png", "-o", out, *SIZE, "-m", f"{model}.safetensors", *flags)
+    def ran(model: Path, flags: Sequence[str] = ()) -> tuple[Pixels, str]:
+        out = f"{model.stem}.png"
+        ran = tileup("upscale", "in.png", "-o", out, *SIZE, "-m", model, *flags)
         assert ran.code == 0, ran.err
         return pixels(folder / out), ran.err
 
-    plain, _ = ran("a", ["--lora", "lora_a.safetensors"])
-    with_strays, said = ran("b", ["--lora", "lora_b.safetensors"])
+    plain, _ = ran(sd1, ["--lora", "lora_a.safetensors"])
+    with_strays, said = ran(Path("strays.safetensors"), ["--lora", "lora_b.safetensors"])
     assert np.array_equal(plain, with_strays)
     assert "no place for: mine.weight; they are left out" in said.replace("\n", " ")
     assert "find no layer, and are left out: lora_unet_elsewhere" in said.replace("\n", " ")
@@ -200,7 +219,7 @@ def tensors_of(values: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Ten
     return {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in values.items()}
 
 
-def sdxl_in_transformers_names() -> Parts:
+def sdxl_in_transformers_names() -> dict[str, torch.Tensor]:
     """Both text encoders of SDXL as transformers names them."""
     tensors = whole.sdxl()
     prefix = "conditioner.embedders.1.model."
@@ -209,7 +228,7 @@ def sdxl_in_transformers_names() -> Parts:
     }
     rest = {name: each for name, each in tensors.items() if not name.startswith(prefix)}
     other = prefixed("conditioner.embedders.1.transformer.", renamed(clip_g))
-    return {"network": rest | other}
+    return rest | other
 
 
 def whole_clip(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
@@ -223,11 +242,6 @@ def whole_clip(tensors: Mapping[str, torch.Tensor], prefix: str = "") -> dict[st
     return {**tensors, **prefixed(prefix, sees)}
 
 
-def flux_with_a_whole_clip() -> Parts:
-    parts = whole.flux_parts()
-    return parts | {"clip_l": whole_clip(parts["clip_l"])}
-
-
 def zeros_beside(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """An inpainting model that makes nothing of the mask and the masked picture."""
     name = f"{PREFIX}input_blocks.0.0.weight"
@@ -235,54 +249,61 @@ def zeros_beside(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return tensors | {name: torch.cat([weight, torch.zeros(len(weight), 5, 3, 3)], dim=1)}
 
 
-SAME: Mapping[str, tuple[Callable[[], Parts], Callable[[], Parts], str]] = {
-    "SDXL in transformers' names": (
-        lambda: {"network": whole.sdxl()},
-        sdxl_in_transformers_names,
+SAME: Mapping[str, tuple[str, Callable[[], dict[str, torch.Tensor]], str]] = {
+    "SDXL in transformers' names": ("sdxl", sdxl_in_transformers_names, ""),
+    "a whole CLIP": (
+        "sd1",
+        lambda: whole_clip(whole.sd1(), "cond_stage_model.transformer."),
         "",
     ),
-    "a whole CLIP for a part": (whole.flux_parts, flux_with_a_whole_clip, ""),
-    "a whole CLIP inside": (
-        lambda: {"network": whole.sd1()},
-        lambda: {"network": whole_clip(whole.sd1(), "cond_stage_model.transformer.")},
-        "",
-    ),
-    "inpainting": (
-        lambda: {"network": whole.sd1()},
-        lambda: {"network": zeros_beside(whole.sd1())},
-        "is an inpainting model",
-    ),
+    "inpainting": ("sd1", lambda: zeros_beside(whole.sd1()), "is an inpainting model"),
 }
-"""Two ways to store one model, and what is said of the second."""
+"""A model, another way to store it, and what is said of that."""
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_files_with_more_in_them_draw_the_same(tileup: Command, folder: Path, name: str) -> None:
-    pictures: list[Pixels] = []
-    said = ""
-    for number, make in enumerate(SAME[name][:2]):
-        flags = saved(folder, make(), "m.safetensors")
-        told = tileup("info", "m.safetensors")
-        assert told.code == 0, told.err
-        ran = tileup("upscale", "in.png", "-o", f"{number}.png", *SIZE, *flags)
-        assert ran.code == 0, ran.err
-        pictures.append(pixels(folder / f"{number}.png"))
-        said = " ".join(ran.err.split())
-    assert np.abs(pictures[1] - pictures[0]).max() <= 1
-    assert SAME[name][2] in said
+def test_files_with_more_in_them_draw_the_same(
+    tileup: Command,
+    folder: Path,
+    request: pytest.FixtureRequest,
+    plain: Callable[[Path], Pixels],
+    name: str,
+) -> None:
+    usual, make, words = SAME[name]
+    half(folder / "m.safetensors", make())
+    told = tileup("info", "m.safetensors")
+    assert told.code == 0, told.err
+    ran = tileup("upscale", "in.png", "-o", "m.png", *SIZE, "-m", "m.safetensors")
+    assert ran.code == 0, ran.err
+    said = " ".join(ran.err.split())
+    wanted = plain(request.getfixturevalue(usual))
+    assert np.abs(pixels(folder / "m.png") - wanted).max() <= 1
+    assert words in said
     assert "no place for" not in said
 
 
-def test_an_inpainting_model_sees_its_mask(tileup: Command, folder: Path) -> None:
+def test_a_whole_clip_for_a_part_draws_the_same(tileup: Command, folder: Path) -> None:
+    parts = whole.flux_parts()
+    flags = saved(folder, parts, "flux.safetensors")
+    wanted = drawn(tileup, *flags)
+    whole.save(folder / "clip_l.safetensors", whole_clip(parts["clip_l"]))
+    ran = tileup("upscale", "in.png", "-o", "whole.png", *SIZE, *flags)
+    assert ran.code == 0, ran.err
+    assert "no place for" not in ran.err
+    assert np.abs(pixels(folder / "whole.png") - wanted).max() <= 1
+
+
+def test_an_inpainting_model_sees_its_mask(
+    tileup: Command, folder: Path, sd1: Path, plain: Callable[[Path], Pixels]
+) -> None:
+    """One that is blind to it draws as the model that knows of none, but for a step: see above."""
     tensors = zeros_beside(whole.sd1())
-    whole.save(folder / "blind.safetensors", tensors)
     weight = tensors[f"{PREFIX}input_blocks.0.0.weight"]
     weight[:, 4:] = 0.1 * torch.randn(weight[:, 4:].shape, generator=torch.manual_seed(0))
-    whole.save(folder / "sees.safetensors", tensors)
+    half(folder / "sees.safetensors", tensors)
     told = tileup("info", "sees.safetensors")
     assert "for inpainting" in told.out
-    blind, sees = (drawn(tileup, "-m", f"{each}.safetensors") for each in ("blind", "sees"))
-    assert np.abs(blind - sees).max() > 5
+    assert np.abs(drawn(tileup, "-m", "sees.safetensors") - plain(sd1)).max() > 6
 
 
 def marked(content: Mapping[str, object]) -> torch.Tensor:
@@ -381,12 +402,11 @@ def test_formats_that_are_not_read_are_refused_by_name(
 
 
 def test_a_checkpoint_of_a_training_program_is_described_and_draws(
-    tileup: Command, folder: Path
+    tileup: Command, folder: Path, sd1: Path, plain: Callable[[Path], Pixels]
 ) -> None:
     """With what such a program leaves beside the weights."""
-    whole.save(folder / "plain.safetensors", whole.sd1())
     content = {
-        "state_dict": whole.sd1(),
+        "state_dict": {name: tensor.half() for name, tensor in whole.sd1().items()},
         "callbacks": {"best": np.float64(3.0)},
         "settings": argparse.Namespace(rate=1e-4),
         "global_step": 7,
@@ -395,16 +415,16 @@ def test_a_checkpoint_of_a_training_program_is_described_and_draws(
     told = tileup("info", "trained.ckpt")
     assert told.code == 0, told.err
     assert "Stable Diffusion 1.x" in told.out
-    plain, trained = (drawn(tileup, "-m", each) for each in ("plain.safetensors", "trained.ckpt"))
-    assert np.array_equal(plain, trained)
+    assert np.array_equal(drawn(tileup, "-m", "trained.ckpt"), plain(sd1))
 
 
-def test_v_with_zero_terminal_snr_can_be_asked_for(tileup: Command, folder: Path) -> None:
+def test_v_with_zero_terminal_snr_can_be_asked_for(
+    tileup: Command, folder: Path, sdxl: Path
+) -> None:
     """The picture is that of the same file with the marks that say so, and not that of plain v."""
     marks = {name: torch.zeros(0) for name in ("v_pred", "ztsnr")}
-    whole.save(folder / "plain.safetensors", whole.sdxl())
-    whole.save(folder / "marked.safetensors", whole.sdxl() | marks)
-    flags = ("-m", "plain.safetensors", "--denoise", "1", "--prediction")
+    half(folder / "marked.safetensors", whole.sdxl() | marks)
+    flags = ("-m", str(sdxl), "--denoise", "1", "--prediction")
     marked = drawn(tileup, "-m", "marked.safetensors", "--denoise", "1")
     assert np.array_equal(drawn(tileup, *flags, "v-zsnr"), marked)
     assert np.abs(drawn(tileup, *flags, "v") - marked).max() > 5

@@ -17,7 +17,7 @@ from tileup.codec.vae_network import build_vae, diffusers_tensors
 from tileup.codec.vae_tiles import SCORES, TiledNetwork, TileGrid
 
 CPU = torch.device("cpu")
-SIZES = [(1, 1), (1, 9), (9, 1), (7, 33), (13, 12)]
+SIZES = [(1, 1), (1, 9), (9, 1), (5, 21), (9, 8)]
 GRIDS = [TileGrid(1, 1), TileGrid(2, 3), TileGrid(20, 20)]
 """The last has tiles of one latent cell and of few pixels."""
 
