@@ -11,9 +11,11 @@ import torch
 from tests.checkpoints import headers
 from tests.checkpoints.headers import save_head, under
 from tests.checkpoints.layouts.flux2 import flux2_shapes
+from tests.checkpoints.layouts.lumina2 import lumina2_shapes
+from tests.checkpoints.layouts.qwen_image import qwen_image_shapes
 from tests.checkpoints.layouts.z_image import z_image_shapes
 from tileup.checkpoints.find import identified
-from tileup.checkpoints.parts import Parts, parts_of
+from tileup.checkpoints.parts import Parts, inside, parts_of
 from tileup.errors import ModelError
 from tileup.settings.values import Settings
 
@@ -52,6 +54,41 @@ def test_parts_of_one_file(tmp_path: Path) -> None:
         "vae",
         "clip_l",
         "clip_g",
+    }
+
+
+QUERIES = "layers.0.self_attn.q_proj.weight"
+ALL_IN_ONE = {
+    "z-image": (dict(z_image_shapes(1, 1, 256, 2560)), "text_encoders.qwen3_4b.transformer.model."),
+    "lumina2": (
+        dict(lumina2_shapes(1, 1, 192, 96, 2304)),
+        "text_encoders.gemma2_2b.transformer.model.",
+    ),
+    "qwen-image": (
+        dict(qwen_image_shapes(1, 256, 3584)),
+        "text_encoders.qwen25_7b.transformer.model.",
+    ),
+    "flux2-klein": (
+        dict(flux2_shapes(1, 1, False, 256, 7680)),
+        "text_encoders.qwen3_4b.transformer.model.",
+    ),
+    "flux2-dev": (
+        dict(flux2_shapes(1, 1, True, 256, 15360)),
+        "text_encoders.mistral3_24b.transformer.model.",
+    ),
+}
+"""Networks, and where files of everything in one, as ComfyUI saves them, have the text encoder."""
+
+
+@pytest.mark.parametrize("name", ALL_IN_ONE)
+def test_parts_of_everything_in_one(tmp_path: Path, name: str) -> None:
+    network, encoder = ALL_IN_ONE[name]
+    shapes = under("model.diffusion_model.", network) | under("vae.", headers.vae())
+    path = save_head(tmp_path / "m.safetensors", shapes | {encoder + QUERIES: (4, 4)})
+    found = inside(identified(path))
+    assert {part: stored.prefix for part, stored in found.items()} == {
+        "vae": "vae.",
+        "llm": encoder,
     }
 
 

@@ -30,6 +30,7 @@ from tests.cli.test_every_family import Parts, saved
 from tests.families.building import built_unet
 from tileup.families.table import FAMILIES
 from tileup.tensors.checkpoint import open_checkpoint
+from tileup.tensors.gguf_file import HALVES
 from tileup.tensors.packed import unpacked
 from tileup.tensors.scaled import rotation
 from tileup.text.clip import renamed
@@ -169,26 +170,30 @@ def test_what_does_not_belong_is_named_and_left_out(
     assert "find no layer, and are left out: lora_unet_elsewhere" in said.replace("\n", " ")
 
 
-QUANTISED: Mapping[str, tuple[Callable[[], Parts], str, str]] = {
-    "flux-dev": (whole.flux_parts, "Q4_K", "flux"),
-    "flux-schnell": (lambda: whole.flux_parts(guidance=False), "Q2_K", "flux"),
-    "sd3": (whole.sd3_parts, "Q5_1", "sd3"),
-    "chroma": (whole.chroma_parts, "IQ4_XS", "chroma"),
-    "z-image": (whole.z_image_parts, "Q6_K", "lumina2"),
-    "qwen-image": (whole.qwen_image_parts, "Q5_0", "qwen_image"),
-    "flux2-klein": (whole.flux2_parts, "Q3_K", "flux2"),
+QUANTISED: Mapping[str, tuple[Callable[[], Parts], tuple[str, ...], str]] = {
+    "flux-dev": (whole.flux_parts, ("Q4_K", "Q5_K", "Q8_0"), "flux"),
+    "flux-schnell": (lambda: whole.flux_parts(guidance=False), ("Q2_K",), "flux"),
+    "sd3": (whole.sd3_parts, ("Q5_1", "Q4_0"), "sd3"),
+    "chroma": (whole.chroma_parts, ("IQ4_XS", "IQ4_NL"), "chroma"),
+    "z-image": (whole.z_image_parts, ("Q6_K",), "lumina2"),
+    "qwen-image": (whole.qwen_image_parts, ("Q5_0", "Q4_1"), "qwen_image"),
+    "flux2-klein": (whole.flux2_parts, ("Q3_K",), "flux2"),
 }
-"""Families whose transformers people own in GGUF: the parts, a format, and the architecture."""
+"""Families whose transformers people own in GGUF: the parts, the formats, and the architecture."""
+
+
+def test_every_format_of_gguf_is_drawn() -> None:
+    assert {kind for _, kinds, _ in QUANTISED.values() for kind in kinds} == HALVES.keys()
 
 
 @pytest.mark.parametrize("name", QUANTISED)
 def test_gguf_is_described_and_draws(tileup: Command, folder: Path, name: str) -> None:
     """The picture is that of the same file with the values in it; T5 is in GGUF too."""
-    make, kind, architecture = QUANTISED[name]
+    make, kinds, architecture = QUANTISED[name]
     parts = make()
     flags = saved(folder, parts, f"{name}.safetensors")
     network = {each.removeprefix(PREFIX): tensor for each, tensor in parts["network"].items()}
-    values = save_gguf(folder / f"{name}.gguf", network, kind, architecture)
+    values = save_gguf(folder / f"{name}.gguf", network, kinds, architecture)
     whole.save(folder / f"{name}.safetensors", tensors_of(values))
     encoder, llama, language = ENCODERS["t5" if "t5" in parts else "text_encoder"]
     own = {llama(each): each for each in parts[encoder]}
@@ -200,7 +205,7 @@ def test_gguf_is_described_and_draws(tileup: Command, folder: Path, name: str) -
     )
     told = tileup("info", f"{name}.gguf")
     assert told.code == 0, told.err
-    assert kind in told.out
+    assert all(kind in told.out for kind in kinds)
     assert next(each.title for each in FAMILIES if each.name == name) in told.out
     expected = drawn(tileup, *flags, "--dtype", "float32")
     names = {f"{name}.safetensors": f"{name}.gguf", f"{encoder}.safetensors": "encoder.gguf"}

@@ -9,7 +9,10 @@ import pytest
 
 from tests.checkpoints import headers
 from tests.checkpoints.headers import NET, save_head, spread, under
+from tests.checkpoints.layouts.flux2 import flux2_shapes
+from tests.checkpoints.layouts.lumina2 import lumina2_shapes
 from tests.checkpoints.layouts.qwen_image import qwen_image_shapes
+from tests.checkpoints.layouts.z_image import z_image_shapes
 from tileup.checkpoints.find import identified, identify
 from tileup.errors import ExitCode, ModelError, UnknownCheckpointError, UsageError
 from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels, training_levels
@@ -68,6 +71,28 @@ def test_a_family_is_told_by_its_tensors(tmp_path: Path, name: str) -> None:
     assert spec.stride == 8
     found = (spec.family, spec.prediction, spec.channels, spec.window, spec.multiple)
     assert found == expected
+
+
+NETWORKS: dict[str, headers.Shapes] = {
+    "sd1": headers.unet(),
+    "sd3": headers.sd3(),
+    "flux-dev": headers.flux(),
+    "z-image-turbo": dict(z_image_shapes(1, 1, 256, 2560)),
+    "lumina2": dict(lumina2_shapes(1, 1, 192, 96, 2304)),
+    "qwen-image": dict(qwen_image_shapes(1, 256, 3584)),
+    "flux2-klein": dict(flux2_shapes(1, 1, False, 256, 7680)),
+}
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "unet.", "net.", "model.")
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+def test_a_network_is_told_behind_every_usual_prefix(tmp_path: Path, family: str) -> None:
+    """As whole checkpoints have it, ComfyUI, diffusers, trainers of video models, and torch."""
+    for prefix in PREFIXES:
+        path = save_head(tmp_path / "m.safetensors", under(prefix, NETWORKS[family]))
+        known = identified(path)
+        assert known.found is not None
+        assert (known.spec.family, known.found.prefix) == (family, prefix)
 
 
 def test_noise_levels_are_those_of_the_family(tmp_path: Path) -> None:

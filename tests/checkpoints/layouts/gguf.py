@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def stored(tensor: Tensor, kind: str) -> NDArray[Any] | None:
 def save_gguf(
     path: Path,
     tensors: Mapping[str, Tensor],
-    kind: str,
+    kinds: str | Sequence[str],
     architecture: str,
     numbers: Mapping[str, int] | None = None,
 ) -> dict[str, NDArray[Any]]:
@@ -58,7 +59,7 @@ def save_gguf(
     Args:
         path: the file.
         tensors: by the names that they get.
-        kind: of the blocks.
+        kinds: of the blocks; of several, matrices take one after another.
         architecture: by llama.cpp's name.
         numbers: of the metadata.
 
@@ -69,9 +70,11 @@ def save_gguf(
     for key, number in (numbers or {}).items():
         writer.add_uint32(key, number)
     values: dict[str, NDArray[Any]] = {}
+    turns = itertools.cycle([kinds] if isinstance(kinds, str) else kinds)
     for name, tensor in tensors.items():
-        packed = stored(tensor, kind)
-        if packed is None:
+        kind = next(turns) if tensor.ndim == 2 else None
+        packed = None if kind is None else stored(tensor, kind)
+        if kind is None or packed is None:
             values[name] = tensor.float().numpy()
             writer.add_tensor(name, values[name])
         else:
