@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -177,3 +178,20 @@ def test_the_plan_is_the_same(metric: str) -> None:
         for each in both_ways(saved(Picture(pixels), "png", banded=False))
     ]
     assert plans[0] == plans[1]
+
+
+def test_damage_by_jpeg_is_found_in_the_same_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With windows smaller than the picture; and the file is decoded once."""
+    monkeypatch.setattr("tileup.plan.blocks.WINDOW", 64)
+    stream = BytesIO()
+    Image.fromarray((255 * photograph(300, 260)).astype(np.uint8)).save(stream, "JPEG", quality=20)
+    pixels = np.asarray(Image.open(stream)) / np.float32(255)
+    rows, whole = both_ways(saved(Picture(pixels), "png", banded=False))
+    begun = list[int]()
+    begin = rows.pixels.numbers._begin  # type: ignore[union-attr]
+    rows.pixels.numbers._begin = lambda: (begun.append(1), begin())[1]  # type: ignore[union-attr]
+    deblocking = replace(spec(), deblocks=True)
+    found = [plan_picture(each, deblocking, Settings(tile=64)) for each in (rows, whole)]
+    assert found[0].deblock
+    assert found[0].plan == found[1].plan
+    assert len(begun) <= 1

@@ -29,7 +29,7 @@ from tileup.errors import (
     UnreachableError,
     WorkerLostError,
 )
-from tileup.images.kept import forget
+from tileup.images.kept import can_be_kept, forget
 from tileup.images.metadata import Metadata, told_settings
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -90,7 +90,7 @@ def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec 
     format = resolve_format(job.output, settings.format, picture.format)
     size = output_size(picture.width, picture.height, settings)
     check_format_limit(*size, format)
-    check_room(*size)
+    check_room(*size, kept=can_be_kept(job.output, format, *size))
     ready = NOTHING if spec is None else make_ready(picture, spec, settings)
     return Drawable(job, settings, picture, format, mark, ready)
 

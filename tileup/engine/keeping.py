@@ -13,11 +13,9 @@ from tileup import __version__
 from tileup.contracts import Model
 from tileup.engine.file_to_file import Drawable
 from tileup.images.formats.known import format_of
-from tileup.images.kept import Kept, Shape, has_room, place_of
-from tileup.images.writing import is_in_bands
+from tileup.images.kept import Kept, Shape, can_be_kept, has_room, place_of
 from tileup.plan.planning import Planned
 from tileup.settings.values import Settings
-from tileup.storage.remote import Remote
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +41,12 @@ def kept_rows(given: Drawable, model: Model, settings: Settings, planned: Planne
     Raises:
         OutputError: the disk does not take them.
     """
-    output, picture, format = given.job.output, given.picture, format_of(given.format)
-    plan = planned.plan
-    if output is None or isinstance(output, Remote) or picture.alpha is not None:
+    output, picture, plan = given.job.output, given.picture, planned.plan
+    if output is None or not can_be_kept(output, given.format, plan.width, plan.height):
         return None
-    if not is_in_bands(plan.width, plan.height, format):
+    if picture.alpha is not None:  # which is in memory
         return None
-    deep = picture.deep and format.bits == 16
+    deep = picture.deep and format_of(given.format).bits == 16
     form = Shape(plan.height, plan.width, 1 if picture.grey else 3, 16 if deep else 8)
     place = place_of(output)
     if not has_room(place, form):

@@ -12,6 +12,7 @@ from tileup.engine.room import check_room
 from tileup.errors import InputError, OutputError, TileupError, UsageError
 from tileup.images.first_bytes import recognised_name
 from tileup.images.formats.known import WRITTEN
+from tileup.images.kept import can_be_kept
 from tileup.images.reading import check_size, opened
 from tileup.images.sizes import check_format_limit, is_reached, output_size, scale_label
 from tileup.images.writing import resolve_format
@@ -186,8 +187,9 @@ def foreseen(job: Job, settings: Settings) -> Job:
         with opened(job.input, limit) as (found, where):
             check_size(found, where, limit)
             size = output_size(*found.head.upright, settings)
-            check_format_limit(*size, resolve_format(job.output, settings.format, found.format))
-            check_room(*size)
+            format = resolve_format(job.output, settings.format, found.format)
+            check_format_limit(*size, format)
+            check_room(*size, kept=can_be_kept(job.output, format, *size))
     except TileupError as error:
         return replace(job, standing=Standing.IMPOSSIBLE, refusal=error)
     return job

@@ -27,7 +27,7 @@ from tileup.errors import (
 )
 from tileup.images.exif import BROKEN
 from tileup.images.formats.format import UnreadableError
-from tileup.images.reading import MAX_PIXELS, opened
+from tileup.images.reading import MAX_PIXELS, check_whole, opened
 from tileup.settings.values import Settings, parse_weighted
 from tileup.storage.copies import given_file
 from tileup.storage.remote import is_there
@@ -274,7 +274,7 @@ def is_whole(path: Path) -> bool:
     """Whether a file is a picture that can be decoded to its end."""
     try:
         with opened(path, MAX_PIXELS) as (found, _):
-            found.decode()
+            check_whole(found, str(path))
     except (InputError, UnreadableError, *BROKEN):
         return False
     return True

@@ -14,9 +14,11 @@ PER_PIXEL = 20
 """Bytes for each output pixel, measured at 4 and 16 megapixels (`tests/cli/test_memory.py`): the
 drawn picture, of three channels in float32, the input at half its side, and what is written. It is
 enlarged row by row (`tileup.plan.by_rows`) where its sides grow by a power of two."""
+PER_KEPT_PIXEL = 1
+"""The same where neither input nor output are in memory: the plan, and rows at work."""
 
 
-def check_room(width: int, height: int) -> None:
+def check_room(width: int, height: int, *, kept: bool = False) -> None:
     """Refuse an output that cannot fit into memory, whatever is tried.
 
     Asked for the least that any run takes: that of the bundled checkpoint, which draws large
@@ -24,24 +26,25 @@ def check_room(width: int, height: int) -> None:
 
     Args:
         width, height: of the output, pixels.
+        kept: whether finished rows can lie in a file, see `tileup.images.kept.can_be_kept`.
 
     Raises:
         OutOfMemoryError: says how much is needed, how much there is, and what would fit.
     """
     free = memory_left()
     base = 0 if "torch" in sys.modules else BASE  # what is loaded is no longer free
-    needed = base + width * height * PER_PIXEL
+    each = PER_KEPT_PIXEL if kept else PER_PIXEL
+    needed = base + width * height * each
     if free is None or needed <= free:
         return
     raise OutOfMemoryError(
         f"{width}x{height} pixels need at least {needed / 1e9:.1f} GB of memory, and "
-        f"{free / 1e9:.1f} GB are free; {_fitting(width, height, free - base)}"
+        f"{free / 1e9:.1f} GB are free; {_fitting(width, height, (free - base) // each)}"
     )
 
 
-def _fitting(width: int, height: int, free: int) -> str:
-    """What would fit into so many bytes, in words."""
-    most = free // PER_PIXEL
+def _fitting(width: int, height: int, most: int) -> str:
+    """How much smaller an output of so many pixels is, in words."""
     if most < 1:
         return "close other programs"
     factor = isqrt(1_000_000 * most // (width * height)) / 1000

@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.errors import OutputError
+from tileup.images.formats.known import format_of
 from tileup.images.pixels import IntegerPixels
 from tileup.images.planes import rounded
+from tileup.images.writing import is_in_bands
 from tileup.storage.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -158,6 +160,13 @@ def _rows_of(path: Path, key: str, form: Shape) -> int:
     same = _head(key, form, rows) == json.dumps(said).encode().ljust(_HEAD)
     whole = 0 <= rows <= form.height and _HEAD + rows * form.row <= there
     return rows if same and whole else 0
+
+
+def can_be_kept(output: Path | None, format: str, width: int, height: int) -> bool:
+    """Whether finished rows of an output can lie beside it: it is large, lies on a disk, and is
+    written from rows."""
+    on_disk = output is not None and not isinstance(output, Remote)
+    return on_disk and is_in_bands(width, height, format_of(format))
 
 
 def place_of(output: Path) -> Path:

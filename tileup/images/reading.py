@@ -262,6 +262,21 @@ def _by_bands(found: OpenedPicture, where: str) -> _Shown | None:
     return _Shown(IntegerPixels(rows), None, rows.shape[2] == 1, deep, found.head.icc)
 
 
+def check_whole(found: OpenedPicture, where: str) -> None:
+    """Decodes a picture to its end, a large one without holding it.
+
+    Raises:
+        InputError, UnreadableError: it is broken, or cut short; or what is in
+            `tileup.images.exif.BROKEN`.
+    """
+    rows = numbers_of(found, where)
+    if rows is None or rows.shape[0] * rows.shape[1] < BANDED:
+        found.decode()
+        return
+    for part in bands(*rows.shape[:2]):
+        rows[part]
+
+
 def numbers_of(found: OpenedPicture, where: str) -> FromTop | None:
     """All channels of a picture as they are seen, decoded when its rows are asked for; None where
     it is decoded as a whole."""

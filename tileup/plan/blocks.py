@@ -9,6 +9,8 @@ multiples of a step, up to the rounding of the pixels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +40,52 @@ def quantisation_step(pixels: Pixels) -> float:
     Args:
         pixels: RGB in [0, 1], shape (H, W, 3).
     """
-    windows = [luma(pixels[down][:, across]) for down, across in _windows(*pixels.shape[:2])]
+    if isinstance(pixels, LookedAt):
+        return _step_of([luma(window) for _, _, window in pixels.windows])
+    return _step_of([luma(pixels[down][:, across]) for down, across in _windows(*pixels.shape[:2])])
+
+
+class LookedAt:
+    """Pixels that are passed on once, from the top down; satisfies `Pixels`.
+
+    The windows that will be looked at are held on the way, so that a file need not be decoded for
+    them once more.
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+        self.windows = [
+            (down, across, np.zeros((down.stop - down.start, across.stop - across.start, 3), "f4"))
+            for down, across in _windows(*pixels.shape[:2])
+        ]
+        """Rows and columns of each window, and its pixels."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._pixels.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        return self._pixels.dtype
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
+        values = self._pixels[rows]
+        first, last, _ = rows.indices(self.shape[0])
+        for down, across, window in self.windows:
+            top, bottom = max(first, down.start), min(last, down.stop)
+            if top < bottom:
+                window[top - down.start : bottom - down.start] = values[
+                    top - first : bottom - first, across
+                ]
+        return values
+
+    def __array__(self, dtype: Any = None) -> NDArray[Any]:  # noqa: ANN401
+        whole = self[: self.shape[0]]
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+
+def _step_of(windows: list[NDArray[np.float64]]) -> float:
+    """The same of windows, in brightness."""
     if min(windows[0].shape) < 3 * BLOCK:
         return 1.0
     top = _border(windows)

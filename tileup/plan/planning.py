@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import numpy as np
+
 from tileup.contracts import ModelSpec
 from tileup.images.picture import Picture
 from tileup.images.pixels import Pixels
 from tileup.images.sizes import output_size
 from tileup.plan.advice import Facts, warnings_of
-from tileup.plan.blocks import COARSE, quantisation_step
+from tileup.plan.blocks import COARSE, LookedAt, quantisation_step
 from tileup.plan.budget import within
 from tileup.plan.cost import Cost, Prices
 from tileup.plan.edits import HandDrawn, edited, read_drawn
@@ -69,6 +71,8 @@ def plan_pixels(
     Raises:
         UsageError: a sampler, scheduler or window that cannot be.
     """
+    if not isinstance(pixels, np.ndarray):
+        pixels = LookedAt(pixels)
     spec = fitted(spec, window_size(spec, settings).side * spec.stride)
     sampler, drawn = sampler_of(settings), drawn or HandDrawn()
     prices = Prices(spec, settings, sampler)
