@@ -36,7 +36,7 @@ from tileup.tensors.scaled import rotation
 from tileup.text.clip import renamed
 
 Pixels = NDArray[np.float64]
-SIZE = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
+SIZE = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "--dtype", "float32")
 
 
 def pixels(path: Path) -> Pixels:
@@ -207,9 +207,9 @@ def test_gguf_is_described_and_draws(tileup: Command, folder: Path, name: str) -
     assert told.code == 0, told.err
     assert all(kind in told.out for kind in kinds)
     assert next(each.title for each in FAMILIES if each.name == name) in told.out
-    expected = drawn(tileup, *flags, "--dtype", "float32")
+    expected = drawn(tileup, *flags)
     names = {f"{name}.safetensors": f"{name}.gguf", f"{encoder}.safetensors": "encoder.gguf"}
-    found = drawn(tileup, *[names.get(each, each) for each in flags], "--dtype", "float32")
+    found = drawn(tileup, *[names.get(each, each) for each in flags])
     assert np.abs(found - expected).max() <= 1
 
 
@@ -380,9 +380,9 @@ def test_comfyuis_formats_are_described_and_draw(tileup: Command, folder: Path, 
     assert told.code == 0, told.err
     assert title in " ".join(told.out.split())
     assert "FLUX.1 dev" in told.out
-    expected = drawn(tileup, *flags, "--dtype", "float32")
+    expected = drawn(tileup, *flags)
     small = {f"{part}.safetensors": f"{part}_small.safetensors" for part in ("flux", "t5")}
-    found = drawn(tileup, *[small.get(each, each) for each in flags], "--dtype", "float32")
+    found = drawn(tileup, *[small.get(each, each) for each in flags])
     assert np.abs(found - expected).max() <= 1
 
 
