@@ -190,7 +190,7 @@ def drawn(scale: int) -> dict[float, np.ndarray]:
         strength: np.stack(
             [
                 tileup.upscale(
-                    pixels, model, denoise=strength, seed=seed, scale=scale
+                    pixels, model, denoise=strength, seed=seed, scale=scale, deblock="off"
                 ).picture.pixels
                 for seed in range(4)
             ]
@@ -218,8 +218,9 @@ def test_more_strength_draws_more_detail(scale: int, drawn: dict[float, np.ndarr
     assert energy[-1] > {2: 1.1, 4: 1.2}[scale] * energy[0]
 
 
+@pytest.mark.parametrize("deblock", ["off", "on"])
 @pytest.mark.parametrize("denoise", [0.2, 0.8])
-def test_it_draws_no_pattern_of_its_own_lattice(denoise: float) -> None:
+def test_it_draws_no_pattern_of_its_own_lattice(denoise: float, deblock: str) -> None:
     """Frequencies at which strides of 2 and 4 pixels would repeat stand out little.
 
     Single ones of few blocks scatter up to 12 times the median; weights that drew a chess board of
@@ -227,7 +228,8 @@ def test_it_draws_no_pattern_of_its_own_lattice(denoise: float) -> None:
     """
     with Image.open(resource("docs") / "demo" / "seeding.jpg") as photograph:
         pixels = photograph.crop((160, 80, 288, 208))
-    grey = tileup.upscale(pixels, denoise=denoise, device="cpu").picture.pixels.mean(axis=2)
+    result = tileup.upscale(pixels, denoise=denoise, deblock=deblock, device="cpu")
+    grey = result.picture.pixels.mean(axis=2)
     window = np.outer(np.hanning(64), np.hanning(64))
     power = np.zeros((64, 64))
     for top in range(16, 256 - 64 - 16, 32):
@@ -241,24 +243,25 @@ def test_it_draws_no_pattern_of_its_own_lattice(denoise: float) -> None:
         assert power[row, column] < 15 * np.median(around), (row, column)
 
 
+@pytest.mark.parametrize("deblock", ["off", "on"])
 @pytest.mark.parametrize("value", [0.1, 0.5, 0.9])
-def test_a_flat_picture_stays_flat_and_keeps_its_colour(value: float) -> None:
+def test_a_flat_picture_stays_flat_and_keeps_its_colour(value: float, deblock: str) -> None:
     flat = np.full((40, 40, 3), value, dtype=np.float32)
     flat[..., 2] = 0.5
-    result = tileup.upscale(flat, min_denoise=0.2, max_denoise=0.8, device="cpu").picture.pixels
+    result = tileup.upscale(flat, deblock=deblock, device="cpu").picture.pixels
     assert np.abs(result.mean(axis=(0, 1)) - flat[0, 0]).max() < 0.5 / 255
     assert result.std(axis=(0, 1)).max() < 0.5 / 255
     assert result.std() > 0, "it was drawn, not copied"
 
 
 @pytest.mark.parametrize("denoise", [0.2, 0.8])
-@pytest.mark.parametrize("axis", [0, 1])
-def test_a_smooth_ramp_stays_smooth(denoise: float, axis: int) -> None:
+@pytest.mark.parametrize(("axis", "deblock"), [(0, "off"), (1, "off"), (0, "on")])
+def test_a_smooth_ramp_stays_smooth(denoise: float, axis: int, deblock: str) -> None:
     """No steps, no dither: it differs from the exact ramp by less than half of 1/255."""
     ramp = np.linspace(0.1, 0.9, 60, dtype=np.float32)
     across = np.broadcast_to(ramp[:, None] if axis == 0 else ramp, (60, 60))
     picture = np.ascontiguousarray(np.repeat(across[..., None], 3, axis=2))
-    result = tileup.upscale(picture, denoise=denoise, device="cpu").picture.pixels
+    result = tileup.upscale(picture, denoise=denoise, deblock=deblock, device="cpu").picture.pixels
     # Enlarged twofold about the centres of pixels; the outermost have no neighbour to lean on.
     exact = np.interp((np.arange(120) - 0.5) / 2, np.arange(60), ramp)
     error = result - (exact[:, None, None] if axis == 0 else exact[None, :, None])
