@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.contracts import Box
+from tileup.plan.fitted_windows import fitted_windows
 from tileup.plan.grid import Areas, Grid
 from tileup.plan.itinerary import Layout, Windows
-from tileup.plan.parts import fitted_windows
 
 Cells = NDArray[np.int64]
 """Numbers of cells along an axis, or of edges between them."""

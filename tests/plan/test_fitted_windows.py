@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.doubles import photograph, spec
 from tests.plan.test_windows import core
 from tileup.contracts import Box
+from tileup.plan.fitted_windows import BLOCK, CALL, fitted_windows
 from tileup.plan.grid import Grid
 from tileup.plan.itinerary import Layout
-from tileup.plan.parts import BLOCK, CALL, fitted_windows
 from tileup.plan.planning import plan_pixels
 from tileup.plan.windows import cover
 from tileup.settings.values import Settings
