@@ -30,7 +30,7 @@ _ONE, _ACROSS, _DOWN = range(3)
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class _PartsOfSize:
     """All parts of one size that the canvas is cut into, in rows and columns."""
 
     bounds: Units
@@ -130,9 +130,9 @@ def _fields(edges: Units, unit: int) -> tuple[NDArray[np.intp], NDArray[np.intp]
     return np.searchsorted(edges, start, side="right") - 1, np.searchsorted(edges, end)
 
 
-_Tree = dict[tuple[int, int], _Parts]
+_Tree = dict[tuple[int, int], _PartsOfSize]
 """By height and width in units."""
-_Halves = list[tuple[int, _Parts, int]]
+_Halves = list[tuple[int, _PartsOfSize, int]]
 """A way to halve parts, the halves, and along which axis they lie."""
 
 
@@ -150,7 +150,7 @@ def _tree(works: NDArray[np.bool_], sizes: _Sizes) -> _Tree:
     return tree
 
 
-def _cheapest(bounds: Units, halves: _Halves, sizes: _Sizes) -> _Parts:
+def _cheapest(bounds: Units, halves: _Halves, sizes: _Sizes) -> _PartsOfSize:
     """One window for each part, or its halves where they are cheaper together."""
     tall, broad = ((-first - last).clip(0) for first, last in (bounds[:2], bounds[2:]))
     cost = np.where(tall > 0, sizes.down[tall] * sizes.across[broad] + CALL, 0)
@@ -159,7 +159,7 @@ def _cheapest(bounds: Units, halves: _Halves, sizes: _Sizes) -> _Parts:
         both = np.add(*_pairs(half.cost[None], axis))[0]
         way[both < cost] = other
         cost = np.minimum(cost, both)
-    return _Parts(bounds, cost, way)
+    return _PartsOfSize(bounds, cost, way)
 
 
 def _part_sizes(block: tuple[int, int]) -> list[tuple[int, int]]:
