@@ -66,7 +66,7 @@ class PlanOptions(Options):
         (),
         None,
         "INPUT",
-        "Pictures, folders, patterns such as 'shots/*.jpg', or - for standard input.",
+        "Pictures, folders, patterns such as 'shots/*.jpg', URLs, or - for standard input.",
     )
     recursive: bool = setting(
         False, Panel.OUTPUT, "", "Folders below too.", names="--recursive -r", behind=TOP
@@ -81,7 +81,7 @@ class UpscaleOptions(Options):
         (),
         None,
         "INPUT",
-        "Pictures, folders, patterns such as 'shots/*.jpg', or - for standard input.",
+        "Pictures, folders, patterns such as 'shots/*.jpg', URLs, or - for standard input.",
     )
     output: str | None = setting(
         None,
