@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import struct
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tests.cli.conftest import Command, save
 from tileup.checkpoints import load
 from tileup.cli import upscale_command
 from tileup.errors import ExitCode
+from tileup.settings.typed import checked
 
 UPSCALE_ONLY = [
     (["in.png", "-o", "out.gif"], "out.gif: format 'gif' cannot be written"),
@@ -150,6 +153,38 @@ def test_an_output_that_cannot_be_written_is_6_before_any_work(
     ran = tileup("upscale", "in.png", "--log-file", "file/log")
     assert ran.code == ExitCode.CANNOT_WRITE
     assert "log file file/log cannot be written" in ran.sentence
+
+
+@pytest.mark.parametrize("name", ["in.png", "in.jpg", "model.safetensors"])
+def test_a_log_is_not_added_to_what_is_no_log(tileup: Command, folder: Path, name: str) -> None:
+    image = Image.open(BytesIO((folder / "in.png").read_bytes()))
+    if name == "in.jpg":
+        image.save(folder / name)
+    if name == "model.safetensors":
+        (folder / name).write_bytes(struct.pack("<Q", 2) + b"{}")
+    before = (folder / name).read_bytes()
+    ran = tileup("upscale", "in.png", "--log-file", name)
+    assert ran.code == ExitCode.CANNOT_WRITE
+    assert ran.sentence == f"tileup: log file {name} is there and is no text; name another file"
+    assert (folder / name).read_bytes() == before
+
+
+def test_a_home_that_no_shell_has_put_in_place(
+    tileup: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = folder / "home"
+    save(home / "in.png")
+    (home / "c.yaml").write_text("mask: ~/in.png\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    asked = ("--config=~/c.yaml", "--denoise-map=~/in.png", "--heatmap=~/map.png")
+    assert tileup("plan", "~/in.png", "-q", *asked).code == 0
+    assert (home / "map.png").exists()
+    assert checked({"lora": ["~/a.st:0.5"]}, "x") == {"lora": (f"{home / 'a.st'}:0.5",)}
+    (folder / "~").mkdir()
+    save(folder / "~" / "in.png")
+    told = tileup("upscale", "~/in.png", "--output=~/out.png", "--dry-run", "--json").lines
+    assert (told[0]["input"], told[0]["output"]) == ("~/in.png", str(home / "out.png"))
 
 
 def test_an_output_that_is_there_already_is_6_and_stays(smoke: Command, folder: Path) -> None:

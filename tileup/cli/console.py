@@ -56,14 +56,26 @@ def set_up_logging(verbose: int, quiet: bool, log_file: Path | None) -> None:
     _ROOT.setLevel(min(handler.level for handler in _ROOT.handlers))
 
 
+_TOLD_BY = 4096
+"""Bytes by which a text is told from a picture or a model."""
+
+
 def _file_handler(path: Path) -> logging.Handler:
     try:
+        if path.is_file():  # a pipe would wait
+            with path.open("rb") as stream:
+                _check_is_text(stream.read(_TOLD_BY), path)
         handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(f"log file {path} cannot be written: {error.strerror}") from error
     handler.setLevel(logging.DEBUG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return handler
+
+
+def _check_is_text(head: bytes, path: Path) -> None:
+    if b"\0" in head:
+        raise OutputError(f"log file {path} is there and is no text; name another file")
 
 
 def forget_logging() -> None:

@@ -63,6 +63,7 @@ def _settings() -> tuple[NamedFlag, ...]:
 
 def _value(flag: NamedFlag, given: Any) -> Any:  # noqa: ANN401
     """What was given for an option, as the type of its field."""
+    given = flag.flag.at_home(given)
     return tuple(given or ()) if isinstance(flag.default, tuple) else given
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,6 +54,23 @@ class Flag:
     """Whether it can be repeated for more of the same."""
     check: Check | None = None
     """What its value must be; None values are not looked at."""
+
+    @property
+    def is_place(self) -> bool:
+        """Whether its value is the place of a file, or may be."""
+        return any(word in self.metavar for word in ("FILE", "PATH", "INPUT"))
+
+    def at_home(self, value: Any) -> Any:  # noqa: ANN401
+        """A value with the home folder for a `~` that no shell has replaced.
+
+        None does behind `--flag=`, and none reads config files. What is there under that very
+        name is meant itself.
+        """
+        if isinstance(value, list | tuple):
+            return type(value)(map(self.at_home, value))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if not self.is_place or not str(value).startswith("~") or os.path.lexists(value):
+            return value
+        return type(value)(os.path.expanduser(value))  # noqa: PTH111  Text stays text.
 
 
 def setting(

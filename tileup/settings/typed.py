@@ -20,6 +20,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     for each in FLAGS
 }
 _EXTENTS = {each.name for each in FLAGS if each.flag.check is parse_extent}
+_FLAG_OF = {each.name: each.flag for each in FLAGS}
 ASKED = "settings"
 """Origin of what the user asks for directly, in flags or in Python."""
 ONE_OF_EACH = (("scale", "size", "long_edge", "short_edge"), ("name", "suffix"))
@@ -47,7 +48,7 @@ def checked(raw: RawSettings, origin: str) -> dict[str, object]:
     result: dict[str, object] = {}
     for name in sorted(given, key=lambda name: name not in ALIASES):
         result |= _expanded(name, given[name], origin)
-    return result
+    return {name: _FLAG_OF[name].at_home(value) for name, value in result.items()}
 
 
 def _known(spelt: str, origin: str) -> str:
