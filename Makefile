@@ -91,7 +91,7 @@ bench-texture: $(MEASURING) ## whether strength shows, and what it costs; ARGS='
 bench-speed: $(MEASURING) ## seconds per megapixel, beside other enlargers; leave the machine alone
 	$(BIN)/python -m bench.speed --data $(DATA) $(ARGS)
 
-bench-scale: $(INSTALLED) ## time and memory by the size of the picture, before and now; three minutes
+bench-scale: $(INSTALLED) ## time and memory by the size of the picture, before and now; ten minutes
 	$(BIN)/python -m bench.scale --data $(DATA) $(ARGS)
 
 bench-vae: $(INSTALLED) ## the VAE in tiles, at full width: an hour on two cores

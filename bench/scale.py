@@ -2,7 +2,10 @@
 
 One photograph after the other side by side, at scale 2 and `--preset smoke`, in float32 on one
 thread, each size in a process of its own, by this tileup and by that of an earlier commit. CPU
-seconds, so that other programs on the machine hardly count. Three minutes on a quiet core.
+seconds, so that other programs on the machine hardly count. Ten minutes on a quiet core.
+
+`--wide` measures what a picture of any height takes, by its width: a strip of it is drawn, and the
+whole of it planned, from photographs that are put beside one another as rows are asked for.
 """
 
 from __future__ import annotations
@@ -12,13 +15,17 @@ import io
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from bench.tables import ROOT, pictures, table, write
@@ -30,6 +37,10 @@ SMALLEST = 0.25
 """Output megapixels of a run whose time and memory are what every run begins with."""
 SIDE = 1000
 """Of a photograph in the picture, pixels."""
+WIDE = (16_000, 36_000)
+"""Widths of squares of 256 megapixels and of 1.3 gigapixels."""
+ROWS = 1000
+"""Of a strip, output pixels: more than are at work at once."""
 Figures = Mapping[str, float]
 """CPU seconds of each part, and bytes of memory."""
 
@@ -92,6 +103,63 @@ def measured(tree: Path, sizes: Sequence[float], data: Path, folder: Path) -> di
     return found
 
 
+class Photographs:
+    """Photographs side by side, as `tileup.images.pixels.Pixels`: what a picture takes by itself
+    does not count."""
+
+    def __init__(self, data: Path, side: int) -> None:
+        files = pictures(data, "large", "*.jpg")
+        images = [Image.open(path).convert("RGB").resize((SIDE, SIDE)) for path in files]
+        self.photographs = [np.asarray(image) for image in images]
+        self.shape = side, side, 3
+        self.dtype = np.dtype(np.float32)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        made = [self.row(row) for row in range(*rows.indices(self.shape[0]))]
+        return np.stack(made).astype(np.float32) / np.float32(255)
+
+    def row(self, row: int) -> NDArray[np.uint8]:
+        """One of the rows, of 255."""
+        across = -(-self.shape[1] // SIDE)
+        chosen = [
+            self.photographs[(row // SIDE * across + number) % len(self.photographs)]
+            for number in range(across)
+        ]
+        return np.concatenate([each[row % SIDE] for each in chosen])[: self.shape[1]]
+
+
+def plan_alone(data: Path, side: int) -> None:
+    """Plan a square of a side, output pixels, and print what that took."""
+    import tileup
+    from tileup.images.picture import Picture
+
+    given = Picture(Photographs(data, side // 2))
+    start = time.process_time()
+    tiles = len(tileup.make_plan(given, preset="smoke").tiles)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    told = {"tiles": tiles, "all": time.process_time() - start, "memory": used}
+    print(json.dumps(told))
+
+
+def wide(data: Path, folder: Path) -> str:
+    """What pictures of some widths take, as a table."""
+    result: list[list[object]] = []
+    for width in WIDE:
+        given = folder / f"{width}.png"
+        shown = Photographs(data, width // 2)
+        strip = np.stack([shown.row(number) for number in range(ROWS // 2)])
+        Image.fromarray(strip).save(given, compress_level=1)
+        drawn = figures(ROOT, given, folder)
+        command = [sys.executable, "-m", "bench.scale", "--data", str(data), "--plan", str(width)]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        plan: Figures = json.loads(done.stdout)
+        print(f"{width}: {dict(drawn)}, {dict(plan)}", flush=True)
+        row = [f"{width:,}", f"{drawn['memory'] / 1e9:.2f}", f"{plan['tiles']:,.0f}"]
+        result.append([*row, f"{plan['all']:.0f}", f"{plan['memory'] / 1e9:.2f}"])
+    head = ["width, px", f"a strip of {ROWS:,} rows drawn, GB", "tiles of the square"]
+    return table([*head, "the square planned, CPU-s", "GB"], result)
+
+
 def exponent(first: float, last: float, sizes: tuple[float, float]) -> str:
     """p in `value ~ size^p` between two sizes."""
     return f"{math.log(last / first) / math.log(sizes[1] / sizes[0]):.2f}"
@@ -142,15 +210,23 @@ def cpu() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--sizes", type=float, nargs="+", default=[4, 16, 64], metavar="MP")
+    parser.add_argument("--sizes", type=float, nargs="+", default=[4, 16, 64, 256], metavar="MP")
     parser.add_argument("--before-sizes", type=float, nargs="+", default=[4, 16], metavar="MP")
     parser.add_argument("--before", default=BEFORE, metavar="COMMIT")
     parser.add_argument("--alone", action="store_true", help="only this tileup")
     parser.add_argument("--dry", action="store_true", help="print, do not write the document")
+    parser.add_argument("--wide", action="store_true", help="what a picture takes by its width")
+    parser.add_argument("--plan", type=int, metavar="SIDE", help="plan such a square, and no more")
     arguments = parser.parse_args()
+    if arguments.plan:
+        return plan_alone(arguments.data, arguments.plan)
     with tempfile.TemporaryDirectory() as name:
         folder, found = Path(name), dict[str, dict[float, Figures]]()
         data: Path = arguments.data.resolve()
+        if arguments.wide:
+            text = f"{cpu()}; one thread.\n\n{wide(data, folder)}"
+            print(text)
+            return None if arguments.dry else write(DOCUMENT, "wide", text)
         if not arguments.alone:
             tree = checked_out(arguments.before, folder / "before")
             found["before"] = measured(tree, arguments.before_sizes, data, folder)
@@ -164,6 +240,7 @@ def main() -> None:
     print(text)
     if not arguments.dry:
         write(DOCUMENT, "scale", text)
+    return None
 
 
 if __name__ == "__main__":

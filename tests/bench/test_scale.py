@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench.scale import SIDE, SMALLEST, Figures, growth, picture, rows
+from bench.scale import SIDE, SMALLEST, Figures, Photographs, growth, picture, rows
 
 
 def figures(megapixels: float) -> Figures:
@@ -45,3 +46,20 @@ def test_the_picture_is_photographs_side_by_side(tmp_path: Path) -> None:
     assert left != right
     with pytest.raises(SystemExit, match="large"):
         picture(tmp_path / "none", 1)
+
+
+def test_rows_that_are_made_when_asked_for_are_those_of_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.setattr("bench.scale.SIDE", 50)
+    (tmp_path / "large").mkdir()
+    for name in "abc":
+        noise = np.random.default_rng(ord(name)).integers(0, 256, (60, 70, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "large" / f"{name}.jpg")
+    whole = picture(tmp_path, (2 * 130) ** 2 / 1e6)
+    rows = Photographs(tmp_path, 130)
+    assert rows.shape == (130, 130, 3)
+    found = np.concatenate([rows[:7], rows[7:101], rows[101:]])
+    np.testing.assert_array_equal(np.rint(255 * found).astype(np.uint8), np.asarray(whole))

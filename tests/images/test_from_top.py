@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,8 @@ from tileup.errors import InputError
 from tileup.images.picture import Picture
 from tileup.images.pixels import IntegerPixels
 from tileup.images.reading import open_picture
+from tileup.images.writing import save_picture
+from tileup.plan.detail import DetailMap
 from tileup.plan.planning import plan_picture
 from tileup.settings.values import Settings
 
@@ -195,3 +198,30 @@ def test_damage_by_jpeg_is_found_in_the_same_pass(monkeypatch: pytest.MonkeyPatc
     assert found[0].deblock
     assert found[0].plan == found[1].plan
     assert len(begun) <= 1
+
+
+def test_neither_reading_nor_writing_holds_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture of 1.2 megapixels, which are 14 MB in memory: what is held at most is a fifth."""
+    monkeypatch.setattr("tileup.images.reading.BANDED", 1)
+    monkeypatch.setattr("tileup.images.writing.BANDED", 1)
+    for module in ("images.pixels", "images.png_rows", "plan.detail"):
+        monkeypatch.setattr(f"tileup.{module}.BAND", 2**13)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (2000, 600, 3), np.uint8)).save(
+        tmp_path / "in.png", compress_level=0
+    )
+    lines = np.arange(0.0, 600.0, 50.0)
+    open_picture(tmp_path / "in.png").pixels[:1]  # what that imports is not counted
+    tracemalloc.start()
+    try:
+        given = open_picture(tmp_path / "in.png")
+        DetailMap.of(given.pixels, "gradient", lines, lines)
+        for name in ("out.png", "out.tif", "out.jpg"):
+            save_picture(given, tmp_path / name, name[-3:])
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert held < 2_900_000
+    np.testing.assert_array_equal(open_picture(tmp_path / "out.png").whole, given.whole)
