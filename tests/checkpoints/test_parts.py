@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,26 @@ def test_encoded_prompts_stand_for_all_text_encoders(tmp_path: Path) -> None:
     assert parts.tokenizer is None
 
 
-def test_parts_of_a_pickle(tmp_path: Path) -> None:
-    shapes = headers.vae(width=4)
-    torch.save({"state_dict": {k: torch.zeros(v) for k, v in shapes.items()}}, tmp_path / "v.pt")
-    parts = _of(tmp_path, headers.sd1_file(), vae=str(tmp_path / "v.pt"))
+@pytest.mark.parametrize("form", ["v.pt", "v.ckpt", "v.bin", "vae", "v.safetensors.index.json"])
+def test_a_companion_may_be_stored_in_every_form(tmp_path: Path, form: str) -> None:
+    """Pickles, bare and wrapped; a folder of diffusers; shards with their index."""
+    shapes, path = headers.vae(width=4), tmp_path / form
+    tensors = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    if form == "vae":
+        path.mkdir()
+        (path / "config.json").write_text("{}")
+        save_head(path / "diffusion_pytorch_model.safetensors", shapes)
+    elif form.endswith(".json"):
+        shards = {
+            name: f"v-{1 + number % 2}-of-2.safetensors" for number, name in enumerate(shapes)
+        }
+        for shard in {*shards.values()}:
+            held = {name: shape for name, shape in shapes.items() if shards[name] == shard}
+            save_head(tmp_path / shard, held)
+        path.write_text(json.dumps({"weight_map": shards}))
+    else:
+        torch.save(tensors if form == "v.bin" else {"state_dict": tensors}, path)
+    parts = _of(tmp_path, headers.sd1_file(), vae=str(path))
     assert set(parts.vae.state_dict()) == {*shapes}
 
 
