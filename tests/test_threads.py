@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import tileup
 from tileup.cli.main import main
+from tileup.contracts import Box, Model, Scene
 
 SPAWNED = (
     "import multiprocessing, sys\n"
@@ -107,3 +109,28 @@ def test_as_many_threads_compute_as_were_asked_for(tmp_path: Path) -> None:
     Image.fromarray(np.full((24, 24, 3), 99, np.uint8)).save(tmp_path / "in.png")
     code = main(["upscale", str(tmp_path / "in.png"), "--preset", "smoke", "--threads", "2"])
     assert (code, torch.get_num_threads()) == (0, 2)
+
+
+@pytest.fixture(scope="module")
+def exact() -> Model:
+    return tileup.load_model(device="cpu", dtype="float32")
+
+
+def denoised(model: Model, threads: int) -> Tensor:
+    """Windows that both networks of the shipped model draw, computed with so many threads."""
+    torch.set_num_threads(threads)
+    generator, channels = torch.Generator().manual_seed(1), model.spec.channels
+    source = 2 * torch.rand(1, channels, 40, 200, generator=generator) - 1
+    strength = torch.linspace(0, 1, 200).expand(1, 1, 40, 200)
+    windows = [Box(0, 40 * number, 40, 40 * number + 40) for number in range(5)]
+    x = torch.cat([source[..., *box.index] for box in windows])
+    x = x + torch.randn(x.shape, generator=generator)
+    scene = Scene(source, None, (80, 400), strength=strength)
+    return model.denoiser(scene)(x, torch.full((5,), 0.7), windows)
+
+
+@pytest.mark.usefixtures("restored")
+def test_other_numbers_of_threads_round_otherwise_at_most(exact: Model) -> None:
+    alone = denoised(exact, 1)
+    for threads in (2, 3, 5):
+        torch.testing.assert_close(denoised(exact, threads), alone, atol=4e-6, rtol=0)

@@ -8,12 +8,13 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from torch import Tensor
@@ -41,7 +42,9 @@ from tileup.engine.jobs import find_jobs
 from tileup.engine.journal import NAME
 from tileup.engine.on_ray import how_it_went
 from tileup.engine.outcomes import ByWorker, Event, Outcome
+from tileup.engine.pool import WorkerPool
 from tileup.engine.preflight import Here, differences, versions
+from tileup.engine.ray_assistants import Helpers, RayAssistant
 from tileup.engine.request import Request
 from tileup.engine.resume import contents_of
 from tileup.errors import ExitCode, MissingExtraError, TileupError, UsageError, WorkerLostError
@@ -179,6 +182,40 @@ def test_one_picture_is_shared_by_actors_and_one_that_is_killed_costs_nothing(
     assert Path("happened").exists()
     assert "spread over 2" in caplog.text
     assert "worker 2 was lost" in caplog.text
+
+
+def test_where_rays_object_store_is_full_pictures_are_drawn_without_help(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ray's own error, raised where it raises it: when what travels is put there."""
+    ray = on_ray._imported()
+    asked = threading.Event()
+
+    def full(request: object) -> None:
+        asked.set()
+        raise ray.exceptions.ObjectStoreFullError
+
+    evaluate = SimpleNamespace(remote=full)
+    actor = SimpleNamespace(start=SimpleNamespace(remote=lambda *_: None), evaluate=evaluate)
+    kind = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda load: actor))
+    store = SimpleNamespace(
+        exceptions=ray.exceptions,
+        remote=lambda _: kind,
+        get=lambda _: None,
+        kill=lambda *_, **__: 0,
+    )
+    helper = RayAssistant(store, Helpers(1, 1, 0), here(), SETTINGS, plain)  # type: ignore[arg-type]
+    pool = WorkerPool([helper])
+    pool.start()
+    pieces = [SimpleNamespace(pack=str, batch=number) for number in range(9)]
+
+    def mine(piece: SimpleNamespace) -> int:
+        assert asked.wait(30)
+        return piece.batch
+
+    assert [*pool.in_order(pieces, mine)] == [*range(9)]  # type: ignore[arg-type]
+    pool.close()
+    assert "worker 2 takes no part" in caplog.text
 
 
 def test_the_command_with_two_workers(folder: Path) -> None:
