@@ -53,6 +53,9 @@ def test_a_folder_and_an_index_come_with_their_files(bucket: Remote) -> None:
         put_whole(bucket / "sd" / name, data)
     copy = local_copy((bucket / "sd").url)
     assert {name: (copy / name).read_bytes() for name in files} == files
+    put_whole(bucket / "photos" / "a.png", b"a")
+    with pytest.raises(ModelError, match="photos cannot be read: a folder without a checkpoint"):
+        find_model((bucket / "photos").url)
     index = {"weight_map": {"x": "m-1.safetensors", "y": "../m-2.safetensors"}}
     put_whole(bucket / "m.safetensors.index.json", json.dumps(index).encode())
     put_whole(bucket / "m-1.safetensors", b"1")

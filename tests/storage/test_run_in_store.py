@@ -11,19 +11,22 @@ import pytest
 
 from tests.doubles import DoubleModel, gaussian_denoiser
 from tests.storage.conftest import SECRET, Gate, Web, contents, upload
-from tileup.engine import claims
+from tileup.engine import claims, file_to_file, preflight
 from tileup.engine.jobs import find_jobs
 from tileup.engine.journals import has_journal, journal_at
 from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome
+from tileup.engine.preflight import Here
 from tileup.engine.redraw import Redrawing
 from tileup.engine.request import Request, Standing
+from tileup.engine.resume import contents_of
 from tileup.engine.store_journal import IN_STORE
 from tileup.engine.verify import verify
 from tileup.errors import NoInputError, OutputError, UnreachableError, UsageError
 from tileup.images.reading import open_picture
 from tileup.settings.values import Settings
-from tileup.storage.remote import Remote, put_whole
+from tileup.storage.copies import given_file
+from tileup.storage.remote import Remote, files_below, put_whole
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=2, min_denoise=0, max_denoise=0)
 
@@ -256,6 +259,46 @@ def test_a_picture_of_the_web_and_its_signature(
 def _traceback(error: BaseException) -> list[str]:
     """As `-vv` shows it."""
     return traceback.format_exception(error)
+
+
+def test_more_bytes_than_a_picture_takes_are_not_fetched(
+    folder: Path, web: Web, bucket: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_to_file, "_SMALLEST", 0)
+    monkeypatch.setattr(file_to_file, "_PER_PIXEL", 1)
+    few = replace(SETTINGS, max_input_pixels=500)
+    size = (folder / "in" / "a.png").stat().st_size
+    assert size > few.max_input_pixels
+    put_whole(bucket / "a.png", (folder / "in" / "a.png").read_bytes())
+    for source in (f"{web.url}/in/a.png", f"{bucket}/a.png"):
+        (told,) = became(make(source, "out", few))
+        assert told == (
+            f"{source} has more bytes than a picture within the limit; "
+            f"raise --max-input-pixels if it is meant to be this large"
+        )
+        assert became(make(source, "out", replace(few, max_input_pixels=size))) == ["done"]
+        Path("out/a_2x.png").unlink()
+
+
+def test_what_a_node_must_have_may_lie_in_a_store(
+    folder: Path, bucket: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "versions", dict)
+    model = bucket / "m.safetensors"
+    put_whole(model, b"one")
+    put_whole(bucket / "in" / "a.png", b"")
+    files = {model.url: contents_of(given_file(model.url))}
+    jobs = find_jobs(Request((f"{bucket}/in/a.png",), f"{bucket}/out/"), SETTINGS)
+    with preflight.probes(jobs) as probe:
+        here = Here({}, folder, files, preflight.homes(jobs), jobs[0].input, probe)
+        assert preflight.differences(here) == []
+        wrong = replace(here, files={model.url: "0f"}, source=bucket / "b.png", probe="other")
+        assert preflight.differences(wrong) == [
+            f"{model} is another file",
+            f"the input {bucket}/b.png cannot be read",
+            f"the output folder {bucket}/out is another one, or not there",
+        ]
+    assert files_below(bucket / "out", deep=True) == []
 
 
 def test_places_that_cannot_be_written_to(folder: Path, web: Web) -> None:

@@ -35,6 +35,9 @@ _LARGE = 50_000_000
 """Bytes from which on it is said that a file is fetched."""
 _NOTICE = 25
 """Level of what is said and is no warning."""
+_WEIGHTS = frozenset({".safetensors", ".gguf", ".bin", ".ckpt", ".pt", ".pth"})
+_KINDS = _WEIGHTS | {".json", ".txt", ".model"}
+"""Extensions of what is copied of a folder: one of photographs is not fetched by mistake."""
 _BESIDE = {"adapter_model": "adapter_config.json"}
 """By a name without its extension, what is read beside it, where it is there."""
 _lock = threading.Lock()
@@ -100,10 +103,14 @@ def _parts(source: Remote) -> Mapping[str, Info]:
     if found is None:
         raise StoreError(errno.ENOENT, "not there", str(source))
     if found.folder:
-        return {
+        parts = {
             f"{source.name}/{file.relative_to(source).as_posix()}": info
             for file, info in contents_below(source, deep=True).items()
+            if file.suffix in _KINDS
         }
+        if not any(Path(name).suffix in _WEIGHTS for name in parts):
+            raise StoreError(errno.ENOENT, "a folder without a checkpoint", str(source))
+        return parts
     others = [*_shards(source), *filter(None, [_BESIDE.get(source.stem)])]
     beside = {name: store.info(_beside(source, name).url) for name in others}
     return {source.name: found} | {name: info for name, info in beside.items() if info is not None}
