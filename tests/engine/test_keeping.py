@@ -24,10 +24,12 @@ from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome
 from tileup.engine.request import Request
+from tileup.engine.room import check_room
 from tileup.errors import NotFiniteError, OutOfMemoryError, OutputError
-from tileup.images.kept import Kept, Shape, has_room, place_of
+from tileup.images.kept import Kept, Shape, can_be_kept, has_room, place_of
 from tileup.images.writing import save_picture
 from tileup.settings.values import Settings
+from tileup.storage.remote import place
 
 SETTINGS = Settings(
     device="cpu", tile=32, min_tile=16, overlap=8, steps=2, max_denoise=0.9, batch=1
@@ -224,3 +226,23 @@ def test_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 2**28))
     assert not has_room(folder / "rows", FORM)
     assert not has_room(folder / "nowhere" / "rows", FORM)
+
+
+def test_rows_in_a_file_need_less_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tileup.engine.room.memory_left", lambda: 10**9)
+    check_room(16_000, 16_000, kept=True)
+    with pytest.raises(OutOfMemoryError, match=r"16000x16000 pixels need at least 5\.1 GB"):
+        check_room(16_000, 16_000)
+    with pytest.raises(OutOfMemoryError, match=r"1\.3 GB.*--max-pixels 1000000000"):
+        check_room(36_000, 36_000, kept=True)
+
+
+def test_which_rows_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tileup.images.writing.BANDED", 2**24)
+    disk, store = Path("out.png"), place("s3://bucket/out.png")
+    assert can_be_kept(disk, "png", 4096, 4096)
+    assert can_be_kept(disk, "jpg", 4096, 4096)
+    assert not can_be_kept(disk, "png", 4096, 4095)
+    assert not can_be_kept(disk, "webp", 4096, 4096)
+    assert not can_be_kept(None, "png", 4096, 4096)
+    assert not can_be_kept(store, "png", 4096, 4096)
