@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import json
 import resource
 import sys
@@ -52,6 +53,12 @@ def main(result: Path, arguments: list[str]) -> int:
     story = importlib.import_module("tileup.upscaling")
     for name in ("sample_canvas", "drawn_by_rows", "draw_by_rows"):
         clocks.wrap("sampling", story, name)
+    # Row by row this is done amid the steps; as a whole, before and after them.
+    if importlib.util.find_spec("tileup.canvas") is not None:
+        canvas = importlib.import_module("tileup.canvas")
+        for name in ("decoded", "put_back"):
+            clocks.wrap("pixels", canvas, name)
+        clocks.wrap("pixels", importlib.import_module("tileup.enlarge.lanczos").Gradual, "rows")
     writing = importlib.import_module("tileup.images.writing")
     clocks.wrap("encoding", writing, "_encoded")
     clocks.wrap(

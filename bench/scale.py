@@ -176,7 +176,7 @@ def rows(name: str, found: Mapping[float, Figures]) -> list[list[object]]:
         if size == SMALLEST:
             continue
         more = size - SMALLEST
-        around = 1 - each["network"] / each["sampling"]
+        around = 1 - each["network"] / (each["sampling"] - each.get("pixels", 0.0))
         network = (each["network"] - small["network"]) / more
         rest = (outside(each) - outside(small)) / more
         encoding = each["encoding"] / size

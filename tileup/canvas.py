@@ -130,12 +130,14 @@ def draw_by_rows(
     """
     plan, stride, neutral = planned.plan, planned.plan.stride, enlarged.picture.neutral
     held = RowBuffer(plan.width, 3, torch.empty(0))
+    keeps = not plan.grid.values.all()  # only then something of the source is laid over
 
     def source(top: int, bottom: int) -> Tensor:
         if not held.last:
             held.drop(top * stride)
         fresh = enlarged.rows(top * stride, min(bottom * stride, plan.height))
-        held.add(len(fresh)).numpy()[...] = fresh
+        if keeps:
+            held.add(len(fresh)).numpy()[...] = fresh
         down = reflected(plan.height, plan.rows * stride)[
             top * stride + len(fresh) : bottom * stride
         ]
@@ -153,8 +155,10 @@ def draw_by_rows(
         top, bottom = first * stride, min((first + latents.shape[2]) * stride, plan.height)
         drawn = decoded(latents, bottom - top, plan.width, model)
         drawn = without_colour(drawn) if neutral else drawn
-        finished.add(put_back(drawn, held.between(top, bottom).numpy(), planned, first))
-        held.drop(bottom)
+        if keeps:
+            drawn = put_back(drawn, held.between(top, bottom).numpy(), planned, first)
+            held.drop(bottom)
+        finished.add(drawn if keeps else np.clip(drawn, 0.0, 1.0, out=drawn))
 
 
 def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor:
