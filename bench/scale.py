@@ -235,7 +235,7 @@ def main() -> None:
     head += ["all outside it, CPU-s per MP", "of it encoding", "memory, GB", "bytes per pixel"]
     text = table(head, [row for name, each in found.items() for row in rows(name, each)])
     head = ["tileup", "between", "time", "time outside the network", "memory"]
-    grown = table(head, [growth(name, each) for name, each in found.items()])
+    grown = table(head, [growth(name, each) for name, each in found.items() if len(each) > 2])
     text = f"{cpu()}; one thread.\n\n{text}\n\nExponents of growth:\n\n{grown}"
     print(text)
     if not arguments.dry:
