@@ -56,6 +56,21 @@ def test_a_terminal_sees_phases_and_windows(folder: Path, monkeypatch: pytest.Mo
     assert "pictures" in shown
 
 
+def test_what_is_shown_while_a_picture_is_drawn_is_its_name(folder: Path) -> None:
+    """The model is loaded after a picture has begun: its name comes back with the first window."""
+    settings = Settings()
+    (job,) = find_jobs(Request(("in.png",), output="out.png"), settings)
+    watch, shown = Watch([job], settings), list[str]()
+    for event in (Begun(job, 1, 1), Loading(), Step(1, 1, 1, 4), Step(1, 1, 2, 4), Loading()):
+        watch.event(event)
+        shown.append(told(watch))
+    loading = "loading the model"
+    assert shown[:2] == ["in.png", loading]
+    assert shown[2].startswith("in.png, window 1/4")
+    assert shown[3].startswith("in.png, window 2/4")
+    assert shown[4].startswith(loading), "again, where memory did not suffice"
+
+
 def both(watch: Watch, bars: Bars, event: Event) -> None:
     watch.event(event)
     bars.event(event)

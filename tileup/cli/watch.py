@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from tileup.cli.console import printable
 from tileup.cli.timeleft import TimeLeft, in_words
@@ -14,6 +15,18 @@ from tileup.engine.outputs import output_pixels
 from tileup.engine.request import Job
 from tileup.settings.values import Settings
 from tileup.storage.remote import Remote
+
+
+@dataclass(frozen=True, slots=True)
+class _AtWork:
+    """What one worker does."""
+
+    picture: str = ""
+    """Which picture it is at, with its number where there are several."""
+    loading: bool = False
+    """Whether the model is being loaded for it."""
+    step: Step | None = None
+    """How far the picture is."""
 
 
 class Watch:
@@ -34,14 +47,9 @@ class Watch:
         """Pictures of the run."""
         self.finished = 0
         """How many of them are."""
-        self.picture = ""
-        """What is at work: a picture, with its number where there are several, or the model that
-        is loaded; empty before anything is. Of several workers, the one that was told of last."""
-        self.step: Step | None = None
-        """How far that picture is; None before its first window."""
         self.worker = 0
-        """Which worker is at it; 0 where there is one."""
-        self._others: dict[int, tuple[str, Step | None]] = {}
+        """Which worker was told of last; 0 where there is one."""
+        self._at_work: dict[int, _AtWork] = {}
         self.ahead = Ahead(jobs, settings) if len(jobs) > 1 else None
         self._left = TimeLeft(clock)
         if self.ahead is not None:
@@ -60,27 +68,36 @@ class Watch:
     def event(self, event: Event) -> None:
         """Told by the engine."""
         if isinstance(event, ByWorker):
-            self._switch(event.worker)
+            self.worker = event.worker
             self.event(event.event)
         elif isinstance(event, Loading):
-            self.picture = "loading the model"
+            self._at_work[self.worker] = replace(self._now, loading=True)
         elif isinstance(event, Begun):
             count = f" ({event.number}/{event.total})" if event.total > 1 else ""
-            self.picture, self.step = printable(event.job.shown_input) + count, None
+            self._at_work[self.worker] = _AtWork(printable(event.job.shown_input) + count)
             self._left.begin(event.number, self.worker)
         elif isinstance(event, Finished):
             self.finished += 1
         else:
-            self.step = event
+            self._at_work[self.worker] = replace(self._now, loading=False, step=event)
             if self.ahead is not None and (sizes := self.ahead.taken()) is not None:
                 self._left.expect(sizes)
             self._left.step(event.calls, event.total_calls, self.worker)
 
-    def _switch(self, worker: int) -> None:
-        """Look at another worker."""
-        self._others[self.worker] = self.picture, self.step
-        self.worker = worker
-        self.picture, self.step = self._others.get(worker, ("", None))
+    @property
+    def _now(self) -> _AtWork:
+        return self._at_work.get(self.worker, _AtWork())
+
+    @property
+    def picture(self) -> str:
+        """What is at work: a picture, with its number where there are several, or the model that
+        is loaded; empty before anything is. Of several workers, the one that was told of last."""
+        return "loading the model" if self._now.loading else self._now.picture
+
+    @property
+    def step(self) -> Step | None:
+        """How far that picture is; None before its first window."""
+        return self._now.step
 
     @property
     def windows(self) -> str:
