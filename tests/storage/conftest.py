@@ -144,6 +144,8 @@ class Web:
         self.asked: list[str] = []
         self.answers: dict[str, tuple[int, dict[str, str]]] = {}
         """Status and headers by path, in place of a file."""
+        self.cut: list[str] = []
+        """Paths of files of which half is sent before the connection ends, each once."""
         web = self
 
         class Handler(SimpleHTTPRequestHandler):
@@ -156,6 +158,14 @@ class Web:
             def _answer(self, otherwise: Callable[[], None]) -> None:
                 web.asked.append(f"{self.command} {self.path}")
                 path = self.path.partition("?")[0]
+                if self.command == "GET" and path in web.cut:
+                    web.cut.remove(path)
+                    data = (folder / path[1:]).read_bytes()
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data[: len(data) // 2])
+                    return
                 if path not in web.answers:
                     otherwise()
                     return

@@ -261,6 +261,14 @@ def _traceback(error: BaseException) -> list[str]:
     return traceback.format_exception(error)
 
 
+def test_a_connection_that_breaks_is_made_again(folder: Path, web: Web) -> None:
+    web.cut += 2 * ["/in/a.png"]
+    assert became(make(f"{web.url}/in/a.png", "out")) == ["done"]
+    assert web.asked.count("GET /in/a.png") == 3
+    make("in/a.png", "local")
+    assert contents(Path("out")) == contents(Path("local"))
+
+
 def test_more_bytes_than_a_picture_takes_are_not_fetched(
     folder: Path, web: Web, bucket: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import random
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
+from botocore.exceptions import (
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+    ReadTimeoutError,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +110,28 @@ def test_what_passes_and_what_does_not(status: int, passing: bool) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         raise FileNotFoundError("https://h/a?sign=5") from AnswerError(status)
     assert complaint(caught.value) == found, "the first cause counts"
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (ConnectionResetError(104, "reset"), True),
+        (TimeoutError(), True),
+        (aiohttp.ServerDisconnectedError(), True),
+        (aiohttp.ClientPayloadError("cut"), True),
+        (EndpointConnectionError(endpoint_url="https://h?sign=5"), True),
+        (ReadTimeoutError(endpoint_url="https://h?sign=5"), True),
+        (NoCredentialsError(), False),
+        (FileNotFoundError("https://h?sign=5"), False),
+        (ParamValidationError(report="sign=5"), False),
+    ],
+)
+def test_errors_of_libraries_without_an_answer(error: Exception, passing: bool) -> None:
+    found = complaint(error)
+    assert found is not None
+    assert found.passing is passing
+    assert "sign" not in found.words
+    assert complaint(OSError(errno.ENOSPC, "no space")) is None, "of this machine's disk"
 
 
 def test_it_is_tried_again_later_and_later_and_not_for_ever(

@@ -86,7 +86,8 @@ _NO_KEYS = frozenset(
 """Errors of libraries that find no credentials, by their names: they are not imported for this."""
 _NO_ANSWER = frozenset(
     {"HTTPClientError", "ClientConnectionError", "ClientPayloadError", "IncompleteRead"}
-    | {"ResponseParserError", "TransportError", "IncompleteReadError"}
+    | {"ResponseParserError", "TransportError", "IncompleteReadError", "HttpProcessingError"}
+    | {"ConnectionError"}  # of this name, botocore has one of its own too
 )
 """Errors of libraries that got no whole answer, by names of their classes or of those above."""
 
@@ -94,7 +95,8 @@ _NO_ANSWER = frozenset(
 def complaint(error: BaseException) -> Complaint | None:
     """What an error of a library says; None for one that is no store's."""
     for each in _chain(error):
-        found = _by_status(each) or _by_kind(each)
+        # Half an answer has a status as well, which is not the server's.
+        found = _without_answer(each) or _by_status(each) or _by_kind(each)
         if found is not None:
             return found
     return None
@@ -133,9 +135,18 @@ def _phrase(status: int) -> str:
         return ""
 
 
+def _names_of(error: BaseException) -> set[str]:
+    return {each.__name__ for each in type(error).__mro__}
+
+
+def _without_answer(error: BaseException) -> Complaint | None:
+    if isinstance(error, TimeoutError | EOFError) or _names_of(error) & _NO_ANSWER:
+        return Complaint(errno.EIO, f"no answer ({type(error).__name__})", passing=True)
+    return None
+
+
 def _by_kind(error: BaseException) -> Complaint | None:
-    kinds = {each.__name__ for each in type(error).__mro__}
-    if kinds & _NO_KEYS:
+    if _names_of(error) & _NO_KEYS:
         return Complaint(errno.EACCES, "no credentials for it were found")
     if isinstance(error, FileNotFoundError):
         return Complaint(errno.ENOENT, "not there")
@@ -143,8 +154,6 @@ def _by_kind(error: BaseException) -> Complaint | None:
         return Complaint(errno.EACCES, "not allowed")
     if isinstance(error, FileExistsError):
         return Complaint(errno.EEXIST, "there already")
-    if isinstance(error, TimeoutError | ConnectionError | EOFError) or kinds & _NO_ANSWER:
-        return Complaint(errno.EIO, f"no answer ({type(error).__name__})", passing=True)
     if type(error).__module__.partition(".")[0] in ("botocore", "aiohttp", "gcsfs", "google"):
         return Complaint(errno.EIO, type(error).__name__)
     return None
