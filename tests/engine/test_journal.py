@@ -155,6 +155,21 @@ def test_a_cut_of_any_length_is_no_edit(folder: Path, format: str) -> None:
         assert standings(settings) == [Standing.DONE, Standing.DAMAGED, Standing.DONE], length
 
 
+@pytest.mark.parametrize("format", ["png", "jpg", "webp"])
+def test_what_another_program_has_added_behind_the_end_is_an_edit(
+    folder: Path, format: str
+) -> None:
+    """Editors of phones do so, with a JPEG of their own in it or none."""
+    settings = replace(SETTINGS, format=format)
+    made(settings)
+    path = folder / "out" / f"b_2x.{format}"
+    whole = path.read_bytes()
+    for added in (b"x", bytes(100), b"\xff\xd8\xff\xda..\xff\xd9SEFT"):
+        path.write_bytes(whole + added)
+        assert standings(settings) == [Standing.DONE, Standing.EDITED, Standing.DONE]
+        assert path.read_bytes() == whole + added
+
+
 def test_other_settings_and_a_changed_input(folder: Path) -> None:
     made()
     before = contents(folder / "out")

@@ -281,20 +281,23 @@ def is_whole(path: Path) -> bool:
 
 
 def is_cut(path: Path) -> bool:
-    """Whether a picture's file lacks its end, which a decoder that has all pixels may not miss."""
+    """Whether a picture's file lacks its end, which a decoder that has all pixels may not miss.
+
+    What other programs add behind the end cuts nothing.
+    """
     try:
-        with path.open("rb") as stream:
-            head = stream.read(12)
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - 8))
-            tail = stream.read()
+        data = path.read_bytes()
     except OSError:
         return True
-    if head.startswith(b"\x89PNG"):
-        return tail[:4] != b"IEND"
-    if head.startswith(b"\xff\xd8"):
-        return not tail.endswith(b"\xff\xd9")
-    return head.startswith(b"RIFF") and size < int.from_bytes(head[4:8], "little") + 8
+    if data.startswith(b"\x89PNG"):
+        return _PNG_END not in data
+    if data.startswith(b"\xff\xd8"):
+        # An end before the last scan is that of a thumbnail.
+        return data.find(b"\xff\xd9", data.rfind(b"\xff\xda")) < 0
+    return data.startswith(b"RIFF") and len(data) < int.from_bytes(data[4:8], "little") + 8
+
+
+_PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 
 
 def counted(jobs: Iterable[Job]) -> str:
