@@ -6,6 +6,7 @@ import threading
 import traceback
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -24,9 +25,11 @@ from tileup.engine.store_journal import IN_STORE
 from tileup.engine.verify import verify
 from tileup.errors import NoInputError, OutputError, UnreachableError, UsageError
 from tileup.images.reading import open_picture
+from tileup.images.whole import write_whole
 from tileup.settings.values import Settings
+from tileup.storage import remote, stores
 from tileup.storage.copies import given_file
-from tileup.storage.remote import Remote, files_below, put_whole
+from tileup.storage.remote import Remote, files_below, held, put_whole
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=2, min_denoise=0, max_denoise=0)
 
@@ -259,6 +262,39 @@ def test_a_picture_of_the_web_and_its_signature(
 def _traceback(error: BaseException) -> list[str]:
     """As `-vv` shows it."""
     return traceback.format_exception(error)
+
+
+def test_a_store_may_call_contents_as_it_likes(
+    folder: Path, bucket: Remote, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record is written before its picture, with the ETag that is foreseen, and is put right."""
+    monkeypatch.setattr(remote, "md5_of", lambda data: "0" * 32)
+    assert became(make("in", bucket / "out")) == 2 * ["done"]
+    gate.asked.clear()
+    assert became(make("in", bucket / "out")) == 2 * ["skipped"]
+    assert gate.count("GET", ".png") == 0, "the true ETag is on record"
+
+
+def test_large_files_come_and_go_in_pieces(
+    bucket: Remote, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, path = bytes(range(256)) * 5, bucket / "large"
+    seen: list[bytes] = []
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write(data[:700])
+        stream.write(data[700:])
+
+    write_whole(path, write, on_written=lambda written: seen.append(written.read_bytes()))
+    assert seen == [data], "read before it is there"
+    monkeypatch.setattr(stores, "_PIECE", 500)
+    gate.fail(1, "GET", "/large")
+    with held(path), path.open("rb") as stream:
+        assert stream.seek(-3, 2) == len(data) - 3
+        assert stream.read() == data[-3:]
+        stream.seek(498)
+        assert stream.read(4) == data[498:502]
+    assert gate.count("GET", "/large") == 4, "three pieces, one of them twice"
 
 
 def test_a_connection_that_breaks_is_made_again(folder: Path, web: Web) -> None:
