@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bench import spread
-from bench.cluster_sim import MEASURED, World, compared, drawn_from
+from bench.cluster_sim import MEASURED, World, compared, drawn_from, mean_of
 from bench.cluster_sim import table as cluster_table
 from tileup.cli.options import UpscaleOptions
 from tileup.settings.setting import flags_of
@@ -128,6 +128,5 @@ def test_commands_about_scale_use_flags_that_there_are() -> None:
 def test_tables_about_scale_are_those_that_the_benches_print() -> None:
     """With the measured times and the seed that are kept, they are the same on every machine."""
     tasks = drawn_from(json.loads(MEASURED.read_text()), 10_000)
-    mean = sum(tasks) / len(tasks)
-    assert cluster_table(compared(tasks, World()), mean) in SCALE
+    assert cluster_table(compared(tasks, World()), mean_of(tasks)) in SCALE
     assert spread.table() in SCALE
