@@ -37,6 +37,8 @@ class Figures:
     """Cost against uniform."""
     steps: float
     """Megapixel-steps per output megapixel."""
+    cover: float
+    """Area of the windows over that of the tiles at work, both over all steps."""
     strength: float
     """Mean strength of the busiest quarter."""
     energy: float | None
@@ -49,6 +51,16 @@ def planned(small: Image.Image, flags: dict[str, object]) -> Planned:
     settings = resolve(family=spec.family, flags=flags)
     pixels = np.asarray(small, dtype=np.float32) / 255
     return plan_pixels(pixels, 2 * small.width, 2 * small.height, spec, settings)
+
+
+def cover(made: Planned) -> float:
+    """How much larger what is computed is than what works."""
+    itinerary, computed, working = made.itinerary, 0, 0
+    for phase in itinerary.phases:
+        cells = itinerary.strengths.cells()[: made.plan.rows, : made.plan.columns]
+        working += phase.steps * int((cells >= phase.strengths[-1]).sum())
+        computed += sum(box.area for windows in phase.by_step for box in windows)
+    return computed / working
 
 
 def busiest(plan: TilePlan) -> tuple[float, NDArray[np.bool_]]:
@@ -84,6 +96,7 @@ def measure(
     return Figures(
         share=1 - made.cost.saving,
         steps=made.cost.megapixel_steps / (made.plan.width * made.plan.height / 1e6),
+        cover=cover(made),
         strength=strength,
         energy=ratio,
     )
@@ -97,6 +110,7 @@ def row(name: str, figures: list[Figures]) -> list[str]:
         f"{np.median(shares):.0%}",
         f"{min(shares):.0%} to {max(shares):.0%}",
         f"{np.median([each.steps for each in figures]):.1f}",
+        f"{np.median([each.cover for each in figures]):.2f}",
         f"{np.median([each.strength for each in figures]):.2f}"
         f" ({min(each.strength for each in figures):.2f})",
         f"{np.median(drawn):.1%} ({min(drawn):.1%} to {max(drawn):.1%}, {len(drawn)} drawn)"
@@ -133,6 +147,7 @@ def main() -> None:
             "cost of 0.2 to 0.8 against uniform 0.8, median",
             "range",
             "megapixel-steps per output megapixel",
+            "computed area over working area, median",
             "mean strength of the busiest quarter, median (lowest)",
             "its gradient energy against uniform 0.8's, median (range)",
         ],
