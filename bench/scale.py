@@ -37,8 +37,8 @@ SMALLEST = 0.25
 """Output megapixels of a run whose time and memory are what every run begins with."""
 SIDE = 1000
 """Of a photograph in the picture, pixels."""
-WIDE = (16_000, 36_000)
-"""Widths of squares of 256 megapixels and of 1.3 gigapixels."""
+WIDE = (20_000, 36_000)
+"""Widths of squares of 400 megapixels and of 1.3 gigapixels."""
 ROWS = 1000
 """Of a strip, output pixels: more than are at work at once."""
 Figures = Mapping[str, float]

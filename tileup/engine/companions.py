@@ -40,7 +40,7 @@ def save_heatmap(
     """Write a plan as a picture of strengths over the picture it was made for."""
     format = resolve_format(path, None, None)
     image = heatmap(
-        picture.whole, plan, min_denoise=settings.min_denoise, max_denoise=settings.max_denoise
+        picture.pixels, plan, min_denoise=settings.min_denoise, max_denoise=settings.max_denoise
     )
     drawn = open_picture(image)
     drawn = titled(drawn) if settings.metadata else drawn

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from tileup.images.pixels import Pixels, bands
 from tileup.plan.detail import LUMA
 from tileup.plan.tiles import TilePlan
 
@@ -39,7 +40,7 @@ Grey = NDArray[np.float64]
 
 
 def heatmap(
-    pixels: NDArray[np.float32], plan: TilePlan, *, min_denoise: float, max_denoise: float
+    pixels: Pixels, plan: TilePlan, *, min_denoise: float, max_denoise: float
 ) -> Image.Image:
     """The picture, each tile in the colour of its strength, over a legend.
 
@@ -103,14 +104,15 @@ def _fitted(plan: TilePlan) -> tuple[int, int]:
     return max(1, round(plan.width * factor)), max(1, round(plan.height * factor))
 
 
-def _grey(pixels: NDArray[np.float32], size: tuple[int, int], plan: TilePlan) -> Grey:
+def _grey(pixels: Pixels, size: tuple[int, int], plan: TilePlan) -> Grey:
     """Luma of the picture at its size on the page, stretched to the whole range.
 
     Nearly all of the range: one bright or dark pixel does not decide over it.
     """
     # In bands, because a float copy of the largest inputs takes gigabytes.
-    bands = np.array_split(pixels, -(-pixels.shape[0] // 512))
-    whole = np.concatenate([(band.clip(0, 1) * 255 + 0.5).astype(np.uint8) for band in bands])
+    whole = np.empty(pixels.shape, np.uint8)
+    for rows in bands(*pixels.shape[:2]):
+        whole[rows] = pixels[rows].clip(0, 1) * 255 + 0.5
     tiny = size[0] > plan.width
     kind = Image.Resampling.NEAREST if tiny else Image.Resampling.LANCZOS
     small = np.asarray(Image.fromarray(whole).resize(size, kind, reducing_gap=3.0), np.float64)
