@@ -18,6 +18,7 @@ from tests.doubles import photograph, spec
 from tests.images.pictures import noise, random_picture
 from tests.images.test_bands import picture, saved
 from tileup.errors import InputError
+from tileup.images import reading
 from tileup.images.picture import Picture
 from tileup.images.pixels import IntegerPixels
 from tileup.images.reading import open_picture
@@ -164,12 +165,17 @@ def test_rows_may_be_asked_for_in_any_order_and_elsewhere(
 
 
 def test_the_limit_is_ten_times_as_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody has said how high it is."""
     png, laced = saved(picture(60, 50, 0, 0, 0), "png", banded=False), written("P")
+    monkeypatch.setattr(reading, "MAX_PIXELS", 300)
     open_picture(png, max_pixels=300)
-    with pytest.raises(InputError, match="60x50 pixels, above the limit"):
-        open_picture(png, max_pixels=299)
     with pytest.raises(InputError, match="above the limit"):
         open_picture(laced, max_pixels=300)
+    with pytest.raises(InputError, match="60x50 pixels, above the limit"):
+        open_picture(png, max_pixels=2999)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 299)
+    with pytest.raises(InputError, match="60x50 pixels, above the limit"):
+        open_picture(png, max_pixels=299)
 
 
 @pytest.mark.parametrize("metric", ["gradient", "variance"])

@@ -220,6 +220,9 @@ def test_arrays_that_are_no_pictures(array: np.ndarray, word: str | None) -> Non
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     refusal(tmp_path / "none.png", "none.png", "does not exist")
     refusal(str(tmp_path / "none.png"), "does not exist")
+    refusal("", "the name of the picture is empty")
+    refusal(None, "and no NoneType")  # as a name that nobody has given a value
+    refusal(42, "and no int")
     refusal(tmp_path, "is a folder")
     refusal(tmp_path / ("x" * 300), "xxx")
     refusal("a\0b", "a")

@@ -43,8 +43,8 @@ MAX_PIXELS = 200_000_000
 BANDED = 2**23
 """Pixels from which a picture is decoded band by band, where it can be."""
 _MORE = 10
-"""So many times as many pixels may a picture have that is decoded band by band: that takes time,
-and no memory."""
+"""So many times as many pixels may a picture have that is decoded band by band, where nobody says
+how many: that takes time, and no memory."""
 
 _ROUNDING = 1e-3
 """How far float arrays may leave [0, 1]: what resampling and half precision add."""
@@ -59,8 +59,8 @@ def open_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
         source: file, also by URL, encoded bytes or a stream of them (of several frames or pages the
             first), a Pillow image, or an array: uint8 or float in [0, 1], of shape
             (H, W), (H, W, 3) or (H, W, 4).
-        max_pixels: larger pictures are refused before they are decoded; those that are decoded
-            band by band where they are more than ten times as large.
+        max_pixels: larger pictures are refused before they are decoded; with the default those
+            that are decoded band by band where they are more than ten times as large.
 
     Raises:
         InputError: it is missing, no picture, broken, too large, or of a kind not supported;
@@ -123,11 +123,16 @@ def _grey_words(image: Image.Image) -> Raster:
 def _stream(source: Path | str | BinaryIO | bytes) -> Generator[tuple[IO[bytes], str], None, None]:
     if isinstance(source, bytes):
         yield BytesIO(source), "the given data"
+    elif source == "":
+        raise InputError("the name of the picture is empty; is a variable not set?")
     elif isinstance(source, str | Path):
         path = place(source)
         _check_file(path)
         with _open_file(path) as stream:
             yield stream, str(path)
+    elif not hasattr(source, "read"):
+        kind = type(source).__name__
+        raise InputError(f"a picture is a file, bytes, a Pillow image or an array, and no {kind}")
     else:
         # Pillow wants to seek, which a pipe cannot.
         yield BytesIO(source.read()), str(getattr(source, "name", "the stream"))
@@ -316,7 +321,8 @@ def check_size(found: OpenedPicture, where: str, max_pixels: int) -> None:
         InputError: it has more pixels.
     """
     head = found.head
-    limit = max_pixels if numbers_of(found, where) is None else max_pixels * _MORE
+    asked = max_pixels != MAX_PIXELS or numbers_of(found, where) is None
+    limit = max_pixels if asked else max_pixels * _MORE
     if head.width * head.height > limit:
         raise InputError(_too_large(where, f"{head.width}x{head.height} pixels"))
 
