@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tileup.contracts import Codec, Denoiser, Model, ModelSpec, OnStep, Scene
+from tileup.contracts import AroundModel, Model, ModelSpec, OnStep
 from tileup.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
     from PIL import Image
 
@@ -98,44 +97,10 @@ def load_model(
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
+class LoadedModel(AroundModel):
     """A model, and the settings it was loaded with; satisfies `tileup.contracts.Model`."""
 
-    model: Model
     settings: Settings
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What its header says."""
-        return self.model.spec
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the file, hexadecimal."""
-        return self.model.digest
-
-    @property
-    def codec(self) -> Codec:
-        """Pixels to latents and back."""
-        return self.model.codec
-
-    @property
-    def device(self) -> str:
-        """Where the network runs: `cpu`, `cuda:0`, `mps`."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the network computes in."""
-        return self.model.dtype
-
-    def denoiser(self, scene: Scene) -> Denoiser:
-        """The network, conditioned on one picture."""
-        return self.model.denoiser(scene)
-
-    def take_notes(self) -> tuple[str, ...]:
-        """What had to be done in another way than was asked for, since this was last called."""
-        return self.model.take_notes()
 
 
 def _loaded(path: Path, settings: Settings) -> LoadedModel:

@@ -251,6 +251,46 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class AroundModel:
+    """What stands around a model: all that it does not do in its own way, the model does."""
+
+    model: Model
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What its header says."""
+        return self.model.spec
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, hexadecimal."""
+        return self.model.digest
+
+    @property
+    def codec(self) -> Codec:
+        """Pixels to latents and back."""
+        return self.model.codec
+
+    @property
+    def device(self) -> str:
+        """Where the network runs: `cpu`, `cuda:0`, `mps`."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.model.dtype
+
+    def denoiser(self, scene: Scene) -> Denoiser:
+        """The network, conditioned on one picture."""
+        return self.model.denoiser(scene)
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What had to be done in another way than was asked for, since this was last called."""
+        return self.model.take_notes()
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """Progress within one picture, told after each evaluation of the denoiser."""
 

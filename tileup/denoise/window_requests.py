@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tileup.contracts import Box, Codec, Denoiser, Model, ModelSpec, Scene, Wish
+from tileup.contracts import AroundModel, Box, Denoiser, Model, Scene, Wish
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.settings.values import Settings
 from tileup.tiling.batches import NetworkBatch
@@ -146,38 +146,12 @@ class SpreadDenoiser:
 
 
 @dataclass(frozen=True, slots=True)
-class SpreadModel:
+class SpreadModel(AroundModel):
     """A model whose windows are evaluated elsewhere too; satisfies `Model`."""
 
-    model: Model
     settings: Settings
     """With which it was loaded."""
     share: Share
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What its header says."""
-        return self.model.spec
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the file, hexadecimal."""
-        return self.model.digest
-
-    @property
-    def codec(self) -> Codec:
-        """Pixels to latents and back."""
-        return self.model.codec
-
-    @property
-    def device(self) -> str:
-        """Where the network runs here."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the network computes in."""
-        return self.model.dtype
 
     def denoiser(self, scene: Scene) -> SpreadDenoiser:
         """The network, conditioned on one picture."""
@@ -185,7 +159,3 @@ class SpreadModel:
         if isinstance(own, GuidedDenoiser):
             scene = replace(scene, masked=own.scene.masked)
         return SpreadDenoiser(own, scene, self.spec.stride, self.settings, self.share)
-
-    def take_notes(self) -> tuple[str, ...]:
-        """What had to be done in another way than was asked for, since this was last called."""
-        return self.model.take_notes()
