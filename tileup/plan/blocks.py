@@ -27,7 +27,7 @@ FEWEST = 32
 CERTAIN = 0.4
 """Mean cosine of coefficients in whole steps from which on a step counts as found; rounding of
 pixels leaves 0.5 of a step of 3, and 0.95 of one of 12."""
-WINDOW = 512
+WINDOW = 256
 """Side of the windows that are looked at, pixels; as many as `ACROSS` squared."""
 ACROSS = 3
 COARSE = 7.0
