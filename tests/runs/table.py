@@ -178,7 +178,7 @@ PLAN = _group(
     two_inputs="plan in.png wide.png",
     missing="plan absent.png",
     cut="plan cut.png",
-    too_many_pixels="plan in.png --max-input-pixels 100",
+    too_many_pixels="plan in.png --max-input-pixels 10",
 )
 
 INFO = _group(
