@@ -156,6 +156,8 @@ def _run(
         setattr(sys, name, None)
         setattr(sys, f"__{name}__", None)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Workers of an engine hear neither: where one of those was forked first, nor does the server.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     code = main(arguments)
