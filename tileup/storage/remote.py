@@ -346,8 +346,8 @@ class Remote(Path, PurePosixPath):
     def read_text(
         self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
     ) -> str:
-        with self.open("r", encoding=encoding, errors=errors) as stream:
-            return stream.read()
+        content = io.BytesIO(self.read_bytes())
+        return io.TextIOWrapper(content, encoding or "utf-8", errors, newline).read()
 
     def iterdir(self) -> Generator[Remote]:
         """The files and folders in a folder, in no order."""
