@@ -46,7 +46,7 @@ from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import CanvasDenoiser, sample
 from tileup.settings.layers import resolve
 from tileup.settings.values import Settings
-from tileup.tiling.profiles import window_weight
+from tileup.tiling.profiles import WindowWeights, window_weight
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
 from tileup.upscaling import scene_of
 
@@ -231,7 +231,7 @@ class Scene:
         itinerary, sampler = self.planned.itinerary, self.planned.sampler
         mode = self.settings.denoise_mode
         layout, seen = itinerary.layout, self.seen
-        raw = window_weight("feather", layout.window, layout.window, 2 * layout.margin).float()
+        raw = WindowWeights("feather", 2 * layout.margin, torch.empty(0))
         everywhere = Grid.of(np.ones((self.planned.plan.rows, self.planned.plan.columns), bool))
         windows = LAYINGS["cover"](everywhere, layout, range(1), 0)[0]
 
