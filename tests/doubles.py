@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,3 +107,15 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     ramp = np.linspace(0.2, 0.8, width)[None, :, None] * np.ones((height, 1, 3))
     busy = rng.random((height, width, 3)) * (np.arange(width) > width / 2)[None, :, None]
     return (0.6 * ramp + 0.4 * busy).astype(np.float32)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Until what another thread or process does has come about.
+
+    Raises:
+        AssertionError: it has not within that time.
+    """
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "nothing came of it"
+        time.sleep(0.001)
