@@ -90,6 +90,20 @@ def test_a_picture_made_with_other_settings(out: Path) -> None:
     }
 
 
+def test_a_hash_that_was_made_to_fit_hides_no_other_settings(out: Path) -> None:
+    """Not even of a seed, in which pictures of one run may differ."""
+    other = replace(SETTINGS, seed=99)
+    jobs = find_jobs(Request(("in/c.png",), output="else/c.png"), other)
+    list(run(jobs, other, lambda _: DoubleModel(gaussian_denoiser)))
+    path = out / "c_2x.png"
+    path.write_bytes(Path("else/c.png").read_bytes())
+    journal = Journal(out)
+    record = journal.latest(path)
+    assert record is not None
+    journal.append(replace(record, result=fingerprint_of(path)))
+    assert wrong(out) == {"c_2x.png": "made with other settings than those on record"}
+
+
 def test_what_is_lost_cut_or_painted_over(out: Path) -> None:
     (out / "a_2x.png").unlink()
     cut = out / "b_2x.png"

@@ -116,6 +116,8 @@ def _verdict(folder: Path, record: Record, owners: Mapping[str, str]) -> str:
         return _changed(path, record, owners.get(found.digest))
     if not is_whole(path):
         return "as it was written, and no picture"
+    if _made_otherwise(path, record):
+        return OTHERWISE
     lost = [name for name in record.also if not file_of(name, folder).exists()]
     return f"without {' and '.join(lost)}" if lost else SOUND
 
@@ -124,12 +126,20 @@ def _changed(path: Path, record: Record, other: str | None) -> str:
     """Of a file that is not the one on record."""
     if other is not None:
         return f"swapped: it is what is on record as {other}"
-    stamp = stamp_of(path)
-    if stamp is not None and stamp.settings != record.settings:
-        return "made with other settings than those on record"
+    if _made_otherwise(path, record):
+        return OTHERWISE
     if not is_whole(path) or is_cut(path):
         return "broken or cut short"
     return "changed since it was made"
+
+
+OTHERWISE = "made with other settings than those on record"
+
+
+def _made_otherwise(path: Path, record: Record) -> bool:
+    """Whether a picture says so itself; it says nothing without metadata."""
+    stamp = stamp_of(path)
+    return stamp is not None and stamp.settings != record.settings
 
 
 def _settings_of(path: Path) -> dict[str, Any] | None:
