@@ -41,6 +41,8 @@ IN_FLIGHT = 2
 """Pictures that a worker has at once: one is drawn, one is read or written meanwhile."""
 TRIES = 2
 """How often a picture may take a worker with it."""
+NODES = 10
+"""How often it may be on a node that goes: no fault of its own, but it may never end so."""
 _IN_VAIN = 3
 """Workers lost one after the other before they drew anything: then it is no picture's fault.
 Among workers that draw, one that is lost so often before it could is not started again."""
@@ -145,6 +147,7 @@ class _Crew:
         self._busy: list[Begun] = []
         self._polled = 0.0
         self._losses: Counter[int] = Counter()
+        self._nodes: Counter[int] = Counter()
         self._in_vain = 0
         self._vain: Counter[int] = Counter()
         self._proven = False
@@ -279,8 +282,8 @@ class _Crew:
                 logging.getLogger(name).log(level, "%s", text)
             case Broken(error):
                 raise _with_advice(error)
-            case Lost(how):
-                self._lost(worker, how)
+            case Lost(how, node):
+                self._lost(worker, how, node)
 
     def _done(self, turn: Begun, outcome: Outcome) -> None:
         if isinstance(outcome.error, OutOfMemoryError) and not turn.alone:
@@ -297,7 +300,7 @@ class _Crew:
         self._seats[worker].drawn = self._proven = True
         self._in_vain = self._vain[worker] = 0
 
-    def _lost(self, worker: int, how: str) -> None:
+    def _lost(self, worker: int, how: str, node: bool) -> None:
         """A worker has ended: on our word, before it could draw, or with what it had."""
         seat = self._seats[worker]
         seat.there = False
@@ -311,12 +314,21 @@ class _Crew:
             self._vain[worker] += 1
         else:
             for turn in held:
-                self._suspect(turn, how)
+                (self._bereaved if node else self._suspect)(turn, how)
         if self._nobody_can():
             raise WorkerLostError(
                 f"{_IN_VAIN} workers in a row ended before they drew anything ({how}); "
                 f"if memory does not suffice for so many models, give fewer --workers"
             )
+
+    def _bereaved(self, turn: Begun, how: str) -> None:
+        """Give a picture to another worker whose node went, as if nothing had been."""
+        self._nodes[turn.number] += 1
+        if self._nodes[turn.number] < NODES:
+            log.warning("%s is tried again: its worker was %s", turn.job.shown_input, how)
+            self._returned.append(turn)
+        else:
+            self._settle(turn, self._desk.failed(turn.job, _given_up(how, NODES)))
 
     def _suspect(self, turn: Begun, how: str) -> None:
         """Try a picture again that may have taken its worker with it, or give it up."""
@@ -326,7 +338,7 @@ class _Crew:
             log.warning("%s is tried again: its worker was %s", turn.job.shown_input, how)
             self._suspects.append(turn)
         else:
-            self._settle(turn, self._desk.failed(turn.job, _given_up(how)))
+            self._settle(turn, self._desk.failed(turn.job, _given_up(how, TRIES)))
 
     def _nobody_can(self) -> bool:
         """Whether workers end before they draw, so that it is no use to start more."""
@@ -366,9 +378,9 @@ class _Crew:
             self._desk.close()
 
 
-def _given_up(how: str) -> TileupError:
+def _given_up(how: str, tries: int) -> TileupError:
     return WorkerLostError(
-        f"given up after {TRIES} tries: the process that made it was {how} each time "
+        f"given up after {tries} tries: the process that made it was {how} each time "
         f"(--retry-failed tries it again, --workers 1 in one process)"
     )
 

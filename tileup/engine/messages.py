@@ -60,6 +60,8 @@ class Lost:
 
     how: str
     """In words, such as `killed by SIGKILL`."""
+    node: bool = False
+    """Whether its whole node went, which no picture of ours is to blame for."""
 
 
 @dataclass(frozen=True, slots=True)

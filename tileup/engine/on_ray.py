@@ -338,7 +338,7 @@ class Actors:
     def _lost(self, worker: int, how: str) -> Lost:
         self.end(worker)  # one that is only out of reach must not go on writing
         del self._streams[worker]
-        return Lost(how)
+        return Lost(how, node=how == WITH_ITS_NODE)
 
     def _complain(self) -> None:
         """Say that nothing comes, where that is because nobody is at work."""
@@ -361,11 +361,14 @@ class Actors:
             self.end(worker)
 
 
+WITH_ITS_NODE = "lost with its node"
+
+
 def how_it_went(told: str) -> str:
     """How an actor ended, in words that fit behind "its worker was", from what Ray says."""
     text = " ".join(told.split()).lower()
     if "running low on memory" in text or "memory pressure" in text:
         return "ended by Ray for want of memory on its node"
     if "node has died" in text or "node was terminated" in text or "node died" in text:
-        return "lost with its node"
+        return WITH_ITS_NODE
     return "killed"
