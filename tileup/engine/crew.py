@@ -360,14 +360,20 @@ class _Crew:
             self._hands.end(worker)
 
     def _leave(self) -> None:
-        """Let all workers finish what they write, and take note of it."""
+        """Let all workers finish what they write and tell of it; then raise what telling raised."""
+        refused: BaseException | None = None
         for worker, seat in enumerate(self._seats):
             if seat.there and not seat.leaving:
                 self._dismiss(worker, seat)
         while any(seat.there for seat in self._seats):
             heard = self._hands.hear(_POLL)
             if heard is not None and isinstance(heard[1], PictureWritten | Done | Lost):
-                self._hear(*heard)
+                try:
+                    self._hear(*heard)
+                except BaseException as error:  # noqa: BLE001 -- the others still write
+                    refused = refused or error
+        if refused is not None:
+            raise refused
 
     def close(self) -> None:
         """End all workers, and give all locks back."""
