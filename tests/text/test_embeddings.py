@@ -136,3 +136,23 @@ def test_embeddings_inside_a_lora_are_found() -> None:
     assert carried_embeddings({"x": WIDE}, "a.safetensors") == ()
     with pytest.raises(ModelError, match=r"^a.safetensors: cat is no embedding"):
         carried_embeddings({"bundle_emb.cat.x": WIDE, "bundle_emb.cat.y": WIDE}, "a.safetensors")
+
+
+def test_names_of_embeddings_inside_a_lora_may_have_dots() -> None:
+    """Two that begin alike, one that a cut would leave without its second encoder."""
+    tensors = {
+        "bundle_emb.cat.v1.5.clip_l": VECTORS,
+        "bundle_emb.cat.v1.5.clip_g": WIDE,
+        "bundle_emb.cat.v2.string_to_param.*": VECTORS,
+        "bundle_emb.cat.v2.1.string_to_param.a.b": VECTORS,
+        "bundle_emb.cat.emb_params": VECTORS,
+    }
+    found = {each.name: each.vectors for each in carried_embeddings(tensors, "a.safetensors")}
+    assert {name: set(vectors) for name, vectors in found.items()} == {
+        "cat.v1.5": {"clip_l", "clip_g"},
+        "cat.v2": {""},
+        "cat.v2.1": {""},
+        "cat": {""},
+    }
+    assert torch.equal(found["cat.v1.5"]["clip_l"], VECTORS)
+    assert torch.equal(found["cat.v1.5"]["clip_g"], WIDE)

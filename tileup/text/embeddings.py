@@ -6,6 +6,7 @@ under the word itself, and for SDXL one tensor for each of its encoders, `clip_l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 BUNDLE = "bundle_emb."
 """What the names of tensors begin with that OneTrainer puts into a LoRA: then the embedding's name,
 a dot, and the tensor's own name."""
+_CARRIED = re.compile(r"(.*?)(?:\.(string_to_param\..*|[^.]*))?", re.DOTALL)
+"""The embedding's name, which may have dots, and the tensor's own, which has one after A1111's word
+alone."""
 MOST = 75
 """Vectors that one text holds."""
 _PARTS = {
@@ -119,8 +123,9 @@ def carried_embeddings(tensors: Mapping[str, Tensor], where: str) -> tuple[Embed
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if is_carried(key):
-            name, _, own = key.removeprefix(BUNDLE).partition(".")
-            found.setdefault(name, {})[own] = tensor
+            told = _CARRIED.fullmatch(key.removeprefix(BUNDLE))
+            assert told is not None  # the first group takes anything
+            found.setdefault(told[1], {})[told[2] or ""] = tensor
     return tuple(embedding_of(name, each, f"{where}: {name}") for name, each in found.items())
 
 
