@@ -95,7 +95,7 @@ class PromptTokenizer:
                 )
 
     def count(self, texts: Sequence[ParsedPrompt]) -> int:
-        """Lines of CLIP's that the longest of some texts takes."""
+        """Chunks of CLIP's that the longest of some texts takes."""
         if not self._recipe.chunked:
             return 1
         chunks = (self.chunks(use, text) for use in self._recipe.clips for text in texts)
