@@ -7,7 +7,7 @@ hint is the picture itself: its latents, of each window its own part.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tileup.errors import ModelError
 from tileup.families.family import Building, ControlFile
 from tileup.families.flux_heads import ROTATED, guidance_of, head_of
-from tileup.families.transformer import Seen, packed, places, transformer_of, whole_text
+from tileup.families.transformer import Seen, acting, packed, places, transformer_of, whole_text
 from tileup.tensors.shapes import block_count, shape
 
 HINT = "controlnet_x_embedder.weight"
@@ -55,15 +55,9 @@ class FluxControl:
             return_dict=False,
         )
         return {
-            "controlnet_block_samples": _acting(blocks, acts),
-            "controlnet_single_block_samples": _acting(singles, acts),
+            "controlnet_block_samples": None if blocks is None else acting(blocks, acts),
+            "controlnet_single_block_samples": None if singles is None else acting(singles, acts),
         }
-
-
-def _acting(residuals: Sequence[Tensor] | None, acts: Tensor) -> list[Tensor] | None:
-    if residuals is None:
-        return None
-    return [each * acts.to(each)[:, None, None] for each in residuals]
 
 
 def load_flux_control(file: ControlFile, how: Building) -> FluxControl:

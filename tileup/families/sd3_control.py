@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tileup.errors import ModelError
 from tileup.families.family import Building, ControlFile
 from tileup.families.sd3_shared import HEAD, LATENTS, TRAINING_STEPS, picture_rules
-from tileup.families.transformer import Seen, transformer_of, whole_text
+from tileup.families.transformer import Seen, acting, transformer_of, whole_text
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
 
@@ -65,7 +65,7 @@ class SD3Control:
             timestep=seen.time * TRAINING_STEPS,
             return_dict=False,
         )
-        return {RESIDUALS: _acting(blocks, acts)}
+        return {RESIDUALS: acting(blocks, acts)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,8 @@ class TextlessControl:
             timestep=seen.time * TRAINING_STEPS,
             return_dict=False,
         )
-        acting = _acting(blocks, acts)
-        return {RESIDUALS: acting, LAST: acting[-1]}
-
-
-def _acting(residuals: Iterable[Tensor], acts: Tensor) -> list[Tensor]:
-    return [each * acts.to(each)[:, None, None] for each in residuals]
+        added = acting(blocks, acts)
+        return {RESIDUALS: added, LAST: added[-1]}
 
 
 @contextlib.contextmanager

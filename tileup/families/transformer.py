@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -234,6 +234,16 @@ def whole_text(seen: Seen) -> Tensor:
     if seen.whole is None:
         raise ValueError("this network needs the features of the whole text besides its tokens")
     return seen.whole
+
+
+def acting(residuals: Iterable[Tensor], acts: Tensor) -> list[Tensor]:
+    """Residuals of a control network, 0 for rows in which it does not act.
+
+    Args:
+        residuals: each of shape (B, tokens, width).
+        acts: whether it does, shape (B,).
+    """
+    return [each * acts.to(each)[:, None, None] for each in residuals]
 
 
 def with_clip(
