@@ -115,8 +115,9 @@ class DiffusionModel:
             scene = replace(scene, masked=self.codec.encode(grey))
         self.offloader.of(self.part)
         patch = self.spec.multiple // self.spec.stride if wish.cfg_norm else None
-        told = scene, text, negative, wish.cfg
-        return GuidedDenoiser(self.network, self.spec.prediction, *told, patch)
+        return GuidedDenoiser(
+            self.network, self.spec.prediction, scene, text, negative, wish.cfg, patch
+        )
 
     def take_notes(self) -> tuple[str, ...]:
         """What had to be done in another way than was asked for, since this was last called."""
