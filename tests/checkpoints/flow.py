@@ -27,8 +27,12 @@ def guided(
     return GuidedDenoiser(network, "flow", scene, row_of(text, 0), negative, cfg, patch)
 
 
-def text_of(rows: int, features: int, pooled: int, length: int = 5, seed: int = 3) -> Encoded:
-    return Encoded(latents(rows, length, features, seed=seed), latents(rows, pooled, seed=seed + 1))
+def text_of(
+    rows: int, features: int, pooled: int | None = None, length: int = 5, seed: int = 3
+) -> Encoded:
+    """Random features of texts, also of each whole text where networks take `pooled` of those."""
+    tokens = latents(rows, length, features, seed=seed)
+    return Encoded(tokens, None if pooled is None else latents(rows, pooled, seed=seed + 1))
 
 
 def pooled_of(text: Encoded) -> Tensor:

@@ -16,6 +16,7 @@ from tests.checkpoints.flow import (
     latents,
     relative,
     scene_of_latents,
+    text_of,
 )
 from tests.checkpoints.headers import save_head
 from tests.checkpoints.layouts.flux import (
@@ -45,13 +46,9 @@ def load(tensors: dict[str, Tensor]) -> TransformerNetwork:
     return transformer_of(build_chroma(tensors, how()))
 
 
-def text_of(rows: int, length: int = 5) -> Encoded:
-    return Encoded(latents(rows, length, 32, seed=3))
-
-
 def test_the_velocity_equals_that_of_a_separate_implementation() -> None:
     tensors = {n: each.requires_grad_() for n, each in chroma_transformer(2, 2).items()}
-    x, sigma, text = latents(2, CHANNELS, 6, 10), torch.tensor([0.1, 4.0]), text_of(2)
+    x, sigma, text = latents(2, CHANNELS, 6, 10), torch.tensor([0.1, 4.0]), text_of(2, 32)
     expected = originals.chroma(tensors, x, sigma / (1 + sigma), text.tokens)
     found = load(tensors)(x, sigma, [Box(0, 0, 6, 10)] * 2, text, SCENE)
     assert relative(found, expected.detach()) < 1e-4
@@ -91,7 +88,7 @@ def pipeline(network: TransformerNetwork) -> Any:  # noqa: ANN401
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_img2img_equals_diffusers_pipeline(cfg: float) -> None:
-    network, text = load(chroma_transformer()), text_of(2)
+    network, text = load(chroma_transformer()), text_of(2, 32)
     pipe = pipeline(network)
     mask = torch.ones(1, text.tokens.shape[1])
     result = pipe(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints import originals
-from tests.checkpoints.flow import euler, guided, latents, relative, scene_of_latents
+from tests.checkpoints.flow import euler, guided, latents, relative, scene_of_latents, text_of
 from tests.checkpoints.headers import save_head
 from tests.checkpoints.layouts.flux2 import CHANNELS, flux2_shapes, flux2_transformer
 from tests.checkpoints.layouts.llm import language_model
@@ -20,7 +20,7 @@ from tests.checkpoints.originals_flux2 import flux2
 from tests.families.building import how, transformer_of
 from tests.text import references
 from tileup.checkpoints.find import identified, identify
-from tileup.contracts import Box, Encoded
+from tileup.contracts import Box
 from tileup.errors import UnknownCheckpointError
 from tileup.families.family import Family, Prediction
 from tileup.families.flux2 import (
@@ -47,16 +47,12 @@ def load(tensors: dict[str, Tensor]) -> TransformerNetwork:
     return transformer_of(build_flux2(tensors, how()))
 
 
-def text_of(rows: int, length: int = 5) -> Encoded:
-    return Encoded(latents(rows, length, FEATURES, seed=3))
-
-
 @pytest.mark.parametrize("told", [None, 2.5], ids=["klein", "dev"])
 def test_the_velocity_equals_that_of_a_separate_implementation(told: float | None) -> None:
     tensors = {
         n: e.requires_grad_() for n, e in flux2_transformer(2, 2, guidance=bool(told)).items()
     }
-    x, sigma, text = latents(2, CHANNELS, 3, 5), torch.tensor([0.1, 4.0]), text_of(2)
+    x, sigma, text = latents(2, CHANNELS, 3, 5), torch.tensor([0.1, 4.0]), text_of(2, FEATURES)
     expected = flux2(tensors, x, sigma / (1 + sigma), text.tokens, told)
     scene = scene_of_latents(SCENE.source, told)
     network = load({name: each.detach() for name, each in tensors.items()})
@@ -131,7 +127,7 @@ def test_a_run_equals_diffusers_pipeline(told: float | None, cfg: float) -> None
     from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler
     from diffusers.pipelines import flux2 as pipelines
 
-    network, text = load(flux2_transformer(guidance=bool(told))), text_of(2)
+    network, text = load(flux2_transformer(guidance=bool(told))), text_of(2, FEATURES)
     scene = scene_of_latents(SCENE.source, told)
     vae = AutoencoderKLFlux2(block_out_channels=(2, 2, 2, 2), norm_num_groups=1)
     nothing = dict.fromkeys(["text_encoder", "tokenizer"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints import originals
-from tests.checkpoints.flow import euler, guided, latents, relative, scene_of_latents
+from tests.checkpoints.flow import euler, guided, latents, relative, scene_of_latents, text_of
 from tests.checkpoints.headers import save_head
 from tests.checkpoints.layouts.llm import language_model
 from tests.checkpoints.layouts.lumina2 import CHANNELS, lumina2_shapes, lumina2_transformer
@@ -19,7 +19,7 @@ from tests.checkpoints.originals_lumina2 import lumina2
 from tests.families.building import how, small_vae, transformer_of
 from tests.text import references
 from tileup.checkpoints.find import identify
-from tileup.contracts import Box, Encoded
+from tileup.contracts import Box
 from tileup.errors import UnknownCheckpointError
 from tileup.families.lumina2 import (
     BEFORE,
@@ -45,17 +45,13 @@ def load(tensors: Mapping[str, Tensor]) -> TransformerNetwork:
     return transformer_of(build_lumina2(tensors, how()))
 
 
-def text_of(rows: int, length: int = 5) -> Encoded:
-    return Encoded(latents(rows, length, FEATURES, seed=3))
-
-
 def used(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: each for name, each in tensors.items() if name != UNUSED}
 
 
 def test_the_velocity_equals_that_of_a_separate_implementation() -> None:
     tensors = {name: each.requires_grad_() for name, each in lumina2_transformer().items()}
-    x, sigma, text = latents(2, CHANNELS, 6, 10), torch.tensor([0.1, 4.0]), text_of(2)
+    x, sigma, text = latents(2, CHANNELS, 6, 10), torch.tensor([0.1, 4.0]), text_of(2, FEATURES)
     expected = lumina2(used(tensors), x, sigma / (1 + sigma), text.tokens)
     found = load({name: each.detach() for name, each in tensors.items()})(
         x, sigma, [Box(0, 0, 6, 10)] * 2, text, SCENE
@@ -98,7 +94,7 @@ def test_a_run_equals_diffusers_pipeline(cfg: float) -> None:
     shield_torchvision()
     from diffusers import FlowMatchEulerDiscreteScheduler, Lumina2Pipeline
 
-    network, text = load(lumina2_transformer()), text_of(2)
+    network, text = load(lumina2_transformer()), text_of(2, FEATURES)
     pipe = Lumina2Pipeline(
         network.module,  # type: ignore[arg-type]
         FlowMatchEulerDiscreteScheduler(),

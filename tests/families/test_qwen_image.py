@@ -18,6 +18,7 @@ from tests.checkpoints.flow import (
     latents,
     relative,
     scene_of_latents,
+    text_of,
     tiled,
 )
 from tests.checkpoints.headers import save_head
@@ -31,7 +32,7 @@ from tests.checkpoints.originals_qwen_image import qwen_image
 from tests.families.building import how, transformer_of
 from tests.text import references
 from tileup.checkpoints.find import identify
-from tileup.contracts import Box, Encoded
+from tileup.contracts import Box
 from tileup.errors import UnknownCheckpointError
 from tileup.families.qwen_image import (
     BEFORE,
@@ -58,14 +59,10 @@ def network() -> TransformerNetwork:
     return load(TENSORS | {MARK: torch.zeros(0)})
 
 
-def text_of(rows: int, length: int = 5) -> Encoded:
-    return Encoded(latents(rows, length, FEATURES, seed=3))
-
-
 @pytest.mark.parametrize("sides", [(6, 10), (14, 4)])
 def test_the_velocity_equals_that_of_a_separate_implementation(sides: tuple[int, int]) -> None:
     tensors = {name: each.clone().requires_grad_() for name, each in TENSORS.items()}
-    x, sigma, text = latents(2, CHANNELS, *sides), torch.tensor([0.1, 4.0]), text_of(2)
+    x, sigma, text = latents(2, CHANNELS, *sides), torch.tensor([0.1, 4.0]), text_of(2, FEATURES)
     expected = qwen_image(tensors, x, sigma / (1 + sigma), text.tokens)
     found = load(TENSORS)(x, sigma, [Box(0, 0, *sides)] * 2, text, SCENE)
     assert relative(found, expected.detach()) < 1e-4
@@ -80,7 +77,7 @@ def test_the_velocity_equals_that_of_a_separate_implementation(sides: tuple[int,
 def test_windows_are_pictures_of_their_own(network: TransformerNetwork) -> None:
     """A canvas of several windows is the weighted sum of each, wherever it lies."""
     boxes = [Box(0, 0, 8, 8), Box(0, 4, 8, 12)]
-    text, x = text_of(1), latents(*SCENE.source.shape, seed=4)
+    text, x = text_of(1, FEATURES), latents(*SCENE.source.shape, seed=4)
 
     def predict(crop: Tensor, time: float) -> Tensor:
         return qwen_image(TENSORS, crop, torch.tensor([time]), text.tokens)
@@ -125,7 +122,7 @@ def test_img2img_equals_diffusers_pipeline(network: TransformerNetwork, cfg: flo
     shield_torchvision()
     from diffusers import AutoencoderKLQwenImage, QwenImageImg2ImgPipeline
 
-    text = text_of(2)
+    text = text_of(2, FEATURES)
     vae = AutoencoderKLQwenImage(base_dim=2)
     nothing = dict.fromkeys(["text_encoder", "tokenizer"])
     pipe = QwenImageImg2ImgPipeline(scheduler(), vae, transformer=network.module, **nothing)  # type: ignore[arg-type]

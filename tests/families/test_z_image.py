@@ -17,6 +17,7 @@ from tests.checkpoints.flow import (
     latents,
     relative,
     scene_of_latents,
+    text_of,
 )
 from tests.checkpoints.headers import save_head
 from tests.checkpoints.layouts.llm import language_model
@@ -25,7 +26,7 @@ from tests.checkpoints.originals_z_image import z_image
 from tests.families.building import how, of_latents, small_vae, transformer_of
 from tests.text import references
 from tileup.checkpoints.find import identified, identify
-from tileup.contracts import Box, Encoded
+from tileup.contracts import Box
 from tileup.errors import ModelError, UnknownCheckpointError
 from tileup.families.transformer import TransformerNetwork
 from tileup.families.z_image import (
@@ -54,17 +55,14 @@ def network() -> TransformerNetwork:
     return load(z_image_transformer())
 
 
-def text_of(rows: int, length: int = 5) -> Encoded:
-    return Encoded(latents(rows, length, FEATURES, seed=3))
-
-
 @pytest.mark.parametrize(("sides", "length"), [((6, 10), 5), ((16, 16), 40)], ids=["padded", "64"])
 def test_the_velocity_equals_that_of_a_separate_implementation(
     sides: tuple[int, int], length: int
 ) -> None:
     tensors = {name: each.requires_grad_() for name, each in z_image_transformer().items()}
     used = {name: each for name, each in tensors.items() if name != UNUSED}
-    x, sigma, text = latents(2, CHANNELS, *sides), torch.tensor([0.1, 4.0]), text_of(2, length)
+    x, sigma = latents(2, CHANNELS, *sides), torch.tensor([0.1, 4.0])
+    text = text_of(2, FEATURES, length=length)
     expected = z_image(used, x, sigma / (1 + sigma), text.tokens)
     found = load(tensors)(x, sigma, [Box(0, 0, *sides)] * 2, text, SCENE)
     assert relative(found, expected.detach()) < 1e-4
@@ -128,7 +126,7 @@ def pipeline(network: TransformerNetwork) -> Any:  # noqa: ANN401
 @pytest.mark.parametrize("cfg", [1.0, 4.0])
 def test_img2img_equals_diffusers_pipeline(network: TransformerNetwork, cfg: float) -> None:
     """Whose guidance is one less: it is added to the prompt's velocity."""
-    pipe, text = pipeline(network), text_of(2)
+    pipe, text = pipeline(network), text_of(2, FEATURES)
     result = pipe(
         image=SCENE.source,
         height=64,
@@ -155,7 +153,9 @@ def test_weights_of_8_bits_are_told_the_time_as_others() -> None:
     }
     exact = {name: each.float() for name, each in small.items()}
     x, sigma, box = latents(1, CHANNELS, 4, 4), torch.ones(1), [Box(0, 0, 4, 4)]
-    found, expected = (load(each)(x, sigma, box, text_of(1), SCENE) for each in (small, exact))
+    found, expected = (
+        load(each)(x, sigma, box, text_of(1, FEATURES), SCENE) for each in (small, exact)
+    )
     assert relative(found, expected) < 1e-4
 
 
