@@ -44,9 +44,9 @@ def chosen(parts: Parts, name: str) -> Part:
     Raises:
         SystemExit: it has no such network.
     """
-    part: Part | None = getattr(parts, name)
+    part: Part | None = getattr(parts, name, None)
     if part is None:
-        raise SystemExit(f"average: a checkpoint has no network {name!r}")
+        raise SystemExit(f"no network {name!r} in a checkpoint")
     return part
 
 

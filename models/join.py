@@ -18,6 +18,8 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     named = dict(part.split(":", 1) for part in arguments.parts)
+    if "base" not in named:
+        raise SystemExit("join: name a base")
     parts = {name: chosen(read_parts(Path(file)), name) for name, file in named.items()}
     write_parts(Parts(**parts), arguments.out)
 

@@ -65,13 +65,11 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     stages = parser.add_subparsers(dest="stage", required=True)
     fidelity = stages.add_parser("fidelity", help="the network that keeps to the source")
     _common(fidelity, batch=16, crop=128, rate=4e-4, soft=0.12, letters=0.06, every=500)
-    fidelity.add_argument(
-        "--texture", type=float, default=TEXTURE, help="what contrast counts beside pixels"
-    )
+    _pixelwise(fidelity, texture=TEXTURE, epsilon=EPSILON)
     deblock = stages.add_parser("deblock", help="the network for sources that JPEG damaged")
     _common(deblock, batch=16, crop=128, rate=3e-4, soft=0.05, letters=0.04, every=500)
-    deblock.set_defaults(clean=0.0, quality=DAMAGED, besides=0.3, epsilon=0.1)
-    deblock.add_argument("--texture", type=float, default=0.002, help="as for fidelity")
+    deblock.set_defaults(clean=0.0, quality=DAMAGED, besides=0.3)
+    _pixelwise(deblock, texture=0.002, epsilon=0.1)
     texture = stages.add_parser("texture", help="the network that draws texture")
     _common(texture, batch=8, crop=64, rate=2e-4, soft=0.0, letters=0.02, every=400)
     texture.add_argument(
@@ -121,7 +119,6 @@ def _common(
         help="of JPEG, where small pictures are compressed",
     )
     add("--besides", type=float, default=1.0, help="factor of other degradations beside JPEG")
-    add("--epsilon", type=float, default=EPSILON, help="where Charbonnier's error turns, of 2")
     add("--rate", type=float, default=rate, help="learning rate")
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if cuda else "cpu")
@@ -135,6 +132,13 @@ def _common(
     add("--log", type=Path, default=MODELS / STAGES[stage].log)
     add("--out", type=Path, default=SHIPPED)
     add("--every", type=int, default=every, help="steps between validations")
+
+
+def _pixelwise(parser: argparse.ArgumentParser, *, texture: float, epsilon: float) -> None:
+    """What only trainings towards the pixels of the truth weigh."""
+    add = parser.add_argument
+    add("--texture", type=float, default=texture, help="what contrast counts beside pixels")
+    add("--epsilon", type=float, default=epsilon, help="where Charbonnier's error turns, of 2")
 
 
 def main() -> None:
