@@ -127,7 +127,7 @@ def _transformed(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cosine transforms (DCT-II, orthonormal) of all whole blocks, shape (blocks, 8, 8)."""
     rows, columns = pixels.shape[0] // BLOCK, pixels.shape[1] // BLOCK
     blocks = pixels[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
-    at = np.arange(BLOCK)
+    at = np.arange(BLOCK)  # not scipy's dctn: its module takes longer to load than all of this
     basis = np.sqrt(2 / BLOCK) * np.cos((2 * at + 1) * at[:, None] * np.pi / (2 * BLOCK))
     basis[0] /= np.sqrt(2)
     return (basis @ blocks.swapaxes(1, 2) @ basis.T).reshape(-1, BLOCK, BLOCK)
