@@ -12,10 +12,10 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from tileup.contracts import Step
 from tileup.engine.desk import Busy, Desk, Settled, known
+from tileup.engine.hands import Hands
 from tileup.engine.messages import (
     Broken,
     Done,
@@ -26,7 +26,6 @@ from tileup.engine.messages import (
     PictureWritten,
     Recorded,
     Stop,
-    ToWorker,
     WorkerEvent,
     WorkerIdle,
 )
@@ -48,35 +47,6 @@ _IN_VAIN = 3
 Among workers that draw, one that is lost so often before it could is not started again."""
 _POLL = 0.1
 """Seconds between looks at a lock that another process has."""
-
-
-class Hands(Protocol):
-    """Workers, wherever they are. Each has a number, from 0, that it keeps when started again."""
-
-    @property
-    def count(self) -> int:
-        """How many there can be."""
-        ...
-
-    def start(self, worker: int) -> None:
-        """Start a worker. It says `WorkerIdle` when it waits for pictures."""
-        ...
-
-    def give(self, worker: int, message: ToWorker) -> None:
-        """Tell a worker something; one that is lost hears nothing, and that is no error."""
-        ...
-
-    def hear(self, seconds: float) -> tuple[int, FromWorker] | None:
-        """The next that any worker says; None: nothing came for so long."""
-        ...
-
-    def end(self, worker: int) -> None:
-        """End a worker now, whatever it is doing; it is `Lost` after that."""
-        ...
-
-    def close(self) -> None:
-        """End all workers that are left."""
-        ...
 
 
 class _Seat:
