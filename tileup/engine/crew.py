@@ -153,14 +153,21 @@ class _Crew:
             self._waiting, self._busy = deque(self._busy), []
         for worker, seat in enumerate(self._seats):
             if not seat.there and self._vain[worker] < _IN_VAIN and self._wants_more():
-                self._seats[worker] = seat = _Seat(there=True)
-                self._hands.start(worker)
+                seat = self._start(worker)
             while not self._over and (turn := self._turn_for(seat)) is not None:
-                assert turn.job.output is not None
-                seat.held[turn.job.output] = turn
-                self._hands.give(worker, turn)
+                self._give(worker, turn)
         if self._is_short():
             self._draw_alone()
+
+    def _start(self, worker: int) -> _Seat:
+        self._seats[worker] = seat = _Seat(there=True)
+        self._hands.start(worker)
+        return seat
+
+    def _give(self, worker: int, turn: Begun) -> None:
+        assert turn.job.output is not None
+        self._seats[worker].held[turn.job.output] = turn
+        self._hands.give(worker, turn)
 
     def _wants_more(self) -> bool:
         """Whether pictures wait that a worker more would help with."""
@@ -207,18 +214,14 @@ class _Crew:
         """Keep one worker, and give it the next picture that memory did not suffice for."""
         there = [(worker, seat) for worker, seat in enumerate(self._seats) if seat.there]
         if not there:
-            self._seats[0] = _Seat(there=True)
-            self._hands.start(0)
+            self._start(0)
             return
         for worker, seat in there[1:]:
             if not seat.leaving:
                 self._dismiss(worker, seat)
         worker, seat = there[0]
         if len(there) == 1 and seat.ready:
-            turn = replace(self._short.popleft(), alone=True)
-            assert turn.job.output is not None
-            seat.held[turn.job.output] = turn
-            self._hands.give(worker, turn)
+            self._give(worker, replace(self._short.popleft(), alone=True))
 
     def _listen(self) -> None:
         """Hear what has come, or wait a moment for it."""
