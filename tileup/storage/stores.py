@@ -8,17 +8,19 @@ import hashlib
 import importlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from tileup.errors import MissingExtraError
 from tileup.storage.patience import TRIES, StoreError, patiently
 from tileup.storage.urls import STORES, told_url
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +150,8 @@ class _Objects:
         self._files = _filesystem(kind, options)
 
     def info(self, url: str) -> Info | None:
-        try:
-            found = patiently(lambda: self._files.info(_key(url)), told_url(url))
-        except StoreError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
-        return _info_of(found)
+        found = _if_there(lambda: self._files.info(_key(url)), url)
+        return None if found is None else _info_of(found)
 
     def object(self, url: str) -> Info | None:
         found = self.info(url)
@@ -168,13 +165,7 @@ class _Objects:
                 return [*self._files.find(key, detail=True).values()]
             return self._files.ls(key, detail=True)
 
-        try:
-            found = patiently(listed, told_url(url))
-        except StoreError as error:
-            if error.errno == errno.ENOENT:
-                return
-            raise
-        for each in found:
+        for each in _if_there(listed, url) or ():
             name = str(each["name"])
             # What consoles make to show a folder is an object whose name ends as one.
             if not name.endswith("/") and name != key:
@@ -237,11 +228,7 @@ class _Objects:
         return found is not None and found.token == md5_of(data)
 
     def delete(self, url: str) -> None:
-        try:
-            patiently(lambda: self._files.rm_file(_key(url)), told_url(url))
-        except StoreError as error:
-            if error.errno != errno.ENOENT:
-                raise
+        _if_there(lambda: self._files.rm_file(_key(url)), url)
 
     def md5(self, url: str) -> str | None:
         found = patiently(lambda: self._files.info(_key(url)), told_url(url))
@@ -257,25 +244,18 @@ class _S3(_Objects):
         super().__init__("s3", {"config_kwargs": once})
         self._files.retries = 1
 
-    def _head(self, url: str) -> Mapping[str, Any]:
+    def _head(self, url: str) -> Any:  # noqa: ANN401
         bucket, _, key = _key(url).partition("/")
-
-        def head() -> Any:  # noqa: ANN401
-            return self._files.call_s3("head_object", Bucket=bucket, Key=key)
-
-        return patiently(head, told_url(url))
+        return self._files.call_s3("head_object", Bucket=bucket, Key=key)
 
     def object(self, url: str) -> Info | None:
-        try:
-            found = self._head(url)
-        except StoreError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
+        found = _if_there(lambda: self._head(url), url)
+        if found is None:
+            return None
         return Info(int(found["ContentLength"]), str(found.get("ETag", "")).strip('"'))
 
     def md5(self, url: str) -> str | None:
-        found = self._head(url)
+        found = patiently(lambda: self._head(url), told_url(url))
         # With keys of the user's, an ETag is the hash of something else.
         plain = found.get("ServerSideEncryption", "AES256") == "AES256"
         token = str(found.get("ETag", "")).strip('"')
@@ -289,12 +269,9 @@ class _Web:
         self._files = _filesystem("http", {"encoded": True})
 
     def info(self, url: str) -> Info | None:
-        try:
-            found = patiently(lambda: self._files.info(_encoded(url)), told_url(url))
-        except StoreError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
+        found = _if_there(lambda: self._files.info(_encoded(url)), url)
+        if found is None:
+            return None
         token = found.get("ETag") or found.get("Last-Modified") or ""
         return Info(found.get("size"), str(token))
 
@@ -341,6 +318,16 @@ class _Web:
 
     def md5(self, url: str) -> str | None:
         return None
+
+
+def _if_there(work: Callable[[], T], url: str) -> T | None:
+    """What a store answers, as `patiently`; None where nothing is there."""
+    try:
+        return patiently(work, told_url(url))
+    except StoreError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
 
 
 def md5_of(data: bytes | Path) -> str:
