@@ -87,7 +87,8 @@ def named_files(settings: Settings) -> dict[str, Path]:
     values += [parse_weighted(each)[0] for each in settings.lora]
     values += settings.embedding
     names = [str(each) for each in values if each]
-    there = {name if is_url(name) else str(_place_of(name)): _place_of(name) for name in names}
+    places = {name: _place_of(name) for name in names}
+    there = {name if is_url(name) else str(path): path for name, path in places.items()}
     return there | {str(path): path for path in _in_prompts(settings)}
 
 
