@@ -47,7 +47,7 @@ def square(piece: int) -> int:
 
 
 def at_work(pool: WorkerPool[int, int], count: int) -> None:
-    wait_until(lambda: pool.at_work >= count)
+    wait_until(lambda: pool._at_work >= count)
 
 
 @given(
@@ -114,9 +114,9 @@ def test_one_that_is_lost_is_started_again_but_not_for_ever(
     pool.start()
 
     def mine(piece: int) -> int:
-        while doer.started < STARTS or pool.at_work:
+        while doer.started < STARTS or pool._at_work:
             time.sleep(0.001)
-            if not pool.at_work and doer.started == STARTS:
+            if not pool._at_work and doer.started == STARTS:
                 break
         return piece * piece
 
@@ -192,6 +192,6 @@ def test_nothing_is_said_of_those_who_are_ended(caplog: pytest.LogCaptureFixture
         answers.close()
         pool.close()
         doer.going.set()
-        while pool.at_work:
+        while pool._at_work:
             time.sleep(0.001)
     assert not caplog.records

@@ -74,6 +74,7 @@ class WorkerPool(Generic[T, R]):
         self._round = 0
         """Which call of `in_order` it is: what comes of an earlier one counts for nothing."""
         self._at_work = 0
+        """How many doers take pieces just now."""
         self._closed = False
 
     def start(self) -> None:
@@ -82,11 +83,6 @@ class WorkerPool(Generic[T, R]):
             threading.Thread(
                 target=self._serve, args=(doer, number), name=f"tileup-doer-{number}", daemon=True
             ).start()
-
-    @property
-    def at_work(self) -> int:
-        """How many doers take pieces just now."""
-        return self._at_work
 
     def in_order(self, pieces: Iterable[T], mine: Callable[[T], R]) -> Iterator[R]:
         """What becomes of each piece, in order.
