@@ -107,7 +107,7 @@ def _hold(stack: ExitStack, source: Path | None, max_pixels: int) -> None:
     except StoreError as error:
         if error.errno == errno.ENOENT:
             raise InputError(f"{source} does not exist; check the name and the folder") from None
-        raise UnreachableError(f"{source} cannot be read ({error.strerror})") from None
+        raise as_tileup_error(error) from None
 
 
 _SMALLEST = 64 * 2**20

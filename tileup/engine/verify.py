@@ -12,13 +12,14 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
+from tileup.engine.failures import as_tileup_error
 from tileup.engine.journal import NAME, Record, file_of, fingerprint_of
 from tileup.engine.journals import has_journal, journal_at
 from tileup.engine.redraw import Redrawing, chosen
 from tileup.engine.resume import is_cut, is_whole
 from tileup.engine.stamp import KEY, stamp_of
 from tileup.engine.store_journal import IN_STORE
-from tileup.errors import InputError, NoInputError, UnreachableError
+from tileup.errors import InputError, NoInputError
 from tileup.images.metadata import read_metadata
 from tileup.storage.patience import StoreError
 from tileup.storage.remote import Remote, held
@@ -102,7 +103,7 @@ def _hold(stack: ExitStack, path: Path) -> None:
         stack.enter_context(held(path))
     except StoreError as error:
         if error.errno != errno.ENOENT:
-            raise UnreachableError(f"{path} cannot be read ({error.strerror})") from error
+            raise as_tileup_error(error) from error
 
 
 def _verdict(folder: Path, record: Record, owners: Mapping[str, str]) -> str:
