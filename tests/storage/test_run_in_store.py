@@ -29,7 +29,7 @@ from tileup.images.whole import write_whole
 from tileup.settings.values import Settings
 from tileup.storage import remote, stores
 from tileup.storage.copies import given_file
-from tileup.storage.remote import Remote, files_below, held, put_whole
+from tileup.storage.remote import Remote, files_below, held, place, put_whole
 
 SETTINGS = Settings(tile=32, min_tile=16, overlap=8, steps=2, min_denoise=0, max_denoise=0)
 
@@ -295,6 +295,18 @@ def test_large_files_come_and_go_in_pieces(
         stream.seek(498)
         assert stream.read(4) == data[498:502]
     assert gate.count("GET", "/large") == 4, "three pieces, one of them twice"
+
+
+def test_what_came_with_the_beginning_is_not_fetched_again(
+    folder: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a web server, all comes at once."""
+    monkeypatch.setattr("tileup.storage.contents._HEAD", 8192)
+    (folder / "large").write_bytes(data := bytes(range(256)) * 100)
+    with place(f"{web.url}/large").open("rb") as stream:
+        assert stream.read(10) == data[:10]
+        assert stream.read() == data[10:]
+    assert web.asked.count("GET /large") == 1
 
 
 def test_a_connection_that_breaks_is_made_again(folder: Path, web: Web) -> None:

@@ -163,7 +163,7 @@ class _Reading(io.RawIOBase):
         self._url = url
         self._size = size
         self._at = 0
-        self._head: bytes | None = None
+        self._head = b""
         self._whole = _HELD.of(url)
         self._own: Whole | None = None
 
@@ -198,15 +198,16 @@ class _Reading(io.RawIOBase):
     def _read(self, start: int, count: int) -> bytes:
         if self._whole is None and self._size is not None:
             count = min(count, max(0, self._size - start))
-            if start + count <= _HEAD:
+            # Of some servers, all comes where the beginning was asked for.
+            if start + count <= max(_HEAD, len(self._head)):
                 return self._beginning()[start : start + count]
         return self._all().read_at(start, count)
 
     def _beginning(self) -> bytes:
-        if self._head is None:
-            assert self._size is not None
-            count = min(_HEAD, self._size)
-            self._head = store_of(self._url).beginning(self._url, count) if count else b""
+        assert self._size is not None
+        count = min(_HEAD, self._size)
+        if len(self._head) < count:
+            self._head = store_of(self._url).beginning(self._url, count)
             if len(self._head) < count:
                 raise StoreError(errno.EIO, "cut short", told_url(self._url))
         return self._head
