@@ -137,7 +137,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: each.read_bytes() for name, each in sorted(shown) if each.is_file()}
 
 
-class Web:
+class Served:
+    """A server on this machine, in a thread of its own."""
+
+    def __init__(self, server: ThreadingHTTPServer) -> None:
+        self._server = server
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Web(Served):
     """A web server with the files of a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -178,15 +191,8 @@ class Web:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
-        )
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        handler = functools.partial(Handler, directory=str(folder))
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), handler))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.storage.conftest import contents, upload
+from tests.storage.conftest import Served, contents, upload
 from tests.storage.test_run_in_store import became, make
 from tileup.engine.verify import verify
 from tileup.errors import OutputError
@@ -22,7 +22,7 @@ from tileup.storage import patience, stores
 from tileup.storage.remote import Remote, place, put_whole, takes_turns
 
 
-class Emulator:
+class Emulator(Served):
     """Knows no conditions by itself, so those of uploads are kept here."""
 
     def __init__(self) -> None:
@@ -63,13 +63,7 @@ class Emulator:
             def handle_error(self, request: object, client_address: object) -> None:
                 """A client that leaves before it has read an error is no error."""
 
-        self._server = Server(("127.0.0.1", 0), functools.partial(Handler, storage))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Server(("127.0.0.1", 0), functools.partial(Handler, storage)))
 
 
 @pytest.fixture
