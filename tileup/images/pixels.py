@@ -106,5 +106,9 @@ def unit(values: NDArray[Any], most: int) -> NDArray[np.float32]:
 
 def bands(height: int, width: int) -> Iterator[slice]:
     """All rows of a picture, some at a time."""
-    rows = max(1, BAND // width)
+    return spans(height, max(1, BAND // width))
+
+
+def spans(height: int, rows: int) -> Iterator[slice]:
+    """All rows of a picture, so many at a time."""
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

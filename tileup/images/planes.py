@@ -11,7 +11,7 @@ from PIL import Image
 
 from tileup.errors import OutputError
 from tileup.images.picture import Picture
-from tileup.images.pixels import IntegerPixels, Numbers, bands
+from tileup.images.pixels import IntegerPixels, Numbers, bands, spans
 
 
 def to_image(picture: Picture) -> Image.Image:
@@ -54,7 +54,7 @@ def number_bands(picture: Picture, bits: int, rows: int | None = None) -> Iterat
         OutputError: a value is no number, or infinite.
     """
     size = picture.height, picture.width
-    parts = bands(*size) if rows is None else _slices(picture.height, rows)
+    parts = bands(*size) if rows is None else spans(picture.height, rows)
     return (_numbers(picture, part, bits) for part in parts)
 
 
@@ -87,10 +87,6 @@ def rounded(
     scaled = np.clip(values, 0, 1)
     scaled *= 2**bits - 1
     return np.rint(scaled, out=scaled).astype(np.uint8 if bits == 8 else np.uint16)
-
-
-def _slices(height: int, rows: int) -> Iterator[slice]:
-    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def _shape(picture: Picture) -> tuple[int, int, int]:

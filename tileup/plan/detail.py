@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tileup.images.pixels import Pixels
+from tileup.images.pixels import Pixels, spans
 from tileup.settings.values import DETAIL_METRICS
 
 LUMA = (0.2126, 0.7152, 0.0722)
@@ -138,8 +138,7 @@ def _channels(pixels: Pixels, metric: str) -> Channels:
 
 
 def _bands(height: int, width: int) -> Iterator[slice]:
-    rows = max(1, BAND // width)
-    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+    return spans(height, max(1, BAND // width))
 
 
 def _gradients(pixels: Pixels) -> Channels:
