@@ -20,8 +20,10 @@ Bytes = NDArray[np.uint8]
 
 _CHUNK = 2**20
 """Bytes of compressed pixels in a chunk."""
-_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}
-"""Type of colours by the number of channels: grey, grey with alpha, RGB, RGB with alpha."""
+CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
+"""By type of colours: grey, RGB, grey with alpha, RGB with alpha."""
+_COLOURS = {channels: colours for colours, channels in CHANNELS.items()}
+"""Type of colours by the number of channels."""
 
 
 def header(width: int, height: int, channels: int, bits: int) -> bytes:
@@ -126,7 +128,7 @@ def read_rows(
     # Imported here because few pictures need it.
     import imagecodecs
 
-    length = 1 + width * {0: 1, 2: 3, 4: 2, 6: 4}[colours] * bits // 8
+    length = 1 + width * CHANNELS[colours] * bits // 8
     head = struct.pack(">BBBBB", bits, colours, 0, 0, 0)
     above = b""
     with reopen() as stream:

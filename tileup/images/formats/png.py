@@ -35,7 +35,7 @@ from tileup.images.formats.format import (
 from tileup.images.formats.pillow import plausible_dpi, raster_of, raster_of_words
 from tileup.images.picture import Picture
 from tileup.images.planes import number_bands, to_image, to_words
-from tileup.images.png_rows import SIGNATURE, read_rows
+from tileup.images.png_rows import CHANNELS, SIGNATURE, read_rows
 
 _SRGB = (1, 13)
 """Primaries and transfer of sRGB, as ITU-T H.273 numbers them."""
@@ -46,8 +46,6 @@ _MOST_TEXT = 2**20
 """Bytes to which one compressed text may unpack."""
 _MOST_PROFILE = 2**26
 """Bytes to which a profile may unpack."""
-_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
-"""By type of colours."""
 _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 
 
@@ -105,7 +103,7 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
 def _by_bands(found: _Chunks) -> ByBands | None:
     """Of a picture whose rows are stored in their order, and as they are: of no palette."""
     width, height, bits, colours = found.header
-    channels = _CHANNELS.get(colours)
+    channels = CHANNELS.get(colours)
     if channels is None or bits < 8 or found.laced or found.clear or found.frames > 1:
         return None
     return ByBands(channels, bits, partial(read_rows, width, height, bits, colours))
