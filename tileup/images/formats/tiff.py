@@ -268,12 +268,7 @@ def _plain(numbers: NDArray[Any], layout: _SampleLayout) -> NDArray[Any]:
 
 
 def _write(picture: Picture, way: Way) -> bytes:
-    save = _saving(picture, way)
-    if picture.deep:
-        return _of_words(to_words(picture), save)
-    stream = BytesIO()
-    save(to_image(picture), stream)
-    return stream.getvalue()
+    return _saved(picture, _saving(picture, way))
 
 
 def _write_bands(picture: Picture, way: Way, stream: IO[bytes]) -> None:
@@ -283,14 +278,7 @@ def _write_bands(picture: Picture, way: Way, stream: IO[bytes]) -> None:
         pixels=picture.pixels[:1],
         alpha=None if picture.alpha is None else picture.alpha[:1],
     )
-    save = _saving(picture, way)
-    data = bytearray()
-    if picture.deep:
-        data += _of_words(to_words(first), save)
-    else:
-        example = BytesIO()
-        save(to_image(first), example)
-        data += example.getvalue()
+    data = bytearray(_saved(first, _saving(picture, way)))
     places = dict(tag_places(data))
     start, length = (value_at(data, places[tag]) for tag in (_OFFSETS, _COUNTS))
     height = picture.height
@@ -299,6 +287,15 @@ def _write_bands(picture: Picture, way: Way, stream: IO[bytes]) -> None:
     stream.write(data[:start])
     for band in number_bands(picture, 16 if picture.deep else 8):
         stream.write(_stored(band).tobytes())
+
+
+def _saved(picture: Picture, save: Callable[[Image.Image, BytesIO], None]) -> bytes:
+    """The file of a picture; `save` as `_saving` gives it."""
+    if picture.deep:
+        return _of_words(to_words(picture), save)
+    stream = BytesIO()
+    save(to_image(picture), stream)
+    return stream.getvalue()
 
 
 def _saving(picture: Picture, way: Way) -> Callable[[Image.Image, BytesIO], None]:
