@@ -6,8 +6,9 @@ which the set of working tiles does not change.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tileup.contracts import Box, ModelSpec
@@ -118,20 +119,28 @@ class Itinerary:
 
     def model_calls(self, sampler: Sampler) -> int:
         """Windows evaluated over all runs."""
-        return sum(
-            len(windows) * sampler.evaluations(1, to_zero=step + 1 == self.schedule.steps)
-            for phase in self.phases
-            for step, windows in enumerate(phase.by_step, phase.start)
-        )
+        return self._evaluated(sampler, len)
 
     def evaluated_cells(self, sampler: Sampler) -> int:
         """Cells of the windows evaluated over all runs."""
-        return sum(
-            sum(box.area for box in windows)
-            * sampler.evaluations(1, to_zero=step + 1 == self.schedule.steps)
-            for phase in self.phases
-            for step, windows in enumerate(phase.by_step, phase.start)
-        )
+        return self._evaluated(sampler, lambda windows: sum(box.area for box in windows))
+
+    def _evaluated(self, sampler: Sampler, worth: Callable[[Windows], int]) -> int:
+        """What the windows of all evaluations are worth together.
+
+        Steps that have the same windows, as most of a phase do, have them added up once.
+        """
+        total = 0
+        for phase in self.phases:
+            steps = enumerate(phase.by_step, phase.start)
+            for _, alike in itertools.groupby(steps, key=lambda step: id(step[1])):
+                same = list(alike)
+                times = sum(
+                    sampler.evaluations(1, to_zero=step + 1 == self.schedule.steps)
+                    for step, _ in same
+                )
+                total += worth(same[0][1]) * times
+        return total
 
 
 def effective(strengths: Grid, schedule: Schedule) -> Grid:
