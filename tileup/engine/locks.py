@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from tileup.engine.claims import Claims
 from tileup.errors import OutputError
+from tileup.images.whole import short_name
 from tileup.storage.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,7 @@ class OutputLock:
     """The right to make one output. Belongs to a process, whichever of its threads took it."""
 
     def __init__(self, output: Path) -> None:
-        # Named by a hash: the output's own name may be as long as names can be.
-        name = hashlib.blake2b(os.fsencode(output.name), digest_size=8).hexdigest()
-        self.path = output.parent / f".tileup-{name}.lock"
+        self.path = output.parent / f".tileup-{short_name(output)}.lock"
         self._file: int | None = None
         self._made: list[Path] = []
 

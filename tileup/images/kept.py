@@ -5,7 +5,6 @@ So they need no memory, and a run that is stopped, however that happens, leaves 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from tileup.errors import OutputError
 from tileup.images.formats.known import format_of
 from tileup.images.pixels import IntegerPixels
 from tileup.images.planes import rounded
+from tileup.images.whole import short_name
 from tileup.images.writing import is_in_bands
 from tileup.storage.remote import Remote
 
@@ -170,9 +170,8 @@ def can_be_kept(output: Path | None, format: str, width: int, height: int) -> bo
 
 
 def place_of(output: Path) -> Path:
-    """Where rows of an output are kept: beside it, named apart, as names can be long."""
-    name = hashlib.blake2b(os.fsencode(output.name), digest_size=8).hexdigest()
-    return output.with_name(f".tileup-{name}.rows.part")
+    """Where rows of an output are kept: beside it."""
+    return output.with_name(f".tileup-{short_name(output)}.rows.part")
 
 
 def has_room(path: Path, form: Shape) -> bool:

@@ -68,9 +68,7 @@ def write_whole(
         _put_into_store(target, content, overwrite, on_written)
         return
     target = checked_target(target, overwrite)
-    # Named apart from the target, whose name may be as long as names can be.
-    short = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
-    name = short if on_written else uuid.uuid4().hex
+    name = short_name(target) if on_written else uuid.uuid4().hex
     temporary = target.with_name(f".tileup-{name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +87,12 @@ def write_whole(
             f"{target} cannot be written ({error.strerror or error}); "
             f"check the folder, its permissions and the free space"
         ) from error
+
+
+def short_name(target: Path) -> str:
+    """What files that lie beside a target are named by, as its own name may be as long as names
+    can be."""
+    return hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
 
 
 def _put_into_store(
