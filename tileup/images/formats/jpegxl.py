@@ -9,6 +9,7 @@ boxes are those of ISO/IEC 18181-2.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO
@@ -143,10 +144,14 @@ def _finer(data: bytes, header: JxlHeader) -> tuple[bytes, JxlHeader]:
     only tell the decoder what to round to."""
     if header.bits != 8:
         return data, header
-    stream = _stream(data)
-    head = int.from_bytes(stream[2:_HEAD], "little") | _TWELVE << header.bits_at
-    made = stream[:2] + head.to_bytes(len(stream[2:_HEAD]), "little") + stream[_HEAD:]
+    made = _changed(_stream(data), lambda head: head | _TWELVE << header.bits_at)
     return made, replace(header, bits=12)
+
+
+def _changed(stream: bytes, change: Callable[[int], int]) -> bytes:
+    """A code stream with other bits behind its signature, which are given as a whole number."""
+    head = change(int.from_bytes(stream[2:_HEAD], "little"))
+    return stream[:2] + head.to_bytes(len(stream[2:_HEAD]), "little") + stream[_HEAD:]
 
 
 def _profile(data: bytes) -> bytes:
@@ -224,9 +229,8 @@ def _in_srgb(stream: bytes) -> bytes:
     header = read_header(stream[:_HEAD])
     if header.transfer != LINEAR:
         return stream
-    head = int.from_bytes(stream[2:_HEAD], "little")
-    head ^= ((LINEAR - 2) ^ (SRGB - 2)) << header.transfer_at
-    return stream[:2] + head.to_bytes(len(stream[2:_HEAD]), "little") + stream[_HEAD:]
+    other = ((LINEAR - 2) ^ (SRGB - 2)) << header.transfer_at
+    return _changed(stream, lambda head: head ^ other)
 
 
 def distance_of(quality: int) -> float:
