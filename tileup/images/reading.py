@@ -254,8 +254,8 @@ def _whole(found: OpenedPicture, where: str) -> _Shown:
 
 def _by_bands(found: OpenedPicture, where: str) -> _Shown | None:
     """Of a large picture without transparency, decoded when its rows are asked for; else None."""
-    rows = numbers_of(found, where)
-    if rows is None or rows.shape[0] * rows.shape[1] < BANDED:
+    rows = _banded(found, where)
+    if rows is None:
         return None
     deep = rows.dtype.itemsize == 2
     if rows.shape[2] in (2, 4):
@@ -274,12 +274,18 @@ def check_whole(found: OpenedPicture, where: str) -> None:
         InputError, UnreadableError: it is broken, or cut short; or what is in
             `tileup.images.exif.BROKEN`.
     """
-    rows = numbers_of(found, where)
-    if rows is None or rows.shape[0] * rows.shape[1] < BANDED:
+    rows = _banded(found, where)
+    if rows is None:
         found.decode()
         return
     for part in bands(*rows.shape[:2]):
         rows[part]
+
+
+def _banded(found: OpenedPicture, where: str) -> FromTop | None:
+    """The same as `numbers_of`; None also where the picture is small."""
+    rows = numbers_of(found, where)
+    return None if rows is None or rows.shape[0] * rows.shape[1] < BANDED else rows
 
 
 def numbers_of(found: OpenedPicture, where: str) -> FromTop | None:
