@@ -71,7 +71,7 @@ def plan_pixels(
     Raises:
         UsageError: a sampler, scheduler or window that cannot be.
     """
-    if not isinstance(pixels, np.ndarray):
+    if _detects_blocks(spec, settings) and not isinstance(pixels, np.ndarray):
         pixels = LookedAt(pixels)
     spec = fitted(spec, window_size(spec, settings).side * spec.stride)
     sampler, drawn = sampler_of(settings), drawn or HandDrawn()
@@ -87,12 +87,17 @@ def plan_pixels(
 
 def _deblock(pixels: Pixels, spec: ModelSpec, settings: Settings) -> bool:
     """Whether JPEG's damage shall be undone: by a wish, or because there is some."""
-    if settings.deblock != "auto" or not spec.deblocks:
+    if not _detects_blocks(spec, settings):
         return settings.deblock == "on"
     step = quantisation_step(pixels)
     if step >= COARSE:
         log.info("JPEG quantised the picture in steps of %g: it is deblocked", step)
     return step >= COARSE
+
+
+def _detects_blocks(spec: ModelSpec, settings: Settings) -> bool:
+    """Whether the pixels are asked for JPEG's damage."""
+    return settings.deblock == "auto" and spec.deblocks
 
 
 def _tiles(
