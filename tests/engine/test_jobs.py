@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.images.pictures import png
-from tileup.engine import output_checks, room
+from tileup.engine import inputs, output_checks, room
 from tileup.engine.jobs import find_jobs
 from tileup.engine.naming import seed_of
 from tileup.engine.outputs import foreseen
@@ -645,3 +645,13 @@ def test_looking_for_jobs_writes_nothing(add: Add, folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     assert jobs("in", output="new/deep", heatmap="maps", plan_json="auto")
     assert sorted(folder.rglob("*")) == before
+
+
+def test_each_picture_is_looked_into_once_for_a_heatmap(
+    add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("in/a.png", "in/b.png", "c.png")
+    seen: list[str] = []
+    monkeypatch.setattr(inputs, "is_heatmap", lambda path: seen.append(path.name))
+    assert len(jobs("in", "c.png", output="out")) == 3
+    assert sorted(seen) == ["a.png", "b.png", "c.png"]

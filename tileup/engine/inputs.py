@@ -115,9 +115,10 @@ class _Search:
     def without_heatmaps(self, found: list[Input]) -> list[Input]:
         """Pictures without the heatmaps among them, as a shell's `*.png` names them too.
 
-        What is left of nothing but heatmaps is what the user named.
+        What is left of nothing but heatmaps is what the user named. Of folders they are out before.
         """
-        maps = [each for each in found if each.path is not None and is_heatmap(each.path)]
+        named = [each for each in found if each.root is None]
+        maps = [each for each in named if each.path is not None and is_heatmap(each.path)]
         if len(maps) == len(found):
             return found
         for each in maps:
