@@ -46,7 +46,7 @@ from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import CanvasDenoiser, sample
 from tileup.settings.layers import resolve
 from tileup.settings.values import Settings
-from tileup.tiling.profiles import WindowWeights, window_weight
+from tileup.tiling.profiles import WindowWeights
 from tileup.tiling.tiled import SteppedDenoiser, TiledDenoiser
 from tileup.upscaling import scene_of
 
@@ -89,7 +89,7 @@ def closed_form_draft(mode: str, sampler: Sampler) -> Draft:
 
     def denoisers(phases: Sequence, order: int, strength: float | None = None) -> SteppedDenoiser:
         def make(windows: Sequence[Sequence[Box]]) -> TiledDenoiser:
-            raw = window_weight("feather", SIDE, SIDE, 0)
+            raw = WindowWeights("feather", 0, torch.empty(0, dtype=torch.float64))
             return TiledDenoiser(
                 tanh_denoiser, windows, raw, height=layout.rows, width=layout.columns, batch=4
             )

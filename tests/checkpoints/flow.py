@@ -12,7 +12,7 @@ from tests.doubles import scene_of
 from tileup.contracts import Box, Encoded, Network, Scene, Wish
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.sampling.kdiffusion import sample_function
-from tileup.tiling.profiles import window_weight
+from tileup.tiling.profiles import WindowWeights, window_weight
 from tileup.tiling.tiled import TiledDenoiser
 
 Predict = Callable[[Tensor, float], Tensor]
@@ -62,7 +62,7 @@ def whole(scene: Scene) -> Box:
 def tiled(denoiser: GuidedDenoiser, windows: Sequence[Box], batch: int = 1) -> TiledDenoiser:
     """The canvas's denoiser, its windows feathered over 3 cells."""
     height, width = denoiser.scene.source.shape[-2:]
-    raw = window_weight("feather", windows[0].height, windows[0].width, 3)
+    raw = WindowWeights("feather", 3, torch.empty(0, dtype=torch.float64))
     return TiledDenoiser(denoiser, [windows], raw, height=height, width=width, batch=batch)
 
 

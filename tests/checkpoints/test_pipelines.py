@@ -25,7 +25,7 @@ from tileup.contracts import Box, Encoded, Scene
 from tileup.families.unet_network import UNetNetwork
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.sampling.kdiffusion import sample_function
-from tileup.tiling.profiles import window_weight
+from tileup.tiling.profiles import WindowWeights
 from tileup.tiling.tiled import TiledDenoiser
 from tileup.torchvision_shield import shield_torchvision
 
@@ -144,7 +144,7 @@ def ours(case: Case, network: UNetNetwork, source: Tensor, cfg: float, sigmas: T
     tiled = TiledDenoiser(
         GuidedDenoiser(network, case.prediction, scene, text, negative, cfg),
         [[Box(0, 0, HEIGHT, WIDTH)]],
-        window_weight("feather", HEIGHT, WIDTH, 0),
+        WindowWeights("feather", 0, torch.empty(0, dtype=torch.float64)),
         height=HEIGHT,
         width=WIDTH,
     )

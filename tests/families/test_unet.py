@@ -38,7 +38,7 @@ from tileup.families.unet_network import UNetNetwork, refiner_ids, size_ids
 from tileup.plan.noise_levels import training_levels
 from tileup.sampling.guided import GuidedDenoiser
 from tileup.tensors.packed import precision
-from tileup.tiling.profiles import window_weight
+from tileup.tiling.profiles import WindowWeights, window_weight
 from tileup.tiling.tiled import TiledDenoiser
 
 LEVELS = training_levels()
@@ -567,7 +567,14 @@ def test_a_canvas_is_the_weighted_sum_of_its_windows(family: str, cfg: float) ->
     denoiser = GuidedDenoiser(network, "v", SCENE, text, negative, cfg)
     boxes = [Box(top, left, top + 9, left + 11) for top in (0, 5) for left in (0, 6)]
     raw = window_weight("feather", 9, 11, 4)
-    tiled = TiledDenoiser(denoiser, [boxes], raw, height=14, width=17, batch=3)
+    tiled = TiledDenoiser(
+        denoiser,
+        [boxes],
+        WindowWeights("feather", 4, torch.empty(0, dtype=torch.float64)),
+        height=14,
+        width=17,
+        batch=3,
+    )
     x, sigma = noisy(14, 17, 1), torch.tensor([2.0])
 
     total, weights = torch.zeros(1, 4, 14, 17), torch.zeros(14, 17)

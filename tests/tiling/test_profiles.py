@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tileup.contracts import Box
-from tileup.tiling.profiles import PROFILES, feather, gaussian, normalised, window_weight
+from tileup.tiling.profiles import (
+    PROFILES,
+    WindowWeights,
+    feather,
+    gaussian,
+    normalised,
+    window_weight,
+)
 
 NAMES = pytest.mark.parametrize("name", sorted(PROFILES))
 
@@ -34,7 +41,7 @@ def test_weights_sum_to_one_wherever_there_is_a_window(
     name: str, corners: list[tuple[int, int]], overlap: int
 ) -> None:
     windows = [Box(top, left, top + 8, left + 12) for top, left in corners]
-    weights = normalised(windows, window_weight(name, 8, 12, overlap).float(), 32, 24)
+    weights = normalised(windows, WindowWeights(name, overlap, torch.empty(0)), 32, 24)
     total, covered = torch.zeros(32, 24), torch.zeros(32, 24, dtype=torch.bool)
     for box, weight in zip(windows, weights, strict=True):
         assert (weight > 0).all()

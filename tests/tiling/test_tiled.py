@@ -11,7 +11,7 @@ from tests.doubles import Counting, blurring_denoiser, gaussian_denoiser, mixtur
 from tileup.contracts import Box, Denoiser
 from tileup.plan.grid import Grid
 from tileup.plan.windows import cover
-from tileup.tiling.profiles import PROFILES, window_weight
+from tileup.tiling.profiles import PROFILES, WindowWeights
 from tileup.tiling.tiled import TiledDenoiser
 
 SIGMA = torch.tensor([0.7], dtype=torch.float64)
@@ -33,7 +33,7 @@ def tiled(
     batch: int = 3,
 ) -> TiledDenoiser:
     windows = cover(Grid.of(np.ones((height, width), dtype=bool)), (side, side), margin)
-    raw = window_weight(name, side, side, 2 * margin)
+    raw = WindowWeights(name, 2 * margin, torch.empty(0, dtype=torch.float64))
     return TiledDenoiser(inner, [windows], raw, height=height, width=width, batch=batch)
 
 
@@ -58,7 +58,11 @@ def test_tiling_is_invisible_to_a_denoiser_that_works_cell_by_cell(
 def test_any_layout_of_windows_that_covers_will_do() -> None:
     windows = [Box(0, 0, 10, 10), Box(0, 3, 10, 13), Box(2, 3, 12, 13), Box(2, 0, 12, 10)]
     denoiser = TiledDenoiser(
-        gaussian_denoiser, [windows], window_weight("feather", 10, 10, 4), height=12, width=13
+        gaussian_denoiser,
+        [windows],
+        WindowWeights("feather", 4, torch.empty(0, dtype=torch.float64)),
+        height=12,
+        width=13,
     )
     x = canvas(12, 13)
     torch.testing.assert_close(denoiser(x, SIGMA), gaussian_denoiser(x, SIGMA))
@@ -108,7 +112,11 @@ def test_batches_hold_all_windows_once() -> None:
 
 def test_cells_in_no_window_are_zero() -> None:
     denoiser = TiledDenoiser(
-        gaussian_denoiser, [[Box(0, 0, 4, 4)]], torch.ones(4, 4), height=8, width=8
+        gaussian_denoiser,
+        [[Box(0, 0, 4, 4)]],
+        WindowWeights("uniform", 0, torch.empty(0)),
+        height=8,
+        width=8,
     )
     result = denoiser(canvas(8, 8), SIGMA)
     assert (result[..., 4:, :] == 0).all()

@@ -90,25 +90,18 @@ def from_the_top(windows: Sequence[Box]) -> list[Box]:
     return sorted(windows, key=lambda box: box.top)
 
 
-def normalised(
-    windows: Sequence[Box], raw: Tensor | WindowWeights, height: int, width: int
-) -> list[Tensor]:
+def normalised(windows: Sequence[Box], raw: WindowWeights, height: int, width: int) -> list[Tensor]:
     """Weights that sum to one over every cell that lies in a window.
 
     Args:
         windows: boxes inside the canvas.
-        raw: positive weights of windows; a tensor is that of all of them, shape (h, w).
+        raw: weights of windows before normalisation.
         height, width: cells of the canvas.
 
     Returns:
         One tensor per window, of its shape, in the given order.
     """
-
-    def of(box: Box) -> Tensor:
-        return raw if isinstance(raw, Tensor) else raw.of(box)
-
-    like = raw if isinstance(raw, Tensor) else raw.like
-    total = like.new_zeros(height, width)
+    total = raw.like.new_zeros(height, width)
     for box in from_the_top(windows):
-        total[box.index] += of(box)
-    return [of(box) / total[box.index] for box in windows]
+        total[box.index] += raw.of(box)
+    return [raw.of(box) / total[box.index] for box in windows]

@@ -33,7 +33,7 @@ class TiledDenoiser:
     Args:
         denoiser: predicts x0 of windows.
         canvases: windows of each canvas of the batch.
-        raw: weights of windows before normalisation; a tensor is that of all of them, (h, w).
+        raw: weights of windows before normalisation.
         height, width: cells of the canvas.
         batch: windows of the shape of the first one evaluated at once, of smaller ones as many as
             have together as many cells; the result does not depend on it beyond rounding.
@@ -45,7 +45,7 @@ class TiledDenoiser:
         self,
         denoiser: Denoiser,
         canvases: Sequence[WindowBoxes],
-        raw: Tensor | WindowWeights,
+        raw: WindowWeights,
         *,
         height: int,
         width: int,
