@@ -48,15 +48,7 @@ Figures = Mapping[str, float]
 def picture(data: Path, megapixels: float) -> Image.Image:
     """Photographs side by side, of a quarter of the megapixels."""
     side = round(math.sqrt(megapixels * 1e6) / 2)
-    result = Image.new("RGB", (side, side))
-    photographs = [
-        Image.open(path).convert("RGB").resize((SIDE, SIDE))
-        for path in pictures(data, "large", "*.jpg")
-    ]
-    places = [(left, top) for top in range(0, side, SIDE) for left in range(0, side, SIDE)]
-    for number, place in enumerate(places):
-        result.paste(photographs[number % len(photographs)], place)
-    return result
+    return Photographs(data, side).top(side)
 
 
 def checked_out(commit: str, folder: Path) -> Path:
@@ -127,6 +119,10 @@ class Photographs:
         ]
         return np.concatenate([each[row % SIDE] for each in chosen])[: self.shape[1]]
 
+    def top(self, rows: int) -> Image.Image:
+        """So many of the rows."""
+        return Image.fromarray(np.stack([self.row(row) for row in range(rows)]))
+
 
 def plan_alone(data: Path, side: int) -> None:
     """Plan a square of a side, output pixels, and print what that took."""
@@ -146,9 +142,7 @@ def wide(data: Path, folder: Path) -> str:
     result: list[list[object]] = []
     for width in WIDE:
         given = folder / f"{width}.png"
-        shown = Photographs(data, width // 2)
-        strip = np.stack([shown.row(number) for number in range(ROWS // 2)])
-        Image.fromarray(strip).save(given, compress_level=1)
+        Photographs(data, width // 2).top(ROWS // 2).save(given, compress_level=1)
         drawn = figures(ROOT, given, folder)
         command = [sys.executable, "-m", "bench.scale", "--data", str(data), "--plan", str(width)]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
