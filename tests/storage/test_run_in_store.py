@@ -13,6 +13,7 @@ import pytest
 from tests.doubles import DoubleModel, gaussian_denoiser
 from tests.storage.conftest import SECRET, Gate, Web, contents, upload
 from tileup.engine import claims, file_to_file, preflight
+from tileup.engine.inputs import find_inputs
 from tileup.engine.jobs import find_jobs
 from tileup.engine.journals import has_journal, journal_at
 from tileup.engine.local import run
@@ -307,6 +308,14 @@ def test_what_came_with_the_beginning_is_not_fetched_again(
         assert stream.read(10) == data[:10]
         assert stream.read() == data[10:]
     assert web.asked.count("GET /large") == 1
+
+
+def test_a_web_server_is_asked_for_nothing_beside_a_picture(folder: Path, web: Web) -> None:
+    """One that lets single files be had by signatures refuses all others."""
+    web.answers[f"/in/{IN_STORE}"] = (403, {})
+    (found,) = find_inputs(Request((f"{web.url}/in/a.png",)))
+    assert (found.path, found.own) == (place(f"{web.url}/in/a.png"), False)
+    assert {each.partition(" ")[2] for each in web.asked} == {"/in/a.png"}
 
 
 def test_a_connection_that_breaks_is_made_again(folder: Path, web: Web) -> None:

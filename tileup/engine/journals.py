@@ -13,7 +13,7 @@ from tileup.storage.remote import Remote
 def has_journal(folder: Path) -> bool:
     """Whether a folder has a journal."""
     if isinstance(folder, Remote):
-        return folder.in_store and (folder / IN_STORE).is_dir()
+        return folder.in_store and folder.writable and (folder / IN_STORE).is_dir()
     return (folder / NAME).is_file()
 
 
