@@ -51,7 +51,7 @@ demo: $(INSTALLED) ## enlarge a photograph with the shipped model, into demo-out
 	@$(BIN)/python bench/demo.py $(OUT)
 
 test: $(INSTALLED) ## run the tests
-	@echo "Some 6,000 tests, 6 to 8 minutes on two free cores; the first dots come after half a minute."
+	@echo "Some 6,300 tests, 6 to 8 minutes on two free cores; the first dots come after half a minute."
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: $(INSTALLED) ## new examples for every property, for five minutes; FUZZ=examples a round, MINUTES=n
