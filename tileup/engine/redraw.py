@@ -1,7 +1,7 @@
 """Finished pictures drawn once more from their inputs: whether they are what those give.
 
-A picture is drawn whole. Its tiles depend on one another: windows overlap, and step by step what
-one shows reaches the next, so that the bytes of a tile cannot be had for less.
+A picture is drawn whole. The bytes of a tile need all windows whose answers reach it, step by step,
+and a way to draw just those is not built.
 """
 
 from __future__ import annotations
