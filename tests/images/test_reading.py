@@ -26,7 +26,9 @@ from tests.images.pictures import (
     srgb_profile,
 )
 from tileup.errors import InputError
+from tileup.images import reading
 from tileup.images.picture import Picture
+from tileup.images.pixels import unit
 from tileup.images.reading import open_picture
 
 LOSSLESS = {"png": {}, "tif": {}, "webp": {"lossless": True, "exact": True}}
@@ -291,8 +293,21 @@ def test_damage_anywhere_gives_a_picture_or_a_refusal(format: str) -> None:
             outcomes.add(True)
         except InputError:
             outcomes.add(False)
-    # The checksums of PNG let nothing pass.
+    # The checksums of PNG let nothing pass; see the test of each byte.
     assert outcomes == ({False} if format == "png" else {True, False})
+
+
+@pytest.mark.parametrize("banded", [1, 10**9])
+def test_no_byte_of_a_png_changes_unseen(banded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow leaves the checksums of the pixels alone, and takes what inflates."""
+    monkeypatch.setattr(reading, "BANDED", banded)
+    data = encoded(Image.fromarray(smooth(40, 30)), "png")
+    assert_array_equal(open_picture(data).pixels[:], unit(smooth(40, 30), 255))
+    for at in range(len(data)):
+        damaged = bytearray(data)
+        damaged[at] ^= 1 << at % 8
+        with pytest.raises(InputError):
+            np.asarray(open_picture(bytes(damaged)).pixels[:])
 
 
 SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}

@@ -24,7 +24,7 @@ from tileup.engine.request import Request, Standing
 from tileup.engine.resume import contents_of
 from tileup.engine.store_journal import IN_STORE
 from tileup.engine.verify import verify
-from tileup.errors import NoInputError, OutputError, UnreachableError, UsageError
+from tileup.errors import InputError, NoInputError, OutputError, UnreachableError, UsageError
 from tileup.images.reading import open_picture
 from tileup.images.whole import write_whole
 from tileup.settings.values import Settings
@@ -308,6 +308,12 @@ def test_what_came_with_the_beginning_is_not_fetched_again(
         assert stream.read(10) == data[:10]
         assert stream.read() == data[10:]
     assert web.asked.count("GET /large") == 1
+
+
+def test_a_folder_of_a_store_is_no_picture(folder: Path, bucket: Remote) -> None:
+    upload(folder / "in", bucket / "in")
+    with pytest.raises(InputError, match=f"^{bucket}/in is a folder, not a picture; name a file"):
+        open_picture(bucket / "in")
 
 
 def test_a_web_server_is_asked_for_nothing_beside_a_picture(folder: Path, web: Web) -> None:

@@ -38,6 +38,16 @@ def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">L", len(content)) + name + content + struct.pack(">L", check)
 
 
+def check_sum(name: bytes, found: int, stored: bytes) -> None:
+    """Compare the checksum of a chunk with the one that ends it.
+
+    Raises:
+        OSError: they differ.
+    """
+    if stored != struct.pack(">L", found):
+        raise OSError(f"chunk {name!r} is damaged")
+
+
 def write_rows(stream: IO[bytes], bands: Iterable[Numbers], level: int) -> None:
     """Write the chunks of the pixels and the last one.
 
@@ -123,7 +133,7 @@ def read_rows(
         reopen: opens its file.
 
     Raises:
-        ValueError, EOFError, zlib.error: the file is broken or cut short.
+        ValueError, OSError, EOFError, zlib.error: the file is broken or cut short.
     """
     # Imported here because few pictures need it.
     import imagecodecs
@@ -154,7 +164,7 @@ def _unpacked(stream: IO[bytes], size: int) -> Iterator[bytes]:
 
     Raises:
         EOFError: the file ends before they do.
-        zlib.error: they are damaged.
+        OSError, zlib.error: they are damaged.
     """
     unpacking, waiting = zlib.decompressobj(), bytearray()
     for content in itertools.chain(_pixels(stream), [b""]):
@@ -171,14 +181,20 @@ def _unpacked(stream: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def _pixels(stream: IO[bytes]) -> Iterator[bytes]:
-    """The content of the chunks of pixels, in pieces."""
+    """The content of the chunks of pixels, in pieces.
+
+    Raises:
+        OSError: one is damaged, or cut short.
+    """
     stream.seek(len(SIGNATURE))
     while len(head := stream.read(8)) == 8:
         length, name = struct.unpack(">L4s", head)
         if name != b"IDAT":
             stream.seek(length + 4, 1)
             continue
+        check = zlib.crc32(name)
         while length and (content := stream.read(min(length, _CHUNK))):
             length -= len(content)
+            check = zlib.crc32(content, check)
             yield content
-        stream.seek(4, 1)
+        check_sum(name, check, stream.read(4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import warnings
 from collections.abc import Callable, Generator
@@ -148,7 +147,7 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path} does not exist; check the name and the folder")
     if is_folder:
         try:
-            os.scandir(path).close()
+            next(path.iterdir(), None)
         except OSError as error:
             raise InputError(
                 f"{path} cannot be read ({error.strerror}); check its permissions"

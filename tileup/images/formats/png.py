@@ -35,7 +35,7 @@ from tileup.images.formats.format import (
 from tileup.images.formats.pillow import plausible_dpi, raster_of, raster_of_words
 from tileup.images.picture import Picture
 from tileup.images.planes import number_bands, to_image, to_words
-from tileup.images.png_rows import CHANNELS, SIGNATURE, read_rows
+from tileup.images.png_rows import CHANNELS, SIGNATURE, check_sum, read_rows
 
 _SRGB = (1, 13)
 """Primaries and transfer of sRGB, as ITU-T H.273 numbers them."""
@@ -135,8 +135,7 @@ def _chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
             yield name, b""
             continue
         content = stream.read(length)
-        if stream.read(4) != struct.pack(">L", zlib.crc32(name + content)):
-            raise OSError(f"chunk {name!r} is damaged")
+        check_sum(name, zlib.crc32(name + content), stream.read(4))
         yield name, content
         if name == b"IEND":
             return
@@ -222,10 +221,16 @@ def _unpacked(data: bytes, most: int) -> bytes:
 
 
 def _bare(stream: IO[bytes]) -> bytes:
-    """The file with the chunks of its pixels alone."""
+    """The file with the chunks of its pixels alone, whose checksums Pillow does not look at.
+
+    Raises:
+        OSError: one is damaged, or cut short.
+    """
     stream.seek(0)
-    data = stream.read()
-    return SIGNATURE + b"".join(chunk for name, chunk in _whole_chunks(data) if name in _PIXELS)
+    kept = [each for each in _whole_chunks(stream.read()) if each[0] in _PIXELS]
+    for name, chunk in kept:
+        check_sum(name, zlib.crc32(chunk[4:-4]), chunk[-4:])
+    return SIGNATURE + b"".join(chunk for _, chunk in kept)
 
 
 def _bytes(stream: IO[bytes]) -> Raster:
