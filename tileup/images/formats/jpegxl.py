@@ -42,8 +42,10 @@ _LEVEL_10 = box(b"jxll", b"\x0a")
 """Says that decoders need more than the least: that of 16 bits does."""
 _EXIF_PREFIX = b"Exif\0\0"
 _THREADS = 2
-_TWELVE = 2
-"""Of the depths that a header has a number for: 8, 10 and 12 bits."""
+_BITS_OF_LIGHT = 12
+_TWELVE, _FREE = 2, 3
+"""How a header says 12 bits, of the depths that it has a number for; and that a number of six bits
+follows, one less than the depth."""
 
 
 def _open(stream: IO[bytes]) -> OpenedPicture:
@@ -100,21 +102,24 @@ def _parts(data: bytes) -> _JxlBoxes:
     for kind, content in boxes(data):
         if kind == b"brob":
             kind, content = content[:4], _unpacked(content[4:])
-        if kind == b"jxlp":
-            kind, content = b"jxlc", content[4:]
         found.setdefault(kind, content)
     exif = found.get(b"Exif")
     if exif is not None:
         exif = exif[4 + struct.unpack_from(">L", exif)[0] :]
-    return _JxlBoxes(found.get(b"jxlc", b"")[:_HEAD], exif, found.get(b"xml "), found.get(b"jbrd"))
+    return _JxlBoxes(_stream(data, _HEAD), exif, found.get(b"xml "), found.get(b"jbrd"))
 
 
-def _stream(data: bytes) -> bytes:
-    """A code stream out of its boxes."""
+def _stream(data: bytes, most: int | None = None) -> bytes:
+    """A code stream out of its boxes, of which there may be several; so many bytes of it."""
     if data.startswith(_CODESTREAM):
-        return data
-    kinds = {b"jxlc": 0, b"jxlp": 4}
-    return b"".join(each[kinds[kind] :] for kind, each in boxes(data) if kind in kinds)
+        return data[:most]
+    starts, found = {b"jxlc": 0, b"jxlp": 4}, bytearray()
+    for kind, content in boxes(data):
+        if kind in starts:
+            found += content[starts[kind] :][:most]
+        if most is not None and len(found) >= most:
+            break
+    return bytes(found[:most])
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -140,12 +145,17 @@ def _of_light(data: bytes, header: JxlHeader) -> Raster:
 
 
 def _finer(data: bytes, header: JxlHeader) -> tuple[bytes, JxlHeader]:
-    """The same picture said to be of 12 bits where it is of 8, too few for light: with loss, they
-    only tell the decoder what to round to."""
-    if header.bits != 8:
+    """The same picture said to be of 12 bits where it is of 8 or less, too few for light: with
+    loss, they only tell the decoder what to round to."""
+    if header.deep:
         return data, header
-    made = _changed(_stream(data), lambda head: head | _TWELVE << header.bits_at)
-    return made, replace(header, bits=12)
+
+    def change(head: int) -> int:
+        if head >> header.bits_at & _FREE == _FREE:
+            return head ^ ((header.bits - 1) ^ (_BITS_OF_LIGHT - 1)) << header.bits_at + 2
+        return head | _TWELVE << header.bits_at
+
+    return _changed(_stream(data), change), replace(header, bits=_BITS_OF_LIGHT)
 
 
 def _changed(stream: bytes, change: Callable[[int], int]) -> bytes:
