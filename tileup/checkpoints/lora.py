@@ -28,7 +28,7 @@ from tileup.checkpoints.changes import (
     LowRank,
 )
 from tileup.checkpoints.find import find_model
-from tileup.checkpoints.lora_names import NETWORK, split_name
+from tileup.checkpoints.lora_names import NETWORK, role_of, split_name
 from tileup.errors import ModelError
 from tileup.families.table import FAMILIES, named, of_context
 from tileup.tensors.checkpoint import open_checkpoint, read_json
@@ -78,7 +78,7 @@ def read_lora(
     layers: dict[str, dict[str, Tensor]] = {}
     unknown: list[str] = []
     for key, tensor in tensors.items():
-        if told := _role(key):
+        if told := role_of(key):
             layers.setdefault(told[0], {})[told[1]] = tensor
         elif not is_carried(key):
             unknown.append(key)
@@ -129,27 +129,6 @@ def adapter_config(path: Path) -> dict[str, object]:
     return read_json(file) if own and file.is_file() else {}
 
 
-_KEY = re.compile(
-    r"(?P<layer>.+?)"
-    r"(?:\.|(?:\.lora|\.lora_linear_layer)?\.(?=down\.|up\.))"
-    r"(?P<role>lora_down|lora_up|lora_mid|lora_A|lora_B|down|up|alpha|dora_scale"
-    r"|lora_magnitude_vector|hada_[wt][12](?:_[ab])?|lokr_[wt][12](?:_[ab])?"
-    r"|diff(?:_b)?|[wb]_norm)"
-    r"(?:\.default\w*)?(?P<end>\.weight|\.bias)?"
-)
-_ROLES = {
-    "lora_down": "down",
-    "lora_A": "down",
-    "down": "down",
-    "lora_up": "up",
-    "lora_B": "up",
-    "up": "up",
-    "lora_mid": "middle",
-    "lora_magnitude_vector": "magnitude",
-    "w_norm": "diff",
-    "b_norm": "diff_b",
-}
-"""What different trainers call one thing; other roles keep their names."""
 _OTHER_KINDS = {
     "OFT": r"\.oft_|\.boft_",
     "(IA)^3": r"\.on_input$",
@@ -157,17 +136,6 @@ _OTHER_KINDS = {
     "ControlNet LoRA": r"^lora_controlnet$|query_norm\.scale$",
 }
 """What a tensor's name gives away."""
-
-
-def _role(key: str) -> tuple[str, str] | None:
-    """Layer and role of a tensor; None where it is no part of a change."""
-    match = _KEY.fullmatch(key)
-    if match is None:
-        return None
-    role = _ROLES.get(match["role"], match["role"])
-    if match["end"] == ".bias":
-        return (match["layer"], "up_bias") if role == "up" else None
-    return match["layer"], role
 
 
 def _refuse_other_kinds(name: str, tensors: Mapping[str, Tensor]) -> None:

@@ -78,3 +78,37 @@ def targets(
     for name, target in rule_targets(rules(layers), layers):
         found.setdefault(normal(name), target)
     return found
+
+
+_KEY = re.compile(
+    r"(?P<layer>.+?)"
+    r"(?:\.|(?:\.lora|\.lora_linear_layer)?\.(?=down\.|up\.))"
+    r"(?P<role>lora_down|lora_up|lora_mid|lora_A|lora_B|down|up|alpha|dora_scale"
+    r"|lora_magnitude_vector|hada_[wt][12](?:_[ab])?|lokr_[wt][12](?:_[ab])?"
+    r"|diff(?:_b)?|[wb]_norm)"
+    r"(?:\.default\w*)?(?P<end>\.weight|\.bias)?"
+)
+_ROLES = {
+    "lora_down": "down",
+    "lora_A": "down",
+    "down": "down",
+    "lora_up": "up",
+    "lora_B": "up",
+    "up": "up",
+    "lora_mid": "middle",
+    "lora_magnitude_vector": "magnitude",
+    "w_norm": "diff",
+    "b_norm": "diff_b",
+}
+"""What different trainers call one thing; other roles keep their names."""
+
+
+def role_of(key: str) -> tuple[str, str] | None:
+    """Layer and role of a tensor; None where it is no part of a change."""
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return None
+    role = _ROLES.get(match["role"], match["role"])
+    if match["end"] == ".bias":
+        return (match["layer"], "up_bias") if role == "up" else None
+    return match["layer"], role
