@@ -741,6 +741,61 @@ def test_changes_without_a_layer_are_left_out_by_name_where_as_many_fit(
         merge(module, [(read_lora("mine", kohya_lora(more)), 1.0)])
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lora_unet_d.lora_up.weight": None}, "lora_unet_d has no up weight"),
+        (
+            {"lora_unet_d.lora_up.weight": torch.zeros(4, 3)},
+            "lora_unet_d has weights of the shapes",
+        ),
+        ({"lora_unet_e.alpha": torch.tensor(1.0)}, "lora_unet_e has alpha and no change"),
+    ],
+)
+def test_a_layer_whose_tensors_make_no_change_is_named_and_left_out(
+    change: dict[str, Tensor | None], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = nn.ModuleDict({name: nn.Linear(4, 4) for name in "abcd"})
+    made = changes(dict.fromkeys("abcd", (4, 4)))
+    tensors = {k: e for k, e in (kohya_lora(made) | change).items() if e is not None}
+    good = {name: made[name] for name in ("abcd" if "lora_unet_e.alpha" in change else "abc")}
+    wanted = added(state(module), good)
+    assert_all_layers_changed(wanted, state(module), good)
+    assert_same(merged(module, (read_lora("mine", tensors), 1.0)), wanted)
+    (message,) = caplog.messages
+    assert f"mine: left out are layers whose tensors make no change: {words}" in message
+
+
+def test_a_file_of_which_most_layers_make_no_change_is_refused() -> None:
+    tensors = kohya_lora(changes(dict.fromkeys("abc", (4, 4))))
+    del tensors["lora_unet_a.lora_up.weight"]
+    assert read_lora("x", tensors).parts["network"].keys() == {"b", "c"}
+    del tensors["lora_unet_b.lora_up.weight"]
+    with pytest.raises(ModelError, match="x is incomplete: lora_unet_a has no up weight"):
+        read_lora("x", tensors)
+
+
+def test_a_change_of_another_shape_is_named_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Unless all layers of a kind have another: what fits then, fits by chance."""
+    module = nn.ModuleDict(
+        {f"{name}{n}": nn.Linear(4, 4) for name in ("to_q", "to_k") for n in range(3)}
+    )
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(module, (4, 4))
+    made = changes(shapes | {"to_q1": (6, 4)})
+    before = state(module)
+    found = merged(module, (read_lora("mine", kohya_lora(made)), 1.0))
+    assert_same(found, added(before, {name: made[name] for name in shapes if name != "to_q1"}))
+    assert caplog.messages == [
+        "mine: 1 of its 6 changes to the network do not fit, and are left out: its change to"
+        " lora_unet_to_q1 has the shape (6, 4), not (4, 4)"
+    ]
+    every = changes(shapes | {f"to_q{n}": (6, 4) for n in range(3)})
+    for lora in (every, changes({"to_q1": (6, 4)})):
+        with pytest.raises(ModelError, match=r"does not fit this model: its change to .* has the"):
+            merge(module, [(read_lora("mine", kohya_lora(lora)), 1.0)])
+    assert_same(state(module), before)
+
+
 def test_what_is_no_part_of_a_lora_is_named_and_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -302,8 +302,8 @@ def test_a_part_that_is_missing_or_does_not_fit_is_named() -> None:
     ):
         with pytest.raises(ModelError, match="small does not fit together"):
             load(whole_file | {name: value})
-    with pytest.raises(ModelError, match=r"no place for: final_layer\.linear\.control"):
-        load(whole_file | {"final_layer.linear.control": torch.zeros(1)})
+    with pytest.raises(ModelError, match=r"no place for: final_layer\.linear\.lora"):
+        load(whole_file | {"final_layer.linear.lora": torch.zeros(1)})
     with pytest.raises(ModelError, match="lacks"):
         load({})
 

@@ -349,10 +349,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] =
         lambda w: {k: v for k, v in w.items() if "norm1.bias" not in k},
         r"the UNet lacks \d+ of .*norm1\.bias, .* and \d+ more\. The file is incomplete",
     ),
-    "one too many beside a weight": (
-        lambda w: w | {"input_blocks.1.0.in_layers.2.extra": torch.zeros(1)},
+    "one that changes a weight": (
+        lambda w: w | {"input_blocks.1.0.in_layers.2.absmax": torch.zeros(1)},
         r"has 1 tensor that its network has no place for: "
-        r"input_blocks\.1\.0\.in_layers\.2\.extra\.",
+        r"input_blocks\.1\.0\.in_layers\.2\.absmax\.",
     ),
     "a wrong shape": (
         lambda w: w | {MATRIX: torch.zeros(128, 767)},

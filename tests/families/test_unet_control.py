@@ -457,7 +457,7 @@ def test_one_of_another_family_is_refused(theirs: str, words: str, unet: dict[st
         ("controlnet_blocks.0.weight", "of FLUX or SD 3"),
         ("image_proj.proj.weight", "is an IP-Adapter"),
         ("lora_unet_mid_block.lora_up.weight", "is a LoRA"),
-        ("control_model.input_blocks.0.0.extra", r"no place for: input_blocks\.0\.0\.extra"),
+        ("control_model.input_blocks.0.0.absmax", r"no place for: input_blocks\.0\.0\.absmax"),
     ],
 )
 def test_other_kinds_are_refused_by_name(extra: str, words: str) -> None:

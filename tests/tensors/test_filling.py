@@ -159,11 +159,36 @@ def test_unexpected_tensors_are_named_and_left_out(caplog: pytest.LogCaptureFixt
     assert "no place for: extra.0, extra.1, extra.2 and 2 more; they are left out" in message
 
 
-@pytest.mark.parametrize("name", ["leave.weight_zero_point", "leave.weight.absmax", "leave.lora.A"])
-def test_what_lies_beside_a_weight_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("leave.weight_zero_point", "leave.weight.absmax", "leave.lora.A", "leave.adapter.weight"),
+        *("leave.weight_scale_inv", "leave.codebook", "leave.g_idx", "norm.bias_added", "leave.up"),
+    ],
+)
+def test_what_changes_a_weight_beside_it_is_refused(name: str) -> None:
     """It says how the weight is stored or changed."""
     with pytest.raises(ModelError, match=rf"no place for: {name}\. They change what its weights"):
         made(weights() | {name: torch.zeros(1)})
+
+
+@pytest.mark.parametrize("name", ["leave.mine", "leave.weight.note", "leave.extra.1", "norm.upper"])
+def test_a_stray_tensor_beside_a_weight_is_named_and_left_out(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = made(weights() | {name: torch.zeros(1)}).state_dict()
+    assert found.keys() == weights().keys()
+    assert f"no place for: {name}; they are left out" in caplog.text
+
+
+def test_what_lies_beside_a_weight_of_few_bits_is_refused_whatever_its_name() -> None:
+    """Numbers of 8 bits mean something only with what else is said of them."""
+    eight = weights()["leave.weight"].to(torch.float8_e4m3fn)
+    assert made(weights() | {"leave.weight": eight})
+    for name in ("leave.mine", "leave.weight.note"):
+        with pytest.raises(ModelError, match="They change what its weights"):
+            made(weights() | {"leave.weight": eight, name: torch.zeros(1)})
+    made(weights() | {"leave.weight": eight, "norm.mine": torch.zeros(1)})
 
 
 def test_missing_and_unexpected_tensors_are_named_together() -> None:

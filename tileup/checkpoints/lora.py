@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -62,7 +62,8 @@ def read_lora(
     metadata: Mapping[str, str] | None = None,
     config: Mapping[str, object] | None = None,
 ) -> Lora:
-    """Sort the tensors of a LoRA file; a warning names those that change nothing.
+    """Sort the tensors of a LoRA file; warnings name those that change nothing, and layers whose
+    tensors make no change, where as many others do.
 
     Args:
         name: the file, for messages.
@@ -71,8 +72,8 @@ def read_lora(
         config: PEFT's adapter_config.json beside the file, which keeps alpha too.
 
     Raises:
-        ModelError: it is no LoRA, or one of another kind (OFT, (IA)^3, GLoRA), a tensor is missing,
-            of the wrong shape or not finite.
+        ModelError: it is no LoRA, or one of another kind (OFT, (IA)^3, GLoRA), a tensor is not
+            finite, or of most layers one is missing or of the wrong shape.
     """
     _refuse_other_kinds(name, tensors)
     layers: dict[str, dict[str, Tensor]] = {}
@@ -89,14 +90,47 @@ def read_lora(
     if unknown:
         log.warning("%s: no part of a LoRA, and left out: %s", name, the_first(unknown))
     alphas = _Alphas.of(metadata or {}, config or {}, name)
+    made, odd = _layer_changes(name, layers, alphas)
+    if len(odd) > len(made):
+        raise odd[0]
+    if odd:
+        log.warning("%s: left out are layers whose tensors make no change: %s", name, _told(odd))
     parts: dict[str, dict[str, LayerChange]] = {}
-    for layer, roles in layers.items():
+    for layer, change in made.items():
         part, normal = split_name(layer)
         place = parts.setdefault(part, {})
         if normal in place:
             raise ModelError(f"{name} changes {layer} and {place[normal].name}, which are the same")
-        place[normal] = _layer_change(name, layer, roles, alphas)
+        place[normal] = change
     return Lora(name, parts, carried_embeddings(tensors, name))
+
+
+class OddLayerError(ModelError):
+    """The tensors of one layer of a LoRA make no change."""
+
+    def __init__(self, file: str, state: str, what: str) -> None:
+        super().__init__(f"{file} is {state}: {what}")
+        self.what = what
+        """The layer, and what is wrong with it."""
+
+
+def _told(odd: Sequence[OddLayerError]) -> str:
+    """What is wrong with the first of some layers, and how many more there are."""
+    return odd[0].what + (f" and {len(odd) - 1} more" if odd[1:] else "")
+
+
+def _layer_changes(
+    name: str, layers: Mapping[str, Mapping[str, Tensor]], alphas: _Alphas
+) -> tuple[dict[str, LayerChange], list[OddLayerError]]:
+    """The changes by their layers' own names, and what is wrong with layers that make none."""
+    made: dict[str, LayerChange] = {}
+    odd: list[OddLayerError] = []
+    for layer, roles in layers.items():
+        try:
+            made[layer] = _layer_change(name, layer, roles, alphas)
+        except OddLayerError as error:
+            odd.append(error)
+    return made, odd
 
 
 def open_lora(name: str) -> Lora:
@@ -209,7 +243,7 @@ def _layer_change(
     part = _LoraLayer(name, layer, roles, alphas)
     weight, bias = part.weight(), part.bias()
     if weight is None and bias is None:
-        raise ModelError(f"{name} is incomplete: {layer} has {', '.join(roles)} and no change")
+        raise OddLayerError(name, "incomplete", f"{layer} has {', '.join(roles)} and no change")
     return LayerChange(layer, weight, bias)
 
 
@@ -304,15 +338,16 @@ class _LoraLayer:
 
     def _needed(self, role: str) -> Tensor:
         if role not in self.roles:
-            raise ModelError(f"{self.file} is incomplete: {self.layer} has no {role} weight")
+            raise OddLayerError(self.file, "incomplete", f"{self.layer} has no {role} weight")
         tensor = self.roles[role]
         if not tensor.ndim:
             raise self._damaged()
         return tensor
 
-    def _damaged(self) -> ModelError:
+    def _damaged(self) -> OddLayerError:
         sizes = {role: tuple(each.shape) for role, each in self.roles.items() if role != "alpha"}
-        return ModelError(f"{self.file} is damaged: {self.layer} has weights of the shapes {sizes}")
+        what = f"{self.layer} has weights of the shapes {sizes}"
+        return OddLayerError(self.file, "damaged", what)
 
 
 def made_for(lora: Lora) -> str:

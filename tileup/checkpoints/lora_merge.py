@@ -7,6 +7,8 @@ and needs no library that rewrites the network's layers (peft).
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -49,8 +51,8 @@ def merge_loras(
 
     All changes of one layer are made one after the other in float32 and rounded to its precision
     once. A weight of 0 changes nothing; with a weight w a DoRA goes w of the way from the weight as
-    it is. Changes that find no layer are left out with a warning that names them, where as many
-    others do. Nothing is changed when an error is raised.
+    it is. Changes that find no layer, or one of another shape, are left out with a warning that
+    names them, where as many others fit. Nothing is changed when an error is raised.
 
     Args:
         module: a network of diffusers or transformers, with its tensors in it.
@@ -62,7 +64,7 @@ def merge_loras(
         rules: of the network's family, for files in the words of its first release.
 
     Raises:
-        ModelError: most changes find no layer, or one finds a layer of another shape.
+        ModelError: most changes fit no layer, or all those of one kind of layer do not.
     """
     layers = {
         name: each for name, each in module.named_modules() if _own(each, "weight") is not None
@@ -95,27 +97,39 @@ def _placed(
     content = lora.parts.get(part, {})
     lost = [change.name for normal, change in content.items() if normal not in known]
     found = {normal: change for normal, change in content.items() if normal in known}
-    misfits = [
-        f"its change to {change.name} has the shape {own.shape}, not {shape}"
+    misfits = {
+        normal: f"its change to {change.name} has the shape {own.shape}, not {shape}"
         for normal, change in found.items()
         for own, shape in _shapes(change, [layers[each] for each in known[normal].modules])
         if not fits(own.shape, shape)
-    ]
-    if lost and (misfits or len(lost) > len(found)):
+    }
+    fitting = {normal: change for normal, change in found.items() if normal not in misfits}
+    another = _of_another_network(misfits, found)
+    if lost and (another or len(lost) > len(fitting)):
         raise ModelError(
             f"{lora.name} does not fit this model{made_for(lora)}: {len(lost)} of its"
             f" {counted(len(content), 'change')} to {_WORDS[part]} find no layer, such as"
             f" {the_first(lost)}"
         )
-    if misfits:
-        raise ModelError(f"{lora.name} does not fit this model{made_for(lora)}: {misfits[0]}")
-    if lost:
-        log.warning(
-            "%s: %d of its %s to %s find no layer, and are left out: %s",
-            *(lora.name, len(lost), counted(len(content), "change"), _WORDS[part]),
-            the_first(lost),
-        )
-    return found
+    if misfits and (another or len(lost) + len(misfits) > len(fitting)):
+        first = next(iter(misfits.values()))
+        raise ModelError(f"{lora.name} does not fit this model{made_for(lora)}: {first}")
+    whole = f"{counted(len(content), 'change')} to {_WORDS[part]}"
+    for names, what in ((lost, "find no layer"), (list(misfits.values()), "do not fit")):
+        if names:
+            log.warning(
+                "%s: %d of its %s %s, and are left out: %s",
+                *(lora.name, len(names), whole, what, the_first(names)),
+            )
+    return fitting
+
+
+def _of_another_network(misfits: Collection[str], found: Collection[str]) -> bool:
+    """Whether all layers of a kind, two or more, have another shape than the network's own: what
+    fits besides then does so by chance, as attention to pictures does in SD 1 and SD 2."""
+    kinds = Counter(re.sub(r"\d+", "#", each) for each in found)
+    odd = Counter(re.sub(r"\d+", "#", each) for each in misfits)
+    return any(count > 1 and count == kinds[kind] for kind, count in odd.items())
 
 
 def _shapes(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tileup.codec.vae_layout import BEGINNINGS, VaeLayout
 from tileup.tensors.filling import Placing, build
-from tileup.tensors.names import check_names
+from tileup.tensors.names import check_names, in_few_bits
 from tileup.torchvision_shield import shield_torchvision
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def diffusers_tensors(
         Tensors by diffusers' names, and the file's name of each.
 
     Raises:
-        ModelError: a tensor beside a weight of the encoder or the decoder has no name in diffusers.
+        ModelError: a tensor without a name in diffusers seems to change a weight of the encoder or
+            the decoder.
     """
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(BEGINNINGS)}
     if layout.diffusers:
@@ -56,7 +57,7 @@ def diffusers_tensors(
     found: dict[str, Tensor] = convert_ldm_vae_checkpoint(numbers, config)
     origin = {new: names[int(number)] for new, number in found.items()}
     known = set(origin.values())
-    check_names((), own.keys() - known, known, NAME)
+    check_names((), own.keys() - known, known, NAME, in_few_bits(own))
     return convert_ldm_vae_checkpoint(own, config), origin
 
 

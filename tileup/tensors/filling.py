@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tileup.errors import ModelError
-from tileup.tensors.names import check_names, the_first
+from tileup.tensors.names import check_names, in_few_bits, the_first
 from tileup.tensors.packed import FLOAT8, Packed, unpacked
 from tileup.tensors.residency import bring_when_used
 from tileup.tensors.scaled import Scaled
@@ -68,8 +68,9 @@ def build(
             works them out while it is made.
 
     Raises:
-        ModelError: tensors are missing, unexpected beside a weight, of the wrong shape or kind, not
-            finite, or too large for the precision; or the factory finds no network of such sizes.
+        ModelError: tensors are missing, change a weight that they lie beside, or are of the wrong
+            shape or kind, not finite, or too large for the precision; or the factory finds no
+            network of such sizes.
     """
     network = _unfilled(factory, name, computed).eval().requires_grad_(False)
     expected: Mapping[str, Tensor] = network.state_dict()
@@ -79,6 +80,7 @@ def build(
         {called.get(each, each) for each in tensors.keys() - expected.keys()} | {*left_over},
         (called.get(each, each) for each in expected),
         name,
+        in_few_bits({called.get(own, own): each for own, each in tensors.items()}),
     )
     tensors = {each: tensors[each] for each in expected}
     _check_shapes(expected, tensors, name, called)
@@ -116,7 +118,7 @@ def build_renamed(
 
     Args:
         names: the file's name of each of the network's own; of tensors beyond them a warning tells,
-            or an error where they lie beside a weight.
+            or an error where they seem to change a weight that they lie beside.
     """
     own = {ours: tensors[theirs] for ours, theirs in names.items()}
     beyond = tensors.keys() - set(names.values())

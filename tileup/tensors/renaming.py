@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
-from tileup.tensors.names import check_names
+from tileup.tensors.names import check_names, in_few_bits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,12 +70,12 @@ def converted(
         Tensors by the network's names, and the file's name of each.
 
     Raises:
-        ModelError: a rule's tensor is missing or cannot be divided, or one without a rule lies
-            beside a weight.
+        ModelError: a rule's tensor is missing or cannot be divided, or one without a rule
+            seems to change a weight that it lies beside.
     """
     by_source = {rule.source: rule for rule in rules}
     missing, beyond = by_source.keys() - tensors.keys(), tensors.keys() - by_source.keys()
-    check_names(missing, beyond, by_source, name)
+    check_names(missing, beyond, by_source, name, in_few_bits(tensors))
     state: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for source, rule in by_source.items():
