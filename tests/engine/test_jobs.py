@@ -112,15 +112,18 @@ def test_a_folder_below_that_cannot_be_read_is_one_failure(
     add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add("in/a.png", "in/closed/b.png", "in/open/c.png")
-    inner = os.scandir
 
-    def scandir(path: str | Path = ".") -> object:
-        if Path(path).name in closed:
-            raise PermissionError(13, "Permission denied", str(path))
-        return inner(path)
+    def unless_closed(inner: Callable[[str | Path], object]) -> Callable[[str | Path], object]:
+        def listed(path: str | Path = ".") -> object:
+            if Path(path).name in closed:
+                raise PermissionError(13, "Permission denied", str(path))
+            return inner(path)
+
+        return listed
 
     closed = ["closed"]
-    monkeypatch.setattr(os, "scandir", scandir)
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, unless_closed(getattr(os, name)))
     found = jobs("in", output="out", recursive=True)
     assert [str(job.input) for job in found] == ["in/a.png", "in/closed", "in/open/c.png"]
     with pytest.raises(InputError, match=r"in/closed cannot be read \(Permission denied\)"):

@@ -10,6 +10,7 @@ import pytest
 
 from tileup.engine.locks import OutputLock, remove_stale
 from tileup.errors import OutputError
+from tileup.images.whole import half_written
 
 HOLD = """
 import sys, time
@@ -45,12 +46,15 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         assert not OutputLock(output).acquire()
-        remove_stale(output)
+        half_written(output).write_bytes(b"half")
+        remove_stale(output, [output])
         assert OutputLock(output).path.exists(), "it is not stale"
+        assert half_written(output).exists(), "its owner writes it"
         holder.kill()
     assert OutputLock(output).path.exists()
-    remove_stale(output)
+    remove_stale(output, [output])
     assert not OutputLock(output).path.exists()
+    assert not half_written(output).exists()
     assert OutputLock(output).acquire()
 
 

@@ -72,7 +72,7 @@ def _found_jobs(request: Request, settings: Settings, model: Path | None) -> lis
     mine = writable(mine)
     for job in mine:
         if job.finished and job.output is not None and not job.decided:
-            remove_stale(job.output)
+            remove_stale(job.output, job.targets)
     return mine
 
 

@@ -12,11 +12,12 @@ import errno
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from tileup.engine.claims import Claims
 from tileup.errors import OutputError
-from tileup.images.whole import short_name
+from tileup.images.whole import half_written, short_name
 from tileup.storage.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -156,10 +157,14 @@ class Locks:
             lock.remove_folders()
 
 
-def remove_stale(output: Path) -> None:
-    """Take away the lock that a killed process left beside a finished output."""
+def remove_stale(output: Path, targets: Iterable[Path]) -> None:
+    """Take away what a killed process left beside a finished output: its lock, and what it had
+    half written of any of the files that belong to the output."""
     if isinstance(output, Remote):
         return  # its claim counts for nothing a minute later
     lock = OutputLock(output)
     if lock.path.exists() and lock.acquire():
+        with contextlib.suppress(OSError):
+            for each in targets:
+                half_written(each).unlink(missing_ok=True)
         lock.release()

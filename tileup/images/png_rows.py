@@ -42,8 +42,10 @@ def check_sum(name: bytes, found: int, stored: bytes) -> None:
     """Compare the checksum of a chunk with the one that ends it.
 
     Raises:
-        OSError: they differ.
+        OSError: they differ, or the file ends before it.
     """
+    if len(stored) < 4:
+        raise OSError("image file is truncated")
     if stored != struct.pack(">L", found):
         raise OSError(f"chunk {name!r} is damaged")
 

@@ -68,8 +68,9 @@ def write_whole(
         _put_into_store(target, content, overwrite, on_written)
         return
     target = checked_target(target, overwrite)
-    name = short_name(target) if on_written else uuid.uuid4().hex
-    temporary = target.with_name(f".tileup-{name}.part")
+    temporary = (
+        half_written(target) if on_written else target.with_name(f".tileup-{uuid.uuid4().hex}.part")
+    )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -87,6 +88,11 @@ def write_whole(
             f"{target} cannot be written ({error.strerror or error}); "
             f"check the folder, its permissions and the free space"
         ) from error
+
+
+def half_written(target: Path) -> Path:
+    """Where a file is written whose lock is held, before it takes its name."""
+    return target.with_name(f".tileup-{short_name(target)}.part")
 
 
 def short_name(target: Path) -> str:

@@ -229,7 +229,8 @@ def _bare(stream: IO[bytes]) -> bytes:
     stream.seek(0)
     kept = [each for each in _whole_chunks(stream.read()) if each[0] in _PIXELS]
     for name, chunk in kept:
-        check_sum(name, zlib.crc32(chunk[4:-4]), chunk[-4:])
+        end = 8 + int.from_bytes(chunk[:4], "big")
+        check_sum(name, zlib.crc32(chunk[4:end]), chunk[end:])
     return SIGNATURE + b"".join(chunk for _, chunk in kept)
 
 
