@@ -201,7 +201,7 @@ class _NetworkLoader:
         Raises:
             ModelError: the header describes no network, or another one.
         """
-        network = self._built(header, conditions=1 if prefix == VIVID else 0)
+        network = self._built(header, prefix)
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
@@ -213,11 +213,12 @@ class _NetworkLoader:
         network = network.to(memory_format=torch.channels_last).to(self.device, self.dtype)  # pyright: ignore[reportCallIssue]
         return Remembering(network.eval().requires_grad_(False))
 
-    def _built(self, header: Mapping[str, object], conditions: int) -> ResidualUNet:
+    def _built(self, header: Mapping[str, object], prefix: str) -> ResidualUNet:
         try:
-            architecture = cast(dict[str, object], header["architecture"])
+            own = cast(dict[str, object], header.get(DEBLOCK[:-1], {}) if prefix == DEBLOCK else {})
+            architecture = cast(dict[str, object], own.get("architecture", header["architecture"]))
             return ResidualUNet(
-                replace(Architecture.from_header(architecture), conditions=conditions)
+                replace(Architecture.from_header(architecture), conditions=int(prefix == VIVID))
             )
-        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise ModelError(f"{self.path}: its header describes no network ({error})") from error
