@@ -30,6 +30,14 @@ def write(document: str, name: str, text: str) -> None:
     path.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
 
 
+def read(document: str, name: str) -> list[list[str]]:
+    """The rows of a table between the same marks, without its head; none where it is empty."""
+    content = (ROOT / document).read_text(encoding="utf-8")
+    inside = content.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0]
+    lines = [line for line in inside.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
 def pictures(data: Path, folder: str, pattern: str) -> list[Path]:
     """Pictures of a folder of the bench data, in order.
 
