@@ -81,33 +81,51 @@ def test_a_family_is_described_and_draws(
     assert np.abs(drawn - kept).max() > 5
 
 
-CONTROLS: Mapping[str, tuple[str, Callable[[], Mapping[str, Tensor]]]] = {
-    "tile of SD 1": ("sd1", sd1_controlnet),
-    "union of SDXL": ("sdxl", lambda: sdxl_union()[1]),
-    "upscaler of FLUX": ("flux-dev", lambda: flux.published(flux_control(features=64, pooled=64))),
+CONTROLS: Mapping[str, tuple[str, Callable[[], Mapping[str, Tensor]], str, str]] = {
+    "tile of SD 1": ("sd1", sd1_controlnet, "SD 1.x", "tile (by its name)"),
+    "union of SDXL": ("sdxl", lambda: sdxl_union()[1], "SDXL", "union of 8 kinds, a tile among"),
+    "upscaler of FLUX": (
+        "flux-dev",
+        lambda: flux.published(flux_control(features=64, pooled=64)),
+        "FLUX",
+        "upscaler (by its name)",
+    ),
     "union of FLUX": (
         "flux-dev",
         lambda: flux.published(flux_control(modes=10, features=64, pooled=64)),
+        "FLUX",
+        "union of 10 kinds, a tile among them",
     ),
-    "tile of SD 3": ("sd3", lambda: sd3.published(sd3_control(1, features=128, pooled=128))),
-    "blur of SD 3.5 large": ("sd3", lambda: sd35_control(1, pooled=128)),
+    "tile of SD 3": (
+        "sd3",
+        lambda: sd3.published(sd3_control(1, features=128, pooled=128)),
+        "SD 3",
+        "tile (by its name)",
+    ),
+    "blur of SD 3.5 large": ("sd3", lambda: sd35_control(1, pooled=128), "SD 3.5 large", "blur"),
 }
-"""The family, and the file."""
+"""The family, the file, and what is told of it."""
 
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_a_controlnet_is_described_and_acts(
     tileup: Command, folder: Path, plain: dict[str, np.ndarray], name: str
 ) -> None:
-    family, make = CONTROLS[name]
+    family, make, acts_on, hint = CONTROLS[name]
     flags = saved(folder, SMALL[family](), f"{family}.safetensors", torch.float16)
-    whole.save(folder / "control.safetensors", make())
-    told = tileup("info", "control.safetensors")
+    control = f"{name}.safetensors"
+    whole.save(folder / control, make())
+    told = tileup("info", control)
     assert told.code == 0, told.err
+    facts = dict(
+        line.split(None, 1) for line in told.out.replace("made for", "made-for").splitlines()
+    )
+    assert facts["made-for"].strip() == acts_on
+    assert hint in facts["hint"]
     assert "a ControlNet: give the model with -m and this file with --control" in told.out
     if family not in plain:
         plain[family] = draws(tileup, *flags)
-    drawn = draws(tileup, *flags, "--control", "control.safetensors")
+    drawn = draws(tileup, *flags, "--control", control)
     assert np.abs(drawn - plain[family]).max() > 2
 
 
@@ -133,6 +151,9 @@ def test_a_lora_is_described_and_acts(
     told = tileup("info", "lora.safetensors")
     assert told.code == 0, told.err
     assert "a LoRA" in told.out
+    family = next(each for each in FAMILIES if each.name == name)
+    (line,) = (line for line in told.out.splitlines() if line.startswith("made for"))
+    assert family.short in line
     if name not in plain:
         plain[name] = draws(tileup, *flags)
     drawn = draws(tileup, *flags, "--lora", "lora.safetensors")

@@ -141,6 +141,7 @@ def test_an_adapter_is_described_and_draws(
     told = tileup("info", file)
     assert told.code == 0, told.err
     assert ADAPTERS[kind] in told.out
+    assert kind == "norms" or "SD 1.x" in told.out
     changed = drawn(tileup, "-m", sd1, "--lora", file)
     assert np.abs(changed - plain(sd1)).max() > 5
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tileup.checkpoints.additions import facts_of
 from tileup.checkpoints.find import Identified
 from tileup.checkpoints.parts import COMPANIONS, inside, title_of
 from tileup.contracts import ModelSpec
@@ -72,6 +73,8 @@ class CheckpointInfo:
     """The parts of a model."""
     shapes: Mapping[str, str]
     """What the spec says in words."""
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of what goes with a model: for which ones it is, and of what kind, by headings."""
     header: Mapping[str, object] = field(default_factory=dict[str, object])
     """Parsed metadata."""
 
@@ -99,7 +102,10 @@ def describe(path: Path) -> CheckpointInfo:
     try:
         found = detect(checkpoint)
     except NoNetworkError as error:
-        return _info(checkpoint, f"{error.kind.title}: {error.kind.advice}", UNTOLD, None)
+        title = f"{error.kind.title}: {error.kind.advice}"
+        return replace(
+            _info(checkpoint, title, UNTOLD, None), facts=facts_of(checkpoint, error.kind)
+        )
     told = _told(checkpoint, found)
     spec = published_spec(checkpoint, found, told)
     known = Identified(checkpoint, spec, found, told)

@@ -12,6 +12,7 @@ from tileup.checkpoints.parts import COMPANIONS, part_in_file
 from tileup.checkpoints.prompted import loras_of
 from tileup.enlarge.enlargers import version_of
 from tileup.errors import ModelError
+from tileup.families.foreign import UNUSED_CONTROLS, kind_of
 from tileup.families.table import FAMILIES, named
 from tileup.settings.setting import dashed
 from tileup.settings.values import LANCZOS, Settings
@@ -44,7 +45,7 @@ def check_given(known: Identified, settings: Settings) -> None:
         open_checkpoint(find_model(each))
     if settings.control is not None:
         refuse_control(known)
-        open_checkpoint(find_model(settings.control))
+        refuse_unused(settings.control)
     for name in ("tokenizer", "prompt_embeds"):
         path = getattr(settings, name)
         if path is not None and not given_file(path).exists():
@@ -75,5 +76,21 @@ def refuse_control(known: Identified) -> None:
     if family is not None and not family.controlled:
         able = named((each for each in FAMILIES if each.controlled), last="and")
         raise ModelError(
-            f"--control works with {able}; {known.checkpoint.path} is of the family {family.name}"
+            f"--control works with {able}; {known.checkpoint.path} is of the family {family.name}:"
+            f" a lower --denoise holds it to the picture"
         )
+
+
+def refuse_unused(name: str) -> None:
+    """Refuse a control network of a family that is not controlled.
+
+    Args:
+        name: of the file, or of a model.
+
+    Raises:
+        ModelError: says which one it is, and what to do; or the file is no checkpoint.
+    """
+    path = find_model(name)
+    kind = kind_of(open_checkpoint(path).tensors)
+    if kind in UNUSED_CONTROLS:
+        raise ModelError(f"{path} is {kind.title}; {kind.advice}")

@@ -29,8 +29,9 @@ from tileup.checkpoints.changes import (
 )
 from tileup.checkpoints.find import find_model
 from tileup.checkpoints.lora_names import NETWORK, role_of, split_name
+from tileup.checkpoints.made_for import Layer, families_of_layers
 from tileup.errors import ModelError
-from tileup.families.table import FAMILIES, named, of_context
+from tileup.families.table import FAMILIES, named
 from tileup.tensors.checkpoint import open_checkpoint, read_json
 from tileup.tensors.files import ADAPTER, ADAPTER_CONFIG
 from tileup.tensors.names import the_first
@@ -356,11 +357,10 @@ def made_for(lora: Lora) -> str:
 
 
 def _family(changes: Mapping[str, LayerChange]) -> str:
-    if by_blocks := [
-        family for family in FAMILIES if any(name.startswith(family.blocks) for name in changes)
-    ]:
-        return named(by_blocks)
-    keys = [each.weight for name, each in changes.items() if name.endswith("attn2_to_k")]
-    texts = [each.shape[1] for each in keys if each is not None]
-    family = of_context(texts[0]) if texts else None
-    return family.short if family else ""
+    layers = {
+        name: None if each.weight is None else Layer(*each.weight.shape[:2])
+        for name, each in changes.items()
+        if each.weight is None or len(each.weight.shape) > 1
+    }
+    families = families_of_layers(layers)
+    return named(family for family in FAMILIES if family.short in families)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tileup.checkpoints.changes import Change, LayerChange, fits
 from tileup.checkpoints.lora import Lora, made_for
-from tileup.checkpoints.lora_names import CLIP_L, NETWORK, targets
+from tileup.checkpoints.lora_names import CLIP_L, NETWORK, PART_WORDS, targets
 from tileup.errors import ModelError
 from tileup.families.family import no_rules
 from tileup.tensors.names import the_first
@@ -30,13 +30,6 @@ log = logging.getLogger(__name__)
 
 _PLACES = {"clip_h": CLIP_L}
 """Encoders that files know under another's name: the first one of a model."""
-_WORDS = {
-    NETWORK: "the network",
-    "clip_l": "the first text encoder",
-    "clip_g": "the second text encoder",
-    "t5": "the T5 text encoder",
-    "llm": "the text encoder",
-}
 
 
 def merge_loras(
@@ -108,13 +101,13 @@ def _placed(
     if lost and (another or len(lost) > len(fitting)):
         raise ModelError(
             f"{lora.name} does not fit this model{made_for(lora)}: {len(lost)} of its"
-            f" {counted(len(content), 'change')} to {_WORDS[part]} find no layer, such as"
+            f" {counted(len(content), 'change')} to {PART_WORDS[part]} find no layer, such as"
             f" {the_first(lost)}"
         )
     if misfits and (another or len(lost) + len(misfits) > len(fitting)):
         first = next(iter(misfits.values()))
         raise ModelError(f"{lora.name} does not fit this model{made_for(lora)}: {first}")
-    whole = f"{counted(len(content), 'change')} to {_WORDS[part]}"
+    whole = f"{counted(len(content), 'change')} to {PART_WORDS[part]}"
     for names, what in ((lost, "find no layer"), (list(misfits.values()), "do not fit")):
         if names:
             log.warning(
@@ -231,7 +224,7 @@ def check_parts(lora: Lora, parts: Sequence[str]) -> None:
         if part in there:
             continue
         first = the_first([change.name for change in content.values()])
-        what = f"{_WORDS[part]}, which this model does not have ({first})"
+        what = f"{PART_WORDS[part]}, which this model does not have ({first})"
         if not there & lora.parts.keys():
             raise ModelError(
                 f"{lora.name} does not fit this model{made_for(lora)}: it changes {what}"

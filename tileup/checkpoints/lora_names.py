@@ -18,6 +18,15 @@ from tileup.tensors.renaming import targets as rule_targets
 NETWORK, CLIP_L, CLIP_G, T5 = "network", "clip_l", "clip_g", "t5"
 """The networks that a LoRA can change. CLIP_L is also the only encoder of SD 2."""
 
+PART_WORDS = {
+    NETWORK: "the network",
+    "clip_l": "the first text encoder",
+    "clip_g": "the second text encoder",
+    "t5": "the T5 text encoder",
+    "llm": "the text encoder",
+}
+"""What messages call them, and the language model."""
+
 _PREFIXES = {
     "lora_unet_": NETWORK,
     "lora_transformer_": NETWORK,

@@ -81,6 +81,7 @@ def _of_checkpoint(info: CheckpointInfo) -> FileInfo:
         "what": info.title,
         "family": info.family or None,
         "prediction": info.prediction.name or None,
+        "facts": dict(info.facts),
         "tensors": info.amount.tensors,
         "parameters": info.amount.total,
         "precision": dict(info.amount.parameters),
@@ -93,7 +94,7 @@ def _of_checkpoint(info: CheckpointInfo) -> FileInfo:
 
 def _checkpoint(info: CheckpointInfo) -> FactList:
     amount, told = info.amount, info.prediction
-    facts = [("file", str(info.path)), ("what", info.title)]
+    facts = [("file", str(info.path)), ("what", info.title), *info.facts.items()]
     if info.family:
         predicts = f"{told.name} (from {told.told_by})" if told.name else f"? ({told.told_by})"
         facts += [("family", info.family), ("prediction", predicts)]

@@ -15,17 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
+from tileup.families.control_signs import FLUX_HINT as HINT
+from tileup.families.control_signs import FLUX_MODES as MODES
+from tileup.families.control_signs import FLUX_TILE as TILE
 from tileup.families.family import Building, ControlFile
 from tileup.families.flux_heads import ROTATED, guidance_of, head_of
 from tileup.families.transformer import Seen, acting, packed, places, transformer_of, whole_text
 from tileup.tensors.shapes import block_count, shape
-
-HINT = "controlnet_x_embedder.weight"
-"""A tensor that such files have: it reads the hint."""
-MODES = "controlnet_mode_embedder.weight"
-"""A tensor of those that are several in one, with a row for each kind of hint."""
-TILE = 1
-"""The kind that is shown the picture itself: InstantX/FLUX.1-dev-Controlnet-Union."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tileup.families.control_signs import QWEN_BLOCKS, QWEN_STREAM, Z_IMAGE_LAYERS
 from tileup.tensors.header import TensorInfo
 
 Tensors = Mapping[str, TensorInfo]
@@ -160,6 +161,27 @@ def _controlnet(tensors: Tensors) -> bool:
     )
 
 
+_UNUSED_CONTROL = (
+    "tileup has no use for these: a lower --denoise holds their model to the picture, and --control"
+    " takes those of SD 1, SD 2, SDXL, FLUX.1 and SD 3"
+)
+
+
+UNUSED_CONTROLS = tuple(
+    Kind("controlnet", f"a ControlNet of {family}", _UNUSED_CONTROL)
+    for family in ("Z-Image", "Qwen-Image")
+)
+"""ControlNets of families that are not controlled."""
+
+
+def _control_of_z_image(tensors: Tensors) -> bool:
+    return any(name.removeprefix("transformer.").startswith(Z_IMAGE_LAYERS) for name in tensors)
+
+
+def _control_of_qwen(tensors: Tensors) -> bool:
+    return QWEN_STREAM in tensors and any(name.startswith(QWEN_BLOCKS) for name in tensors)
+
+
 def _vae(tensors: Tensors) -> bool:
     signs = ("decoder.conv_in.weight", "decoder.middle.0.residual.0.gamma")
     return any(_ends(name, *signs) for name in tensors)
@@ -227,6 +249,7 @@ KINDS: tuple[tuple[Kind, Callable[[Tensors], bool]], ...] = (
     *((Kind("lora", title, _WITH_LORA), _lora_with(*words)) for title, words in _LORAS.items()),
     (Kind("ip-adapter", "an IP-Adapter", "tileup has no use for one"), _adapter),
     (Kind("motion", "a motion module of AnimateDiff", "tileup has no use for one"), _motion),
+    *zip(UNUSED_CONTROLS, (_control_of_z_image, _control_of_qwen), strict=True),
     (
         Kind("controlnet", "a ControlNet", "give the model with -m and this file with --control"),
         _controlnet,

@@ -22,20 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from tileup.errors import ModelError
+from tileup.families.control_signs import SD3_HINT as HINT
+from tileup.families.control_signs import SD3_KIND as KIND
+from tileup.families.control_signs import SD3_KINDS as KINDS
+from tileup.families.control_signs import SD3_TEXT as TEXT
 from tileup.families.family import Building, ControlFile
 from tileup.families.sd3_shared import HEAD, LATENTS, TRAINING_STEPS, picture_rules
 from tileup.families.transformer import Seen, acting, transformer_of, whole_text
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
 
-HINT = "pos_embed_input.proj.weight"
-"""A tensor that such files have: it reads the hint."""
-KIND = "control_type"
-"""A tensor of SD 3.5 large's: which hint it was trained for."""
-KINDS = {1: "edges (canny)", 2: "depth"}
-"""Hints that are not the picture itself; 0 is blur."""
-TEXT = "context_embedder.weight"
-"""A tensor of those that read text."""
 BLOCKS = "transformer_blocks"
 POOLED = "time_text_embed.text_embedder.linear_1.weight"
 RESIDUALS = "block_controlnet_hidden_states"

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from tileup.contracts import Box, Scene
 from tileup.errors import ModelError
+from tileup.families.control_signs import UNET_PREFIX as PREFIX
+from tileup.families.control_signs import UNET_TILE as TILE
+from tileup.families.control_signs import UNET_UNION as UNION
 from tileup.families.family import STRIDE, Building, ControlFile
 from tileup.families.unet_layout import CONTEXTS, Shapes, heads, size_embedding
 from tileup.tensors.filling import Placing, build_renamed
@@ -24,13 +27,8 @@ from tileup.tensors.shapes import block_count
 from tileup.torchvision_shield import shield_torchvision
 from tileup.wording import counted
 
-PREFIX = "control_model."
-UNION = "task_embedding"
-"""A tensor of ControlNets that are several in one, with a row for each kind of hint."""
 UNION_HEADS = 8
 """Heads of their attention, which no tensor tells: xinsir6/ControlNetPlus (Apache-2.0)."""
-TILE = 6
-"""The kind that is shown the picture itself; only their later version (promax) has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,10 +123,21 @@ def carried_embeddings(tensors: Mapping[str, Tensor], where: str) -> tuple[Embed
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if is_carried(key):
-            told = _CARRIED.fullmatch(key.removeprefix(BUNDLE))
-            assert told is not None  # the first group takes anything
-            found.setdefault(told[1], {})[told[2] or ""] = tensor
+            name, own = _carried_name(key)
+            found.setdefault(name, {})[own] = tensor
     return tuple(embedding_of(name, each, f"{where}: {name}") for name, each in found.items())
+
+
+def carried_names(keys: Iterable[str]) -> list[str]:
+    """The names of the embeddings that a LoRA file carries, from the names of its tensors."""
+    return [*dict.fromkeys(_carried_name(key)[0] for key in keys if is_carried(key))]
+
+
+def _carried_name(key: str) -> tuple[str, str]:
+    """The embedding's name, and the tensor's own."""
+    told = _CARRIED.fullmatch(key.removeprefix(BUNDLE))
+    assert told is not None  # the first group takes anything
+    return told[1], told[2] or ""
 
 
 def by_name(embeddings: Iterable[Embedding]) -> dict[str, Embedding]:
