@@ -13,6 +13,8 @@ import torch
 
 from tests.checkpoints import headers
 from tests.checkpoints.headers import NET, save_head
+from tests.checkpoints.layouts.qwen_image import qwen_image_shapes
+from tests.checkpoints.layouts.z_image import z_image_shapes
 from tests.checkpoints.small import save_small
 from tests.cli.conftest import Command
 from tileup.errors import ExitCode
@@ -123,6 +125,32 @@ def test_a_prediction_that_cannot_be_is_2(tileup: Command, folder: Path) -> None
     assert ran.code == ExitCode.USAGE
     assert "rectified flow" in ran.sentence
     assert tileup("plan", "in.png", "-m", "m.safetensors").code == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({"control_layers.0.after_proj.weight": (4, 4)}, "is a ControlNet of Z-Image"),
+        (
+            dict(qwen_image_shapes(1, 256, 3584)) | {"controlnet_blocks.0.weight": (256, 256)},
+            "is a ControlNet of Qwen-Image",
+        ),
+    ],
+)
+def test_controlnets_of_families_that_take_none_are_refused_with_what_serves(
+    tileup: Command, folder: Path, shapes: headers.Shapes, words: str
+) -> None:
+    save_head(folder / "c.safetensors", shapes)
+    save_head(folder / "m.safetensors", headers.sd1_file())
+    save_head(folder / "z_image.safetensors", dict(z_image_shapes(1, 1, 256, 2560)))
+    ran = tileup("upscale", "in.png", "-m", "m.safetensors", "--control", "c.safetensors")
+    assert ran.code == ExitCode.BAD_MODEL
+    assert words in ran.sentence
+    assert "a lower --denoise holds their model to the picture" in ran.sentence
+    ran = tileup("upscale", "in.png", "-m", "z_image.safetensors", "--control", "c.safetensors")
+    assert ran.code == ExitCode.BAD_MODEL
+    assert "SDXL, SD 3 and FLUX" in ran.sentence
+    assert "a lower --denoise holds it to the picture" in ran.sentence
 
 
 def test_info_names_each_family(tileup: Command, folder: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from math import prod
 
 from tileup.checkpoints.lora_names import NETWORK, PART_WORDS, role_of, split_name
-from tileup.checkpoints.made_for import Layer, families_of_layers, in_words
+from tileup.checkpoints.made_for import LayerSize, families_of_layers, in_words
 from tileup.codec.causal_layout import DIFFUSERS, ORIGINAL
 from tileup.families import control_signs as signs
 from tileup.families.foreign import Kind
@@ -21,7 +21,7 @@ from tileup.tensors.checkpoint import Checkpoint
 from tileup.text.embeddings import carried_names
 from tileup.wording import counted, listed
 
-Shape = tuple[int, ...]
+Sides = tuple[int, ...]
 FactPairs = Iterator[tuple[str, str]]
 UNTOLD = "not told by the file"
 
@@ -38,7 +38,7 @@ def facts_of(checkpoint: Checkpoint, kind: Kind) -> dict[str, str]:
 
 
 def _lora(checkpoint: Checkpoint) -> FactPairs:
-    layers: dict[tuple[str, str], dict[str, Shape]] = defaultdict(dict)
+    layers: dict[tuple[str, str], dict[str, Sides]] = defaultdict(dict)
     for key, info in checkpoint.tensors.items():
         if told := role_of(key):
             layers[split_name(told[0])][told[1]] = info.shape
@@ -56,30 +56,36 @@ def _lora(checkpoint: Checkpoint) -> FactPairs:
         yield "embeddings", ", ".join(names)
 
 
-def _layer(roles: Mapping[str, Shape]) -> Layer | None:
+def _layer(roles: Mapping[str, Sides]) -> LayerSize | None:
     """Height and width of the weight that a layer's tensors change."""
     try:
         if "down" in roles:
-            return Layer(roles["up"][0], roles["down"][1])
+            return LayerSize(roles["up"][0], roles["down"][1])
         if "hada_w1_a" in roles:
-            return Layer(roles["hada_w1_a"][-1 if "hada_t1" in roles else 0], roles["hada_w1_b"][1])
+            return LayerSize(
+                roles["hada_w1_a"][-1 if "hada_t1" in roles else 0], roles["hada_w1_b"][1]
+            )
         if any(role.startswith("lokr") for role in roles):
             sides = [_side(roles, "lokr", each) for each in "12"]
-            return Layer(prod(each.outputs for each in sides), prod(each.inputs for each in sides))
-        return Layer(*roles["diff"][:2])
+            return LayerSize(
+                prod(each.outputs for each in sides), prod(each.inputs for each in sides)
+            )
+        return LayerSize(*roles["diff"][:2])
     except (KeyError, IndexError, TypeError):
         return None
 
 
-def _side(roles: Mapping[str, Shape], kind: str, number: str) -> Layer:
+def _side(roles: Mapping[str, Sides], kind: str, number: str) -> LayerSize:
     whole = roles.get(f"{kind}_w{number}")
     if whole:
-        return Layer(whole[0], whole[1])
+        return LayerSize(whole[0], whole[1])
     first = roles[f"{kind}_w{number}_a"]
-    return Layer(first[-1 if f"{kind}_t{number}" in roles else 0], roles[f"{kind}_w{number}_b"][1])
+    return LayerSize(
+        first[-1 if f"{kind}_t{number}" in roles else 0], roles[f"{kind}_w{number}_b"][1]
+    )
 
 
-def _rank(roles: Mapping[str, Shape]) -> int | None:
+def _rank(roles: Mapping[str, Sides]) -> int | None:
     """Of a change; None where it has none."""
     if "middle" in roles and "up" in roles and len(roles["up"]) > 1:
         return roles["up"][1]

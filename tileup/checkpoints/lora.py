@@ -29,7 +29,7 @@ from tileup.checkpoints.changes import (
 )
 from tileup.checkpoints.find import find_model
 from tileup.checkpoints.lora_names import NETWORK, role_of, split_name
-from tileup.checkpoints.made_for import Layer, families_of_layers
+from tileup.checkpoints.made_for import LayerSize, families_of_layers
 from tileup.errors import ModelError
 from tileup.families.table import FAMILIES, named
 from tileup.tensors.checkpoint import open_checkpoint, read_json
@@ -358,7 +358,7 @@ def made_for(lora: Lora) -> str:
 
 def _family(changes: Mapping[str, LayerChange]) -> str:
     layers = {
-        name: None if each.weight is None else Layer(*each.weight.shape[:2])
+        name: None if each.weight is None else LayerSize(*each.weight.shape[:2])
         for name, each in changes.items()
         if each.weight is None or len(each.weight.shape) > 1
     }

@@ -51,7 +51,7 @@ WORDS: Mapping[str, re.Pattern[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerSize:
     """A layer that a LoRA changes."""
 
     outputs: int
@@ -62,7 +62,7 @@ BLOCKED: Sequence[Family] = [family for family in FAMILIES if family.blocks]
 """Families whose blocks have names of their own."""
 
 
-def families_of_layers(layers: Mapping[str, Layer | None]) -> list[str]:
+def families_of_layers(layers: Mapping[str, LayerSize | None]) -> list[str]:
     """For which families changes of a network may be, by their short names; none: not known.
 
     Args:
@@ -82,7 +82,7 @@ def families_of_layers(layers: Mapping[str, Layer | None]) -> list[str]:
     return _of_widths(found, layers)
 
 
-def _of_widths(found: list[str], layers: Mapping[str, Layer | None]) -> list[str]:
+def _of_widths(found: list[str], layers: Mapping[str, LayerSize | None]) -> list[str]:
     """Those that have blocks so wide, and perceptrons so much wider; all where none has."""
     inputs = {each.inputs for name, each in layers.items() if each and _INNER.search(name)}
     fitting = [family for family in found if inputs and inputs <= {*WIDTHS.get(family, ())}]
