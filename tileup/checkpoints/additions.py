@@ -213,7 +213,7 @@ def _language(checkpoint: Checkpoint) -> FactPairs:
     yield "read by", named(readers, last="and")
 
 
-_LANGUAGE: Mapping[tuple[int, bool, bool, bool], str] = {
+_LANGUAGE: Mapping[tuple[int, ...], str] = {
     (2560, True, False, False): "Qwen3 4B",
     (4096, True, False, False): "Qwen3 8B",
     (3584, False, True, False): "Qwen2.5-VL 7B",
@@ -226,7 +226,12 @@ _LANGUAGE: Mapping[tuple[int, bool, bool, bool], str] = {
 def _inversion(checkpoint: Checkpoint) -> FactPairs:
     tensors = {name: info.shape for name, info in checkpoint.tensors.items() if info.shape}
     widths = {each[-1] for each in tensors.values()}
-    told = {(768,): "SD 1.x", (1024,): "SD 2.x", (768, 1280): "SDXL", (1280,): "CLIP-G alone"}
+    told: dict[Sides, str] = {
+        (768,): "SD 1.x",
+        (1024,): "SD 2.x",
+        (768, 1280): "SDXL",
+        (1280,): "CLIP-G alone",
+    }
     yield "made for", told.get(tuple(sorted(widths)), UNTOLD)
     yield "vectors", ", ".join(str(each[0] if each[1:] else 1) for each in tensors.values())
 
