@@ -11,6 +11,8 @@ from torch import Tensor
 from tests.checkpoints.layouts.vae import vae_state_dict
 from tests.codec.ldm import ldm_decode, ldm_encode
 from tileup.codec.vae import VaeCodec, load_vae
+from tileup.codec.vae_lean import KeptMap, LeanNetwork
+from tileup.codec.vae_tiles import ConvInput
 from tileup.errors import TileupError
 
 SMALL = (1, 2)
@@ -51,6 +53,49 @@ def test_only_larger_canvases_go_through_in_tiles(size: tuple[int, int], in_tile
     latents = codec.encode(torch.rand(1, 3, *size))
     codec.decode(latents)
     assert called == ([] if in_tiles else ["whole"] * 2)
+
+
+@pytest.mark.parametrize("held", [0, 2**31])
+def test_rows_in_and_out_are_the_same_picture(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all layers' maps held and of one; rows are asked for from the top down."""
+    monkeypatch.setattr("tileup.codec.vae.HELD", held)
+    own, asked = codec(9), list[int]()
+    pixels = torch.rand(1, 3, 26, 20)
+
+    def rows(top: int, bottom: int) -> Tensor:
+        asked.append(top)
+        return pixels[:, :, top:bottom]
+
+    latents = own.encode_rows(rows, 26, 20)
+    assert torch.equal(latents, own.encode(pixels))
+    assert len(set(asked)) == 3
+    assert asked == sorted(asked)
+    parts = [*own.decode_rows(latents)]
+    assert [each.shape[2] for each in parts] == [8, 9, 9]
+    assert torch.equal(torch.cat(parts, dim=2), own.decode(latents))
+
+
+def test_large_maps_are_not_all_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another way to the same, by size alone."""
+    z, pixels = torch.randn(1, 4, 8, 6), torch.rand(1, 3, 16, 12)
+    results = codec(9).decode(z), codec(9).encode(pixels)
+    maps = 4 * 16 * 12 * (64 + 32)
+    made: list[object] = []
+
+    class Watched(LeanNetwork):
+        def room(self, like: Tensor, x: ConvInput, spare: int) -> KeptMap:
+            made.append(x)
+            return super().room(like, x, spare)
+
+    monkeypatch.setattr("tileup.codec.vae.LeanNetwork", Watched)
+    monkeypatch.setattr("tileup.codec.vae.HELD", maps)
+    assert torch.equal(codec(9).decode(z), results[0])
+    assert not made
+    monkeypatch.setattr("tileup.codec.vae.HELD", maps - 1)
+    lean = codec(9).decode(z), codec(9).encode(pixels)
+    assert made
+    for each in zip(lean, results, strict=True):
+        torch.testing.assert_close(*each, atol=2e-5, rtol=2e-5)
 
 
 def test_sides_that_are_no_whole_cells_are_refused() -> None:

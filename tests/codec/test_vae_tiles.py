@@ -1,7 +1,12 @@
-"""Layers in tiles against the same layers whole: equal to rounding, at any size and any cut."""
+"""Layers in tiles against the same layers whole: equal to rounding, at any size and any cut.
+
+With all maps held, with one of them, and with that one in a file.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -13,8 +18,10 @@ from torch.nn import functional
 from tests.checkpoints.layouts.vae import vae_state_dict
 from tests.codec.memory import PeakMemory
 from tileup.codec.vae_layout import vae_layout
+from tileup.codec.vae_lean import LeanNetwork
 from tileup.codec.vae_network import build_vae, diffusers_tensors
 from tileup.codec.vae_tiles import SCORES, TiledNetwork, TileGrid
+from tileup.errors import OutputError
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (1, 9), (9, 1), (5, 21), (9, 8)]
@@ -27,6 +34,21 @@ def vae(width: int = 32, attention: bool = True, channels: int = 4) -> nn.Module
     layout = vae_layout({name: tuple(each.shape) for name, each in tensors.items()})
     named, origin = diffusers_tensors(tensors, layout)
     return build_vae(named, layout, torch.float32, "cpu", origin)
+
+
+@pytest.fixture(params=["held", "lean", "file"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[TiledNetwork]:
+    """How maps are held."""
+    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0 if request.param == "file" else 2**30)
+    return TiledNetwork if request.param == "held" else LeanNetwork
+
+
+def decoded(tiled: TiledNetwork, decoder: nn.Module, z: Tensor) -> Tensor:
+    return torch.cat([*tiled.rows(tiled.decode(decoder, z))], dim=2)
+
+
+def encoded(tiled: TiledNetwork, encoder: nn.Module, pixels: Tensor) -> Tensor:
+    return tiled.encode(encoder, tiled.plain(pixels))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +91,7 @@ def test_decoding_in_tiles_is_decoding_whole(
 ) -> None:
     z = uneven(1, 4, *size)
     whole = network.decoder(z)
-    tiled = TiledNetwork(grid, CPU).decode(network.decoder, z)
+    tiled = decoded(TiledNetwork(grid, CPU), network.decoder, z)
     assert tiled.shape == (1, 3, 8 * size[0], 8 * size[1])
     torch.testing.assert_close(tiled, whole, atol=2e-5, rtol=2e-5)
     assert whole.std() > 0.1
@@ -82,26 +104,55 @@ def test_encoding_in_tiles_is_encoding_whole(
 ) -> None:
     pixels = uneven(1, 3, 8 * size[0], 8 * size[1])
     whole = network.encoder(pixels)
-    tiled = TiledNetwork(grid, CPU).encode(network.encoder, pixels)
+    tiled = encoded(TiledNetwork(grid, CPU), network.encoder, pixels)
     torch.testing.assert_close(tiled, whole, atol=2e-5, rtol=2e-5)
     assert whole.std() > 0.1
 
 
+@pytest.mark.parametrize("grid", [TileGrid(1, 1), TileGrid(2, 3), TileGrid(7, 3)])
+@pytest.mark.parametrize("size", [(1, 9), (9, 1), (5, 7)])
+def test_one_map_gives_the_same(
+    network: nn.Module, size: tuple[int, int], grid: TileGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the same to the bit where it lies in a file."""
+    z, pixels = uneven(1, 4, *size), uneven(1, 3, 8 * size[0], 8 * size[1])
+    lean = LeanNetwork(grid, CPU)
+    results = decoded(lean, network.decoder, z), encoded(lean, network.encoder, pixels)
+    for result, whole in zip(results, (network.decoder(z), network.encoder(pixels)), strict=True):
+        torch.testing.assert_close(result, whole, atol=2e-5, rtol=2e-5)
+    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0)
+    again = decoded(lean, network.decoder, z), encoded(lean, network.encoder, pixels)
+    assert all(torch.equal(*each) for each in zip(results, again, strict=True))
+
+
+def test_a_disk_without_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0)
+    monkeypatch.setattr(os, "posix_fallocate", _full, raising=False)
+    lean = LeanNetwork(TileGrid(1, 1), CPU)
+    with pytest.raises(OutputError, match=r"No space left on device\); name a folder .* TMPDIR"):
+        lean.decode(vae(attention=False).decoder, torch.zeros(1, 4, 1, 1))
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 @pytest.mark.parametrize("grid", [TileGrid(2, 1), TileGrid(3, 4)])
-def test_a_decoder_of_convolutions_alone(grid: TileGrid) -> None:
+def test_a_decoder_of_convolutions_alone(grid: TileGrid, kind: type[TiledNetwork]) -> None:
     decoder = vae(attention=False, channels=16).decoder
     assert not any(isinstance(each, nn.Linear) for each in decoder.modules())
     z = uneven(1, 16, 11, 13)
-    tiled = TiledNetwork(grid, CPU).decode(decoder, z)
+    tiled = decoded(kind(grid, CPU), decoder, z)
     torch.testing.assert_close(tiled, decoder(z), atol=2e-5, rtol=2e-5)
 
 
-def test_what_is_given_is_left_alone(network: nn.Module) -> None:
+def test_what_is_given_is_left_alone(network: nn.Module, kind: type[TiledNetwork]) -> None:
     z, pixels = uneven(1, 4, 6, 5), uneven(1, 3, 48, 40)
     given = z.clone(), pixels.clone()
-    tiled = TiledNetwork(TileGrid(2, 2), CPU)
+    tiled = kind(TileGrid(2, 2), CPU)
     results = [
-        (tiled.decode(network.decoder, z), tiled.encode(network.encoder, pixels)) for _ in range(2)
+        (decoded(tiled, network.decoder, z), encoded(tiled, network.encoder, pixels))
+        for _ in range(2)
     ]
     assert torch.equal(z, given[0])
     assert torch.equal(pixels, given[1])
@@ -109,11 +160,13 @@ def test_what_is_given_is_left_alone(network: nn.Module) -> None:
         assert all(torch.equal(*each) for each in zip(first, second, strict=True))
 
 
-def test_each_picture_of_a_batch_has_its_own_statistics(network: nn.Module) -> None:
+def test_each_picture_of_a_batch_has_its_own_statistics(
+    network: nn.Module, kind: type[TiledNetwork]
+) -> None:
     z = torch.cat([uneven(1, 4, 6, 5), 3 + uneven(1, 4, 6, 5)])
-    tiled = TiledNetwork(TileGrid(2, 2), CPU)
-    alone = torch.cat([tiled.decode(network.decoder, each[None]) for each in z])
-    torch.testing.assert_close(tiled.decode(network.decoder, z), alone, atol=2e-5, rtol=2e-5)
+    tiled = kind(TileGrid(2, 2), CPU)
+    alone = torch.cat([decoded(tiled, network.decoder, each[None]) for each in z])
+    torch.testing.assert_close(decoded(tiled, network.decoder, z), alone, atol=2e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
@@ -121,7 +174,8 @@ def test_each_picture_of_a_batch_has_its_own_statistics(network: nn.Module) -> N
 def test_statistics_are_those_of_the_whole_map(scale: float, mean: float) -> None:
     """In tiles whose means differ much: pooling variances alone would miss that."""
     x = scale * (uneven(2, 64, 37, 29) + mean)
-    found = TiledNetwork(TileGrid(4, 3), CPU).statistics(32, x)
+    tiled = TiledNetwork(TileGrid(4, 3), CPU)
+    found = tiled.statistics(32, tiled.plain(x))
     groups = x.double().view(2, 32, -1)
     torch.testing.assert_close(found[0].double(), groups.mean(2), rtol=1e-5, atol=1e-6 * scale)
     torch.testing.assert_close(found[1].double(), groups.var(2, correction=0), rtol=1e-5, atol=0)
@@ -135,14 +189,16 @@ def test_a_mirrored_picture_gives_the_mirrored_result() -> None:
             each.weight = nn.Parameter((each.weight + each.weight.flip(3)) / 2, False)
     z = uneven(1, 4, 5, 11)
     tiled = TiledNetwork(TileGrid(1, 3), CPU)
-    mirrored = tiled.decode(network.decoder, z.flip(3)).flip(3)
-    torch.testing.assert_close(mirrored, tiled.decode(network.decoder, z), atol=2e-5, rtol=2e-5)
+    mirrored = decoded(tiled, network.decoder, z.flip(3)).flip(3)
+    torch.testing.assert_close(mirrored, decoded(tiled, network.decoder, z), atol=2e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize("portion", [1, 50, SCORES])
+@pytest.mark.parametrize("tokens", [1, 9, 2**16])
 def test_attention_in_portions(
-    network: nn.Module, portion: int, monkeypatch: pytest.MonkeyPatch
+    network: nn.Module, portion: int, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tileup.codec.vae_tiles.TOKENS", tokens)
     monkeypatch.setattr("tileup.codec.vae_tiles.SCORES", portion)
     attention = network.decoder.mid_block.attentions[0]
     x = uneven(1, 128, 5, 7)
@@ -178,13 +234,31 @@ def test_tiles_need_less_memory_than_the_whole() -> None:
     tiled = TiledNetwork(TileGrid(8, 8), CPU)
     cells = 4 * 256 * 256
     whole = peak(lambda: network.decoder(z))
-    own = peak(lambda: tiled.decode(network.decoder, z))
+    own = peak(lambda: decoded(tiled, network.decoder, z))
     assert 96 * cells < own < 120 * cells
     assert own < 0.55 * whole
     whole = peak(lambda: network.encoder(pixels))
-    own = peak(lambda: tiled.encode(network.encoder, pixels))
+    own = peak(lambda: encoded(tiled, network.encoder, pixels))
     assert 64 * cells < own < 80 * cells
     assert own < 0.7 * whole
+
+
+def test_one_map_needs_half_of_that_and_in_a_file_the_memory_of_tiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The result of a block and the coarser map it comes from; 32 channels and a quarter of 64."""
+    network = vae()
+    z, pixels = torch.randn(1, 4, 16, 16), torch.randn(1, 3, 128, 128)
+    lean = LeanNetwork(TileGrid(5, 5), CPU)
+    cells = 4 * 128 * 128
+    own = peak(lambda: decoded(lean, network.decoder, z))
+    assert 48 * cells < own < 76 * cells
+    own = peak(lambda: encoded(lean, network.encoder, pixels))
+    assert 32 * cells < own < 56 * cells
+    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0)
+    # The picture, latents' maps of 128 channels, and keys and values of them, remain.
+    assert peak(lambda: decoded(lean, network.decoder, z)) < 20 * cells
+    assert peak(lambda: encoded(lean, network.encoder, pixels)) < 20 * cells
 
 
 @pytest.mark.parametrize("tile", [64, 128])
@@ -197,6 +271,6 @@ def test_what_tiles_cost_against_the_tiling_of_diffusers(tile: int) -> None:
     network.tile_sample_min_size, network.tile_latent_min_size = tile, tile // 8
     theirs = (network.decode(z).sample - whole).abs().mean()
     tiled = TiledNetwork(TileGrid.over(160, 192, tile), CPU)
-    ours = (tiled.decode(network.decoder, network.post_quant_conv(z)) - whole).abs().mean()
+    ours = (decoded(tiled, network.decoder, network.post_quant_conv(z)) - whole).abs().mean()
     assert theirs > 0.05 * whole.std()
     assert ours < 1e-5 * theirs + 1e-5 * whole.std()

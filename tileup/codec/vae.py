@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,8 +15,10 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from tileup.codec.causal_layout import CausalLayout, causal_layout
 from tileup.codec.causal_network import build_causal, causal_tensors
 from tileup.codec.vae_layout import VaeLayout, vae_layout
+from tileup.codec.vae_lean import LeanNetwork
 from tileup.codec.vae_network import build_vae, diffusers_tensors, outer_name
-from tileup.codec.vae_tiles import TiledNetwork, TileGrid
+from tileup.codec.vae_tiles import ConvInput, TiledNetwork, TileGrid, widest
+from tileup.contracts import Box
 from tileup.errors import ModelError, TileupError
 
 if TYPE_CHECKING:
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+PartsOf = Callable[[T], Iterable[Tensor]]
+Rows = Callable[[int, int], Tensor]
+"""Gives rows [top, bottom) of RGB in [0, 1], shape (1, 3, bottom - top, W)."""
+
 WIDER = {
     torch.float16: (torch.bfloat16, torch.float32),
     torch.bfloat16: (torch.float32,),
@@ -37,6 +45,8 @@ PATCH = 2
 """Latents that a patch is wide and high, where the file has statistics of such."""
 BATCH_EPS = 1e-4
 """What is added to variances: black-forest-labs/flux2, autoencoder.py."""
+HELD = 2**31
+"""Bytes of maps that are held between layers; where they would be more, one of them is."""
 TILE = 256
 """Side of a tile where none is asked for, pixels: small beside the maps, enough for a GPU."""
 
@@ -92,10 +102,21 @@ class VaeCodec:
         Raises:
             TileupError: the VAE gives values that are not finite in every precision.
         """
-        if any(side % self.stride for side in pixels.shape[2:]):
-            raise ValueError(f"sides must be multiples of {self.stride}, got {pixels.shape}")
-        scaled = pixels.to(self.device).float() * 2 - 1
-        mean = self._finite("encode", lambda network: self._encoded(network, scaled))
+        return self.encode_rows(lambda top, bottom: pixels[:, :, top:bottom], *pixels.shape[2:])
+
+    def encode_rows(self, rows: Rows, height: int, width: int) -> Tensor:
+        """The same of a picture that need not be in memory.
+
+        Args:
+            rows: gives rows [top, bottom), shape (1, 3, bottom - top, width); asked for from the
+                top down, those around a tile twice, and once more for each wider precision.
+            height, width: multiples of the stride.
+        """
+        if height % self.stride or width % self.stride:
+            raise ValueError(f"sides must be multiples of {self.stride}, got {height} and {width}")
+        mean = self._finite(
+            "encode", lambda network: self._encoded(network, rows, height, width), lambda z: (z,)
+        )
         mean = pixel_unshuffle(mean, self.patch)
         return (mean - self.shift.to(mean)) * self.scale.to(mean)
 
@@ -108,9 +129,19 @@ class VaeCodec:
         Raises:
             TileupError: the VAE gives values that are not finite in every precision.
         """
+        return torch.cat([*self.decode_rows(latents)], dim=2)
+
+    @torch.no_grad()
+    def decode_rows(self, latents: Tensor) -> Iterator[Tensor]:
+        """The same some rows at a time, from the top down."""
         z = latents.to(self.device).float()
         z = pixel_shuffle(z / self.scale.to(z) + self.shift.to(z), self.patch)
-        return (self._finite("decode", lambda network: self._decoded(network, z)) + 1) / 2
+        # Looked through before the first is given: the last layer, which that repeats, is cheap.
+        made = self._finite(
+            "decode", lambda network: self._decoded(network, z), lambda rows: rows()
+        )
+        for part in made():
+            yield (part.to(self.device).float() + 1) / 2
 
     def take_notes(self) -> tuple[str, ...]:
         """What had to be done in another way than was asked for, since this was last called."""
@@ -129,40 +160,53 @@ class VaeCodec:
             )
         return self.networks[dtype]
 
-    def _encoded(self, network: Network, pixels: Tensor) -> Tensor:
-        pixels = pixels.to(network.dtype)
-        tiled = self._tiled(*pixels.shape[2:])
-        x = network.encoder(pixels) if tiled is None else tiled.encode(network.encoder, pixels)
+    def _encoded(self, network: Network, rows: Rows, height: int, width: int) -> Tensor:
+        def read(box: Box) -> Tensor:
+            shown = rows(box.top, box.bottom)[..., box.left : box.right].to(self.device)
+            return (shown.float() * 2 - 1).to(network.dtype)
+
+        tiled = self._tiled(height, width, network)
+        if tiled is None:
+            x = network.encoder(read(Box(0, 0, height, width)))
+        else:
+            x = tiled.encode(network.encoder, ConvInput(height, width, read))
         if network.quant_conv is not None:
             x = network.quant_conv(x.to(self.device))
         return x.to(self.device).float().chunk(2, dim=1)[0]
 
-    def _decoded(self, network: Network, z: Tensor) -> Tensor:
+    def _decoded(self, network: Network, z: Tensor) -> Callable[[], Iterator[Tensor]]:
+        """Gives the rows of the picture, again and again."""
         z = z.to(network.dtype)
         if network.post_quant_conv is not None:
             z = network.post_quant_conv(z)
-        tiled = self._tiled(*(side * self.layout.stride for side in z.shape[2:]))
-        x = network.decoder(z) if tiled is None else tiled.decode(network.decoder, z)
-        return x.to(self.device).float()
+        height, width = (side * self.layout.stride for side in z.shape[2:])
+        tiled = self._tiled(height, width, network)
+        if tiled is None:
+            whole = network.decoder(z)
+            return lambda: iter([whole])
+        return partial(tiled.rows, tiled.decode(network.decoder, z))
 
-    def _tiled(self, height: int, width: int) -> TiledNetwork | None:
+    def _tiled(self, height: int, width: int, network: Network) -> TiledNetwork | None:
         """How a canvas of so many pixels goes through in tiles; None: whole."""
         if self.tile is None or max(height, width) <= self.tile:
             return None
+        maps = height * width * widest(network.decoder)
+        kind = TiledNetwork if maps * network.dtype.itemsize <= HELD else LeanNetwork
+        grid = TileGrid.over(height, width, self.tile)
         maps = None if self.maps is None else torch.device(self.maps)
-        return TiledNetwork(
-            TileGrid.over(height, width, self.tile), torch.device(self.device), maps
-        )
+        return kind(grid, torch.device(self.device), maps)
 
-    def _finite(self, work: str, run: Callable[[Network], Tensor]) -> Tensor:
-        """What the first precision gives whose values are finite."""
+    def _finite(self, work: str, run: Callable[[Network], T], parts: PartsOf[T]) -> T:
+        """What the first precision gives all of whose parts are finite."""
         for dtype in (self.dtype, *WIDER[self.dtype]):
             with torch.no_grad():
                 result = run(self.network(dtype))
-            if bool(result.isfinite().all()):
+                finite = all(bool(part.isfinite().all()) for part in parts(result))
+            if finite:
                 if dtype != self.dtype:
                     self._note(work, dtype)
                 return result
+            del result  # whose maps take memory
         raise TileupError(
             f"the VAE cannot {work} this picture: it gives values that are not finite numbers,"
             " also in float32; its file may be damaged, try another with --vae"
