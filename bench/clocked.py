@@ -59,6 +59,11 @@ def main(result: Path, arguments: list[str]) -> int:
         for name in ("decoded", "put_back"):
             clocks.wrap("pixels", canvas, name)
         clocks.wrap("pixels", importlib.import_module("tileup.enlarge.lanczos").Gradual, "rows")
+        # So does what makes latents of pixels, and what keeps rows that are finished.
+        codec = importlib.import_module("tileup.codec.space_to_depth").PixelCodec
+        clocks.wrap("pixels", codec, "encode")
+        clocks.wrap("pixels", canvas.RowsInMemory, "add")
+        clocks.wrap("pixels", importlib.import_module("tileup.images.kept").Kept, "add")
     writing = importlib.import_module("tileup.images.writing")
     clocks.wrap("encoding", writing, "_encoded")
     clocks.wrap(

@@ -97,7 +97,7 @@ def upscale_picture(
         return Upscaled(enlarged, planned, clock.seconds)
     with clock("encode"):
         canvas = padded(enlarged.whole, planned, model.spec.stride).to(model.device)
-        source = model.codec.encode(canvas)
+        source = model.codec.encode(canvas).contiguous()
     with clock("sample"):
         scene = scene_of(source, canvas, planned, settings)
         latents = sample_canvas(planned, scene, model, settings, on_step)

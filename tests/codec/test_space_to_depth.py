@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 from tileup.codec.space_to_depth import PixelCodec
 
@@ -25,3 +26,11 @@ def test_range() -> None:
     codec = PixelCodec(2)
     assert codec.encode(torch.zeros(1, 3, 2, 2)).unique().tolist() == [-1.0]
     assert codec.encode(torch.ones(1, 3, 2, 2)).unique().tolist() == [1.0]
+
+
+def test_it_is_torch_s_own_where_cells_are_moved_some_rows_at_a_time() -> None:
+    pixels = torch.rand(1, 3, 74, 6)
+    latents = PixelCodec(2).encode(pixels)
+    assert torch.equal(latents, functional.pixel_unshuffle(pixels * 2 - 1, 2))
+    back = PixelCodec(2).decode(latents)
+    assert torch.equal(back, (functional.pixel_shuffle(latents, 2) + 1) / 2)

@@ -28,7 +28,7 @@ from tileup.sampling.steps import SamplerOptions, one_step
 from tileup.tiling.alike import alike
 from tileup.tiling.batches import NetworkBatch, evaluated
 from tileup.tiling.profiles import WindowWeights, from_the_top
-from tileup.tiling.rows import RowBuffer, moved
+from tileup.tiling.rows import RowBuffer, moved, stacked
 
 BAND = 64
 """Rows of cells that enter at once."""
@@ -67,7 +67,8 @@ class Stream:
                 go on from there is worked out once more, from the same batches of windows.
 
         Yields:
-            The first row, and latents of some rows from it on, shape (1, C, rows, columns).
+            The first row, and latents of some rows from it on, shape (1, C, rows, columns); they
+            may be overwritten when more are asked for.
         """
         (run,) = self.itinerary.runs
         layout, strengths = self.itinerary.layout, self.itinerary.strengths
@@ -100,9 +101,10 @@ class Stream:
                 for row, x in stage.leave(denoiser):
                     following.enter(row, x)
             for row, x in stages[-1].leave(denoiser):
-                seen = (weights[-1].between(row, row + len(x)) > 0).to(x)
-                kept = source.between(row, row + len(x))
-                yield row, torch.lerp(kept, x, seen).movedim(-1, 0)[None]
+                seen = weights[-1].between(row, row + len(x)) > 0
+                if not seen.all():
+                    x = torch.lerp(source.between(row, row + len(x)), x, seen.to(x))
+                yield row, x.movedim(-1, 0)[None]
             for rows in (source, noise, *weights):
                 rows.drop(min(stage.x.first for stage in stages))
 
@@ -163,27 +165,40 @@ class _Stage:
 
     def enter(self, top: int, x: Tensor) -> None:
         """Rows at the noise level of this step, shape (rows, columns, C), from `top` on."""
-        bottom = top + len(x)
-        mine = self.x.add(len(x))
+        mine, piece = self.x.add(len(x)), self._piece
+        for first in range(0, len(x), piece) if self.begins else ():
+            last = min(first + piece, len(x))
+            self._begin_in(top + first, x[first:last], mine[first:last])
         if not self.begins:
             mine.copy_(x)
-        else:
-            # Cells that no phase has touched yet start here, whatever the sampler did to them.
-            torch.mul(self.known.noise.between(top, bottom), self.sigmas[0], out=mine)
-            mine += self.known.source.between(top, bottom)
-            if self.number:
-                seen = self.known.weights[self.number - 1].between(top, bottom) > 0
-                # Exactly one of them where the weight is 1 or 0, and faster than a choice.
-                torch.lerp(mine, x, seen.to(x), out=mine)
         self.x0.add(len(x)).zero_()
+
+    def _begin_in(self, top: int, x: Tensor, mine: Tensor) -> None:
+        """Rows with which a phase begins: cells that no phase has touched yet start here, whatever
+        the sampler did to them."""
+        bottom, seen = top + len(x), None
+        if self.number:
+            seen = self.known.weights[self.number - 1].between(top, bottom) > 0
+            if seen.all():
+                mine.copy_(x)
+                return
+        torch.mul(self.known.noise.between(top, bottom), self.sigmas[0], out=mine)
+        mine += self.known.source.between(top, bottom)
+        if seen is not None:
+            # Exactly one of them where the weight is 1 or 0, and faster than a choice.
+            torch.lerp(mine, x, seen.to(x), out=mine)
+
+    @property
+    def _piece(self) -> int:
+        """Rows that are worked on at once."""
+        return max(1, _PIECE // self.x.width)
 
     def leave(self, denoiser: Denoiser) -> Iterator[tuple[int, Tensor]]:
         """The rows that take the step now: the first one, and all at the next noise level."""
         self._evaluate(denoiser)
         whole = self._left(self.x.last)
-        piece = max(1, _PIECE // self.x.width)
-        for top in range(self.done, whole, piece):
-            bottom = min(top + piece, whole)
+        for top in range(self.done, whole, self._piece):
+            bottom = min(top + self._piece, whole)
             yield top, self._stepped(top, bottom)
         self.done = max(self.done, whole)
         for rows in (self.x, self.x0, self.total):
@@ -219,7 +234,7 @@ class _Stage:
             yield chosen
 
     def _batch(self, chosen: Sequence[Box]) -> NetworkBatch:
-        crops = torch.stack([self.x.inside(box) for box in chosen]).movedim(-1, 1)
+        crops = stacked([self.x.inside(box) for box in chosen]).movedim(-1, 1)
         sigma = crops.new_full([len(chosen)], self.sigmas[0])
         return NetworkBatch(crops, sigma, [moved(box, -self.known.source.first) for box in chosen])
 

@@ -31,9 +31,8 @@ def enlarge(picture: Picture, width: int, height: int) -> Picture:
         return picture
     given, pixels = picture.whole, np.empty((height, width, 3), np.float32)
     for channel in range(3):
-        pixels[..., channel] = _resampled(given[..., channel], width, height)
-    alpha = None if picture.alpha is None else _resampled(picture.alpha, width, height)
-    return replace(picture, pixels=pixels, alpha=alpha)
+        _resample(given[..., channel], pixels[..., channel])
+    return replace(picture, pixels=pixels, alpha=_resampled_alpha(picture, width, height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +54,12 @@ class Gradual:
         span = top * share - low, bottom * share - low
         part, pixels = given.pixels[low:high], np.empty((bottom - top, self.width, 3), np.float32)
         for channel in range(3):
-            pixels[..., channel] = _resampled(part[..., channel], self.width, bottom - top, span)
+            _resample(part[..., channel], pixels[..., channel], span)
         return pixels
 
     def carrying(self, pixels: Pixels) -> Picture:
         """The enlarged picture with other pixels, shape (height, width, 3)."""
-        alpha = self.picture.alpha
-        alpha = None if alpha is None else _resampled(alpha, self.width, self.height)
+        alpha = _resampled_alpha(self.picture, self.width, self.height)
         return replace(self.picture, pixels=pixels, alpha=alpha)
 
 
@@ -82,16 +80,27 @@ def gradual(picture: Picture, width: int, height: int) -> Gradual | None:
     return Gradual(picture, width, height)
 
 
-def _resampled(
-    plane: NDArray[np.float32], width: int, height: int, span: tuple[float, float] | None = None
-) -> NDArray[np.float32]:
-    """A plane (h, w) in [0, 1], or a span of its rows, as (height, width), by Lanczos, clipped.
+def _resampled_alpha(picture: Picture, width: int, height: int) -> NDArray[np.float32] | None:
+    if picture.alpha is None:
+        return None
+    alpha = np.empty((height, width), np.float32)
+    _resample(picture.alpha, alpha)
+    return alpha
+
+
+def _resample(
+    plane: NDArray[np.float32],
+    out: NDArray[np.float32],
+    span: tuple[float, float] | None = None,
+) -> None:
+    """Fill `out` with a plane (h, w) in [0, 1], or a span of its rows, by Lanczos, clipped.
 
     First along rows, then along columns: left to itself Pillow begins with what is cheaper, and
     some rows of a picture might be rounded in another way than the whole.
     """
+    height, width = out.shape
     image, way = Image.fromarray(np.ascontiguousarray(plane)), Image.Resampling.LANCZOS
     top, bottom = span or (0.0, float(image.height))
     wide = image.resize((width, image.height), way)
     resized = wide.resize((width, height), way, (0.0, top, float(width), bottom))
-    return np.clip(np.asarray(resized, dtype=np.float32), 0, 1)
+    np.clip(np.asarray(resized, dtype=np.float32), 0, 1, out=out)

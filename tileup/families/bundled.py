@@ -23,6 +23,7 @@ from tileup.errors import ModelError
 from tileup.families.bundled_header import DEBLOCK, VIVID, parse_header
 from tileup.families.residual_unet import Architecture, Remembering, ResidualUNet
 from tileup.families.texture import TextureRange, toned
+from tileup.tiling.rows import stacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class WindowDenoiser:
 
     def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         cells = self.source[0].movedim(0, -1)  # as the network takes them: a copy less
-        source = torch.stack([cells[box.index] for box in windows]).movedim(-1, 1).to(x)
+        source = stacked([cells[box.index] for box in windows]).movedim(-1, 1).to(x)
         sigma = sigma.to(x).clamp(min=self.lowest)
         texture = [self._texture(box) for box in windows]
         # Level by level: faster, and a window's result does not depend on what is beside it.
@@ -83,8 +84,7 @@ class WindowDenoiser:
         self, x: Tensor, sigma: Tensor, source: Tensor, texture: Sequence[Tensor | None]
     ) -> Tensor:
         """Windows of one noise level, which all have texture or all have none."""
-        layout = torch.channels_last  # twice as fast as the default on a CPU
-        x, source = (each.contiguous(memory_format=layout) for each in (x, source))
+        x, source = _cell_by_cell(x), _cell_by_cell(source)
         amounts = [each for each in texture if each is not None]
         with torch.no_grad():
             if self.vivid is None or not amounts:
@@ -93,6 +93,17 @@ class WindowDenoiser:
             if self.dial == 1:
                 return drawn
             return torch.lerp(self.network(x, sigma, source), drawn, self.dial)
+
+
+def _cell_by_cell(windows: Tensor) -> Tensor:
+    """The channels of each cell side by side in memory: twice as fast on a CPU as the default.
+
+    Rows may be those of a larger canvas.
+    """
+    channels = windows.shape[1]
+    if windows.stride(1) == 1 and windows.stride(3) == channels:
+        return windows
+    return windows.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from tileup.contracts import Box
@@ -56,7 +59,7 @@ class RowBuffer:
         held = self.between(self.first, self.last)
         wanted = len(held) + count
         if wanted > len(self._memory) // 4 * 3:
-            memory = held.new_empty(wanted + wanted // 2, *held.shape[1:])
+            memory = held.new_empty(2 * wanted, *held.shape[1:])
             memory[: len(held)] = held
             self._memory = memory
         else:
@@ -65,6 +68,11 @@ class RowBuffer:
                 part = held[start : start + free]
                 self._memory[start : start + len(part)] = part
         self._origin = self.first
+
+
+def stacked(parts: Sequence[Tensor]) -> Tensor:
+    """Parts of one shape as one tensor; one part alone as it lies in memory."""
+    return parts[0][None] if len(parts) == 1 else torch.stack([*parts])
 
 
 def moved(box: Box, down: int) -> Box:
