@@ -11,7 +11,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from tileup.contracts import Step
 from tileup.engine.desk import Busy, Desk, Settled, known
@@ -31,6 +30,7 @@ from tileup.engine.messages import (
 )
 from tileup.engine.outcomes import Begun, ByWorker, Finished, Loading, OnEvent, Outcome
 from tileup.engine.request import Job
+from tileup.engine.seats import Seat
 from tileup.errors import OutOfMemoryError, TileupError, WorkerLostError
 from tileup.settings.values import Settings
 
@@ -47,24 +47,6 @@ _IN_VAIN = 3
 Among workers that draw, one that is lost so often before it could is not started again."""
 _POLL = 0.1
 """Seconds between looks at a lock that another process has."""
-
-
-class _Seat:
-    """A worker, as the run knows it."""
-
-    def __init__(self, there: bool = False) -> None:
-        self.there = there
-        """Whether it was started, and is not lost."""
-        self.ready = False
-        """Whether it waits for pictures, or has some."""
-        self.drawn = False
-        """Whether it has drawn anything since it was started."""
-        self.loading = False
-        """Whether it loads the model just now."""
-        self.leaving = False
-        """Whether it was told to stop."""
-        self.held: dict[Path, Begun] = {}
-        """What it was given and has not finished, by output."""
 
 
 def share_out(
@@ -103,7 +85,7 @@ class _Crew:
         self._on_event = on_event
         self._fail_fast = fail_fast
         self._desk = Desk(settings)
-        self._seats = [_Seat() for _ in range(hands.count)]
+        self._seats = [Seat() for _ in range(hands.count)]
         self._turns = [
             Begun(job, number, len(jobs), alone=False) for number, job in enumerate(jobs, 1)
         ]
@@ -159,8 +141,8 @@ class _Crew:
         if self._is_short():
             self._draw_alone()
 
-    def _start(self, worker: int) -> _Seat:
-        self._seats[worker] = seat = _Seat(there=True)
+    def _start(self, worker: int) -> Seat:
+        self._seats[worker] = seat = Seat(there=True)
         self._hands.start(worker)
         return seat
 
@@ -175,7 +157,7 @@ class _Crew:
         coming = sum(seat.there and not seat.held for seat in self._seats)
         return open > coming
 
-    def _turn_for(self, seat: _Seat) -> Begun | None:
+    def _turn_for(self, seat: Seat) -> Begun | None:
         """What a worker is given next, if it can take more."""
         if not (seat.there and seat.ready) or seat.leaving:
             return None
@@ -324,7 +306,7 @@ class _Crew:
         self._over |= self._fail_fast and outcome.is_new_failure
         self._on_event(Finished(outcome))
 
-    def _dismiss(self, worker: int, seat: _Seat) -> None:
+    def _dismiss(self, worker: int, seat: Seat) -> None:
         """Have a worker finish what it writes, drop the rest and end."""
         seat.leaving = True
         if seat.ready:
