@@ -27,7 +27,7 @@ from tileup.engine.messages import (
 )
 from tileup.engine.outcomes import Begun, Loading, Outcome
 from tileup.engine.request import Job, Request
-from tileup.errors import OutOfMemoryError, OutputError, WorkerLostError
+from tileup.errors import ExitCode, OutOfMemoryError, OutputError, WorkerLostError
 from tileup.settings.values import Settings
 
 COUNT = 12
@@ -91,7 +91,11 @@ class Played:
         assert turn.job.home is not None
         self.words.append((worker, WorkerEvent(turn)))
         said = self.rule(turn)
-        if said in ("kill", "node"):
+        if said == "starve":  # Ray ends several workers at once
+            for each in [*self.held]:
+                self.words.append((each, Lost("ended for want of memory", memory=True)))
+            self.held.clear()
+        elif said in ("kill", "node"):
             self.words.append((worker, Lost("killed", node=said == "node")))
             del self.held[worker]
         elif said == "memory":
@@ -223,6 +227,53 @@ def test_memory_that_never_suffices_is_a_failure(jobs: list[Job]) -> None:
     found = draw(jobs, Played(2, lambda turn: "memory" if name(turn.job) == "1" else "done"))
     (failed,) = [each for each in found if each.outcome == "failed"]
     assert isinstance(failed.error, OutOfMemoryError)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_workers_ended_for_want_of_memory_blame_nobody_beside(jobs: list[Job], seed: int) -> None:
+    """Two pictures that are too large beside others, and one that always is."""
+    tried: list[str] = []
+
+    def rule(turn: Begun) -> str:
+        which = name(turn.job)
+        tried.append(which)
+        return "starve" if which == "7" or (which in "25" and not turn.alone) else "done"
+
+    found = draw(jobs, Played(3, rule, seed))
+    (failed,) = [each for each in found if each.outcome == "failed"]
+    assert name(failed.job) == "7"
+    assert isinstance(failed.error, OutOfMemoryError)
+    assert "given up after 2 tries" in str(failed.error)
+    assert tried.count("7") == 2
+    assert max(map(tried.count, tried)) == 2
+    assert len(Path("out/.tileup-journal.jsonl").read_text().splitlines()) == COUNT
+    (record,) = [each for each in Journal(Path("out")).records() if each.error]
+    assert (record.output, record.code) == ("7_2x.png", ExitCode.OUT_OF_MEMORY)
+
+
+def test_what_is_drawn_alone_is_drawn_where_workers_last(jobs: list[Job]) -> None:
+    """As after a node that can take no more has ended the one that was kept for it."""
+    starts, alone = list[int](), list[str]()
+
+    def rule(turn: Begun) -> str:
+        if turn.alone:
+            alone.append(name(turn.job))
+        fates = {"1": "starve"} if turn.alone else {"1": "starve", "8": "memory"}
+        return fates.get(name(turn.job), "done")
+
+    def start(worker: int) -> None:
+        starts.append(worker)
+        assert len(starts) < 20
+        inner(worker)
+        if worker == 0 and alone:
+            hands.lose(worker, "left out")
+
+    hands = Played(2, rule)
+    inner, hands.start = hands.start, start  # type: ignore[method-assign]
+    found = outcomes(draw(jobs, hands))
+    assert found.pop("1") == "failed"
+    assert set(found.values()) == {"done"}
+    assert alone == ["1", "8"]
 
 
 def test_a_record_that_cannot_be_written_is_one_failure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -40,11 +41,11 @@ from tileup.engine import on_ray, spread
 from tileup.engine.engine import Team
 from tileup.engine.jobs import find_jobs
 from tileup.engine.journal import NAME
-from tileup.engine.on_ray import how_it_went
 from tileup.engine.outcomes import ByWorker, Event, Outcome
 from tileup.engine.pool import WorkerPool
 from tileup.engine.preflight import Here, differences, versions
 from tileup.engine.ray_assistants import Helpers, RayAssistant
+from tileup.engine.ray_ends import how_it_went
 from tileup.engine.request import Request
 from tileup.engine.resume import contents_of
 from tileup.errors import ExitCode, MissingExtraError, TileupError, UsageError, WorkerLostError
@@ -62,20 +63,20 @@ folder, expected = shared.folder, shared.expected
 THREE = ("--num-cpus", "3", "--object-store-memory", str(on_ray._STORE))
 
 
-@pytest.fixture(scope="module")
-def address() -> Generator[str]:
-    """A cluster of one node with three cores, started as its owner would, for all tests."""
+@contextlib.contextmanager
+def started(*flags: str, **environment: str) -> Generator[str]:
+    """The address of a cluster of one node, started as its owner would."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     quiet = ["--include-dashboard", "false", "--disable-usage-stats", "--port", str(port)]
     with subprocess.Popen(
-        [*command, *quiet, *THREE],
+        [*command, *quiet, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"RAY_worker_niceness": "0"},
+        env=os.environ | {"RAY_worker_niceness": "0"} | environment,
     ) as running:
         assert running.stdout is not None
         said = ""
@@ -86,6 +87,13 @@ def address() -> Generator[str]:
         yield f"127.0.0.1:{port}"
         running.terminate()
         running.communicate()
+
+
+@pytest.fixture(scope="module")
+def address() -> Generator[str]:
+    """A cluster with three cores for all tests."""
+    with started(*THREE) as found:
+        yield found
 
 
 @pytest.fixture
@@ -181,7 +189,7 @@ def test_one_picture_is_shared_by_actors_and_one_that_is_killed_costs_nothing(
     assert contents("out") == {name: each for name, each in expected.items() if name[0] == ODD}
     assert Path("happened").exists()
     assert "spread over 2" in caplog.text
-    assert "worker 2 was lost" in caplog.text
+    assert "worker 2 was killed" in caplog.text
 
 
 def test_where_rays_object_store_is_full_pictures_are_drawn_without_help(
@@ -214,7 +222,8 @@ def test_where_rays_object_store_is_full_pictures_are_drawn_without_help(
         return piece.batch
 
     assert [*pool.in_order(pieces, mine)] == [*range(9)]  # type: ignore[arg-type]
-    wait_until(lambda: "worker 2 takes no part" in caplog.text)  # by its thread
+    words = "worker 2 takes no part: Ray's object store is full"
+    wait_until(lambda: words in caplog.text)  # by its thread
     pool.close()
 
 
@@ -342,7 +351,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_end_of_an_actor_in_words() -> None:
     node = "The actor died because its node has died. Node Id: 5d Reason: it was terminated"
-    memory = "Task was killed due to the node running low on memory."
+    memory = "2 worker(s) were killed due to the node running low on memory. Memory on the node"
     crash = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
     assert [how_it_went(each) for each in (node, memory, crash)] == [
         "lost with its node",

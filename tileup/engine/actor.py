@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from tileup.contracts import Step
 from tileup.engine.messages import FromWorker, LogLine, Stop, ToWorker, WorkerEvent, WorkerIdle
 from tileup.engine.models import Load
+from tileup.engine.outcomes import Begun
 from tileup.engine.preflight import Here, differences
 from tileup.engine.ray_assistants import Helpers, spread_on_ray
+from tileup.engine.spread import Spread
 from tileup.engine.worker import Bench, Inbox, forward_words, work
 from tileup.settings.values import Settings
 
@@ -48,14 +50,17 @@ class Actor:
         self._words: queue.Queue[FromWorker | None] = queue.Queue()
         self._bench = Bench(errand.settings, self._inbox, self._words.put)
         self._spoken = 0.0
+        self._spread: Spread | None = None
 
     def put(self, message: ToWorker) -> None:
         """Something came from the run."""
         if isinstance(message, Stop):
             self._bench.finish()
             self._words.put(None)
-        else:
-            self._inbox.put(message)
+            return
+        if self._spread is not None and isinstance(message, Begun) and message.alone:
+            self._spread.close()  # those who help would take memory beside it
+        self._inbox.put(message)
 
     def serve(self) -> Iterator[FromWorker]:
         """All that the worker says, to its end."""
@@ -65,6 +70,9 @@ class Actor:
             text = f"{platform.node()} is left out: {'; '.join(wrong)}"
             yield LogLine(__name__, logging.WARNING, text)
             return
+        errand = self._errand
+        if errand.helpers is not None:
+            self._spread = spread_on_ray(errand.helpers, errand.here, errand.settings, errand.load)
         yield WorkerIdle()
         threading.Thread(target=self._work, daemon=True).start()
         while (message := self._words.get()) is not None:
@@ -72,12 +80,8 @@ class Actor:
                 yield message
 
     def _work(self) -> None:
-        errand = self._errand
-        spread = None
-        if errand.helpers is not None:
-            spread = spread_on_ray(errand.helpers, errand.here, errand.settings, errand.load)
-        tell = self._words.put
-        work(self._bench, self._inbox, tell, errand.settings, errand.load, errand.overlap, spread)
+        errand, bench, tell = self._errand, self._bench, self._words.put
+        work(bench, self._inbox, tell, errand.settings, errand.load, errand.overlap, self._spread)
 
     def _is_chatter(self, message: FromWorker) -> bool:
         """Whether it tells of a window so soon after another that nobody misses it."""

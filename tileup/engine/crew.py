@@ -196,7 +196,7 @@ class _Crew:
         """Keep one worker, and give it the next picture that memory did not suffice for."""
         there = [(worker, seat) for worker, seat in enumerate(self._seats) if seat.there]
         if not there:
-            self._start(0)
+            self._start(min(range(len(self._seats)), key=lambda each: self._vain[each]))
             return
         for worker, seat in there[1:]:
             if not seat.leaving:
@@ -221,6 +221,8 @@ class _Crew:
                 seat.loading = isinstance(event, Loading)
                 if isinstance(event, Step):
                     self._drew(worker)
+                elif isinstance(event, Begun):
+                    seat.begun.add(event.number)
                 self._on_event(ByWorker(worker, event))
             case Loaded():
                 seat.loading = False
@@ -237,8 +239,8 @@ class _Crew:
                 logging.getLogger(name).log(level, "%s", text)
             case Broken(error):
                 raise _with_advice(error)
-            case Lost(how, node):
-                self._lost(worker, how, node)
+            case Lost():
+                self._lost(worker, message)
 
     def _done(self, turn: Begun, outcome: Outcome) -> None:
         if isinstance(outcome.error, OutOfMemoryError) and not turn.alone:
@@ -255,29 +257,60 @@ class _Crew:
         self._seats[worker].drawn = self._proven = True
         self._in_vain = self._vain[worker] = 0
 
-    def _lost(self, worker: int, how: str, node: bool) -> None:
+    def _lost(self, worker: int, lost: Lost) -> None:
         """A worker has ended: on our word, before it could draw, or with what it had."""
         seat = self._seats[worker]
         seat.there = False
         held, seat.held = list(seat.held.values()), {}
         if seat.leaving:
             return
-        log.info("a worker was lost: %s", how)
-        self._in_vain = 0 if seat.drawn else self._in_vain + 1
-        if seat.loading or not seat.ready:
+        log.info("a worker was lost: %s", lost.how)
+        idle = seat.loading or not seat.ready
+        if seat.drawn:
+            self._in_vain = 0
+        elif idle or not lost.memory or any(turn.alone for turn in held):
+            self._in_vain += 1  # else what was beside it may have taken the memory
+        if idle:
             self._returned.extend(held)
             self._vain[worker] += 1
         else:
             for turn in held:
-                (self._bereaved if node else self._suspect)(turn, how)
+                self._bereaved(turn, lost, begun=turn.number in seat.begun)
         if self._nobody_can():
             raise WorkerLostError(
-                f"{_IN_VAIN} workers in a row ended before they drew anything ({how}); "
+                f"{_IN_VAIN} workers in a row ended before they drew anything ({lost.how}); "
                 f"if memory does not suffice for so many models, give fewer --workers"
             )
 
-    def _bereaved(self, turn: Begun, how: str) -> None:
-        """Give a picture to another worker whose node went, as if nothing had been."""
+    def _bereaved(self, turn: Begun, lost: Lost, begun: bool) -> None:
+        """What becomes of a picture whose worker was lost."""
+        # Workers are ended for want of memory several at once, and heard of one by one.
+        if lost.node or (lost.memory and turn.alone and not begun):
+            self._stranded(turn, lost.how)
+        elif lost.memory:
+            self._starved(turn, lost.how)
+        else:
+            self._suspect(turn, lost.how)
+
+    def _starved(self, turn: Begun, how: str) -> None:
+        """Draw a picture at the end with nothing beside it, as others may have taken the memory;
+        or give it up where that was so already."""
+        if not turn.alone:
+            log.warning(
+                "%s is tried again with nothing beside it: its worker was %s",
+                turn.job.shown_input,
+                how,
+            )
+            self._short.append(turn)
+            return
+        error = OutOfMemoryError(
+            f"given up after {TRIES} tries: the process that made it was {how} each time, also "
+            f"with nothing beside it; try a smaller --batch, --window or --scale"
+        )
+        self._settle(turn, self._desk.failed(turn.job, error))
+
+    def _stranded(self, turn: Begun, how: str) -> None:
+        """Give a picture to another worker that is not to blame, as if nothing had been."""
         self._nodes[turn.number] += 1
         if self._nodes[turn.number] < NODES:
             log.warning("%s is tried again: its worker was %s", turn.job.shown_input, how)

@@ -62,6 +62,9 @@ class Lost:
     """In words, such as `killed by SIGKILL`."""
     node: bool = False
     """Whether its whole node went, which no picture of ours is to blame for."""
+    memory: bool = False
+    """Whether it was ended because memory is short where it is: by itself, by what was drawn
+    beside it, or by others."""
 
 
 @dataclass(frozen=True, slots=True)

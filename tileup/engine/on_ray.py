@@ -29,6 +29,7 @@ from tileup.engine.outcomes import OnEvent, Outcome
 from tileup.engine.preflight import Here, differences, files_of, homes, probes, versions
 from tileup.engine.processes import LoadAt, WorkerSlot, cores
 from tileup.engine.ray_assistants import Helpers
+from tileup.engine.ray_ends import FOR_WANT_OF_MEMORY, WITH_ITS_NODE, how_it_went
 from tileup.engine.request import Job
 from tileup.engine.spread import can_be_shared, is_spread
 from tileup.errors import MissingExtraError, TileupError, UsageError
@@ -257,6 +258,8 @@ def _check_nodes(ray: ModuleType, here: Here) -> None:
 def _answer(ray: ModuleType, ref: Any) -> list[str]:  # noqa: ANN401
     try:
         return list(ray.get(ref))
+    except ray.exceptions.OutOfMemoryError as error:
+        return [f"the process that was asked was {how_it_went(str(error))}"]
     except ray.exceptions.RayError as error:
         return [f"cannot run tileup: {str(error).strip().splitlines()[-1]}"]
 
@@ -328,7 +331,10 @@ class Actors:
             message: FromWorker = self._ray.get(next(self._streams[worker]))
         except StopIteration:
             return self._lost(worker, "ended")
-        except self._ray.exceptions.RayActorError as error:
+        except (
+            self._ray.exceptions.RayActorError,
+            self._ray.exceptions.OutOfMemoryError,
+        ) as error:
             return self._lost(worker, how_it_went(str(error)))
         except self._ray.exceptions.RayError as error:
             log.debug("an actor cannot be heard", exc_info=error)
@@ -338,7 +344,7 @@ class Actors:
     def _lost(self, worker: int, how: str) -> Lost:
         self.end(worker)  # one that is only out of reach must not go on writing
         del self._streams[worker]
-        return Lost(how, node=how == WITH_ITS_NODE)
+        return Lost(how, node=how == WITH_ITS_NODE, memory=how == FOR_WANT_OF_MEMORY)
 
     def _complain(self) -> None:
         """Say that nothing comes, where that is because nobody is at work."""
@@ -359,16 +365,3 @@ class Actors:
         """Kill all actors that are left."""
         for worker in self._streams:
             self.end(worker)
-
-
-WITH_ITS_NODE = "lost with its node"
-
-
-def how_it_went(told: str) -> str:
-    """How an actor ended, in words that fit behind "its worker was", from what Ray says."""
-    text = " ".join(told.split()).lower()
-    if "running low on memory" in text or "memory pressure" in text:
-        return "ended by Ray for want of memory on its node"
-    if "node has died" in text or "node was terminated" in text or "node died" in text:
-        return WITH_ITS_NODE
-    return "killed"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -19,8 +20,9 @@ from tileup.engine.failures import as_tileup_error
 from tileup.engine.models import Load, Models
 from tileup.engine.pool import PoolWorkerLostError
 from tileup.engine.preflight import Here, differences
+from tileup.engine.ray_ends import how_it_went
 from tileup.engine.spread import PendingBatch, Spread, answered
-from tileup.errors import TileupError
+from tileup.errors import OutOfMemoryError, TileupError
 from tileup.settings.values import Settings
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ class RayAssistant:
             if self._ended:
                 raise PoolWorkerLostError("ended")
             self._actor = self._kind.remote(self._load)
-        error = self._heard(self._actor.start.remote(self._here, self._settings))
+        error = self._heard(lambda: self._actor.start.remote(self._here, self._settings))
         if error is not None:
             raise error
 
@@ -121,20 +123,29 @@ class RayAssistant:
 
         Raises:
             PoolWorkerLostError: the actor is lost.
+            OutOfMemoryError: Ray has ended it, as memory is short on its node.
+            TileupError: Ray's object store is full.
             Exception: what happened there.
         """
         import torch
 
-        found = self._heard(self._actor.evaluate.remote(piece.pack(piece.batch)))
+        request = piece.pack(piece.batch)
+        found = self._heard(lambda: self._actor.evaluate.remote(request))
         if isinstance(found, Exception):
             raise found
         return torch.tensor(found).to(piece.batch.x)  # a copy: the store's own is not to be written
 
-    def _heard(self, ref: Any) -> Any:  # noqa: ANN401
+    def _heard(self, told: Callable[[], Any]) -> Any:  # noqa: ANN401
+        """What the actor answers to what it is told."""
+        errors = self._ray.exceptions
         try:
-            return self._ray.get(ref)
-        except self._ray.exceptions.RayActorError as error:
-            raise PoolWorkerLostError("lost") from error
+            return self._ray.get(told())
+        except errors.RayActorError as error:
+            raise PoolWorkerLostError(how_it_went(str(error))) from error
+        except errors.OutOfMemoryError as error:
+            raise OutOfMemoryError(f"it was {how_it_went(str(error))}") from error
+        except (errors.ObjectStoreFullError, errors.OutOfDiskError) as error:
+            raise TileupError("Ray's object store is full, and it finds no disk") from error
 
     def end(self) -> None:
         """Kill the actor."""

@@ -23,3 +23,5 @@ class Seat:
         """Whether it was told to stop."""
         self.held: dict[Path, Begun] = {}
         """What it was given and has not finished, by output."""
+        self.begun: set[int] = set()
+        """Numbers of the pictures that it has taken up."""
