@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gzip
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import types
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +27,20 @@ from tests.checkpoints.layouts.lora import (
     layers_of,
     relatives,
 )
-from tests.checkpoints.layouts.text import prefixed
+from tests.checkpoints.layouts.text import prefixed, t5
 from tests.checkpoints.layouts.unet import PREFIX, sd1_unet
 from tests.cli.conftest import Command, save
 from tests.cli.test_every_family import Parts, saved
 from tests.families.building import built_unet
+from tests.tensors.test_checkpoint import Tracked
 from tileup.families.table import FAMILIES
 from tileup.tensors.checkpoint import open_checkpoint
+from tileup.tensors.formats import METADATA
 from tileup.tensors.gguf_file import HALVES
 from tileup.tensors.packed import unpacked
 from tileup.tensors.scaled import rotation
 from tileup.text.clip import renamed
+from tileup.text.t5_tokens import SHIPPED
 
 Pixels = NDArray[np.float64]
 SIZE = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "--dtype", "float32")
@@ -351,9 +358,21 @@ EIGHT: Mapping[str, tuple[Callable[[torch.Tensor], dict[str, torch.Tensor]], str
     "fp8": (as_fp8, "F8_E4M3 with scales"),
     "fp8 of before": (as_old_fp8, "F8_E4M3"),
     "int8": (as_int8, "INT8, rotated (ConvRot)"),
+    "int8, marked in the metadata": (as_int8, "INT8, rotated (ConvRot)"),
     "nvfp4": (as_nvfp4, "NVFP4"),
 }
 """How a matrix is stored, and what `info` calls it."""
+
+
+def moved_marks(stored: dict[str, torch.Tensor]) -> dict[str, str]:
+    """The marks of layers as the metadata of a file has them; they are taken from the tensors."""
+    keys = [key for key in stored if key.endswith(".comfy_quant")]
+    assert keys
+    layers = {
+        key.removesuffix(".comfy_quant"): json.loads(bytes(stored.pop(key).tolist()))
+        for key in keys
+    }
+    return {METADATA: json.dumps({"format_version": "1.0", "layers": layers})}
 
 
 @pytest.mark.parametrize("name", EIGHT)
@@ -371,7 +390,8 @@ def test_comfyuis_formats_are_described_and_draw(tileup: Command, folder: Path, 
                 stored |= {layer + end: each for end, each in store(tensor).items()}
             else:
                 stored[key] = tensor
-        save_file(stored, folder / f"{part}_small.safetensors")
+        metadata = moved_marks(stored) if "metadata" in name else None
+        save_file(stored, folder / f"{part}_small.safetensors", metadata)
         read = open_checkpoint(folder / f"{part}_small.safetensors").state_dict()
         save_file(
             {each: unpacked(tensor).contiguous() for each, tensor in read.items()},
@@ -407,21 +427,108 @@ def test_formats_that_are_not_read_are_refused_by_name(
         assert words in ran.sentence
 
 
+@contextlib.contextmanager
+def known_to_python(kind: type) -> Generator[None]:
+    """While it lasts, a class can be found where it says that it lies."""
+    parts = kind.__module__.split(".")
+    names = [".".join(parts[: count + 1]) for count in range(len(parts))]
+    with pytest.MonkeyPatch.context() as patch:
+        for each in names:
+            patch.setitem(sys.modules, each, types.ModuleType(each))
+        setattr(sys.modules[names[-1]], kind.__qualname__, kind)
+        yield
+
+
 def test_a_checkpoint_of_a_training_program_is_described_and_draws(
     tileup: Command, folder: Path, sd1: Path, plain: Callable[[Path], Pixels]
 ) -> None:
-    """With what such a program leaves beside the weights."""
+    """With what such a program leaves beside the weights: a callback of Lightning's by its class,
+    and what it remembers, settings and figures."""
     content = {
         "state_dict": {name: tensor.half() for name, tensor in whole.sd1().items()},
-        "callbacks": {"best": np.float64(3.0)},
+        "callbacks": {Tracked: {"best": np.float64(3.0)}, "last": Tracked()},
         "settings": argparse.Namespace(rate=1e-4),
         "global_step": 7,
     }
-    torch.save(content, folder / "trained.ckpt")
+    with known_to_python(Tracked):
+        torch.save(content, folder / "trained.ckpt")
+    Tracked.made.clear()
     told = tileup("info", "trained.ckpt")
     assert told.code == 0, told.err
     assert "Stable Diffusion 1.x" in told.out
     assert np.array_equal(drawn(tileup, "-m", "trained.ckpt"), plain(sd1))
+    assert Tracked.made == []
+    with known_to_python(Tracked):
+        torch.load(folder / "trained.ckpt", weights_only=False)
+    assert Tracked.made == ["filled"], "the code was there to be run"
+
+
+def test_an_embedding_in_a_lora_is_read_by_prompts(
+    tileup: Command, folder: Path, sd1: Path, attention: dict[str, tuple[int, ...]]
+) -> None:
+    """The picture is that of the same LoRA without it, and the embedding in a file of its own."""
+    lora, vectors = (
+        kohya_lora(changes(attention)),
+        torch.randn(3, 768, generator=torch.manual_seed(3)),
+    )
+    save_file(lora | {"bundle_emb.mine.string_to_param.*": vectors}, folder / "both.safetensors")
+    save_file(lora, folder / "lora.safetensors")
+    save_file({"emb_params": vectors}, folder / "mine.safetensors")
+    told = tileup("info", "both.safetensors")
+    assert "embeddings  mine" in told.out
+    flags = ("-m", sd1, "-p", "a cat, mine", "--lora")
+    found = drawn(tileup, *flags, "both.safetensors")
+    wanted = drawn(tileup, *flags, "lora.safetensors", "--embedding", "mine.safetensors")
+    assert np.array_equal(found, wanted)
+    assert np.abs(found - drawn(tileup, *flags, "lora.safetensors")).max() > 2
+
+
+ALL_IN_ONE: Mapping[str, tuple[Callable[[], Parts], Mapping[str, str]]] = {
+    "flux-dev": (
+        whole.flux_parts,
+        {
+            "network": PREFIX,
+            "vae": "vae.",
+            "clip_l": "text_encoders.clip_l.transformer.",
+            "t5": "text_encoders.t5xxl.transformer.",
+        },
+    ),
+    "sd3": (
+        whole.sd3_parts,
+        {
+            "network": "",  # it has its prefix
+            "vae": "first_stage_model.",
+            "clip_l": "text_encoders.clip_l.transformer.",
+            "clip_g": "text_encoders.clip_g.transformer.",
+            "t5": "text_encoders.t5xxl.transformer.",
+        },
+    ),
+}
+"""Families whose files hold everything, with the prefixes of the parts."""
+
+
+@pytest.mark.parametrize("name", ALL_IN_ONE)
+def test_a_file_with_everything_in_it_needs_no_tokenizer(
+    tileup: Command, folder: Path, name: str
+) -> None:
+    """The picture is that of its parts in files of their own, with T5's tokenizer given."""
+    make, prefixes = ALL_IN_ONE[name]
+    parts = dict(make())
+    parts["t5"] = t5(parts["t5"]["shared.weight"].shape[1], vocabulary=32128)
+    flags = saved(folder, parts, f"{name}.safetensors")
+    whole.save(
+        folder / "everything.safetensors",
+        {k: e for part, each in parts.items() for k, e in prefixed(prefixes[part], each).items()},
+    )
+    (folder / "t5").mkdir()
+    (folder / "t5" / "tokenizer.json").write_bytes(gzip.decompress(SHIPPED.read_bytes()))
+    flags[flags.index("--tokenizer") + 1] = "t5"
+    told = tileup("info", "everything.safetensors")
+    assert "not in the file" not in told.out
+    prompt = ("-p", "an old stone bridge")
+    found = drawn(tileup, "-m", "everything.safetensors", *prompt)
+    assert np.array_equal(found, drawn(tileup, *flags, *prompt))
+    assert np.abs(found - drawn(tileup, "-m", "everything.safetensors", "-p", "a cat")).max() > 2
 
 
 def test_v_with_zero_terminal_snr_can_be_asked_for(
