@@ -70,8 +70,14 @@ NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Nucleus-Image", ("transformer_blocks.0.encoder_proj.weight",)),
     ("GLM-Image", ("prior_token_embedding.weight", "glyph_projector.net.0.proj.weight")),
     ("ERNIE-Image", ("layers.0.mlp.linear_fc2.weight",)),
-    ("ACE-Step", ("genre_embedder.weight",)),
-    ("FLUX.3", ("early_stream_modulations.image.lin.weight",)),
+    ("ACE-Step", ("genre_embedder.weight", "layers.0.cross_attn_norm.weight")),
+    (
+        "FLUX.3",
+        (
+            "early_stream_modulations.image.lin.weight",
+            "early_stream_modulations.image.linear.weight",
+        ),
+    ),
     (
         "HunyuanVideo or HunyuanImage",
         (
@@ -83,7 +89,10 @@ NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("HunyuanDiT", ("mlp_t5.0.weight", "text_embedding_padding")),
     (
         "Stable Cascade",
-        ("clip_txt_mapper.weight", "clip_mapper.weight", "effnet_mapper.0.weight"),
+        (
+            *("clip_txt_mapper.weight", "clip_mapper.weight", "effnet_mapper.0.weight"),
+            "clip_txt_pooled_mapper.weight",
+        ),
     ),
     (
         "AuraFlow",
@@ -100,13 +109,28 @@ NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Sana", ("blocks.0.cross_attn.q_linear.weight", "caption_norm.weight")),
     ("Krea 2", ("txtfusion.projector.weight", "text_fusion.projector.weight")),
     ("Qwen-Image 2.1", ("txt_in.text_norm.weight",)),
-    ("Wan", ("head.modulation",)),
-    ("Mochi", ("t5_yproj.weight",)),
+    ("Wan", ("head.modulation", "blocks.0.attn1.norm_q.weight")),
+    ("Mochi", ("t5_yproj.weight", "time_embed.caption_proj.weight")),
     ("HiDream", ("double_stream_blocks.0.block.adaLN_modulation.1.bias",)),
     ("Bria FIBO", ("caption_projection.0.linear.weight",)),
-    ("Cosmos", ("x_embedder.proj.1.weight",)),
-    ("Stable Audio", ("transformer.rotary_pos_emb.inv_freq", "rotary_pos_emb.inv_freq")),
-    ("Kandinsky", ("encoder_hid_proj.image_embeds.weight", "add_embedding.image_norm.weight")),
+    ("Cosmos", ("x_embedder.proj.1.weight", "time_embed.t_embedder.linear_1.weight")),
+    (
+        "Stable Audio",
+        (
+            *("transformer.rotary_pos_emb.inv_freq", "rotary_pos_emb.inv_freq"),
+            "cross_attention_proj.0.weight",
+        ),
+    ),
+    (
+        "Kandinsky",
+        (
+            *("encoder_hid_proj.image_embeds.weight", "add_embedding.image_norm.weight"),
+            "add_time_condition.attention.to_k.weight",
+        ),
+    ),
+    ("PRX", ("blocks.0.attention.img_qkv_proj.weight",)),
+    ("CogVideoX or CogView", ("patch_embed.text_proj.weight",)),
+    ("LTX-Video", ("caption_projection.linear_1.weight",)),
     ("Kolors", ("encoder_hid_proj.weight",)),
     ("Playground 2.5", ("edm_mean", "edm_std")),
     ("CosXL (EDM v-prediction)", ("edm_vpred.sigma_max",)),
