@@ -10,10 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from tileup.families.residual_unet import Architecture, ResidualUNet
+from tileup.settings.values import Settings
 
 ARCHITECTURE = Architecture(
     channels=12, widths=(8, 8, 16), down_blocks=(1, 1, 1), up_blocks=(1, 1), residual_std=0.1
 )
+CPU = Settings(device="cpu", dtype="float32")
+SMALL = {"device": "cpu", "dtype": "float32", "tile": 32, "min_tile": 8, "overlap": 8, "steps": 2}
+"""For runs on small pictures."""
 
 
 def small_network(seed: int = 0) -> ResidualUNet:

@@ -13,7 +13,14 @@ import torch
 from PIL import Image
 
 import tileup
-from tests.checkpoints.small import save_both, save_deblocking, save_small, small_network
+from tests.checkpoints.small import (
+    CPU,
+    SMALL,
+    save_both,
+    save_deblocking,
+    save_small,
+    small_network,
+)
 from tests.doubles import photograph, scene_of
 from tileup.checkpoints.describe import describe
 from tileup.checkpoints.find import identify
@@ -21,20 +28,11 @@ from tileup.checkpoints.load import load_model
 from tileup.contracts import Box, Wish
 from tileup.errors import ModelError
 from tileup.families.bundled import BundledModel
-from tileup.settings.values import Settings
-
-CPU = Settings(device="cpu", dtype="float32")
-SMALL = {"device": "cpu", "dtype": "float32", "tile": 32, "min_tile": 8, "overlap": 8, "steps": 2}
 
 
 @pytest.fixture
 def deblocking(tmp_path: Path) -> Path:
     return save_deblocking(tmp_path / "deblocking.safetensors")
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Path:
-    return save_small(tmp_path / "alone.safetensors")
 
 
 def picture(quality: int | None) -> Image.Image:

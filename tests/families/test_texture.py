@@ -14,8 +14,9 @@ from torch.nn import functional
 import tileup
 from tests.checkpoints.small import (
     ARCHITECTURE,
+    CPU,
+    SMALL,
     save_both,
-    save_small,
     small_network,
     vivid_network,
 )
@@ -30,19 +31,10 @@ from tileup.families.residual_unet import ResidualUNet
 from tileup.families.texture import REACH, TextureRange, toned
 from tileup.settings.values import DENOISE_MODES, Settings
 
-CPU = Settings(device="cpu", dtype="float32")
-SMALL = {"device": "cpu", "dtype": "float32", "tile": 32, "min_tile": 8, "overlap": 8, "steps": 2}
-
 
 @pytest.fixture
 def both(tmp_path: Path) -> Path:
     return save_both(tmp_path / "both.safetensors")
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Path:
-    """The first network only."""
-    return save_small(tmp_path / "alone.safetensors")
 
 
 def loaded(path: Path, settings: Settings = CPU) -> BundledModel:

@@ -13,6 +13,7 @@ from math import prod
 from tileup.checkpoints.lora_names import NETWORK, PART_WORDS, role_of, split_name
 from tileup.checkpoints.made_for import LayerSize, families_of_layers, in_words
 from tileup.codec.causal_layout import DIFFUSERS, ORIGINAL
+from tileup.codec.vae_layout import LATENTS_IN
 from tileup.families import control_signs as signs
 from tileup.families.foreign import Kind
 from tileup.families.table import FAMILIES, named, of_context
@@ -135,10 +136,8 @@ def _hint(view: View) -> str:
         values = view.checkpoint.values(view.prefix + signs.SD3_KIND)
         number = 0 if values is None or not values.size else round(float(values.flat[0]))
         return signs.SD3_KINDS.get(number, "the picture itself (blur)")
-    for where, text in view.said():
-        if match := _HINTS.search(text):
-            return f"{match[0]} (by {where})"
-    return UNTOLD
+    said = view.said_of(_HINTS)
+    return UNTOLD if said is None else f"{said[1]} (by {said[0]})"
 
 
 _UNIONS = ((signs.UNET_UNION, signs.UNET_TILE), (signs.FLUX_MODES, signs.FLUX_TILE))
@@ -150,14 +149,13 @@ _HINTS = re.compile(
 
 
 def _vae(checkpoint: Checkpoint) -> FactPairs:
-    sign = "decoder.conv_in.weight"
     for prefix in ("", "first_stage_model.", "vae."):
         view = View(checkpoint, prefix)
         if ORIGINAL.sign in view or DIFFUSERS.sign in view:
             yield "made for", "Qwen-Image (Wan 2.1 has the same)"
             return
-        if sign in view:
-            channels = view.shape(sign, 4)[1]
+        if LATENTS_IN in view:
+            channels = view.shape(LATENTS_IN, 4)[1]
             families = _WITH_CHANNELS.get(channels, ())
             none = "no family that tileup loads"
             yield "made for", in_words(families, view) if families else none

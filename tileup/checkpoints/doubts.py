@@ -22,10 +22,9 @@ def prediction_notes(known: Identified, settings: Settings) -> Iterator[str]:
     told = known.prediction
     if settings.prediction is not None or told.name != "eps" or told.told_by != USUAL:
         return
-    for where, text in View(known.checkpoint, "").said():
-        if match := WORDS.search(text):
-            yield (
-                f"{known.checkpoint.path.name} is taken for one that predicts eps, as is usual in"
-                f" its family, but {where} says {match[0]}: --prediction v-zsnr or v may be meant."
-            )
-            return
+    if said := View(known.checkpoint, "").said_of(WORDS):
+        where, word = said
+        yield (
+            f"{known.checkpoint.path.name} is taken for one that predicts eps, as is usual in its"
+            f" family, but {where} says {word}: --prediction v-zsnr or v may be meant."
+        )

@@ -28,13 +28,13 @@ def few_steps_notes(known: Identified, settings: Settings) -> Iterator[str]:
     if settings.cfg <= HIGHEST or known.found is None:
         return
     for name, view in _files(known, settings):
-        for where, text in view.said():
-            if match := WORDS.search(text):
-                yield (
-                    f"{name} is made for few steps, says {where} ({match[0]}), and cfg"
-                    f" {settings.cfg:g} burns such pictures: --preset fast suits it."
-                )
-                return
+        if said := view.said_of(WORDS):
+            where, word = said
+            yield (
+                f"{name} is made for few steps, says {where} ({word}), and cfg {settings.cfg:g}"
+                f" burns such pictures: --preset fast suits it."
+            )
+            return
 
 
 def _files(known: Identified, settings: Settings) -> Iterator[tuple[str, View]]:

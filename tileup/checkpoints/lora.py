@@ -32,8 +32,8 @@ from tileup.checkpoints.lora_names import NETWORK, role_of, split_name
 from tileup.checkpoints.made_for import LayerSize, families_of_layers
 from tileup.errors import ModelError
 from tileup.families.table import FAMILIES, named
+from tileup.storage.beside import ADAPTER, ADAPTER_CONFIG
 from tileup.tensors.checkpoint import open_checkpoint, read_json
-from tileup.tensors.files import ADAPTER, ADAPTER_CONFIG
 from tileup.tensors.names import the_first
 from tileup.text.embeddings import Embedding, carried_embeddings, is_carried
 from tileup.wording import counted

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tileup.checkpoints.find import Identified, find_model
 from tileup.errors import ModelError
 from tileup.families.family import Family
-from tileup.families.foreign import kind_of
+from tileup.families.foreign import VAE_SIGNS, kind_of
 from tileup.families.table import FAMILIES
 from tileup.settings.values import Settings
 from tileup.storage.copies import given_file
@@ -73,9 +73,7 @@ class Companion:
 _CLIP = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
 _OPEN_CLIP = ("token_embedding.weight",)
 COMPANIONS = {
-    "vae": Companion(
-        "the VAE", "vae", ("decoder.conv_in.weight", "decoder.middle.0.residual.0.gamma")
-    ),
+    "vae": Companion("the VAE", "vae", VAE_SIGNS),
     "clip_l": Companion(
         "the text encoder CLIP-L",
         "clip_l",

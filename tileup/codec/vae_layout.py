@@ -11,6 +11,8 @@ from tileup.errors import ModelError
 
 GROUPS = 32
 """Groups of every GroupNorm; no tensor tells, and every published VAE of this kind has 32."""
+LATENTS_IN = "decoder.conv_in.weight"
+"""A tensor that every VAE has but one: the first that sees latents."""
 BEGINNINGS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 """Beginnings of the names that belong to the VAE: training files also hold losses and averages."""
 
@@ -65,7 +67,7 @@ def vae_layout(shapes: Mapping[str, tuple[int, ...]]) -> VaeLayout:
     widths: list[int] = []
     while first := shapes.get(f"{level.format(len(widths))}.0.conv1.weight"):
         widths.append(first[0])
-    latents = shapes.get("decoder.conv_in.weight", ())
+    latents = shapes.get(LATENTS_IN, ())
     if not widths or len(latents) != 4:
         raise ModelError(
             "there is no VAE among the tensors: encoder.conv_in and decoder.conv_in with the blocks"

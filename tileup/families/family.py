@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tileup.tensors.renaming import Rule
 
+POOLED = "time_text_embed.text_embedder.linear_1.weight"
+"""A tensor that transformers have, by diffusers' names, that take features of the whole text."""
 STRIDE = 8
 """Pixels per latent cell of nearly every published family."""
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError, UnknownCheckpointError
 from tileup.families.family import (
+    POOLED,
     Building,
     Built,
     Detected,
@@ -46,8 +47,6 @@ PATCH = 2
 """Cells that a token is wide and high."""
 MLP = 4
 """Width of the perceptrons in units of the network's."""
-EMBEDDED = "time_text_embed.text_embedder.linear_1.weight"
-"""What takes CLIP's features of the whole text, in diffusers' words."""
 GAIN = re.compile(r"(\.(?:query|key)_norm|\.norms\.\d+)\.weight$")
 """Gains of queries and keys, and of Chroma's small network, as some files call them."""
 INPUTS = {
@@ -78,7 +77,7 @@ def _found(view: View, layout: str, image: str, text: str, guidance: str) -> Det
         raise UnknownCheckpointError(
             f"{view.checkpoint.path} is {what}: tileup cannot load it; give FLUX.1 dev or schnell"
         )
-    if not {"vector_in.in_layer.weight", EMBEDDED} & {*view.names()}:
+    if not {"vector_in.in_layer.weight", POOLED} & {*view.names()}:
         raise RelativeError("like FLUX.1, but without CLIP (Ovis-Image, LongCat-Image or alike)")
     family, told_by = _dev(view) if guidance in view else (SCHNELL, "")
     context = view.shape(text, 2)[1]
@@ -146,9 +145,7 @@ def flux_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
         "attention_head_dim": head,
         "num_attention_heads": width // head,
         "joint_attention_dim": shape(state, "context_embedder.weight", 2, name)[1],
-        "pooled_projection_dim": shape(
-            state, "time_text_embed.text_embedder.linear_1.weight", 2, name
-        )[1],
+        "pooled_projection_dim": shape(state, POOLED, 2, name)[1],
         "guidance_embeds": any(".guidance_embedder." in each for each in state),
         "axes_dims_rope": ROTATED,
     }

@@ -18,7 +18,7 @@ from tileup.errors import ModelError
 from tileup.families.control_signs import FLUX_HINT as HINT
 from tileup.families.control_signs import FLUX_MODES as MODES
 from tileup.families.control_signs import FLUX_TILE as TILE
-from tileup.families.family import Building, ControlFile
+from tileup.families.family import POOLED, Building, ControlFile
 from tileup.families.flux_heads import ROTATED, guidance_of, head_of
 from tileup.families.transformer import Seen, acting, packed, places, transformer_of, whole_text
 from tileup.tensors.shapes import block_count, shape
@@ -85,7 +85,6 @@ def flux_control_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any
     if modes is not None and modes <= TILE:
         raise ModelError(f"{name} is a union ControlNet without tile; give one that has it")
     head = head_of(state, width, name)
-    pooled = "time_text_embed.text_embedder.linear_1.weight"
     return {
         "patch_size": 1,
         "in_channels": inputs,
@@ -94,7 +93,7 @@ def flux_control_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any
         "attention_head_dim": head,
         "num_attention_heads": width // head,
         "joint_attention_dim": shape(state, "context_embedder.weight", 2, name)[1],
-        "pooled_projection_dim": shape(state, pooled, 2, name)[1],
+        "pooled_projection_dim": shape(state, POOLED, 2, name)[1],
         "guidance_embeds": any(".guidance_embedder." in each for each in state),
         "axes_dims_rope": [*ROTATED],
         "num_mode": modes,

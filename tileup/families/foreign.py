@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tileup.codec.causal_layout import ORIGINAL
+from tileup.codec.vae_layout import LATENTS_IN
 from tileup.families.control_signs import QWEN_BLOCKS, QWEN_STREAM, Z_IMAGE_LAYERS
 from tileup.tensors.header import TensorInfo
 
@@ -206,9 +208,12 @@ def _control_of_qwen(tensors: Tensors) -> bool:
     return QWEN_STREAM in tensors and any(name.startswith(QWEN_BLOCKS) for name in tensors)
 
 
+VAE_SIGNS = (LATENTS_IN, ORIGINAL.sign)
+"""Tensors of which a VAE has one."""
+
+
 def _vae(tensors: Tensors) -> bool:
-    signs = ("decoder.conv_in.weight", "decoder.middle.0.residual.0.gamma")
-    return any(_ends(name, *signs) for name in tensors)
+    return any(_ends(name, *VAE_SIGNS) for name in tensors)
 
 
 def _t5(tensors: Tensors) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
-from tileup.families.family import Building, Built, Detected, Family, flow_levels
+from tileup.families.family import POOLED, Building, Built, Detected, Family, flow_levels
 from tileup.families.sd3_shared import HEAD, LATENTS, TRAINING_STEPS, picture_rules
 from tileup.families.view import RelativeError, View
 from tileup.tensors.renaming import Rule, converted, layer
@@ -122,9 +122,7 @@ def sd3_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
         "num_attention_heads": width // head,
         "joint_attention_dim": features,
         "caption_projection_dim": context,
-        "pooled_projection_dim": shape(
-            state, "time_text_embed.text_embedder.linear_1.weight", 2, name
-        )[1],
+        "pooled_projection_dim": shape(state, POOLED, 2, name)[1],
         "pos_embed_max_size": table,
         "dual_attention_layers": blocks_with(state, "transformer_blocks", "attn2"),
         "qk_norm": "rms_norm" if norm in state else None,

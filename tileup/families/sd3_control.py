@@ -26,14 +26,13 @@ from tileup.families.control_signs import SD3_HINT as HINT
 from tileup.families.control_signs import SD3_KIND as KIND
 from tileup.families.control_signs import SD3_KINDS as KINDS
 from tileup.families.control_signs import SD3_TEXT as TEXT
-from tileup.families.family import Building, ControlFile
+from tileup.families.family import POOLED, Building, ControlFile
 from tileup.families.sd3_shared import HEAD, LATENTS, TRAINING_STEPS, picture_rules
 from tileup.families.transformer import Seen, acting, transformer_of, whole_text
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
 
 BLOCKS = "transformer_blocks"
-POOLED = "time_text_embed.text_embedder.linear_1.weight"
 RESIDUALS = "block_controlnet_hidden_states"
 """What diffusers' transformer calls what is added behind its blocks, the last one left out."""
 LAST = "behind the last block"

@@ -72,6 +72,11 @@ class View:
         yield "its metadata", told.lower()
         yield "its name", self.checkpoint.name.lower()
 
+    def said_of(self, words: re.Pattern[str]) -> tuple[str, str] | None:
+        """Where a file says something of itself in words, and which; None where it says nothing."""
+        found = ((where, words.search(text)) for where, text in self.said())
+        return next(((where, match[0]) for where, match in found if match), None)
+
     def beside(self, start: str) -> bool:
         """Whether the checkpoint has, anywhere, a tensor whose whole name begins like this."""
         return any(name.startswith(start) for name in self.checkpoint.tensors)

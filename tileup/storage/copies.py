@@ -24,6 +24,7 @@ from typing import Any, cast
 import platformdirs
 
 from tileup.errors import ModelError
+from tileup.storage.beside import BESIDE
 from tileup.storage.patience import StoreError
 from tileup.storage.remote import Remote, contents_below, remote
 from tileup.storage.stores import Info, md5_of, store_of
@@ -38,8 +39,6 @@ _NOTICE = 25
 _WEIGHTS = frozenset({".safetensors", ".gguf", ".bin", ".ckpt", ".pt", ".pth"})
 _KINDS = _WEIGHTS | {".json", ".txt", ".model"}
 """Extensions of what is copied of a folder: one of photographs is not fetched by mistake."""
-_BESIDE = {"adapter_model": "adapter_config.json"}
-"""By a name without its extension, what is read beside it, where it is there."""
 _lock = threading.Lock()
 
 
@@ -111,7 +110,7 @@ def _parts(source: Remote) -> Mapping[str, Info]:
         if not any(Path(name).suffix in _WEIGHTS for name in parts):
             raise StoreError(errno.ENOENT, "a folder without a checkpoint", str(source))
         return parts
-    others = [*_shards(source), *filter(None, [_BESIDE.get(source.stem)])]
+    others = [*_shards(source), *filter(None, [BESIDE.get(source.stem)])]
     beside = {name: store.info(_beside(source, name).url) for name in others}
     return {source.name: found} | {name: info for name, info in beside.items() if info is not None}
 

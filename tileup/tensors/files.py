@@ -6,12 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tileup.errors import ModelError
+from tileup.storage.beside import BESIDE
 from tileup.tensors.checkpoint import is_index, shard_names
-
-ADAPTER = "adapter_model"
-"""How PEFT calls the file of a LoRA, without its extension."""
-ADAPTER_CONFIG = "adapter_config.json"
-"""What it writes beside it."""
 
 
 def files_of(path: Path) -> list[Path]:
@@ -26,8 +22,8 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _beside(path: Path) -> Iterator[Path]:
-    if path.stem == ADAPTER:
-        yield path.parent / ADAPTER_CONFIG
+    if path.stem in BESIDE:
+        yield path.parent / BESIDE[path.stem]
     if is_index(path):
         try:
             yield from (path.parent / name for name in shard_names(path))
