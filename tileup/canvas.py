@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,15 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tileup.contracts import Model, OnStep
-from tileup.denoise.run import stream_canvas
+from tileup.denoise.run import Progress, sample_canvas, scene_of, stream_canvas
 from tileup.denoise.strength import finished_share
 from tileup.errors import NotFiniteError
-from tileup.images.color_fix import color_fix
+from tileup.images.color_fix import color_fix, color_fix_bands
 from tileup.images.colour import without_colour
 from tileup.images.picture import Picture
 from tileup.images.pixels import Pixels
 from tileup.plan.grid import reflected
 from tileup.plan.planning import Planned
+from tileup.plan.tiles import TilePlan
 from tileup.ready import Ready, enlarge, enlarged_by_rows
 from tileup.resources import room_for_canvas
 from tileup.settings.values import Settings
@@ -82,6 +84,15 @@ class FinishedRows(Protocol):
         """All of them, once they are there."""
         ...
 
+    @property
+    def latents(self) -> NDArray[np.float32] | None:
+        """What rows are decoded from, where that was found before."""
+        ...
+
+    def keep_latents(self, latents: NDArray[np.float32]) -> None:
+        """What rows are decoded from, for a run that goes on."""
+        ...
+
     def close(self) -> None:
         """No more are added."""
         ...
@@ -102,6 +113,14 @@ class RowsInMemory:
     def add(self, pixels: NDArray[np.float32]) -> None:
         self.pixels[self.rows : self.rows + len(pixels)] = pixels
         self.rows += len(pixels)
+
+    @property
+    def latents(self) -> NDArray[np.float32] | None:
+        """Nothing was found before."""
+        return None
+
+    def keep_latents(self, latents: NDArray[np.float32]) -> None:
+        """Nothing goes on from memory."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -159,6 +178,84 @@ def draw_by_rows(
             drawn = put_back(drawn, held.between(top, bottom).numpy(), planned, first)
             held.drop(bottom)
         finished.add(drawn if keeps else np.clip(drawn, 0.0, 1.0, out=drawn))
+
+
+def draw_in_bands(
+    enlarged: ByRows,
+    planned: Planned,
+    model: Model,
+    settings: Settings,
+    on_step: OnStep | None,
+    finished: FinishedRows,
+) -> None:
+    """Draw a picture of which only the latents are held as a whole; see `draw_by_rows`."""
+    plan, neutral = planned.plan, enlarged.picture.neutral
+    if finished.rows == plan.height:
+        return
+    bands = color_fix_bands(
+        _decoded_bands(
+            _drawn_latents(enlarged, planned, model, settings, on_step, finished), plan, model
+        ),
+        enlarged.rows,
+        settings.color_fix,
+        plan.height,
+        plan.stride,
+    )
+    for top, toned, given in bands:
+        drawn = without_colour(toned) if neutral else toned
+        pixels = put_back(drawn, given, planned, top // plan.stride)
+        finished.add(pixels[max(0, finished.rows - top) :])
+
+
+def _drawn_latents(
+    enlarged: ByRows,
+    planned: Planned,
+    model: Model,
+    settings: Settings,
+    on_step: OnStep | None,
+    finished: FinishedRows,
+) -> Tensor:
+    """Latents of the redrawn canvas: as they were kept, or else sampled, and kept."""
+    known = finished.latents
+    if known is not None:
+        progress = Progress(planned, on_step)
+        progress.phase = progress.phases
+        progress.windows(progress.total)
+        return torch.from_numpy(known).to(model.device)
+    layout, stride = planned.itinerary.layout, model.spec.stride
+    size = layout.rows * stride, layout.columns * stride
+    down, across = reflected(planned.plan.height, size[0]), reflected(planned.plan.width, size[1])
+
+    def rows(top: int, bottom: int) -> Tensor:
+        last = max(top, min(bottom, planned.plan.height))
+        parts = [enlarged.rows(top, last)] if top < last else []
+        parts += [enlarged.rows(row, row + 1) for row in down[last:bottom].tolist()]
+        shown = np.concatenate(parts)[:, across]
+        return torch.from_numpy(shown).movedim(-1, 0)[None]
+
+    source = model.codec.encode_rows(rows, *size)
+    scene = scene_of(source, None, planned, settings)
+    latents = sample_canvas(planned, scene, model, settings, on_step)
+    finished.keep_latents(latents.cpu().numpy())
+    return latents
+
+
+def _decoded_bands(latents: Tensor, plan: TilePlan, model: Model) -> Iterator[NDArray[np.float32]]:
+    """Rows of the picture without the padding, shape (rows, width, 3), not clipped.
+
+    Raises:
+        NotFiniteError: some are no numbers.
+    """
+    left = plan.height
+    for band in model.codec.decode_rows(latents):
+        canvas = band[0, :, :left, : plan.width]
+        left -= canvas.shape[1]
+        drawn = np.ascontiguousarray(canvas.movedim(0, -1).float().cpu().numpy())
+        if not np.isfinite(drawn).all():
+            raise NotFiniteError
+        yield drawn
+        if not left:
+            return
 
 
 def padded(pixels: NDArray[np.float32], planned: Planned, stride: int) -> Tensor:

@@ -9,7 +9,7 @@ is `ModelSpec.stride` pixels wide and high.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -214,6 +214,20 @@ class Codec(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """RGB pixels, shape (1, 3, H * stride, W * stride), nominally in [0, 1], of latents."""
+        ...
+
+    def encode_rows(self, rows: Callable[[int, int], Tensor], height: int, width: int) -> Tensor:
+        """As `encode`, of pixels that need not be in memory.
+
+        Args:
+            rows: gives rows [top, bottom), shape (1, 3, bottom - top, width); asked for from the
+                top down, and from the top again where precision does not suffice.
+            height, width: of all of them, multiples of the stride.
+        """
+        ...
+
+    def decode_rows(self, latents: Tensor) -> Iterator[Tensor]:
+        """As `decode`, some rows at a time from the top down."""
         ...
 
 

@@ -11,7 +11,7 @@ from tileup.contracts import ModelSpec
 from tileup.enlarge.enlargers import SHARED
 from tileup.enlarge.lanczos import Gradual, gradual
 from tileup.images.picture import Picture
-from tileup.plan.by_rows import is_drawn_by_rows
+from tileup.plan.by_rows import is_drawn_by_rows, is_drawn_in_bands
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
 from tileup.resources import room_for_canvas
@@ -55,7 +55,8 @@ def enlarged_by_rows(
 ) -> Gradual | None:
     """The picture, to be enlarged while it is drawn; None where it is enlarged before."""
     plan = planned.plan
-    if settings.upscaler != LANCZOS or not is_drawn_by_rows(planned, spec, settings):
+    by_rows = is_drawn_by_rows(planned, spec, settings)
+    if settings.upscaler != LANCZOS or not (by_rows or is_drawn_in_bands(planned, spec, settings)):
         return None
     return gradual(picture, plan.width, plan.height)
 

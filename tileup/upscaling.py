@@ -9,12 +9,21 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from tileup.canvas import FinishedRows, RowsInMemory, decoded, draw_by_rows, padded, pasted, rows_of
+from tileup.canvas import (
+    FinishedRows,
+    RowsInMemory,
+    decoded,
+    draw_by_rows,
+    draw_in_bands,
+    padded,
+    pasted,
+    rows_of,
+)
 from tileup.contracts import Model, OnStep
 from tileup.denoise.run import sample_canvas, scene_of
 from tileup.images.picture import Picture
 from tileup.images.planes import to_image
-from tileup.plan.by_rows import is_drawn_by_rows
+from tileup.plan.by_rows import is_drawn_by_rows, is_drawn_in_bands
 from tileup.plan.cost import Cost
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.tiles import TilePlan
@@ -84,12 +93,14 @@ def upscale_picture(
     clock = Clock(dict(ready.timings))
     with clock("plan"):
         planned = ready.planned or plan_picture(picture, model.spec, settings)
-    if is_drawn_by_rows(planned, model.spec, settings):
-        log.info("the canvas is drawn row by row")
+    by_rows = is_drawn_by_rows(planned, model.spec, settings)
+    if by_rows or is_drawn_in_bands(planned, model.spec, settings):
+        log.info("the canvas is drawn row by row" if by_rows else "pixels come and go in bands")
+        draw = draw_by_rows if by_rows else draw_in_bands
         rows = rows_of(picture, planned, model, settings, ready)
         finished = (keep and keep(planned)) or RowsInMemory(planned.plan.width, planned.plan.height)
         with clock("sample"), closing(finished):
-            draw_by_rows(rows, planned, model, settings, on_step, finished)
+            draw(rows, planned, model, settings, on_step, finished)
         return Upscaled(rows.carrying(finished.pixels), planned, clock.seconds, model.take_notes())
     with clock("enlarge"):
         enlarged = ready.enlarged or enlarge(picture, planned.plan, settings)

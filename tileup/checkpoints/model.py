@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -76,6 +76,16 @@ class OffloadedCodec:
         self.offloader.of(self.part)
         return self.vae.decode(latents)
 
+    def encode_rows(self, rows: Callable[[int, int], Tensor], height: int, width: int) -> Tensor:
+        """As `VaeCodec.encode_rows`."""
+        self.offloader.of(self.part)
+        return self.vae.encode_rows(rows, height, width)
+
+    def decode_rows(self, latents: Tensor) -> Iterator[Tensor]:
+        """As `VaeCodec.decode_rows`."""
+        self.offloader.of(self.part)
+        return self.vae.decode_rows(latents)
+
 
 @dataclass
 class DiffusionModel:
@@ -111,8 +121,11 @@ class DiffusionModel:
         text, negative = self.reader.encode(wish.prompt, None if wish.cfg == 1 else wish.negative)
         if self.masked and scene.masked is None:
             height, width = (side * self.spec.stride for side in scene.source.shape[-2:])
-            grey = torch.full((1, 3, height, width), 0.5)
-            scene = replace(scene, masked=self.codec.encode(grey))
+
+            def grey(top: int, bottom: int) -> Tensor:
+                return torch.full((1, 3, bottom - top, width), 0.5)
+
+            scene = replace(scene, masked=self.codec.encode_rows(grey, height, width))
         self.offloader.of(self.part)
         patch = self.spec.multiple // self.spec.stride if wish.cfg_norm else None
         return GuidedDenoiser(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -43,6 +43,14 @@ class PixelCodec:
                 plane.copy_(given[:, number])
             made.add_(1).div_(2)
         return pixels.movedim(-1, 1)
+
+    def encode_rows(self, rows: Callable[[int, int], Tensor], height: int, width: int) -> Tensor:
+        """The same as `encode`, of rows that are given; latents are as large as pixels."""
+        return self.encode(rows(0, height))
+
+    def decode_rows(self, latents: Tensor) -> Iterator[Tensor]:
+        """The same as `decode`, a row of cells at a time."""
+        return (self.decode(row) for row in latents.split(1, dim=2))
 
     def _bands(self, pixels: Tensor, cells: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Some rows of both."""

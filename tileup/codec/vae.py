@@ -161,8 +161,12 @@ class VaeCodec:
         return self.networks[dtype]
 
     def _encoded(self, network: Network, rows: Rows, height: int, width: int) -> Tensor:
+        held: list[Tensor] = []
+
         def read(box: Box) -> Tensor:
-            shown = rows(box.top, box.bottom)[..., box.left : box.right].to(self.device)
+            if box.left == 0:  # with which a row of tiles begins
+                held[:] = [rows(box.top, box.bottom)]
+            shown = held[0][..., box.left : box.right].to(self.device)
             return (shown.float() * 2 - 1).to(network.dtype)
 
         tiled = self._tiled(height, width, network)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 RADII = (1, 2, 4, 8, 16)
 """Pixels between the taps of each level's kernel; together they blur by 13 pixels' deviation."""
+REACH = {"wavelet": sum(RADII), "none": 0}
+"""How far a pixel's tone depends on those around it, by method; the others see the whole."""
 
 
 def color_fix(
@@ -32,6 +36,41 @@ def color_fix(
     if method not in METHODS:
         raise ValueError(f"color_fix {method!r} is not known; use wavelet, adain or none")
     return METHODS[method](drawn, source)
+
+
+def color_fix_bands(
+    drawn: Iterable[NDArray[np.float32]],
+    source: Callable[[int, int], NDArray[np.float32]],
+    method: str,
+    height: int,
+    multiple: int,
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+    """The same as `color_fix`, band by band, of a method in `REACH`.
+
+    Args:
+        drawn: rows from the top down, shape (rows, W, 3).
+        source: gives the rows [top, bottom) of the other picture; asked for once, from the top.
+        method: see `color_fix`.
+        height: rows of the picture.
+        multiple: rows that bands begin at multiples of.
+
+    Yields:
+        The first row of a band, the band, and the same rows of the other picture.
+    """
+    first = done = last = 0
+    held: list[NDArray[np.float32]] = []
+    for band in drawn:
+        fresh = band, source(last, last + len(band))
+        pairs = zip(held, fresh, strict=True) if held else ((each,) for each in fresh)
+        held = [np.concatenate(each) for each in pairs]
+        last += len(band)
+        whole = last if last == height else (last - REACH[method]) // multiple * multiple
+        if whole > done:
+            rows = slice(done - first, whole - first)
+            yield done, METHODS[method](held[0], held[1])[rows], held[1][rows]
+            done = whole
+        passed = max(0, done - REACH[method] - first)
+        held, first = [each[passed:] for each in held], first + passed
 
 
 def _retoned(drawn: NDArray[np.float32], source: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,34 @@ class Kept:
         """All of them, once they are there."""
         return IntegerPixels(StoredRows(self.path, self.form))
 
+    @property
+    def latents(self) -> NDArray[np.float32] | None:
+        """What the rows are decoded from, if a run of just this picture got so far."""
+        try:
+            with (
+                beside(self.path).open("rb") as stream,
+                np.load(stream, allow_pickle=False) as found,
+            ):
+                return found["latents"] if str(found["key"]) == self.key else None
+        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def keep_latents(self, latents: NDArray[np.float32]) -> None:
+        """What the rows are decoded from, for a run that goes on.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        place = beside(self.path)
+        try:
+            with place.open("wb") as stream:
+                np.savez(stream, key=np.array(self.key), latents=latents)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise self._refused(error) from error
+        log.info("the canvas is kept in %s", place)
+
     def close(self) -> None:
         """No more are added for now."""
         self._stream.close()
@@ -174,6 +203,11 @@ def place_of(output: Path) -> Path:
     return output.with_name(f".tileup-{short_name(output)}.rows.part")
 
 
+def beside(rows: Path) -> Path:
+    """Where latents are kept that rows are decoded from."""
+    return rows.with_name(rows.name.replace(".rows.", ".latents."))
+
+
 def has_room(path: Path, form: Shape) -> bool:
     """Whether the disk has room for all rows, and as much again for the picture itself."""
     try:
@@ -189,5 +223,6 @@ def forget(output: Path) -> None:
         return
     try:
         place_of(output).unlink(missing_ok=True)
+        beside(place_of(output)).unlink(missing_ok=True)
     except OSError as error:
         log.warning("%s cannot be removed (%s)", place_of(output), error.strerror or error)

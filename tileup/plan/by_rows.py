@@ -1,8 +1,9 @@
-"""Which pictures are drawn row by row: the same pictures with less memory."""
+"""Which pictures are drawn row by row, or read and written so: the same with less memory."""
 
 from __future__ import annotations
 
 from tileup.contracts import ModelSpec
+from tileup.images.color_fix import REACH
 from tileup.plan.planning import Planned
 from tileup.settings.values import Settings
 
@@ -25,4 +26,21 @@ def is_drawn_by_rows(planned: Planned, spec: ModelSpec, settings: Settings) -> b
         and settings.denoise_mode == "schedule"
         and settings.color_fix == "none"
         and (layout.rows, layout.columns) == (plan.rows, plan.columns)
+    )
+
+
+def is_drawn_in_bands(planned: Planned, spec: ModelSpec, settings: Settings) -> bool:
+    """Whether a picture is large, and nothing but its latents is needed as a whole.
+
+    Those of a VAE are small beside the pixels, which then are enlarged, encoded, decoded and
+    finished some rows at a time: in any mode, with any sampler. A control network is shown pixels
+    where it asks for them, and `adain` asks for the tones of the whole.
+    """
+    plan = planned.plan
+    return (
+        plan.width * plan.height >= SMALLEST
+        and bool(planned.itinerary.runs)
+        and spec.text
+        and settings.control is None
+        and settings.color_fix in REACH
     )
