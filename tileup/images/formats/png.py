@@ -15,7 +15,6 @@ from io import BytesIO
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
@@ -34,7 +33,7 @@ from tileup.images.formats.format import (
 )
 from tileup.images.formats.pillow import plausible_dpi, raster_of, raster_of_words
 from tileup.images.picture import Picture
-from tileup.images.planes import number_bands, to_image, to_words
+from tileup.images.planes import number_bands
 from tileup.images.png_rows import CHANNELS, SIGNATURE, check_sum, read_rows
 
 _SRGB = (1, 13)
@@ -247,12 +246,9 @@ def _words(stream: IO[bytes], size: tuple[int, int]) -> Raster:
 
 
 def _write(picture: Picture, way: Way) -> bytes:
-    options, stream = _options(picture, way), BytesIO()
-    if not picture.deep:
-        to_image(picture).save(stream, "PNG", **options)
-        return stream.getvalue()
-    made = _example(options)
-    return _of_words(to_words(picture), made, way.compression)
+    stream = BytesIO()
+    _write_bands(picture, way, stream)
+    return stream.getvalue()
 
 
 def _write_bands(picture: Picture, way: Way, stream: IO[bytes]) -> None:
@@ -300,23 +296,6 @@ def _options(picture: Picture, way: Way) -> dict[str, Any]:
         "compress_level": way.compression,
         **given(dpi=picture.dpi),
     }
-
-
-def _of_words(words: NDArray[np.uint16], example: bytes, level: int) -> bytes:
-    """A PNG of 16 bits.
-
-    Args:
-        words: shape (H, W) or (H, W, 2 to 4).
-        example: a PNG with the other chunks that the result shall have: profile, EXIF, texts.
-        level: 0 to 9, from fast to small.
-    """
-    import imagecodecs
-
-    made = bytes(imagecodecs.png_encode(np.ascontiguousarray(words), level=level))
-    # The signature and the first chunk, which is the header; then what is not pixels.
-    head = made[:33]
-    pixels = [chunk for name, chunk in _whole_chunks(made) if name in (b"IDAT", b"IEND")]
-    return b"".join([head, *_others(example), *pixels])
 
 
 def _whole_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
