@@ -44,6 +44,7 @@ from tileup.text.t5_tokens import SHIPPED
 
 Pixels = NDArray[np.float64]
 SIZE = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "--dtype", "float32")
+SIZE += ("--no-metadata",)  # the hash of the model, which takes as long as two steps
 
 
 def pixels(path: Path) -> Pixels:

@@ -193,3 +193,23 @@ def test_pictures_of_a_folder_have_seeds_of_their_own(folder: Path) -> None:
     made("in/a.png", "in/b.png", output="named")
     a, b = (np.asarray(Image.open(folder / "named" / f"{name}_2x.png")) for name in "ab")
     np.testing.assert_array_equal(a, b)
+
+
+def test_a_model_is_hashed_where_a_picture_says_so_and_else_not() -> None:
+    """A large checkpoint's hash takes as long as a picture."""
+    asked: list[str] = []
+
+    class Hashed(DoubleModel):
+        @property
+        def digest(self) -> str:  # type: ignore[override]
+            asked.append("digest")
+            return "0" * 64
+
+        @digest.setter
+        def digest(self, value: str) -> None: ...
+
+    for metadata, times in ((False, 0), (True, 1)):
+        settings = replace(SETTINGS, metadata=metadata)
+        made("in/a.png", settings=settings, load=lambda _: Hashed(gaussian_denoiser), output="o/")
+        assert len(asked) == times
+        Path("o/a_2x.png").unlink()

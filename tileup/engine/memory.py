@@ -97,8 +97,9 @@ def _with_less_memory(
             kept = partial(kept_rows, given, model, chosen) if keep else None
             upscaled = upscale_picture(given.picture, shown, chosen, on_step, ready, kept)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
-            metadata = metadata_of(upscaled, given, model, chosen)
-            return Made(upscaled, chosen, metadata if chosen.metadata else None)
+            # Only where it is written: the hash of a large checkpoint takes as long as a picture.
+            metadata = metadata_of(upscaled, given, model, chosen) if chosen.metadata else None
+            return Made(upscaled, chosen, metadata)
         except CanvasMemoryError:
             raise  # showing the network less at once, which takes as long again, makes no room
         except Exception as error:

@@ -28,7 +28,7 @@ class Weights:
         """CLIP's table of words. A wide one says the same again after some thousand words: to draw
         all of it takes longer than what most tests do with it."""
         drawn = self.normal(min(VOCABULARY, 2**22 // width), width, std=0.5)
-        return drawn[torch.arange(VOCABULARY) % len(drawn)]
+        return drawn.repeat(-(-VOCABULARY // len(drawn)), 1)[:VOCABULARY]
 
     def linear(self, name: str, inputs: int, outputs: int) -> dict[str, Tensor]:
         return {
