@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.cli.forked import Forked
 from tests.doubles import photograph
 from tileup.cli.main import main
 
@@ -99,11 +101,22 @@ class Process:
 
 @pytest.fixture
 def process(folder: Path) -> Callable[..., Process]:
-    """Runs `python -m tileup` in a process of its own."""
+    """Runs `tileup`, or `python` with something else, in a process of its own."""
 
     def run(*arguments: str, stdin: bytes = b"", python: tuple[str, ...] = ()) -> Process:
-        command = [sys.executable, *(python or ("-m", "tileup")), *arguments]
+        if not python:
+            return forked(*arguments, stdin=stdin)
+        command = [sys.executable, *python, *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, cwd=folder, check=False)
         return Process(done.returncode, done.stdout, done.stderr.decode())
+
+    def forked(*arguments: str, stdin: bytes) -> Process:
+        with TemporaryFile() as out:
+            running = Forked(folder, *arguments, stdin=stdin, stdout=out.fileno())
+            with running:
+                err = running.stderr.read().decode()
+            assert running.returncode is not None
+            out.seek(0)
+            return Process(running.returncode, out.read(), err)
 
     return run

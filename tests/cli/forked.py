@@ -46,6 +46,7 @@ class Forked:
         folder: Path,
         *arguments: str,
         largest_file: int | None = None,
+        stdin: bytes | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
         unbuffered: bool = False,
@@ -57,6 +58,7 @@ class Forked:
             folder: to work in.
             arguments: of the command line.
             largest_file: bytes beyond which no file may grow.
+            stdin: what it reads from a pipe; no more than a pipe holds.
             stdout: an open file in place of the test's own.
             stderr: the same, in place of a pipe from which `stderr` reads.
             unbuffered: standard output is as PYTHONUNBUFFERED makes it.
@@ -67,6 +69,7 @@ class Forked:
         given = (
             str(folder),
             arguments,
+            None if stdin is None else _Passed(_filled(stdin)),
             None if stdout is None else _Passed(stdout),
             _Passed(writing if stderr is None else stderr),
             dict(os.environ),
@@ -77,6 +80,8 @@ class Forked:
         self._process = SERVER.Process(target=_run, args=given)
         self._process.start()
         os.close(writing)
+        if given[2] is not None:
+            os.close(given[2].number)
 
     def __enter__(self) -> Forked:
         return self
@@ -110,6 +115,14 @@ class Forked:
         self._process.kill()
 
 
+def _filled(data: bytes) -> int:
+    """The reading end of a pipe that holds what is read from it."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(data)
+    return reading
+
+
 class _Passed:
     """An open file that is there as a number in the process it is passed to."""
 
@@ -127,6 +140,7 @@ def _received(passed: object) -> int:
 def _run(
     folder: str,
     arguments: tuple[str, ...],
+    given: int | None,
     output: int | None,
     errors: int,
     environment: Mapping[str, str],
@@ -141,6 +155,10 @@ def _run(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    if given is not None:
+        os.dup2(given, 0)
+        os.close(given)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     if output is not None:
         os.dup2(output, 1)
         os.close(output)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from tests.cli.conftest import Command, save
+from tests.cli.forked import Forked
 from tileup.checkpoints import load
 from tileup.cli import upscale_command
 from tileup.errors import ExitCode
@@ -245,10 +246,9 @@ def test_a_failed_picture_has_its_traceback_with_vv(tileup: Command, folder: Pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_is_130_and_leaves_nothing_behind(folder: Path, number: int) -> None:
     save(folder / "large.png", 320, 240)
-    command = [sys.executable, "-m", "tileup", "upscale", "large.png", "-v", "--steps", "200"]
+    command = ["upscale", "large.png", "-v", "--steps", "200"]
     command += ["--dtype", "float32"]  # without it, what was chosen is said too
-    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=folder) as running:
-        assert running.stderr is not None
+    with Forked(folder, *command) as running:
         for line in running.stderr:
             if b"loading" in line:
                 break

@@ -25,10 +25,9 @@ page, most = resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)[1]
 arguments = ["upscale", "in.png", "--preset", "smoke", "--steps", "1", "--denoise", "0.8"]
 arguments += ["--window", "64", "--overlap", "16", "--batch", "1000", "--overwrite"]
 arguments += ["--dtype", "float32"]
-for number, room in enumerate((4000, *map(int, sys.argv[1:]))):
+for number, room in enumerate(map(int, sys.stdin)):
     used = int(open("/proc/self/statm").read().split()[0]) * page
     resource.setrlimit(resource.RLIMIT_AS, (used + (room << 20), most))
-    print(f"--- {room}", file=sys.stderr, flush=True)
     code = main([*arguments, "-o", f"{number}.png"])
     print(f"code {code}", file=sys.stderr, flush=True)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -39,35 +38,51 @@ for number, room in enumerate((4000, *map(int, sys.argv[1:]))):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_a_limit_on_the_memory_of_the_process(folder: Path) -> None:
     """All windows of a picture at once need more than seventy MB and one window about ten, so
-    that rooms between the two are many, whatever the allocator keeps from run to run."""
+    that rooms between the two are many, whatever the allocator keeps from run to run; they are
+    tried until both have been seen."""
     save(folder / "in.png", 320, 240)
-    rooms = [str(room) for room in (70, 50, 35, 25, 18, 12, 6, 3)]
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, *rooms],
-        capture_output=True,
+    one_by_one = failed = 0
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=True,
         cwd=folder,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
-    )
-    runs = done.stderr.split("--- ")[1:]
-    assert len(runs) == 1 + len(rooms)
-    roomy = (folder / "0.png").read_bytes()
-    assert "memory did not suffice" not in runs[0]
-    one_by_one = failed = 0
-    for number, told in enumerate(runs[1:], 1):
-        assert "Traceback" not in told
-        made = folder / f"{number}.png"
-        if "code 0" in told:
-            one_by_one += "one by one" in told
-            assert "windows of" in told or near(made.read_bytes(), roomy)
-        else:
-            failed += 1
-            assert "code 5" in told
-            assert "out of memory" in told
-            assert not made.exists()
+    ) as child:
+        assert "memory did not suffice" not in ran_in(child, 4000)
+        roomy = (folder / "0.png").read_bytes()
+        for number, room in enumerate((25, 3, 50, 12, 35, 18, 70, 6), 1):
+            told = ran_in(child, room)
+            assert "Traceback" not in told
+            made = folder / f"{number}.png"
+            if "code 0" in told:
+                one_by_one += "one by one" in told
+                assert "windows of" in told or near(made.read_bytes(), roomy)
+            else:
+                failed += 1
+                assert "code 5" in told
+                assert "out of memory" in told
+                assert not made.exists()
+            if one_by_one and failed:
+                break
+        child.communicate()
     assert one_by_one, "some room was enough for one window and not for all"
     assert failed, "some room was not enough for anything"
+
+
+def ran_in(child: subprocess.Popen[str], room: int) -> str:
+    """What a run says that may take so many MB."""
+    assert child.stdin is not None
+    assert child.stderr is not None
+    print(room, file=child.stdin, flush=True)
+    told = ""
+    for line in child.stderr:
+        told += line
+        if line.startswith("code "):
+            return told
+    raise AssertionError(told)
 
 
 def near(one: bytes, other: bytes) -> bool:

@@ -60,7 +60,9 @@ def test_the_bytes_of_one_process(folder: Path, expected: dict[str, bytes]) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for its processes")
-def test_ctrl_c_and_kill_leave_it_in_order(folder: Path, expected: dict[str, bytes]) -> None:
+def test_ctrl_c_and_kill_leave_it_in_order(
+    folder: Path, tileup: Command, expected: dict[str, bytes]
+) -> None:
     with started("-o", "out") as running:
         assert running.stderr is not None
         first = running.stderr.readline()
@@ -85,9 +87,7 @@ def test_ctrl_c_and_kill_leave_it_in_order(folder: Path, expected: dict[str, byt
         time.sleep(0.1)
     assert contents(folder / "out").items() <= expected.items()
 
-    with started("-o", "out") as running:
-        running.communicate()
-    assert running.returncode == 0
+    assert tileup("upscale", "in", "-o", "out", *QUICK).code == 0
     assert (contents(folder / "out"), litter(folder / "out")) == (expected, [])
 
 

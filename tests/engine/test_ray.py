@@ -36,6 +36,7 @@ from tests.engine.test_workers import (
     poisoned,
     records,
 )
+from tileup.cli.main import main
 from tileup.contracts import Box, Model
 from tileup.engine import on_ray, spread
 from tileup.engine.engine import Team
@@ -228,18 +229,16 @@ def test_where_rays_object_store_is_full_pictures_are_drawn_without_help(
 
 
 def test_the_command_with_two_workers(folder: Path) -> None:
-    """A cluster of its own, the shipped model, and another process."""
+    """A cluster of its own, the shipped model, and another process; against this one."""
     quick = ("--preset", "smoke", "--window", "80", "--overlap", "16", "-q")
-    command = (sys.executable, "-m", "tileup", "upscale", "in", *quick, "--no-metadata")
+    command = ("upscale", "in", *quick, "--no-metadata")
+    assert main([*command, "-o", "one"]) == 0
     environment = {name: each for name, each in os.environ.items() if not name.startswith("RAY_")}
-    for engine, output in (("local", "one"), ("ray", "out")):
-        done = subprocess.run(
-            [*command, "-o", output, "--engine", engine, "--workers", "2"],
-            capture_output=True,
-            env=environment,
-            check=False,
-        )
-        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    ray = [sys.executable, "-m", "tileup", *command, "-o", "out", "--engine", "ray"]
+    done = subprocess.run(
+        [*ray, "--workers", "2"], capture_output=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert len(contents("out")) == len(NAMES)
     assert contents("out") == contents("one")
 

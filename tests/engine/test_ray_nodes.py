@@ -14,6 +14,7 @@ import pytest
 
 from tests.engine import test_workers as shared
 from tests.engine.test_workers import NAMES, contents, litter, records
+from tileup.cli.main import main
 from tileup.engine.journal import NAME, Journal
 
 if find_spec("ray") is None:  # it is imported where it is needed: that takes seconds
@@ -80,12 +81,10 @@ def test_a_node_that_is_lost_costs_nothing(folder: Path, expected: dict[str, byt
 
 def test_a_run_on_ray_that_is_killed_goes_on(folder: Path) -> None:
     flags = ("--preset", "smoke", "--window", "80", "--overlap", "16")
-    command = [sys.executable, "-m", "tileup", "upscale", "in", *flags]
-    environment = quiet()
-    once = subprocess.run([*command, "-o", "one", "-q"], env=environment, check=False)
-    assert once.returncode == 0
-    ray = [*command, "-o", "out", "--engine", "ray", "--workers", "2"]
-    with subprocess.Popen(ray, stderr=subprocess.PIPE, env=environment) as running:
+    command = ("upscale", "in", *flags)
+    assert main([*command, "-o", "one", "-q"]) == 0
+    ray = [sys.executable, "-m", "tileup", *command, "-o", "out", "--engine", "ray"]
+    with subprocess.Popen([*ray, "--workers", "2"], stderr=subprocess.PIPE, env=quiet()) as running:
         assert running.stderr is not None
         while b"_2x.png  " not in (line := running.stderr.readline()):
             assert line, "it ended before a picture was done"
@@ -94,7 +93,6 @@ def test_a_run_on_ray_that_is_killed_goes_on(folder: Path) -> None:
     there = contents("out")
     assert 0 < len(there) < len(NAMES)
     assert {each.output for each in Journal(Path("out")).records()} >= set(there)
-    again = subprocess.run([*command, "-o", "out", "-q"], env=environment, check=False)
-    assert again.returncode == 0
+    assert main([*command, "-o", "out", "-q"]) == 0
     assert contents("out") == contents("one")
     assert litter("out") == []
