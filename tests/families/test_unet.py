@@ -545,13 +545,13 @@ def test_loading_at_the_stored_precision_takes_the_memory_of_the_file(tmp_path: 
 
     path = tmp_path / "half.safetensors"
     with torch.device("meta"):
-        names = LdmUNet(sd1(160)).state_dict()
+        names = LdmUNet(sd1(96)).state_dict()
     save_file({k: torch.full(v.shape, 0.01, dtype=torch.float16) for k, v in names.items()}, path)
     found = subprocess.run(
         [sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, check=True
     )
     size, memory = map(int, found.stdout.split())
-    assert size > 400e6
+    assert size > 150e6
     assert 0.5 * size < memory < 1.3 * size, f"{memory / size:.2f} of the file's size"
 
 

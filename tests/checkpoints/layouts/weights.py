@@ -24,7 +24,7 @@ def random_weights(
     tensors: dict[str, Tensor] = {}
     for name, shape in shapes:
         assert name not in tensors, name
-        value = torch.randn(shape, generator=generator)
+        value = _normal(torch.Size(shape), generator)
         if name.endswith(".bias"):
             value *= 0.1
         elif len(shape) == 1:
@@ -33,3 +33,16 @@ def random_weights(
             value /= torch.Size(shape[1:]).numel() ** 0.5
         tensors[name] = value.to(dtype)
     return tensors
+
+
+def _normal(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Normal numbers. Large tensors say the same again after some millions, a prime number, so that
+    no two rows are alike: to draw all of them takes longer than to compute with them."""
+    count = shape.numel()
+    if count <= _PERIOD:
+        return torch.randn(shape, generator=generator)
+    drawn = torch.randn(_PERIOD, generator=generator)
+    return drawn.repeat(-(-count // _PERIOD))[:count].view(shape)
+
+
+_PERIOD = 4_194_301
