@@ -452,7 +452,7 @@ def test_a_share_may_be_empty_and_one_that_cannot_be_is_refused(add: Add) -> Non
 def test_two_inputs_of_one_output_are_refused_by_every_share(add: Add) -> None:
     add("in/a.png", "in/a.jpg")
     for shard in ("1/5", "2/5", "3/5", "4/5", "5/5"):
-        with pytest.raises(UsageError, match="would both be written to"):
+        with pytest.raises(UsageError, match="would be written for both"):
             jobs("in", settings=Settings(format="webp"), shard=shard)
 
 
@@ -512,11 +512,36 @@ def test_finished_pictures_of_a_batch_are_marked(add: Add) -> None:
 
 def test_two_inputs_never_share_an_output(add: Add) -> None:
     add("in/a.png", "in/a.jpg", "other/a.png")
-    with pytest.raises(UsageError, match=r"in/a.jpg and in/a.png would both .* in/a_2x.webp"):
+    with pytest.raises(UsageError, match=r"in/a_2x.webp would .* both in/a.jpg and in/a.png"):
         jobs("in", settings=Settings(format="webp"))
-    with pytest.raises(UsageError, match=r"in/a.png and other/a.png would both"):
+    with pytest.raises(UsageError, match=r"for both in/a.png and other/a.png"):
         jobs("in/a.png", "other/a.png", output="out")
     assert len(jobs("in")) == 2
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_two_inputs_of_one_output_fail_by_name_and_the_rest_is_made(
+    add: Add, folder: Path, shards: int
+) -> None:
+    add("in/a.png", "in/a.jpg", "in/b.png", "in/c.png")
+    settings = Settings(format="webp")
+
+    def found(**more: object) -> dict[str, Job]:
+        shares = [
+            jobs("in", settings=settings, shard=f"{k}/{shards}", **more)
+            for k in range(1, shards + 1)
+        ]
+        return {job.input.name: job for share in shares for job in share if job.input}
+
+    for name, job in found().items():
+        refused = name.startswith("a")
+        assert (job.standing is Standing.IMPOSSIBLE) == refused, name
+        assert ("for both in/a.jpg and in/a.png" in str(job.refusal)) == refused
+    assert len(found()) == 4
+    (folder / "in" / "a_2x.webp").write_bytes((folder / "in" / "a.png").read_bytes())
+    again = found()
+    assert all(again[name].finished for name in ("a.png", "a.jpg")), "what is there stays"
+    assert not again["b.png"].finished
 
 
 def test_names_that_differ_in_case_only_are_one_file_on_some_disks(
@@ -536,9 +561,9 @@ def test_names_that_differ_in_case_only_are_one_file_on_some_disks(
     monkeypatch.setattr(output_checks, "_ignores_case", lambda folder: False)
     assert len(jobs("in", output="out")) == 4
     monkeypatch.setattr(output_checks, "_ignores_case", lambda folder: True)
-    with pytest.raises(UsageError, match=r"in/a.png and in/A.png would both"):
+    with pytest.raises(UsageError, match=r"for both in/a.png and in/A.png"):
         jobs("in/a.png", "in/A.png", output="out")
-    with pytest.raises(UsageError, match=r"would both"):
+    with pytest.raises(UsageError, match="would be written for both"):
         jobs("in/e\u0301.png", "in/\u00e9.png", output="out")
 
 

@@ -19,9 +19,9 @@ from tileup.engine.inputs import find_inputs
 from tileup.engine.naming import HEATMAP
 from tileup.engine.output_checks import (
     check_absent,
-    check_apart,
     check_shape,
     inputs_stay,
+    stay_apart,
     writable,
 )
 from tileup.engine.request import AUTO, Input, Job, Request
@@ -76,10 +76,10 @@ def _heatmap_path(each: Input, wanted: str | None, many: bool) -> Path | None:
 
 def _checked(jobs: Sequence[Job], options: PlanOptions, found: Resolved) -> list[Job]:
     """The jobs, of several those refused whose heatmap cannot be."""
-    check_apart(jobs)
+    apart = stay_apart(jobs, jobs)
     if not options.overwrite and not jobs[0].batch:
         check_absent(jobs[0].targets)
-    return writable(inputs_stay(jobs, jobs, found.settings))
+    return writable(inputs_stay(apart, jobs, found.settings))
 
 
 def _plan_one(job: Job, options: PlanOptions, found: Resolved) -> int:

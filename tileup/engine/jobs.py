@@ -14,9 +14,9 @@ from tileup.engine.journals import has_journal
 from tileup.engine.locks import remove_stale
 from tileup.engine.output_checks import (
     check_absent,
-    check_apart,
     check_shape,
     inputs_stay,
+    stay_apart,
     writable,
 )
 from tileup.engine.outputs import ends_as_folder, is_folder, make_job
@@ -41,8 +41,8 @@ def find_jobs(request: Request, settings: Settings, model: Path | None = None) -
         model: the checkpoint's file, for telling what was made with another one.
 
     Raises:
-        UsageError: the combination cannot be: two outputs of one name, the only output would
-            replace the input, one file for several pictures, a template with unknown fields.
+        UsageError: the combination cannot be: no input has an output of its own, the only output
+            would replace the input, one file for several pictures, a template with unknown fields.
         NoInputError: there is no picture among the inputs.
         OutputExistsError: the only output is there already and may not be replaced.
         OutputError: no folder can be written to.
@@ -66,7 +66,7 @@ def _found_jobs(request: Request, settings: Settings, model: Path | None) -> lis
     ]
     _list_outputs(mine)
     mine = inputs_stay(marked(mine, request.policy, settings, model), jobs, settings)
-    check_apart(jobs)
+    mine = stay_apart(mine, jobs)
     if not many and mine and mine[0].standing is Standing.NEW and not request.overwrite:
         check_absent(mine[0].targets)
     mine = writable(mine)

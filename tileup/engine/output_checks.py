@@ -49,18 +49,53 @@ def _check_may_be_folder(text: str) -> None:
         )
 
 
-def check_apart(jobs: Sequence[Job]) -> None:
-    """Refuse two files of one name."""
+def stay_apart(mine: Sequence[Job], jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, those refused whose files another one would write too.
+
+    All of those are refused, in every share alike, because none is more wanted than the other;
+    what is there already stays.
+
+    Args:
+        mine: what is to be made.
+        jobs: of all inputs, those of other shards too.
+
+    Raises:
+        UsageError: that is all of the inputs, or one would write two of its files to one place.
+    """
+    clashes = _clashes(jobs)
+    if clashes and all(job.decided or job.input in clashes for job in jobs):
+        raise next(iter(clashes.values()))
+    return [
+        replace(job, standing=Standing.IMPOSSIBLE, refusal=clashes[job.input])
+        if job.input in clashes and not job.finished
+        else job
+        for job in mine
+    ]
+
+
+def _clashes(jobs: Sequence[Job]) -> dict[Path | None, UsageError]:
+    """By input, why it cannot have the files it would write."""
     owners: dict[Path, Job] = {}
     folded: dict[str, tuple[Path, Job]] = {}
+    clashes: dict[Path | None, UsageError] = {}
+
+    def clash(path: Path, first: Job, second: Job) -> None:
+        told = UsageError(_clash(path, first, second))
+        if first is second:
+            raise told
+        for job in (first, second):
+            clashes.setdefault(job.input, told)
+
     for job, path in _written(jobs):
         place = real(path)
         if place in owners:
-            raise UsageError(_clash(path, owners[place], job))
+            clash(path, owners[place], job)
+            continue
         owners[place] = job
         other, first = folded.setdefault(_folded(place), (path, job))
         if other is not path and _ignores_case(place.parent):
-            raise UsageError(_clash(path, first, job))
+            clash(path, first, job)
+    return clashes
 
 
 def inputs_stay(mine: Sequence[Job], jobs: Iterable[Job], settings: Settings) -> list[Job]:
@@ -118,7 +153,7 @@ def _clash(path: Path, first: Job, second: Job) -> str:
     if first is second:
         return f"{path} is asked for twice; give picture, heatmap and plan names of their own"
     return (
-        f"{first.shown_input} and {second.shown_input} would both be written to {path}; "
+        f"{path} would be written for both {first.shown_input} and {second.shown_input}; "
         f"{_told_apart(first.input, second.input)}"
     )
 
