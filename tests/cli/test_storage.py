@@ -16,7 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.checkpoints import whole
 from tests.checkpoints.layouts.gguf import llama_language, llama_t5, save_gguf
@@ -33,12 +33,14 @@ from tests.cli.conftest import Command, save
 from tests.cli.test_every_family import Parts, saved
 from tests.families.building import built_unet
 from tests.tensors.test_checkpoint import Tracked
+from tests.text.test_carried import GEMMAS, spiece, tekken
 from tileup.families.table import FAMILIES
 from tileup.tensors.checkpoint import open_checkpoint
 from tileup.tensors.formats import METADATA
 from tileup.tensors.gguf_file import HALVES
 from tileup.tensors.packed import unpacked
 from tileup.tensors.scaled import rotation
+from tileup.text.carried_tokenizers import carried_tokenizer
 from tileup.text.clip import renamed
 from tileup.text.t5_tokens import SHIPPED
 
@@ -231,6 +233,34 @@ ENCODERS = {
 
 def tensors_of(values: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in values.items()}
+
+
+CARRIED: Mapping[str, tuple[str, Callable[[], Parts], Callable[[], bytes]]] = {
+    "flux2-dev": ("tekken_model", lambda: whole.flux2_parts(guidance=True), tekken),
+    "lumina2": ("spiece_model", whole.lumina2_parts, lambda: spiece(GEMMAS)),
+}
+"""Families whose text encoders carry their tokenizers in ComfyUI's files: in which tensor."""
+
+
+@pytest.mark.parametrize("name", CARRIED)
+def test_a_text_encoder_that_carries_its_tokenizer_needs_no_other(
+    tileup: Command, folder: Path, name: str
+) -> None:
+    tensor, make, content = CARRIED[name]
+    flags = saved(folder, make(), f"{name}.safetensors")
+    where = flags.index("--tokenizer")
+    without = [*flags[:where], *flags[where + 2 :]]
+    ran = tileup("upscale", "in.png", *SIZE, *without)
+    assert ran.code == 4
+    assert "'s tokenizer (--tokenizer)" in ran.sentence
+    carried_tokenizer(content(), "the test").save("tokenizer.json")
+    prompt = ("-p", "the cat")
+    wanted = drawn(tileup, *without, *prompt, "--tokenizer", "tokenizer.json")
+    encoder = load_file("text_encoder.safetensors")
+    encoder[tensor] = torch.frombuffer(bytearray(content()), dtype=torch.uint8)
+    save_file(encoder, "text_encoder.safetensors")
+    assert np.array_equal(drawn(tileup, *without, *prompt), wanted)
+    assert np.abs(drawn(tileup, *without, "-p", "of a theatre at th") - wanted).max() > 1
 
 
 def sdxl_in_transformers_names() -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from tileup.checkpoints.model import (
     OffloadGroup,
     PromptEncoder,
 )
-from tileup.checkpoints.parts import Parts, parts_of
+from tileup.checkpoints.parts import Carried, Parts, parts_of
 from tileup.checkpoints.prompted import context_of, loras_of
 from tileup.codec.vae import TILE, load_vae
 from tileup.contracts import Encoded
@@ -156,10 +156,11 @@ def _reader(
         path = given_file(settings.prompt_embeds)
         embeds = read_embeds(path, cfg=settings.cfg, features=features, pooled=built.pooled)
         return Embedded(*embeds)
+    tokenizer = parts.tokenizer
     return load_text(
         _family(known).text,
         {name: source.state_dict for name, source in parts.text.items()},
-        tokenizer=parts.tokenizer,
+        tokenizer=tokenizer.read() if isinstance(tokenizer, Carried) else tokenizer,
         dtype=dtype,
         device=device,
         features=features,

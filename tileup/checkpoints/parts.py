@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tileup.checkpoints.find import Identified, find_model
 from tileup.errors import ModelError
 from tileup.families.family import Family
@@ -19,6 +21,7 @@ from tileup.families.table import FAMILIES
 from tileup.settings.values import Settings
 from tileup.storage.copies import given_file
 from tileup.tensors.checkpoint import Checkpoint, open_checkpoint
+from tileup.text.carried_tokenizers import CARRIERS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +48,20 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """A tokenizer that a text encoder's file carries in a tensor of bytes."""
+
+    checkpoint: Checkpoint
+    name: str
+    """Of the tensor."""
+
+    def read(self) -> bytes:
+        """What it holds."""
+        values = self.checkpoint.values(self.name)
+        return b"" if values is None else values.astype(np.uint8).tobytes()
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """Everything a model of a latent family is made of."""
 
@@ -53,8 +70,9 @@ class Parts:
     text: Mapping[str, Stored]
     """Text encoders by part: clip_l, clip_g, clip_h (SD 2's), t5 and llm (a language model); none
     with `prompt_embeds`."""
-    tokenizer: Path | None
-    """That of T5 or the language model: tokenizer.json, spiece.model or their folder."""
+    tokenizer: Path | Carried | None
+    """That of T5 or the language model: tokenizer.json, spiece.model or their folder; or carried by
+    the encoder's own file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +164,7 @@ def parts_of(known: Identified, settings: Settings) -> Parts:
     recipe = known.found.family.text
     vae = _found("vae", known, settings)
     text = {} if settings.prompt_embeds else dict(_text(known, settings))
-    tokenizer = _tokenizer(known, settings)
+    tokenizer = _tokenizer(known, settings) or _carried(text)
     for flag in _unused(recipe.parts, settings):
         log.warning("%s has no effect: this model has no such part", flag)
     missing: list[str] = []
@@ -233,6 +251,15 @@ def _tokenizer(known: Identified, settings: Settings) -> Path | None:
     folder = known.found.family.tokenizer if known.found else ""
     path = known.checkpoint.path / folder
     return path if folder and path.is_dir() else None
+
+
+def _carried(text: Mapping[str, Stored]) -> Carried | None:
+    """The tokenizer that the file of T5 or of the language model carries."""
+    for part in TOKENIZED:
+        for name, info in text[part].checkpoint.tensors.items() if part in text else ():
+            if name.rpartition(".")[2] in CARRIERS and info.dtype == "U8":
+                return Carried(text[part].checkpoint, name)
+    return None
 
 
 def _lacking(known: Identified, missing: list[str], tokenizer: bool) -> str:

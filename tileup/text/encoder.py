@@ -55,7 +55,7 @@ def load_text(
     recipe: Recipe,
     parts: Mapping[str, ReadTensors],
     *,
-    tokenizer: Path | None = None,
+    tokenizer: Path | bytes | None = None,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     features: int | None = None,
@@ -69,7 +69,7 @@ def load_text(
         parts: what is there of clip_l, clip_g, clip_h (SD 2's), t5 and llm (a language model);
             others are ignored.
         tokenizer: that of T5 or of the language model, where there is one: its folder,
-            tokenizer.json or spiece.model.
+            tokenizer.json or spiece.model, or the bytes that the encoder's file carries.
         dtype: the encoders run in.
         device: they run on, and their results are put on.
         features: width of the tokens' features that the network takes, to be held against what

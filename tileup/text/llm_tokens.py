@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tileup.errors import ModelError
+from tileup.text.carried_tokenizers import carried_tokenizer
 from tileup.text.qwen_vocabulary import joined, qwen_tokenizer
 from tileup.text.tokens import whole_characters
 
@@ -47,16 +48,19 @@ class LlmTokenizer:
         return number
 
 
-def tokenizer_of(use: LlmUse, path: Path | None) -> LlmTokenizer:
+def tokenizer_of(use: LlmUse, path: Path | bytes | None) -> LlmTokenizer:
     """The tokenizer of a language model.
 
     Args:
         use: which model it is.
-        path: as in `load_llm_tokenizer`; None takes the one that comes with tileup.
+        path: as in `load_llm_tokenizer`; or bytes that the model's own file carries; None takes the
+            one that comes with tileup.
 
     Raises:
-        ModelError: none comes with tileup; or as `load_llm_tokenizer`.
+        ModelError: none comes with tileup; or as `load_llm_tokenizer` and `carried_tokenizer`.
     """
+    if isinstance(path, bytes):
+        return LlmTokenizer(carried_tokenizer(path, f"the file of {use.title}"))
     if path is not None:
         return load_llm_tokenizer(path)
     if not use.tokenizer_shipped:

@@ -15,30 +15,53 @@ _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _TEXT, _SCORE, _KIND = 1, 2, 3
 """Fields of a piece."""
 _MODEL_TYPE = 3
-"""Field of TrainerSpec: unigram is 1, and the default."""
-_CHARSMAP = 2
-"""Field of NormalizerSpec."""
+"""Field of TrainerSpec: one of the next two."""
+UNIGRAM, PAIRS = 1, 2
+"""Kinds of models: the likeliest pieces of a text, which is the default, and joined pairs."""
+_CHARSMAP, _BLANK_BEFORE, _ONE_BLANK = 2, 3, 4
+"""Fields of NormalizerSpec; the last two are true where nothing is said."""
 _UNKNOWN = 2
 """Kind of the piece that stands for what no other piece covers."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentencePieces:
-    """What a unigram model consists of."""
+    """What a model consists of."""
 
     scores: list[tuple[str, float]]
-    """Pieces with their log probabilities, in order of their numbers."""
+    """Pieces with their log probabilities, or of pairs how early they are joined, in order of their
+    numbers."""
+    kinds: list[int]
+    """Of each piece: 1 a plain one, 2 unknown, 3 a mark, 4 never divided, 6 a byte."""
     unknown: int
     """Number of the piece for what no other covers."""
     charsmap: bytes
     """How characters are normalised first, compiled; empty for not at all."""
+    blank_before: bool = True
+    """Whether a blank is put before a text."""
+    one_blank: bool = True
+    """Whether several blanks become one, and those at the ends none."""
+
+    @property
+    def changes_text(self) -> bool:
+        """Whether a text is changed before it is divided."""
+        return bool(self.charsmap) or self.blank_before or self.one_blank
 
 
-def read_sentencepieces(content: bytes) -> SentencePieces | None:
-    """The parts of a unigram model; None for any other file."""
+def read_sentencepieces(content: bytes, wanted: int = UNIGRAM) -> SentencePieces | None:
+    """The parts of a model.
+
+    Args:
+        content: of its file.
+        wanted: which kind of model.
+
+    Returns:
+        None for any other file.
+    """
     scores: list[tuple[str, float]] = []
-    unknown: int | None = None
-    charsmap = b""
+    kinds: list[int] = []
+    found, unknown = UNIGRAM, None
+    normal: dict[int, int | bytes] = {}
     try:
         for field, value in _fields(content):
             if field == _PIECES:
@@ -47,13 +70,18 @@ def read_sentencepieces(content: bytes) -> SentencePieces | None:
                     unknown = len(scores)
                 score = struct.unpack("<f", _bytes(piece.get(_SCORE, bytes(4))))[0]
                 scores.append((_bytes(piece[_TEXT]).decode("utf-8"), score))
-            elif field == _TRAINER and dict(_fields(_bytes(value))).get(_MODEL_TYPE, 1) != 1:
-                return None
+                kinds.append(int(piece.get(_KIND, 1)))
+            elif field == _TRAINER:
+                found = dict(_fields(_bytes(value))).get(_MODEL_TYPE, UNIGRAM)
             elif field == _NORMALIZER:
-                charsmap = _bytes(dict(_fields(_bytes(value))).get(_CHARSMAP, b""))
+                normal = dict(_fields(_bytes(value)))
+        charsmap = _bytes(normal.get(_CHARSMAP, b""))
     except (ValueError, IndexError, KeyError, struct.error):
         return None
-    return None if unknown is None else SentencePieces(scores, unknown, charsmap)
+    if unknown is None or found != wanted:
+        return None
+    blanks = (bool(normal.get(field, 1)) for field in (_BLANK_BEFORE, _ONE_BLANK))
+    return SentencePieces(scores, kinds, unknown, charsmap, *blanks)
 
 
 def _bytes(value: int | bytes) -> bytes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import T5Config
 
 _FIRST = "encoder.block.0.layer.0.SelfAttention."
-_NOT_ENCODER = re.compile(r"^(decoder\.|lm_head\.|logit_scale$)")
+_NOT_ENCODER = re.compile(r"^(decoder\.|lm_head\.|(logit_scale|spiece_model)$)")
 
 
 class T5:

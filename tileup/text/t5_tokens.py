@@ -47,24 +47,18 @@ class T5Tokenizer:
         return (*ids, self._end, *[self._padding] * (length - 1 - len(ids)))
 
 
-def load_t5_tokenizer(path: Path | None = None) -> T5Tokenizer:
+def load_t5_tokenizer(path: Path | bytes | None = None) -> T5Tokenizer:
     """Read a tokenizer.
 
     Args:
         path: tokenizer.json, spiece.model, or a folder that holds one of them, itself or in
-            `tokenizer_3` or `tokenizer_2`, as the folders of SD 3 and FLUX do; None: T5's own,
-            which ships with tileup.
+            `tokenizer_3` or `tokenizer_2`, as the folders of SD 3 and FLUX do; or the bytes of such
+            a file; None: T5's own, which ships with tileup.
 
     Raises:
         ModelError: it is not there, or is another kind of file.
     """
-    file = SHIPPED if path is None else _found(path)
-    try:
-        content = file.read_bytes() if file.stat().st_size <= MAX_BYTES else b""
-    except OSError as error:
-        raise ModelError(f"tokenizer {file} cannot be read: {error.strerror}") from error
-    if path is None:
-        content = gzip.decompress(content)
+    content, file = _content(path)
     tokenizer = _from_json(content) if content.lstrip()[:1] == b"{" else _from_pieces(content)
     if tokenizer is None:
         raise ModelError(f"{file} is not T5's tokenizer; {_WANTED}")
@@ -74,6 +68,18 @@ def load_t5_tokenizer(path: Path | None = None) -> T5Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return T5Tokenizer(tokenizer, end, padding)
+
+
+def _content(path: Path | bytes | None) -> tuple[bytes, str]:
+    """Of a tokenizer's file, and how messages call it."""
+    if isinstance(path, bytes):
+        return path, "what the file of T5 carries"
+    file = SHIPPED if path is None else _found(path)
+    try:
+        content = file.read_bytes() if file.stat().st_size <= MAX_BYTES else b""
+    except OSError as error:
+        raise ModelError(f"tokenizer {file} cannot be read: {error.strerror}") from error
+    return gzip.decompress(content) if path is None else content, str(file)
 
 
 _WANTED = "give tokenizer.json or spiece.model of T5-XXL, or the folder that holds one"

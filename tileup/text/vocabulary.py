@@ -63,6 +63,11 @@ def read_vocabulary(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     return {token: number for number, token in enumerate([*tokens, START, END])}, merges
 
 
+def shown_bytes(token: bytes) -> str:
+    """Bytes in the characters that stand for them."""
+    return "".join(_SHOWN[byte] for byte in token)
+
+
 def byte_symbols() -> list[str]:
     """The printable character that stands for each byte, in the order of CLIP's vocabulary.
 
@@ -72,3 +77,10 @@ def byte_symbols() -> list[str]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = range(0x100, 0x100 + 256 - len(printable))
     return [chr(code) for code in [*printable, *others]]
+
+
+_SYMBOLS = byte_symbols()
+_PLAIN = [ord(each) for each in _SYMBOLS if ord(each) < 256]
+_BYTES = [*_PLAIN, *(byte for byte in range(256) if byte not in _PLAIN)]
+"""The byte that each of these stands for."""
+_SHOWN = dict(zip(_BYTES, _SYMBOLS, strict=True))
