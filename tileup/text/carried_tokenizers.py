@@ -18,7 +18,7 @@ from tileup.text.vocabulary import shown_bytes
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Token = TypeVar("Token", str, bytes)
+TokenT = TypeVar("TokenT", str, bytes)
 CARRIERS = ("spiece_model", "tekken_model")
 """Names of such tensors, or their last parts."""
 NORMAL, CONTROL, USER, BYTE = 1, 3, 4, 6
@@ -79,7 +79,7 @@ def _tekken(content: Mapping[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _splits(token: Token, numbers: Mapping[Token, int]) -> Iterable[tuple[Token, Token]]:
+def _splits(token: TokenT, numbers: Mapping[TokenT, int]) -> Iterable[tuple[TokenT, TokenT]]:
     """The pairs of known tokens that a token can be joined from, those of low numbers first."""
     cuts = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
     known = [pair for pair in cuts if pair[0] in numbers and pair[1] in numbers]
