@@ -6,6 +6,7 @@ is asked for, so that help and wrong usage answer at once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,7 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
         name, command, rest = super().resolve_command(ctx, args)
         flagged = _FLAGGED.get(name or "")
-        return name, command if flagged is None else _alone(flagged()), rest
+        return name, command if flagged is None else _alone(flagged), rest
 
     def get_help_option(self, ctx: Any) -> Any:  # noqa: ANN401
         """With a value of its own: Typer imports pydantic to read one that has none."""
@@ -35,10 +36,11 @@ class _Commands(TyperGroup):
         return option
 
 
-def _alone(command: Callable[..., int]) -> Any:  # noqa: ANN401
-    """A command as Typer runs it."""
+@functools.cache
+def _alone(flagged: Callable[[], Callable[..., int]]) -> Any:  # noqa: ANN401
+    """A command as Typer runs it, made once: each of its flags takes a schema of pydantic's."""
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command()(command)
+    alone.command()(flagged())
     return typer.main.get_command(alone)
 
 

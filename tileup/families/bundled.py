@@ -23,6 +23,7 @@ from tileup.errors import ModelError
 from tileup.families.bundled_header import DEBLOCK, VIVID, parse_header
 from tileup.families.residual_unet import Architecture, Remembering, ResidualUNet
 from tileup.families.texture import TextureRange, toned
+from tileup.tensors.filling import extremes
 from tileup.tiling.rows import stacked
 
 
@@ -168,10 +169,14 @@ def load_bundled(
     try:
         with safe_open(path, framework="pt") as file:
             header = parse_header(cast(dict[str, str], file.metadata()), spec.name)
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            # Copied: the file may be replaced while the networks are at work.
+            tensors = {
+                name: file.get_tensor(name).to(torch.float32, copy=True)
+                for name in file.keys()  # noqa: SIM118
+            }
     except SafetensorError as error:
         raise ModelError(f"{path} is damaged: {error}") from error
-    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    broken = [name for name, tensor in tensors.items() if not extremes(tensor).isfinite().all()]
     if broken:
         raise ModelError(f"{path} is damaged: {min(broken)} has values that are not finite")
     place = _NetworkLoader(path, device, dtype)
@@ -214,7 +219,7 @@ class _NetworkLoader:
         """
         network = self._built(header, prefix)
         try:
-            network.load_state_dict(tensors)
+            network.load_state_dict(tensors, assign=True)
         except RuntimeError as error:
             detail = " ".join(str(error).split())[:300]
             what = f"{prefix}* of {self.path}" if prefix else str(self.path)
@@ -228,8 +233,9 @@ class _NetworkLoader:
         try:
             own = cast(dict[str, object], header.get(DEBLOCK[:-1], {}) if prefix == DEBLOCK else {})
             architecture = cast(dict[str, object], own.get("architecture", header["architecture"]))
-            return ResidualUNet(
-                replace(Architecture.from_header(architecture), conditions=int(prefix == VIVID))
-            )
+            with torch.device("meta"):  # the weights that it would begin with take long
+                return ResidualUNet(
+                    replace(Architecture.from_header(architecture), conditions=int(prefix == VIVID))
+                )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise ModelError(f"{self.path}: its header describes no network ({error})") from error
