@@ -3,13 +3,19 @@
 import os
 import sys
 
-from tileup.cli import main as cli
 from tileup.errors import ExitCode
 
 
 def main() -> int:
     """Run the command line; an interrupted one ends here and now."""
-    code = cli.main()
+    try:
+        # Imported here because it takes long enough to be interrupted.
+        from tileup.cli import main as cli
+
+        code = cli.main()
+    except KeyboardInterrupt:
+        sys.stderr.write("tileup: interrupted\n")
+        code = ExitCode.INTERRUPTED
     if code == ExitCode.INTERRUPTED:
         # Python 3.11 reports an interruption inside an `exec`, as imports have many, as death by
         # signal even when it was handled.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tileup.cli.watch import Watch
 from tileup.contracts import Step
 from tileup.engine.outcomes import Begun, ByWorker, Event, Finished, Loading
+from tileup.engine.standard_output import unheard
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -51,16 +52,22 @@ class Bars:
 
     def start(self) -> None:
         """Appear."""
-        self._progress.start()
+        with unheard():
+            self._progress.start()
 
     def stop(self) -> None:
         """Leave nothing behind."""
-        self._progress.stop()
+        with unheard():
+            self._progress.stop()
 
     def event(self, event: Event) -> None:
         """Show what the watch, which was told before, knows now."""
+        with unheard():
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
         if isinstance(event, ByWorker):
-            self.event(event.event)
+            self._show(event.event)
         elif isinstance(event, Loading):
             self._progress.update(self._at(self._watch.worker), description=self._watch.picture)
         elif isinstance(event, Begun):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from tileup.engine.standard_output import unheard
 from tileup.errors import OutputError
 
 NOTICE = 25
@@ -26,6 +27,10 @@ class _Voice(logging.Handler):
     """Log records as words on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        with unheard():
+            self._say(record)
+
+    def _say(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR:
             typer.secho("tileup: ", fg="red", bold=True, nl=False, err=True)
         elif record.levelno >= logging.WARNING:

@@ -15,6 +15,7 @@ import typer
 
 from tileup.cli.app import app
 from tileup.cli.console import forget_logging, set_up_logging
+from tileup.engine.signals import heard
 from tileup.engine.standard_output import OutputLost, abandon, finish, take_closed
 from tileup.errors import ExitCode, UsageError
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     take_closed()
     _Interrupt.came = False
-    before = {each: signal.signal(each, _Interrupt()) for each in (signal.SIGTERM, signal.SIGINT)}
+    before = {each: signal.signal(each, _Interrupt()) for each in heard()}
     set_up_logging(verbose=0, quiet=False, log_file=None)
     try:
         with warnings.catch_warnings():
@@ -108,12 +109,12 @@ def _lost(lost: OutputLost) -> int:
     """A reader that has gone is told nothing, as other tools do."""
     if lost.reason is not None:
         log.error("standard output cannot be written: %s", lost.reason)
-    abandon()
+    abandon(sys.stdout)
     return ExitCode.CANNOT_WRITE
 
 
 class _Interrupt:
-    """The first signal ends the run in good order; a second one, of either kind, at once."""
+    """The first signal ends the run in good order; a second one, of any kind, at once."""
 
     came = False
 

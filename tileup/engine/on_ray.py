@@ -31,6 +31,7 @@ from tileup.engine.processes import LoadAt, WorkerSlot, cores
 from tileup.engine.ray_assistants import Helpers
 from tileup.engine.ray_ends import FOR_WANT_OF_MEMORY, WITH_ITS_NODE, how_it_went
 from tileup.engine.request import Job
+from tileup.engine.signals import ENDING
 from tileup.engine.spread import can_be_shared, is_spread
 from tileup.errors import MissingExtraError, TileupError, UsageError
 from tileup.settings.values import Settings
@@ -142,7 +143,7 @@ def _cluster(ray: ModuleType, settings: Settings, team: Team, most: int) -> Gene
             "Ray's client (ray://) is not supported; run tileup on a node of the cluster"
         )
     ours = not ray.is_initialized()
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.getsignal(each) for each in ENDING}
     try:
         if ours:
             _start(ray, address, settings, team, most)

@@ -181,6 +181,14 @@ class Pipeline:
         self._desk.close()
 
 
+def _one_thread(name: str) -> ThreadPoolExecutor:
+    """A thread that is there before it has anything to do: an executor does not wait in the end
+    for one that an interruption found just being started."""
+    executor = ThreadPoolExecutor(1, name)
+    executor.submit(bool)
+    return executor
+
+
 class ReadAhead:
     """Reads a picture while the one before it is drawn."""
 
@@ -189,7 +197,7 @@ class ReadAhead:
         look: reads a picture.
         """
         self._look = look
-        self._thread = ThreadPoolExecutor(1, "tileup-read")
+        self._thread = _one_thread("tileup-read")
         self._ahead: tuple[Job, Future[Look]] | None = None
 
     def start(self, job: Job | None) -> None:
@@ -223,7 +231,7 @@ class WriteBehind:
         on_event: told of each outcome, once, in the caller's thread.
         """
         self._on_event = on_event
-        self._thread = ThreadPoolExecutor(1, "tileup-write")
+        self._thread = _one_thread("tileup-write")
         self._at: Future[Outcome] | None = None
         self._told = False
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from tileup.contracts import Model
 from tileup.engine.messages import FromWorker, Lost, Stop, ToWorker, WorkerIdle
 from tileup.engine.models import Load
+from tileup.engine.signals import ENDING
 from tileup.engine.worker import Bench, Inbox, forward_words, work
 from tileup.settings.values import Settings
 
@@ -163,11 +164,11 @@ def how_it_ended(code: int | None) -> str:
 
 @contextlib.contextmanager
 def deaf() -> Generator[None]:
-    """Processes started here never hear Ctrl-C or SIGTERM: the run does, and tells them."""
+    """Processes started here never hear what ends a run: the run does, and tells them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:

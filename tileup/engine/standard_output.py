@@ -79,10 +79,20 @@ def finish() -> None:
         sys.stdout.flush()
 
 
-def abandon() -> None:
+def abandon(stream: IO[str]) -> None:
     """Forget what is in the buffers: the interpreter would try once more, and fail, at its end."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def unheard() -> Generator[None]:
+    """Words on standard error, which end no run where nobody takes them: a terminal has gone, or
+    the disk is full. Nothing is said after that."""
+    try:
+        yield
+    except OSError:
+        abandon(sys.stderr)
 
 
 def _write_all(stream: IO[bytes], data: bytes) -> None:
