@@ -188,7 +188,7 @@ class ResidualUNet(nn.Module):
         if folded is None and len(sigma) == 1 and not torch.is_grad_enabled():
             folded = self.folded(sigma)
         c_in = (sigma.float() ** 2 + self.residual_std**2).rsqrt()[:, None, None, None]
-        shown = [(x - source) * c_in, source]
+        shown = [(x - source).mul_(c_in), source]
         seen = torch.cat(shown if conditions is None else [*shown, conditions], dim=1)
         hidden = self.enter(seen.to(self.enter.weight.dtype))
         told = self.embed(sigma) if folded is None else folded
@@ -199,9 +199,9 @@ class ResidualUNet(nn.Module):
                 skips.append(hidden)
                 hidden = self.shrink[level](hidden)
         for level in reversed(range(len(self.up))):
-            hidden = skips[level] + functional.pixel_shuffle(self.grow[level](hidden), 2)
+            hidden = functional.pixel_shuffle(self.grow[level](hidden), 2).add_(skips.pop())
             hidden = self.up[level](hidden, told)
-        return source + self.residual_std * self.leave(hidden).to(x.dtype)
+        return self.leave(hidden).to(x.dtype).mul_(self.residual_std).add_(source)
 
     def folded(self, sigma: Tensor) -> Folded:
         """What one noise level, shape (1,), makes of the weights."""

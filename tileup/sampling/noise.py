@@ -94,8 +94,8 @@ def _drawn_up_to(generator: torch.Generator, at: int, start: int) -> int:
     """Draws what lies before the group in which a number lies; returns where that begins."""
     wanted = start // _GROUP * _GROUP
     for first in range(at, wanted, _SKIP):
-        # As many draws as as many normal numbers take, in half of the time.
-        torch.rand(min(_SKIP, wanted - first), generator=generator)
+        # As many draws as normal numbers take, in two thirds of the time.
+        torch.empty(min(_SKIP, wanted - first), dtype=torch.uint8).random_(generator=generator)
     return wanted
 
 
