@@ -25,7 +25,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints bench-storage pictures \
-	bench-steps bench-speed bench-scale bench-crops bench-texture train train-deblock train-texture curves clean
+	bench-steps bench-speed bench-peers bench-scale bench-crops bench-texture train train-deblock train-texture curves clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-14s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -90,6 +90,9 @@ bench-texture: $(MEASURING) ## whether strength shows, and what it costs; ARGS='
 
 bench-speed: $(MEASURING) ## seconds per megapixel, beside other enlargers; leave the machine alone
 	$(BIN)/python -m bench.speed --data $(DATA) $(ARGS)
+
+bench-peers: $(INSTALLED) ## against diffusers and a tiled loop with the same checkpoint; five minutes
+	$(BIN)/python -m bench.diffusion_peers --data $(DATA) $(ARGS)
 
 bench-scale: $(INSTALLED) ## time and memory by the size of the picture, before and now; ten minutes
 	$(BIN)/python -m bench.scale --data $(DATA) $(ARGS)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.checkpoints.layouts.unet import (
     LdmUNet,
@@ -680,3 +681,34 @@ def test_v_and_eps_checkpoints_are_told_apart_by_one_bias() -> None:
     name = "output_blocks.11.1.transformer_blocks.0.norm1.bias"
     spreads = {v: float(sd2_unet(v=v)[name].std(unbiased=False)) for v in (True, False)}
     np.testing.assert_allclose([spreads[True], spreads[False]], [0.2, 0.02], rtol=1e-5)
+
+
+def test_a_gpu_finds_its_fast_ways(
+    small: tuple[LdmUNet, UNetNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What every convolution gives has its channels last, and every attention is torch's own, two
+    in each block of a transformer: on a GPU those are the fast ones. The CPU plays the GPU here."""
+    original, usual = small
+    monkeypatch.setattr("tileup.tensors.filling.CHANNELS_LAST", ("cpu",))
+    network = loaded(tensors(original))
+    attend = functional.scaled_dot_product_attention
+    attended: list[object] = []
+    last: list[bool] = []
+
+    def counted(*args: Tensor, **more: bool) -> Tensor:
+        attended.append(args)
+        return attend(*args, **more)
+
+    def look(layer: nn.Module, args: object, output: Tensor) -> None:
+        last.append(output.is_contiguous(memory_format=torch.channels_last))
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", counted)
+    convolutions = [each for each in network.module.modules() if isinstance(each, nn.Conv2d)]
+    for each in convolutions:
+        each.register_forward_hook(look)
+    given = noisy(8, 16), torch.tensor([0.3, 7.0]), windows_of(8, 16), prompt(SHAPES["sd1"]), SCENE
+    found = network(*given)
+    assert last == [True] * len(convolutions)
+    blocks = [name for name, _ in network.module.named_modules() if name.endswith(".attn2")]
+    assert len(attended) == 2 * len(blocks) > 8
+    torch.testing.assert_close(found, usual(*given), rtol=1e-4, atol=1e-5)

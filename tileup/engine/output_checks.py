@@ -164,7 +164,10 @@ def _told_apart(first: Path | None, second: Path | None) -> str:
         return "put {stem} into --name"
     if first.absolute().parent.name != second.absolute().parent.name:
         return "tell them apart with --name, such as --name '{parent}_{stem}.{ext}'"
-    return "leave --format away, or run them one after the other with different --suffix"
+    return (
+        "rename one, leave --format away if it is given, or run them one after the other with"
+        " different --suffix"
+    )
 
 
 def check_absent(paths: Iterable[Path]) -> None:

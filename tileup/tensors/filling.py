@@ -97,7 +97,7 @@ def build(
         if how not in done:
             kept = _packed(tensor) if each in matrices else unpacked(tensor)
             _check_values(kept, title, None if placing.overflow else wanted)
-            done[how] = kept.to(device=place, dtype=wanted)
+            done[how] = _laid_out(kept.to(device=place, dtype=wanted), place)
         placed[each] = done[how]
     network.load_state_dict(placed, assign=True)
     if computed:
@@ -123,6 +123,20 @@ def build_renamed(
     own = {ours: tensors[theirs] for ours, theirs in names.items()}
     beyond = tensors.keys() - set(names.values())
     return build(factory, own, name, placing, origin=names, left_over=beyond)
+
+
+CHANNELS_LAST = ("cuda",)
+"""Kinds of devices whose convolutions are faster where channels lie beside one another. Weights
+are copied there anyway; on a CPU it would copy those that lie in the file, and gains nothing."""
+
+
+def _laid_out(tensor: Tensor, place: str) -> Tensor:
+    """A kernel as its device likes it; then all that a convolution gives lies so too."""
+    likes = place.partition(":")[0] in CHANNELS_LAST
+    if tensor.ndim != 4 or isinstance(tensor, Packed) or not likes:
+        return tensor
+    # Not `contiguous`, which leaves kernels of 1 x 1 as they are, and then their results.
+    return torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor)
 
 
 class _EmptyOnMeta(TorchFunctionMode):
