@@ -85,7 +85,7 @@ def test_what_cannot_be_used_is_said(tileup: Command, models: Path) -> None:
     ("flags", "message"),
     [
         (("--embedding", "absent"), "'absent' is neither a file nor known by name"),
-        (("--embedding", "style"), "is no embedding (textual inversion)"),
+        (("--embedding", "style"), "style.safetensors is a LoRA, and not an embedding"),
         (("--clip-skip", "9"), "clip-skip 9 cannot be"),
     ],
 )

@@ -153,6 +153,32 @@ def test_controlnets_of_families_that_take_none_are_refused_with_what_serves(
     assert "a lower --denoise holds it to the picture" in ran.sentence
 
 
+ADDED: dict[str, tuple[headers.Shapes, str]] = {
+    "lora": ({"lora_unet_a.lora_up.weight": (4, 4)}, "a LoRA"),
+    "embedding": ({"emb_params": (2, 768)}, "a textual inversion"),
+    "control": ({"control_model.zero_convs.0.0.weight": (4, 4, 1, 1)}, "a ControlNet"),
+    "vae": (headers.vae(), "a VAE alone"),
+    "model": (headers.sd1_file(), "a whole model (Stable Diffusion 1.x)"),
+}
+"""What goes with a model, by its flag, and the model itself."""
+
+
+@pytest.mark.parametrize("flag", ["lora", "embedding", "control"])
+def test_what_was_given_with_the_wrong_flag_is_named_with_the_right_one(
+    tileup: Command, folder: Path, flag: str
+) -> None:
+    save_head(folder / "m.safetensors", headers.sd1_file())
+    for own, (shapes, title) in ADDED.items():
+        save_head(folder / "added.safetensors", shapes)
+        ran = tileup("plan", "in.png", "-m", "m.safetensors", f"--{flag}", "added.safetensors")
+        named = re.search(
+            rf"added\.safetensors is {re.escape(title)}.*, and not an? ", " ".join(ran.err.split())
+        )
+        assert (ran.code, bool(named)) == ((0, False) if own == flag else (4, True))
+        right = "-m" if own == "model" else f"--{own}"
+        assert own == flag or right in ran.err
+
+
 def test_info_names_each_family(tileup: Command, folder: Path) -> None:
     files = {
         "sd1": headers.sd1_file(),

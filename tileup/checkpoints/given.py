@@ -12,12 +12,13 @@ from tileup.checkpoints.parts import COMPANIONS, part_in_file
 from tileup.checkpoints.prompted import loras_of
 from tileup.enlarge.enlargers import version_of
 from tileup.errors import ModelError
-from tileup.families.foreign import UNUSED_CONTROLS, kind_of
+from tileup.families.detection import NoNetworkError, detect
+from tileup.families.foreign import UNUSED_CONTROLS, Kind
 from tileup.families.table import FAMILIES, named
 from tileup.settings.setting import dashed
 from tileup.settings.values import LANCZOS, Settings
 from tileup.storage.copies import given_file
-from tileup.tensors.checkpoint import open_checkpoint
+from tileup.tensors.checkpoint import Checkpoint, open_checkpoint
 
 ADDED = (
     *("control", "lora", "vae", "clip_l", "clip_g", "t5", "text_encoder"),
@@ -41,11 +42,13 @@ def check_given(known: Identified, settings: Settings) -> None:
     for name in dict.fromkeys(("vae", *known.found.family.text.parts)):
         if (path := getattr(settings, COMPANIONS[name].flag)) is not None:
             part_in_file(name, path)
-    for each in (*(name for name, _ in loras_of(settings)), *settings.embedding):
-        open_checkpoint(find_model(each))
+    for name, _ in loras_of(settings):
+        refuse_misplaced(find_model(name), "lora", "a LoRA")
+    for name in settings.embedding:
+        refuse_misplaced(find_model(name), "inversion", "an embedding")
     if settings.control is not None:
         refuse_control(known)
-        refuse_unused(settings.control)
+        refuse_misplaced(find_model(settings.control), "controlnet", "a ControlNet")
     for name in ("tokenizer", "prompt_embeds"):
         path = getattr(settings, name)
         if path is not None and not given_file(path).exists():
@@ -81,16 +84,31 @@ def refuse_control(known: Identified) -> None:
         )
 
 
-def refuse_unused(name: str) -> None:
-    """Refuse a control network of a family that is not controlled.
+def refuse_misplaced(path: Path, wanted: str, title: str) -> None:
+    """Refuse a file of which it is known that it is something else than its flag says, and control
+    networks of families that are not controlled.
 
     Args:
-        name: of the file, or of a model.
+        path: the file.
+        wanted: name of the kind that it should be of.
+        title: of this kind, with an article.
 
     Raises:
-        ModelError: says which one it is, and what to do; or the file is no checkpoint.
+        ModelError: says what it is, and where it belongs; or it is no checkpoint.
     """
-    path = find_model(name)
-    kind = kind_of(open_checkpoint(path).tensors)
+    kind = _kind(open_checkpoint(path))
     if kind in UNUSED_CONTROLS:
         raise ModelError(f"{path} is {kind.title}; {kind.advice}")
+    if kind is not None and kind.name != wanted:
+        raise ModelError(f"{path} is {kind.title}, and not {title}; {kind.advice}")
+
+
+def _kind(checkpoint: Checkpoint) -> Kind | None:
+    """What a file is, a whole model too; None where that is not known."""
+    try:
+        found = detect(checkpoint)
+    except NoNetworkError as error:
+        return error.kind
+    except ModelError:
+        return None
+    return Kind("model", f"a whole model ({found.variant})", "give it with -m")
