@@ -323,6 +323,45 @@ def test_how_many_workers_there_are(cluster: ModuleType, caplog: pytest.LogCaptu
         size(threads=4)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "threads", "share", "workers", "cpus"),
+    [
+        ([(8, 4)], None, None, 8, 0.5),
+        ([(8, 3)], None, None, 8, 0.375),
+        ([(8, 64)], None, None, 8, 1),
+        ([(8, 4), (1, 16)], None, None, 9, 0.5),
+        ([(8, 4)], 1, None, 4, 1),
+        ([(8, 4), (2, 8)], 2, None, 4, 2),
+        ([(2, 4)], None, 0.25, 8, 0.5),
+        ([(4, 0)], None, None, 4, 0),
+    ],
+)
+def test_gpus_with_few_cores_beside_them_are_all_used(
+    nodes: list[tuple[int, int]],
+    threads: int | None,
+    share: float | None,
+    workers: int,
+    cpus: float,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ray starts an actor only where all that is set aside for it is free."""
+    resources = [{"Alive": True, "Resources": {"GPU": gpu, "CPU": cpu}} for gpu, cpu in nodes]
+    ray = SimpleNamespace(nodes=lambda: resources)
+    found = on_ray._size(
+        ray,  # type: ignore[arg-type]
+        replace(SETTINGS, threads=threads),
+        Team(gpus_per_worker=share),
+        999,
+        True,
+    )
+    assert (found.workers, found.cpus, found.threads) == (workers, cpus, threads or 1)
+    each = share or 1
+    fit = sum(min(gpu // each, cpu // found.cpus if found.cpus else gpu) for gpu, cpu in nodes)
+    assert fit >= workers, "all of them can be there at once"
+    total = sum(gpu / each for gpu, _ in nodes)
+    assert ("stay idle" in caplog.text) == (workers < total)
+
+
 @pytest.mark.parametrize(("share", "good"), [(0.5, True), (2, True), (0, False), (1.5, False)])
 def test_gpus_for_each_worker(share: float, good: bool) -> None:
     if good:

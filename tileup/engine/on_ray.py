@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import platform
 import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -126,8 +127,8 @@ class Size:
 
     workers: int
     threads: int
-    cpus: int
-    """Cores that Ray sets aside for each."""
+    cpus: float
+    """Cores that Ray sets aside for each, or a part of one."""
     gpus: float
     """GPUs that Ray sets aside for each."""
     shared: bool
@@ -195,8 +196,8 @@ def _size(ray: ModuleType, settings: Settings, team: Team, most: int, shared: bo
     nodes = [each["Resources"] for each in ray.nodes() if each["Alive"]]
     gpus = _gpus_each(settings, team, sum(each.get("GPU", 0) for each in nodes))
     if gpus:
-        room = sum(int(each.get("GPU", 0) / gpus + 1e-9) for each in nodes)
-        threads = cpus = settings.threads or 1
+        threads = settings.threads or 1
+        cpus, room = _cores_beside(nodes, gpus, settings.threads)
     else:
         hosts = [int(each["CPU"]) for each in nodes if each.get("CPU", 0) >= 1]
         each = -(-(team.workers or len(hosts)) // max(1, len(hosts)))
@@ -206,7 +207,8 @@ def _size(ray: ModuleType, settings: Settings, team: Team, most: int, shared: bo
         room = len(hosts) if team.workers is None and room else room
     if not room:
         raise TileupError(
-            f"the Ray cluster has no room for a worker of {counted(cpus, 'core')} and {gpus:g} GPUs"
+            f"the Ray cluster has no room for a worker of {counted(threads, 'core')} and "
+            f"{gpus:g} GPUs"
         )
     workers = team.workers or room
     if workers > room:
@@ -214,6 +216,30 @@ def _size(ray: ModuleType, settings: Settings, team: Team, most: int, shared: bo
             "the cluster has room for %d of %d workers: others begin when it grows", room, workers
         )
     return Size(max(1, min(workers, most)), threads, cpus, gpus, shared)
+
+
+def _cores_beside(
+    nodes: Sequence[Mapping[str, float]], gpus: float, threads: int | None
+) -> tuple[float, int]:
+    """Cores for each worker with GPUs, and how many workers there is room for.
+
+    Args:
+        nodes: what each has.
+        gpus: of each worker.
+        threads: as they were asked for; None: one, or less where a node has more GPUs than cores.
+    """
+    fit = [(int(each.get("GPU", 0) / gpus + 1e-9), each.get("CPU", 0)) for each in nodes]
+    room = sum(count for count, _ in fit)
+    if threads is None:
+        shares = [cores / count for count, cores in fit if count]
+        return min([1, *(math.floor(share * 10_000) / 10_000 for share in shares)]), room
+    there = sum(min(count, int(cores // threads)) for count, cores in fit)
+    if 0 < there < room:
+        log.warning(
+            "GPUs for %d workers and cores for %d: some stay idle with --threads %d",
+            *(room, there, threads),
+        )
+    return threads, there
 
 
 def _gpus_each(settings: Settings, team: Team, there: float) -> float:

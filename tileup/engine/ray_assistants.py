@@ -36,7 +36,7 @@ class Helpers:
     """How many help, and what Ray sets aside for each."""
 
     count: int
-    cpus: int
+    cpus: float
     gpus: float
 
 
