@@ -10,7 +10,9 @@ import pytest
 from tests.checkpoints import headers
 from tests.checkpoints.headers import Shapes, save_head, under
 from tests.checkpoints.layouts.qwen_image import qwen_image_shapes
+from tileup.checkpoints.additions import LANGUAGE_MODELS
 from tileup.checkpoints.describe import describe
+from tileup.families.table import FAMILIES
 
 
 def low_rank(layers: Mapping[str, tuple[int, int]], rank: int = 16, prefix: str = "") -> Shapes:
@@ -136,6 +138,12 @@ def test_the_file_tells_what_its_layers_do_not(tmp_path: Path) -> None:
     ):
         path = save_head(tmp_path / f"{name}.safetensors", shapes, metadata=metadata)
         assert describe(path).facts["made for"] == words
+
+
+def test_every_language_model_that_a_family_reads_with_is_told() -> None:
+    titles = {family.text.llm.title for family in FAMILIES if family.text.llm}
+    assert {*LANGUAGE_MODELS.values()} == titles
+    assert len(titles) > 4
 
 
 def test_ranks_networks_and_embeddings_of_a_lora_are_told(tmp_path: Path) -> None:

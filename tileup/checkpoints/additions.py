@@ -202,7 +202,7 @@ def _language(checkpoint: Checkpoint) -> FactPairs:
     view = View(checkpoint, name.removesuffix("self_attn.q_proj.weight"))
     width = view.shape("self_attn.q_proj.weight", 2)[1]
     tell = ("self_attn.q_norm.weight", "self_attn.q_proj.bias", "post_feedforward_layernorm.weight")
-    title = _LANGUAGE.get((width, *(each in view for each in tell)))
+    title = LANGUAGE_MODELS.get((width, *(each in view for each in tell)))
     if title is None:
         yield "which", f"of {width} features, which no family of tileup's takes"
         return
@@ -211,7 +211,7 @@ def _language(checkpoint: Checkpoint) -> FactPairs:
     yield "read by", named(readers, last="and")
 
 
-_LANGUAGE: Mapping[tuple[int, ...], str] = {
+LANGUAGE_MODELS: Mapping[tuple[int, ...], str] = {
     (2560, True, False, False): "Qwen3 4B",
     (4096, True, False, False): "Qwen3 8B",
     (3584, False, True, False): "Qwen2.5-VL 7B",

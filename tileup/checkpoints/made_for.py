@@ -47,7 +47,10 @@ WORDS: Mapping[str, re.Pattern[str]] = {
     Z_IMAGE: re.compile(r"z[-_ ]?image"),
     LUMINA: re.compile(r"lumina|neta"),
 }
-"""What files of each family say of themselves in their names and metadata."""
+"""What files of a family say of themselves in their names and metadata, where it is not just its
+name."""
+SHORTS = tuple(dict.fromkeys(family.short for family in FAMILIES))
+"""Names of families, each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,13 @@ def in_words(families: Sequence[str], view: View) -> str:
     if len(families) == 1:
         return families[0]
     for where, text in view.said():
-        told = [each for each in families or WORDS if WORDS[each].search(text)]
+        told = [name for name in families or SHORTS if _says(text, name)]
         if len(told) == 1:
             return f"{told[0]} (by {where})"
     known = [each for each in FAMILIES if each.short in families]
     return named(known) if known else ""
+
+
+def _says(text: str, family: str) -> bool:
+    words = WORDS.get(family)
+    return bool(words.search(text)) if words else family.lower() in text
