@@ -96,29 +96,41 @@ def near(one: bytes, other: bytes) -> bool:
 
 RUN = """
 import runpy
+import torch
+def tell():
+    print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
+tell()
 try:
     runpy.run_module("tileup", run_name="__main__", alter_sys=True)
 finally:
-    print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
+    tell()
 """
 """`ru_maxrss` of a child begins with what its parent held when it was forked; this does not."""
 
 
-def peak(folder: Path, side: int) -> int:
-    """Bytes that a run of the program held at most, for an output of twice the side."""
+TORCH = 230_000_000
+"""Bytes of a process that has imported torch's build for the CPU. That with CUDA takes 510 MB."""
+
+
+def peak(folder: Path, side: int) -> tuple[int, int]:
+    """Bytes that a process held once torch was imported, and that a run of the program held at
+    most, for an output of twice the side."""
     save(folder / "in.png", side, side)
     line = [sys.executable, "-c", RUN, "upscale", "in.png", "-o", "out.png", "--overwrite"]
     line += ["--preset", "smoke", "-q", "-d", "cpu", "--dtype", "float32", "--threads", "1"]
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(line, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE)
-    return int(ran.stdout) * 1024
+    torch, most = (1024 * int(each) for each in ran.stdout.split())
+    return torch, most
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="others count in other units")
 def test_what_is_asked_for_before_the_work_is_what_a_run_takes(folder: Path) -> None:
-    """The least, as it is called: no run takes less, and the run it is told of not much more."""
+    """The least, as it is called: no run takes less, and the run it is told of not much more, but
+    for what a larger build of torch takes."""
     side = 1000
     told = room.BASE + (2 * side) ** 2 * room.PER_PIXEL
-    assert told <= peak(folder, side) <= 1.2 * told
+    torch, most = peak(folder, side)
+    assert told <= most <= 1.2 * told + max(0, torch - TORCH)
