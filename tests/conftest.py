@@ -31,7 +31,7 @@ _COUNT = itertools.count(1)
 def pytest_runtest_setup() -> None:
     """The program collects garbage after each picture: what torch and the tests before made is
     none of that. Now and then all of it is looked through once."""
-    if next(_COUNT) % 500 == 1:
+    if next(_COUNT) % 2000 == 0:
         gc.unfreeze()
         gc.collect()
     gc.freeze()
