@@ -208,7 +208,7 @@ def _language(checkpoint: Checkpoint) -> FactPairs:
         return
     yield "which", title
     readers = (each for each in FAMILIES if each.text.llm and each.text.llm.title == title)
-    yield "read by", named(readers, last="and")
+    yield "read by", named(readers, last="and") or "FLUX.2 (klein 9B)"
 
 
 LANGUAGE_MODELS: Mapping[tuple[int, ...], str] = {
