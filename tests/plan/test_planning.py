@@ -16,7 +16,7 @@ from tileup.plan.grid import Grid
 from tileup.plan.itinerary import Layout, Windows, window_size
 from tileup.plan.modes import sampler_of
 from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels
-from tileup.plan.planning import plan_pixels
+from tileup.plan.planning import Planned, plan_pixels
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.windows import covering
 from tileup.settings.values import DENOISE_MODES, Settings
@@ -360,6 +360,25 @@ def test_modes_cost_what_they_are_said_to_cost() -> None:
     # every strength takes its share of the steps, over the whole canvas
     strengths = plan_pixels(pixels, 180, 120, spec(), SMALL).plan.strengths
     assert cost["passes"].megapixel_steps == pytest.approx(uniform * sum(strengths) / 0.8)
+
+
+@pytest.mark.parametrize("flag", ["skip_smaller", "skip_larger", "skip_below"])
+def test_flags_that_skip_every_tile_are_told(flag: str) -> None:
+    """And those that skip some are not."""
+    everything = {"skip_smaller": "1000", "skip_larger": "0%", "skip_below": 1.0}
+    some = {"skip_smaller": "60%", "skip_larger": "70%", "skip_below": 0.5}
+
+    def planned(asked: object) -> Planned:
+        return plan_pixels(photograph(60, 90), 180, 120, spec(), replace(SMALL, **{flag: asked}))
+
+    said = f"{flag.replace('_', '-')}: every tile is skipped, so the whole picture is kept"
+    found = planned(everything[flag])
+    assert said in found.warnings[-1]
+    assert not found.plan.strengths
+    partly = planned(some[flag])
+    assert not [each for each in partly.warnings if "every tile" in each]
+    assert partly.plan.strengths
+    assert min(tile.denoise for tile in partly.plan.tiles) == 0
 
 
 def test_warnings_say_what_a_mode_or_schedule_does() -> None:

@@ -13,7 +13,7 @@ from tileup.plan.modes import MODES
 from tileup.plan.samplers import Sampler
 from tileup.plan.tiles import TilePlan
 from tileup.settings.values import Settings
-from tileup.wording import counted
+from tileup.wording import counted, listed
 
 GEOMETRIC = frozenset({"karras", "exponential", "polyexponential"})
 HUGE_SIGMA = 100
@@ -254,6 +254,13 @@ def one_sided(drawn: HandDrawn) -> Iterator[str]:
         yield "denoise-map: all of it is black or transparent, so the whole picture is kept."
 
 
+def _all_skipped(facts: Facts) -> Iterator[str]:
+    names = ("skip_smaller", "skip_larger", "skip_below")
+    given = [name.replace("_", "-") for name in names if getattr(facts.settings, name) is not None]
+    if given and not facts.plan.strengths:
+        yield f"{listed(given)}: every tile is skipped, so the whole picture is kept as enlarged."
+
+
 ADVICE: tuple[Advice, ...] = (
     _merged_strengths,
     _approximate_mode,
@@ -267,5 +274,6 @@ ADVICE: tuple[Advice, ...] = (
     _misshapen,
     _stretched,
     lambda facts: one_sided(facts.drawn),
+    _all_skipped,
 )
 """In the order in which they are said."""
