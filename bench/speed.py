@@ -3,7 +3,8 @@
 One held-out picture at scale 2, every method in turn, several rounds on one thread and on two: the
 medians of seconds and of CPU seconds, and the CPU seconds against realesr-animevideov3's, which
 were taken in the same rounds and so hold on a busy machine too. What is loaded once is not timed.
-realesrgan-x4plus enlarges a middle of the picture, once. Three minutes on two quiet cores.
+realesrgan-x4plus enlarges a middle of the picture, once. Three minutes on two quiet cores. The
+table goes into docs/quality.md, and what it comes to there and into README.md.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from bench.compare import truths
 from bench.methods import QUADTREE, Method, methods
 from bench.peers import x4plus
 from bench.quality import DOCUMENT
-from bench.tables import table, write
+from bench.tables import commit, table, write
 from tileup.checkpoints.load import load_model
 from tileup.devices import faster_on_cpu, processor
 from tileup.settings.values import Settings
@@ -30,6 +32,7 @@ from tileup.settings.values import Settings
 NUMBER = 3  # of the held-out pictures: kodim05, 768x512
 SMALL = 96  # side of what x4plus enlarges, pixels
 PEER = "realesr-animevideov3-x2"
+LARGE = "realesrgan-x4plus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,25 @@ def columns(found: dict[str, list[Spent]]) -> dict[str, list[str]]:
     return {name: of(each) for name, each in found.items()}
 
 
+def ratios(rows: Mapping[str, Sequence[str]], chosen: str) -> str:
+    """What the default takes of the others' CPU seconds, on as many threads as come first."""
+    mine, large = (float(rows[name][2]) for name in (f"{QUADTREE}, {chosen}", LARGE))
+    return (
+        f"The default, in {chosen}, takes {mine:.2f} of the CPU time of {PEER} and "
+        f"1/{large / mine:.0f} of that of {LARGE}."
+    )
+
+
+def in_short(rows: Mapping[str, Sequence[str]], chosen: str, threads: int) -> str:
+    """Seconds on as many threads as come last, for who reads no table."""
+    mine, peer, large = (float(rows[name][-3]) for name in (f"{QUADTREE}, {chosen}", PEER, LARGE))
+    return (
+        f"On {threads} threads of a quiet {processor()}, where {chosen} is the faster precision, "
+        f"the quadtree takes {mine:.1f} s for an output megapixel, {PEER} {peer:.1f} s and {LARGE} "
+        f"{large:.0f} s (`make bench-speed DATA=…`)."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
@@ -109,10 +131,13 @@ def main() -> None:
             rows[name] = [*rows.get(name, []), *figures]
     chosen = faster_on_cpu()
     text = table(head, [[name, *each] for name, each in rows.items()])
-    text = f"On {processor()}, where `auto` takes {chosen}:\n\n{text}"
-    print(text)
+    measured = f"On {processor()}, where `auto` takes {chosen}, at commit {commit()}"
+    text = f"{measured}:\n\n{text}\n\n{ratios(rows, chosen)}"
+    short = in_short(rows, chosen, arguments.threads[-1])
+    print(f"{text}\n\n{short}")
     if not arguments.dry:
         write(DOCUMENT, "speed", text)
+        write("README.md", "speed", short)
 
 
 if __name__ == "__main__":

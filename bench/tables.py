@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,13 @@ def write(document: str, name: str, text: str) -> None:
     before, rest = content.split(start, 1)
     after = rest.split(end, 1)[1]
     path.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def commit() -> str:
+    """The commit that is measured, in short."""
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def read(document: str, name: str) -> list[list[str]]:
