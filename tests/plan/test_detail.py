@@ -158,3 +158,35 @@ def test_neither_bands_nor_lines_change_a_bit(
     (top, bottom), (left, right) = (np.sort(rng.choice(each, (9, 2))).T for each in (y, x))
     boxes = np.stack([top, left, bottom, right], axis=1)[(top < bottom) & (left < right)]
     np.testing.assert_array_equal(few.mean(boxes), whole.mean(boxes))
+
+
+@pytest.mark.parametrize("metric", ["gradient", "variance"])
+def test_boxes_between_edges_measure_as_each_alone(metric: str) -> None:
+    """To the bit, wherever the edges lie."""
+    detail = DetailMap.of(picture(9, 14), metric)
+    y, x = np.array([0, 0.3, 2, 2.5, 8.9, 9]), np.array([0, 5.25, 6, 13.99, 14])
+    boxes = [(y[i], x[j], y[i + 1], x[j + 1]) for i in range(5) for j in range(4)]
+    expected = detail.mean(np.array(boxes)).reshape(5, 4)
+    np.testing.assert_array_equal(detail.between(y, x), expected)
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 40])
+def test_gradients_are_those_of_double_precision(height: int) -> None:
+    """To 1e-7, of a picture that no band begins alike."""
+    pixels = picture(height, 31)
+    luma = pixels.astype(np.float64) @ np.array(LUMA)
+    squares = np.zeros_like(luma)
+    for axis in (0, 1):
+        steps = np.square(np.diff(luma, axis=axis))
+        if steps.size:
+            ends = [steps.take([0], axis), steps, steps.take([-1], axis)]
+            both = np.concatenate(ends, axis)
+            size = luma.shape[axis]
+            squares += (both.take(range(size), axis) + both.take(range(1, size + 1), axis)) / 2
+    expected = np.sqrt(squares)
+    edges = np.arange(height + 1.0), np.arange(32.0)
+    for band in (1, 62, 100, 2**16):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tileup.plan.detail.BAND", band)
+            found = DetailMap.of(pixels, "gradient").between(*edges)
+        np.testing.assert_allclose(found, expected, atol=1.5e-7, rtol=0)

@@ -16,8 +16,14 @@ LUMA = (0.2126, 0.7152, 0.0722)
 """Rec. 709: the primaries of sRGB. Applied to the picture as it is encoded, not to light."""
 
 
-BAND = 2**18
+BAND = 2**16
 """Pixels that are measured at once: as many as a processor holds close by."""
+
+FINEST = 2**26
+"""Gradients are counted in so many parts of 1: as finely as floats hold those of a photograph."""
+
+_AT_ONCE = 2**31 // (2 * FINEST)
+"""Rows of gradients, each below 2, whose sums are numbers of 32 bits."""
 
 Lines = NDArray[np.int64]
 """Lines between pixels along one axis, from 0 to its length, rising."""
@@ -42,8 +48,9 @@ class DetailMap:
     """Shape (R,)."""
     columns: Lines
     """Shape (C,)."""
-    tables: NDArray[np.float64]
-    """One for each channel, shape (N, R, C): its sum above row y and left of column x."""
+    tables: NDArray[np.float64] | NDArray[np.int64]
+    """One for each channel, shape (N, R, C): its sum above row y and left of column x; that of
+    gradients in parts of `FINEST`."""
 
     @classmethod
     def of(
@@ -69,7 +76,9 @@ class DetailMap:
         if metric not in DETAIL_METRICS:
             raise ValueError(f"detail metric must be one of {DETAIL_METRICS}, got {metric!r}")
         down, across = _lines(rows, pixels.shape[0]), _lines(columns, pixels.shape[1])
-        return cls(metric, down, across, _tables(_channels(pixels, metric), down, across))
+        if metric == "gradient":
+            return cls(metric, down, across, _counted(_gradients(pixels), down, across))
+        return cls(metric, down, across, _tables(_moments(np.asarray(pixels)), down, across))
 
     @property
     def height(self) -> int:
@@ -94,13 +103,27 @@ class DetailMap:
         top, left, bottom, right = np.asarray(boxes, np.float64).T
         inner = self._sums(bottom, right) - self._sums(top, right)
         inner -= self._sums(bottom, left) - self._sums(top, left)
-        means = inner / ((bottom - top) * (right - left))
+        return self._metric(inner / ((bottom - top) * (right - left)))
+
+    def between(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same of all boxes between neighbouring edges, shape (len(y) - 1, len(x) - 1).
+
+        Args:
+            y, x: edges of rows and columns, rising, as those of `mean`.
+        """
+        sums = self._sums(y[:, None], x[None])
+        inner = sums[:, 1:, 1:] - sums[:, :-1, 1:]
+        inner -= sums[:, 1:, :-1] - sums[:, :-1, :-1]
+        return self._metric(inner / np.outer(np.diff(y), np.diff(x)))
+
+    def _metric(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of the means of channels over boxes, shape (N, ...)."""
         if self.metric == "gradient":
-            return np.maximum(means[0], 0.0)
+            return np.maximum(means[0] / FINEST, 0.0)
         return np.sqrt(np.maximum(means[3] - np.square(means[:3]).sum(0), 0.0))
 
     def _sums(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Integral of each channel over [0, y) x [0, x), shape (N, n).
+        """Integral of each channel over [0, y) x [0, x), shape (N, ...), of shapes that broadcast.
 
         Pixels are constant over their area, so the integral is bilinear between table entries.
         """
@@ -132,48 +155,62 @@ Channels = Iterator[Sequence[NDArray[Any]]]
 """Bands of a picture from the top down: for each channel an array of shape (rows, W)."""
 
 
-def _channels(pixels: Pixels, metric: str) -> Channels:
-    """What is summed up for a metric."""
-    return _gradients(pixels) if metric == "gradient" else _moments(np.asarray(pixels))
-
-
 def _bands(height: int, width: int) -> Iterator[slice]:
-    return spans(height, max(1, BAND // width))
+    return spans(height, max(2, BAND // width))
 
 
 def _gradients(pixels: Pixels) -> Channels:
-    """The magnitude of the gradient of luma at each pixel, per pixel of distance."""
-    height, width = pixels.shape[:2]
-    for band in _bands(height, width):
-        first = max(band.start - 1, 0)  # the rows around a band count too
-        luma = _luma(pixels[first : band.stop + 1])
-        gradient = _slope(luma)
-        gradient += _slope(luma.T).T
-        yield (np.sqrt(gradient, out=gradient)[band.start - first : band.stop - first],)
+    """The magnitude of the gradient of luma at each pixel, per pixel of distance, in `FINEST`.
 
-
-def _luma(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    luma, *others = (pixels[..., at] * np.float32(weight) for at, weight in enumerate(LUMA))
-    for channel in others:
-        luma += channel
-    return luma
-
-
-def _slope(luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squared derivative along the columns: the mean over the steps to both neighbours.
-
-    Unlike the central difference it sees a pattern that alternates from pixel to pixel, and
-    unlike the forward difference it does not change when the picture is mirrored.
+    A row is known when the one below it is: bands lag by a row.
     """
-    if luma.shape[0] == 1:
-        return np.zeros_like(luma)
-    steps = luma[1:] - luma[:-1]
-    np.square(steps, out=steps)
-    squared = np.empty_like(luma)
-    squared[0], squared[-1] = steps[0], steps[-1]
-    inside = np.add(steps[1:], steps[:-1], out=squared[1:-1])
-    inside *= 0.5
-    return squared
+    width = pixels.shape[1]
+    luma = steps = np.zeros((0, width), np.float32)
+    for band in _bands(*pixels.shape[:2]):
+        rows, begins = band.stop - band.start, not band.start
+        above, before = luma[-1:], steps[-1:]
+        luma, steps = np.empty((2, rows + 1, width), np.float32)
+        _luma(pixels[band], out=luma[1:])
+        luma[0] = luma[1] if begins else above
+        np.square(np.subtract(luma[1:], luma[:-1], out=steps[1:]), out=steps[1:])
+        steps[0] = 0 if begins else before
+        if begins and rows > 1:  # beyond the picture lies the step from inside
+            steps[1] = steps[2]
+        known = slice(1 if begins else 0, -1)
+        if rows > begins:
+            yield (_magnitude(steps[known], steps[known.start + 1 :], luma[known]),)
+    yield (_magnitude(steps[-1:], steps[-1:], luma[-1:]),)
+
+
+def _luma(pixels: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    np.multiply(pixels[..., 0], np.float32(LUMA[0]), out=out)
+    for at in (1, 2):
+        out += pixels[..., at] * np.float32(LUMA[at])
+
+
+def _magnitude(
+    above: NDArray[np.float32], below: NDArray[np.float32], luma: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Of the gradient of some rows, in `FINEST`; squares of a derivative are means over the steps
+    both ways.
+
+    Unlike the central difference that sees a pattern that alternates from pixel to pixel, and
+    unlike the forward difference it does not change when the picture is mirrored.
+
+    Args:
+        above, below: squares of the steps from and to other rows.
+        luma: of the rows.
+    """
+    gradient = above + below
+    if luma.shape[1] > 1:
+        across = luma[:, 1:] - luma[:, :-1]
+        np.square(across, out=across)
+        gradient[:, 1:-1] += across[:, :-1]
+        gradient[:, 1:-1] += across[:, 1:]
+        for edge in (0, -1):
+            gradient[:, edge] += 2 * across[:, edge]
+    gradient *= np.float32(FINEST**2 / 2)
+    return np.sqrt(gradient, out=gradient)
 
 
 def _moments(pixels: NDArray[np.float32]) -> Channels:
@@ -190,6 +227,33 @@ def _moments(pixels: NDArray[np.float32]) -> Channels:
         ]
         red, green, blue = (np.square(colour) for colour in colours)
         yield (*colours, red + green + blue)
+
+
+def _counted(channels: Channels, rows: Lines, columns: Lines) -> NDArray[np.int64]:
+    """The same of one channel in whole `FINEST`: exact, so that no order changes the sums.
+
+    Pixels between two lines are summed up before anything else is done to them.
+    """
+    found: list[NDArray[np.int64]] = []
+    strip = np.zeros(columns[-1], np.int64)
+    top, line = 0, 1
+    for (channel,) in channels:
+        whole = channel.astype(np.int32)
+        done, height = 0, len(whole)
+        while done < height:
+            until = min(height, int(rows[line]) - top, done + _AT_ONCE)
+            strip += whole[done:until].sum(axis=0, dtype=np.int32)
+            done = until
+            if top + done == rows[line]:
+                found.append(np.add.reduceat(strip, columns[:-1]))
+                strip[:] = 0
+                line += 1
+        top += height
+    tables = np.zeros((1, len(rows), len(columns)), np.int64)
+    inside = np.stack(found, out=tables[0, 1:, 1:])
+    for axis in (0, 1):
+        np.cumsum(inside, axis=axis, out=inside)
+    return tables
 
 
 def _tables(channels: Channels, rows: Lines, columns: Lines) -> NDArray[np.float64]:

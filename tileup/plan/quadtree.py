@@ -6,7 +6,9 @@ index halved, because only trailing segments are ever clipped away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,12 +99,15 @@ class _Depth:
     denoise: float
     """Strength of a tile of this depth."""
 
-    def tile(self, depth: int, row: int, column: int) -> Tile:
-        """One of the boxes."""
-        top, bottom = self.rows[row : row + 2].tolist()
-        left, right = self.columns[column : column + 2].tolist()
-        box = Box(top, left, bottom, right)
-        return Tile(box, depth, float(self.detail[row, column]), self.denoise)
+    def tiles(self, depth: int, row: NDArray[np.intp], column: NDArray[np.intp]) -> list[Tile]:
+        """Some of the boxes."""
+        edges = self.rows[row], self.columns[column], self.rows[row + 1], self.columns[column + 1]
+        boxes = map(Box, *(each.tolist() for each in edges))
+        details: list[float] = self.detail[row, column].tolist()
+        return [
+            Tile(box, depth, detail, self.denoise)
+            for box, detail in zip(boxes, details, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +175,8 @@ class Forest:
         """
         levels, cuts = self.levels, self.cuts
         limit = _number(threshold) if threshold != "auto" else _auto(levels, self.noise_floor)
-        found = [self._leaves(depth, limit) for depth in range(len(levels))]
+        with _uncollected():
+            found = [self._leaves(depth, limit) for depth in range(len(levels))]
         tiles, tops, lefts = (np.concatenate(each) for each in zip(*found, strict=True))
         ordered = tuple(tiles[np.lexsort((lefts, tops))].tolist())
         return TilePlan(cuts.width, cuts.height, cuts.stride, self.scale, ordered, limit)
@@ -185,9 +191,9 @@ class Forest:
         """
         level, made = self.levels[depth], self.made[depth]
         row, column = np.nonzero(_is_leaf(level, threshold))
-        for place in zip(row.tolist(), column.tolist(), strict=True):
-            if not made[place]:
-                made[place] = level.tile(depth, *place)
+        missing = np.array([each is None for each in made[row, column].tolist()], np.bool_)
+        down, across = row[missing], column[missing]
+        made[down, across] = level.tiles(depth, down, across)
         return made[row, column], level.rows[row], level.columns[column]
 
     @property
@@ -196,6 +202,18 @@ class Forest:
         return max(
             float(level.detail[_is_leaf(level, 0.0)].max(initial=0.0)) for level in self.levels
         )
+
+
+@contextmanager
+def _uncollected() -> Generator[None]:
+    """Without looking for garbage, of which millions of values that are kept make none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _number(threshold: float | str) -> float:
@@ -242,10 +260,7 @@ def _measure(
     detail: DetailMap, y: NDArray[np.float64], x: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Detail between neighbouring edges given in input pixels, shape (len(y) - 1, len(x) - 1)."""
-    top, left = np.meshgrid(y[:-1], x[:-1], indexing="ij")
-    bottom, right = np.meshgrid(y[1:], x[1:], indexing="ij")
-    boxes = np.stack([top, left, bottom, right], axis=-1).reshape(-1, 4)
-    return detail.mean(boxes).reshape(top.shape).round(DIGITS)
+    return detail.between(y, x).round(DIGITS)
 
 
 def _is_leaf(level: _Depth, threshold: float) -> NDArray[np.bool_]:
