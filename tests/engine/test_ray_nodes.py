@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -83,8 +84,8 @@ def test_a_run_on_ray_that_is_killed_goes_on(folder: Path) -> None:
     flags = ("--preset", "smoke", "--window", "80", "--overlap", "16")
     command = ("upscale", "in", *flags)
     assert main([*command, "-o", "one", "-q"]) == 0
-    ray = [sys.executable, "-m", "tileup", *command, "-o", "out", "--engine", "ray"]
-    with subprocess.Popen([*ray, "--workers", "2"], stderr=subprocess.PIPE, env=quiet()) as running:
+    ray = [sys.executable, "-m", "tileup", *command, "--engine", "ray", "--workers", "2"]
+    with subprocess.Popen([*ray, "-o", "out"], stderr=subprocess.PIPE, env=quiet()) as running:
         assert running.stderr is not None
         while b"_2x.png  " not in (line := running.stderr.readline()):
             assert line, "it ended before a picture was done"
@@ -93,6 +94,10 @@ def test_a_run_on_ray_that_is_killed_goes_on(folder: Path) -> None:
     there = contents("out")
     assert 0 < len(there) < len(NAMES)
     assert {each.output for each in Journal(Path("out")).records()} >= set(there)
+    shutil.copytree("out", "there")
     assert main([*command, "-o", "out", "-q"]) == 0
-    assert contents("out") == contents("one")
-    assert litter("out") == []
+    again = subprocess.run([*ray, "-o", "there", "-q"], env=quiet(), check=False)
+    assert again.returncode == 0
+    for output in ("out", "there"):
+        assert contents(output) == contents("one")
+        assert litter(output) == []
