@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -35,26 +34,25 @@ def started(
     unbuffered: bool,
     stdout: IO[bytes],
     largest_file: int | None = None,
-) -> subprocess.Popen[bytes] | Forked:
-    """A process. One of all is started by an interpreter: the picture, whose streams have no
-    buffer; the others fork, and give themselves such streams."""
-    if not unbuffered or arguments is not PICTURE:
-        return Forked(
-            folder,
-            *arguments,
-            stdout=stdout.fileno(),
-            unbuffered=unbuffered,
-            largest_file=largest_file,
-        )
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    limit = hard if largest_file is None else largest_file
+) -> Forked:
+    """A process, whose standard output has a buffer or none."""
+    return Forked(
+        folder,
+        *arguments,
+        stdout=stdout.fileno(),
+        unbuffered=unbuffered,
+        largest_file=largest_file,
+    )
+
+
+def interpreted(folder: Path, arguments: list[str], stdout: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A process of an interpreter, which gives its streams no buffer by itself."""
     return subprocess.Popen(
         [sys.executable, "-m", "tileup", *arguments],
         stdout=stdout,
         stderr=subprocess.PIPE,
         cwd=folder,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard)),
     )
 
 
@@ -111,7 +109,11 @@ def as_wanted(folder: Path, found: tuple[int | None, str], code: int, told: str)
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda each: " ".join(each[:3]))
 def test_a_full_disk_is_6(folder: Path, arguments: list[str], unbuffered: bool) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
-        code, told = ended(started(folder, arguments, unbuffered, full))
+        if unbuffered and arguments is PICTURE:
+            process = interpreted(folder, arguments, full)
+        else:
+            process = started(folder, arguments, unbuffered, full)
+        code, told = ended(process)
     assert code == ExitCode.CANNOT_WRITE
     assert told == "tileup: standard output cannot be written: No space left on device\n"
 
