@@ -21,20 +21,14 @@ from torch import Tensor
 
 from models.training.critics import efficientnet_lite0
 from models.training.files import Part, Parts, Weights, read_parts, write_parts
-from models.training.levels import architecture_of
+from models.training.levels import ARCHITECTURE
 from models.training.samples import read_pictures
 from models.training.validation import validate, validate_texture
 from tileup.families.residual_unet import ResidualUNet
 
 
 def mean(parts: Sequence[Weights], shares: Sequence[float]) -> dict[str, Tensor]:
-    """Each tensor's weighted mean.
-
-    Raises:
-        SystemExit: the networks have different blocks.
-    """
-    if any(each.keys() != parts[0].keys() for each in parts):
-        raise SystemExit("the networks have different blocks, and no mean")
+    """Each tensor's weighted mean."""
     whole = sum(shares)
     return {
         name: torch.stack(
@@ -59,7 +53,7 @@ def chosen(parts: Parts, name: str) -> Part:
 def measured(weights: Weights, data: Path, name: str) -> dict[str, float]:
     """Figures on the validation crops."""
     texture = name == "vivid"
-    network = ResidualUNet(replace(architecture_of(weights), conditions=int(texture)))
+    network = ResidualUNet(replace(ARCHITECTURE, conditions=int(texture)))
     network.load_state_dict(weights)
     pictures = read_pictures(data)[1]
     with torch.no_grad():

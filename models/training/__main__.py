@@ -29,7 +29,7 @@ from models.training.files import (
     write_critics,
     write_parts,
 )
-from models.training.levels import ARCHITECTURE, DEEPER
+from models.training.levels import ARCHITECTURE
 from models.training.loop import Length, Places, Trainer, run
 from models.training.losses import TEXTURE
 from models.training.optimisers import Rate
@@ -169,7 +169,7 @@ def fidelity(
 ) -> None:
     """The network that keeps to the source, or the one for sources that JPEG damaged."""
     trainer = FidelityTrainer(
-        DEEPER if arguments.stage == "deblock" else ARCHITECTURE,
+        ARCHITECTURE,
         seed=arguments.seed,
         rate=Rate(arguments.rate),
         device=arguments.device,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.training.levels import deepened, latents
+from models.training.levels import latents
 from models.training.losses import LATTICE, TEXTURE, lattice_loss, texture_loss
 from models.training.optimisers import ENDS, Muon, Rate, follow
 from models.training.ways import Way
@@ -62,8 +62,7 @@ class FidelityTrainer:
         self.step, self.seconds = 0, 0.0
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Begin with the weights of a checkpoint, which may have fewer blocks."""
-        weights = deepened(weights, self.network)
+        """Begin with the weights of a checkpoint."""
         self.network.load_state_dict(weights)
         self.average.load_state_dict(weights)
 

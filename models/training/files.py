@@ -13,14 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.training.levels import (
-    ARCHITECTURE,
-    SIGMA_MAX,
-    SIGMA_MIN,
-    STRIDE,
-    TEXTURE_RANGE,
-    architecture_of,
-)
+from models.training.levels import ARCHITECTURE, SIGMA_MAX, SIGMA_MIN, STRIDE, TEXTURE_RANGE
 from tileup.families.bundled import split
 from tileup.families.bundled_header import DEBLOCK, VIVID
 
@@ -66,7 +59,11 @@ def write_parts(parts: Parts, path: Path) -> None:
     """The half-precision checkpoint, with everything needed to build it in its header."""
     header: dict[str, object] = {
         "format": 1,
-        "architecture": _described(parts.base),
+        "architecture": {
+            name: value
+            for name, value in asdict(ARCHITECTURE).items()
+            if name != "conditions"  # of the second network alone
+        },
         "stride": STRIDE,
         "window": 144,
         "multiple": STRIDE * 2 ** (len(ARCHITECTURE.widths) - 1),
@@ -83,23 +80,13 @@ def write_parts(parts: Parts, path: Path) -> None:
         }
         tensors |= {VIVID + name: each for name, each in parts.vivid.weights.items()}
     if parts.deblock is not None:
-        header["deblock"] = {
-            "architecture": _described(parts.deblock),
-            "trained": dict(parts.deblock.trained),
-        }
+        header["deblock"] = {"trained": dict(parts.deblock.trained)}
         tensors |= {DEBLOCK + name: each for name, each in parts.deblock.weights.items()}
     half = {name: value.half().contiguous().cpu() for name, value in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     save_file(half, temporary, metadata={"tileup": json.dumps(header)})
     temporary.replace(path)
-
-
-def _described(part: Part) -> dict[str, object]:
-    """The architecture of a network, as it stands in a header."""
-    described: dict[str, object] = asdict(architecture_of(part.weights))
-    del described["conditions"]  # of the network for texture alone
-    return described
 
 
 def read_critics(path: Path) -> Weights:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tileup.families.residual_unet import Architecture, ResidualUNet
+from tileup.families.residual_unet import Architecture
 from tileup.families.texture import TextureRange
 
 STRIDE = 2
@@ -22,36 +19,9 @@ ARCHITECTURE = Architecture(
     up_blocks=(1, 2),
     residual_std=0.08,
 )
-DEEPER = replace(ARCHITECTURE, down_blocks=(0, 2, 10))
-"""Of the network for sources that JPEG damaged: blocks of eight pixels lie far apart."""
 TEXTURE_RANGE = TextureRange(start=0.2, full=0.6)
 """Strengths between which the amount of texture grows. A quadtree's busy tiles have 0.6 to 0.8, and
 shall look alike."""
-
-
-def architecture_of(weights: Mapping[str, Tensor]) -> Architecture:
-    """`ARCHITECTURE` with as many blocks as there are weights for."""
-
-    def blocks(way: str, levels: int) -> tuple[int, ...]:
-        names = {tuple(name.split(".")[:3]) for name in weights}
-        return tuple(
-            sum(each[:2] == (way, str(level)) for each in names) for level in range(levels)
-        )
-
-    levels = len(ARCHITECTURE.widths)
-    return replace(
-        ARCHITECTURE, down_blocks=blocks("down", levels), up_blocks=blocks("up", levels - 1)
-    )
-
-
-def deepened(weights: Mapping[str, Tensor], network: ResidualUNet) -> dict[str, Tensor]:
-    """Weights for a network that may have more blocks: those come last at their resolution, and
-    change nothing until they are trained."""
-    state = dict(network.state_dict())
-    for name in state.keys() - weights.keys():
-        if ".second." in name:
-            state[name] = torch.zeros_like(state[name])
-    return state | dict(weights)
 
 
 def sigma_of(denoise: Tensor) -> Tensor:

@@ -10,24 +10,16 @@ import torch
 from torch import nn
 
 from models.training.files import Part, Parts, note, read_parts, write_parts
-from models.training.levels import (
-    ARCHITECTURE,
-    DEEPER,
-    TEXTURE_RANGE,
-    architecture_of,
-    deepened,
-)
+from models.training.levels import ARCHITECTURE, TEXTURE_RANGE
 from tileup.checkpoints.load import load_model
 from tileup.families.bundled import BundledModel
-from tileup.families.residual_unet import Architecture, ResidualUNet
+from tileup.families.residual_unet import ResidualUNet
 from tileup.settings.values import Settings
 
 
-def weights(
-    seed: int, conditions: int = 0, architecture: Architecture = ARCHITECTURE
-) -> dict[str, torch.Tensor]:
+def weights(seed: int, conditions: int = 0) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
-    network = ResidualUNet(replace(architecture, conditions=conditions))
+    network = ResidualUNet(replace(ARCHITECTURE, conditions=conditions))
     nn.init.normal_(network.leave.weight, std=0.1)
     return {name: each.half().float() for name, each in network.state_dict().items()}
 
@@ -81,31 +73,6 @@ def test_a_new_network_leaves_the_others_as_they_are(tmp_path: Path) -> None:
     assert isinstance(model, BundledModel)
     assert model.deblocking is not None
     assert_equal(model.deblocking.network.state_dict(), weights(3))
-
-
-def test_the_network_for_jpeg_may_be_deeper(tmp_path: Path) -> None:
-    path, deep = tmp_path / "m.safetensors", weights(3, architecture=DEEPER)
-    assert architecture_of(deep) == DEEPER != architecture_of(weights(3)) == ARCHITECTURE
-    write_parts(Parts(Part(weights(0)), Part(weights(1, 1)), Part(deep)), path)
-    model = load_model(path, Settings(device="cpu", dtype="float32"))
-    assert isinstance(model, BundledModel)
-    assert model.deblocking is not None
-    assert_equal(model.deblocking.network.state_dict(), deep)
-    assert_equal(model.network.state_dict(), weights(0))
-
-
-def test_blocks_that_are_added_change_nothing_until_they_are_trained() -> None:
-    plain, deep = ResidualUNet(ARCHITECTURE), ResidualUNet(DEEPER)
-    plain.load_state_dict(weights(0))
-    deep.load_state_dict(deepened(weights(0), deep))
-    torch.manual_seed(1)
-    x, source, sigma = torch.randn(2, 12, 16, 24), torch.randn(2, 12, 16, 24), torch.rand(2)
-    expected = plain(x, sigma, source)
-    assert torch.equal(deep(x, sigma, source), expected)
-    expected = deep(x, sigma, source).square().mean()
-    added = [p for name, p in deep.named_parameters() if name not in plain.state_dict()]
-    learned = torch.autograd.grad(expected, added)
-    assert sum(bool(each.any()) for each in learned) == 2 * 7, "weight and bias of each last layer"
 
 
 def test_a_figure_that_the_log_did_not_have_becomes_a_column(tmp_path: Path) -> None:

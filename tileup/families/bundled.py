@@ -217,7 +217,7 @@ class _NetworkLoader:
         Raises:
             ModelError: the header describes no network, or another one.
         """
-        network = self._built(header, prefix)
+        network = self._built(header, conditions=1 if prefix == VIVID else 0)
         try:
             network.load_state_dict(tensors, assign=True)
         except RuntimeError as error:
@@ -229,13 +229,12 @@ class _NetworkLoader:
         network = network.to(memory_format=torch.channels_last).to(self.device, self.dtype)  # pyright: ignore[reportCallIssue]
         return Remembering(network.eval().requires_grad_(False))
 
-    def _built(self, header: Mapping[str, object], prefix: str) -> ResidualUNet:
+    def _built(self, header: Mapping[str, object], conditions: int) -> ResidualUNet:
         try:
-            own = cast(dict[str, object], header.get(DEBLOCK[:-1], {}) if prefix == DEBLOCK else {})
-            architecture = cast(dict[str, object], own.get("architecture", header["architecture"]))
+            architecture = cast(dict[str, object], header["architecture"])
             with torch.device("meta"):  # the weights that it would begin with take long
                 return ResidualUNet(
-                    replace(Architecture.from_header(architecture), conditions=int(prefix == VIVID))
+                    replace(Architecture.from_header(architecture), conditions=conditions)
                 )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise ModelError(f"{self.path}: its header describes no network ({error})") from error
