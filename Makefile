@@ -24,7 +24,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints bench-storage pictures \
+.PHONY: help install demo test test-long fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints bench-storage pictures \
 	bench-steps bench-speed bench-peers bench-scale bench-crops bench-texture train train-deblock train-texture curves clean
 
 help: ## this list
@@ -51,8 +51,11 @@ demo: $(INSTALLED) ## enlarge a photograph with the shipped model, into demo-out
 	@$(BIN)/python bench/demo.py $(OUT)
 
 test: $(INSTALLED) ## run the tests
-	@echo "Some 6,300 tests, 6 to 8 minutes on two free cores; the first dots come after half a minute."
+	@echo "Some 6,600 tests, 6 to 8 minutes on two free cores; the first dots come after half a minute."
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-long: $(INSTALLED) ## the tests that repeat a table or take a cluster apart; minutes
+	$(BIN)/python -m pytest -m long
 
 fuzz: $(INSTALLED) ## new examples for every property, for five minutes; FUZZ=examples a round, MINUTES=n
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); \

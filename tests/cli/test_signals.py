@@ -38,6 +38,7 @@ MOMENTS: dict[str, tuple[object, str, int]] = {
     "end": (pipeline.Pipeline, "close", 1),
 }
 """Where a moment is: what is called then, and at which of its calls."""
+LONG = (pytest.mark.long, pytest.mark.slow)
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -46,6 +47,14 @@ def pictures(folder: Path) -> Path:
     for number in range(COUNT):
         save(folder / "in" / f"{number}.png", 40 + number, 32, seed=number)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def terminal_counts() -> Iterator[None]:
+    """Also where these tests run under `nohup`, which a run respects."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +99,7 @@ def cases() -> Iterator[object]:
         for number in ENDING:
             few = ENDING[turn % len(ENDING)] is number
             yield pytest.param(
-                moment, number, marks=[] if few else pytest.mark.slow, id=f"{moment}-{number.name}"
+                moment, number, marks=[] if few else LONG, id=f"{moment}-{number.name}"
             )
 
 
@@ -150,6 +159,7 @@ def test_words_that_nobody_takes_end_no_run(
     assert contents(pictures / "out") == expected
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_signals_to_processes_at_times_by_chance(
     pictures: Path, expected: dict[str, bytes], tileup: Command
@@ -175,7 +185,7 @@ def test_signals_to_processes_at_times_by_chance(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
 def test_a_terminal_that_goes_leaves_all_in_order(
     pictures: Path, expected: dict[str, bytes], tileup: Command, workers: str
 ) -> None:

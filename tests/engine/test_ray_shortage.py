@@ -31,7 +31,7 @@ from tileup.settings.values import Settings
 
 if find_spec("ray") is None:  # it is imported where it is needed: that takes seconds
     pytest.skip("Ray is not installed", allow_module_level=True)
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 folder, expected = shared.folder, shared.expected
 

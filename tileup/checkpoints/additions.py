@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from math import prod
 
 from tileup.checkpoints.lora_names import NETWORK, PART_WORDS, role_of, split_name
-from tileup.checkpoints.made_for import LayerSize, families_of_layers, in_words
+from tileup.checkpoints.made_for import HINTS, LayerSize, families_of_layers, in_words
 from tileup.codec.causal_layout import DIFFUSERS, ORIGINAL
 from tileup.codec.vae_layout import LATENTS_IN
 from tileup.families import control_signs as signs
+from tileup.families.controlled import controlled
+from tileup.families.flux2 import KLEIN_9B
 from tileup.families.foreign import Kind
-from tileup.families.table import FAMILIES, named, of_context
+from tileup.families.qwen_image import VAE
+from tileup.families.table import FAMILIES, named
 from tileup.families.view import View
 from tileup.tensors.checkpoint import Checkpoint
 from tileup.text.embeddings import carried_names
@@ -98,31 +101,13 @@ def _rank(roles: Mapping[str, Sides]) -> int | None:
 
 def _controlnet(checkpoint: Checkpoint) -> FactPairs:
     view = View(checkpoint, _prefix_of_control(checkpoint))
-    yield "made for", _controlled(view)
+    yield "made for", controlled(view) or in_words((), view) or UNTOLD
     yield "hint", _hint(view)
 
 
 def _prefix_of_control(checkpoint: Checkpoint) -> str:
     prefix = signs.UNET_PREFIX
     return prefix if any(name.startswith(prefix) for name in checkpoint.tensors) else ""
-
-
-def _controlled(view: View) -> str:
-    """The family on which a ControlNet acts."""
-    if next(view.names(signs.Z_IMAGE_LAYERS), None):
-        return "Z-Image"
-    if signs.QWEN_STREAM in view:
-        return "Qwen-Image"
-    if signs.FLUX_HINT in view or next(view.names("double_blocks."), None):
-        return "FLUX"
-    if signs.SD3_HINT in view:
-        return "SD 3" if signs.SD3_TEXT in view else "SD 3.5 large"
-    keys = [name for name in view.names() if name.endswith("attn2.to_k.weight")]
-    if not keys:  # the smallest of SDXL have no attention
-        sized = next(view.names("label_emb."), None) or next(view.names("add_embedding."), None)
-        return "SDXL" if sized else in_words((), view) or UNTOLD
-    family = of_context(view.shape(keys[0], 2)[1])
-    return family.short if family else UNTOLD
 
 
 def _hint(view: View) -> str:
@@ -152,23 +137,16 @@ def _vae(checkpoint: Checkpoint) -> FactPairs:
     for prefix in ("", "first_stage_model.", "vae."):
         view = View(checkpoint, prefix)
         if ORIGINAL.sign in view or DIFFUSERS.sign in view:
-            yield "made for", "Qwen-Image (Wan 2.1 has the same)"
+            yield "made for", VAE
             return
         if LATENTS_IN in view:
             channels = view.shape(LATENTS_IN, 4)[1]
-            families = _WITH_CHANNELS.get(channels, ())
+            # What shares a number has VAEs that are built alike.
+            families = [name for name, hints in HINTS.items() if hints.latents == channels]
             none = "no family that tileup loads"
             yield "made for", in_words(families, view) if families else none
             yield "latent channels", str(channels)
             return
-
-
-_WITH_CHANNELS: Mapping[int, tuple[str, ...]] = {
-    4: ("SD 1.x", "SD 2.x", "SDXL"),
-    16: ("SD 3", "Chroma", "FLUX", "Z-Image", "Lumina 2"),
-    32: ("FLUX.2",),
-}
-"""Families by the channels of their latents; what shares a number has VAEs that are built alike."""
 
 
 def _clip(checkpoint: Checkpoint) -> FactPairs:
@@ -208,7 +186,7 @@ def _language(checkpoint: Checkpoint) -> FactPairs:
         return
     yield "which", title
     readers = (each for each in FAMILIES if each.text.llm and each.text.llm.title == title)
-    yield "read by", named(readers, last="and") or "FLUX.2 (klein 9B)"
+    yield "read by", named(readers, last="and") or KLEIN_9B
 
 
 LANGUAGE_MODELS: Mapping[tuple[int, ...], str] = {
@@ -224,12 +202,8 @@ LANGUAGE_MODELS: Mapping[tuple[int, ...], str] = {
 def _inversion(checkpoint: Checkpoint) -> FactPairs:
     tensors = {name: info.shape for name, info in checkpoint.tensors.items() if info.shape}
     widths = {each[-1] for each in tensors.values()}
-    told: dict[Sides, str] = {
-        (768,): "SD 1.x",
-        (1024,): "SD 2.x",
-        (768, 1280): "SDXL",
-        (1280,): "CLIP-G alone",
-    }
+    told: dict[Sides, str] = {hints.vectors: name for name, hints in HINTS.items()}
+    told |= {(): UNTOLD, (1280,): "CLIP-G alone"}
     yield "made for", told.get(tuple(sorted(widths)), UNTOLD)
     yield "vectors", ", ".join(str(each[0] if each[1:] else 1) for each in tensors.values())
 

@@ -109,10 +109,17 @@ def read_lora(
 class OddLayerError(ModelError):
     """The tensors of one layer of a LoRA make no change."""
 
-    def __init__(self, file: str, state: str, what: str) -> None:
-        super().__init__(f"{file} is {state}: {what}")
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message, what)  # both, so that it survives pickle
         self.what = what
         """The layer, and what is wrong with it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def _odd(file: str, state: str, what: str) -> OddLayerError:
+    return OddLayerError(f"{file} is {state}: {what}", what)
 
 
 def _told(odd: Sequence[OddLayerError]) -> str:
@@ -244,7 +251,7 @@ def _layer_change(
     part = _LoraLayer(name, layer, roles, alphas)
     weight, bias = part.weight(), part.bias()
     if weight is None and bias is None:
-        raise OddLayerError(name, "incomplete", f"{layer} has {', '.join(roles)} and no change")
+        raise _odd(name, "incomplete", f"{layer} has {', '.join(roles)} and no change")
     return LayerChange(layer, weight, bias)
 
 
@@ -339,7 +346,7 @@ class _LoraLayer:
 
     def _needed(self, role: str) -> Tensor:
         if role not in self.roles:
-            raise OddLayerError(self.file, "incomplete", f"{self.layer} has no {role} weight")
+            raise _odd(self.file, "incomplete", f"{self.layer} has no {role} weight")
         tensor = self.roles[role]
         if not tensor.ndim:
             raise self._damaged()
@@ -348,7 +355,7 @@ class _LoraLayer:
     def _damaged(self) -> OddLayerError:
         sizes = {role: tuple(each.shape) for role, each in self.roles.items() if role != "alpha"}
         what = f"{self.layer} has weights of the shapes {sizes}"
-        return OddLayerError(self.file, "damaged", what)
+        return _odd(self.file, "damaged", what)
 
 
 def made_for(lora: Lora) -> str:

@@ -1,6 +1,6 @@
 """For which models a file was made that is none itself: told by names, widths, and what it says.
 
-Widths are those of the published models; where none fits, names alone count. No torch needed.
+Where no width fits, names alone count. No torch needed.
 """
 
 from __future__ import annotations
@@ -9,48 +9,12 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from tileup.families.family import Family
+from tileup.families.family import Family, Hints
 from tileup.families.table import FAMILIES, named, of_context
 from tileup.families.view import View
 
-FLUX, CHROMA, FLUX2, SD3 = "FLUX", "Chroma", "FLUX.2", "SD 3"
-QWEN, Z_IMAGE, LUMINA = "Qwen-Image", "Z-Image", "Lumina 2"
-TELLING: Mapping[str, re.Pattern[str]] = {
-    CHROMA: re.compile(r"distilled_guidance_layer_"),
-    FLUX2: re.compile(r".*(to_qkv_mlp_proj|_ff_linear_(in|out)|_stream_modulation)"),
-    QWEN: re.compile(r"transformer_blocks_\d+_(img|txt)_m(lp|od)_"),
-    FLUX: re.compile(
-        r"(double_blocks_\d+_(img|txt)_mod_lin|single_blocks_\d+_modulation_lin"
-        r"|single_transformer_blocks_\d+_norm_linear|single_transformer_blocks_\d+_proj_mlp)"
-    ),
-}
-"""Layers, with underscores, that one family alone has among those of like blocks."""
-WIDTHS: Mapping[str, Collection[int]] = {
-    SD3: (1536, 2432),
-    CHROMA: (3072,),
-    FLUX: (3072,),
-    QWEN: (3072,),
-    FLUX2: (3072, 4096, 6144),
-    Z_IMAGE: (3840,),
-    LUMINA: (2304,),
-}
-"""Features of a token within the blocks."""
-WORDS: Mapping[str, re.Pattern[str]] = {
-    "SD 1.x": re.compile(r"sd[-_ ]?v?1|stable[-_ ]diffusion[-_ ]v1|840000|(?<![a-z])ft[-_]mse"),
-    "SD 2.x": re.compile(r"sd[-_ ]?v?2|stable[-_ ]diffusion[-_ ]v2"),
-    "SDXL": re.compile(r"sdxl|(?<![a-z])xl|xl(?![a-z])|pony|illustrious|noob"),
-    SD3: re.compile(r"sd[-_ ]?v?3|stable[-_ ]diffusion[-_ ](v?3|3)"),
-    CHROMA: re.compile(r"chroma"),
-    FLUX2: re.compile(r"flux[-_. ]?2|klein"),
-    FLUX: re.compile(r"flux(?![-_. ]?2)|(?<![a-z])ae(?![a-z])"),
-    QWEN: re.compile(r"qwen"),
-    Z_IMAGE: re.compile(r"z[-_ ]?image"),
-    LUMINA: re.compile(r"lumina|neta"),
-}
-"""What files of a family say of themselves in their names and metadata, where it is not just its
-name."""
-SHORTS = tuple(dict.fromkeys(family.short for family in FAMILIES))
-"""Names of families, each once."""
+HINTS: Mapping[str, Hints] = {family.short: family.hints for family in FAMILIES}
+"""By the names of families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +43,9 @@ def families_of_layers(layers: Mapping[str, LayerSize | None]) -> list[str]:
     most = max(1, *counts)
     likely = (each.short for each, count in zip(BLOCKED, counts, strict=True) if count == most)
     found = [*dict.fromkeys(likely)]
-    for family, pattern in TELLING.items():
-        if family in found and any(pattern.match(name) for name in layers):
+    for family in found:
+        pattern = HINTS[family].layers
+        if pattern and any(re.match(pattern, name) for name in layers):
             return [family]
     return _of_widths(found, layers)
 
@@ -88,20 +53,25 @@ def families_of_layers(layers: Mapping[str, LayerSize | None]) -> list[str]:
 def _of_widths(found: list[str], layers: Mapping[str, LayerSize | None]) -> list[str]:
     """Those that have blocks so wide, and perceptrons so much wider; all where none has."""
     inputs = {each.inputs for name, each in layers.items() if each and _INNER.search(name)}
-    fitting = [family for family in found if inputs and inputs <= {*WIDTHS.get(family, ())}]
+    fitting = [family for family in found if inputs and inputs <= {*HINTS[family].widths}]
     ratios = {
         each.outputs / each.inputs for name, each in layers.items() if each and _FIRST.search(name)
     }
     if ratios:
-        second = {6.0, 9.0} & ratios  # FLUX.2's perceptrons have gates and are three times as wide
-        fitting = [family for family in fitting if (family == FLUX2) == bool(second)]
+        fitting = [family for family in fitting if _grows_so(HINTS[family].growths, ratios)]
     return fitting or found
+
+
+def _grows_so(growths: Collection[float], ratios: Collection[float]) -> bool:
+    """Whether perceptrons are as wide as a family's; of those without figures none is known."""
+    known = {each for hints in HINTS.values() for each in hints.growths}
+    return bool({*ratios} & {*growths}) if growths else not known & {*ratios}
 
 
 _INNER = re.compile(r"(to_q|to_k|to_v|qkv|linear1|attention_to_out_0|feed_forward_w1)$")
 """Layers that read the tokens themselves."""
 _FIRST = re.compile(r"double_blocks_\d+_img_mlp_0$|single_blocks_\d+_linear1$")
-"""Layers whose heights tell FLUX.2 from what is alike."""
+"""Layers whose heights tell how much wider perceptrons are."""
 
 
 def in_words(families: Sequence[str], view: View) -> str:
@@ -114,7 +84,7 @@ def in_words(families: Sequence[str], view: View) -> str:
     if len(families) == 1:
         return families[0]
     for where, text in view.said():
-        told = [name for name in families or SHORTS if _says(text, name)]
+        told = [name for name in families or HINTS if _says(text, name)]
         if len(told) == 1:
             return f"{told[0]} (by {where})"
     known = [each for each in FAMILIES if each.short in families]
@@ -122,5 +92,5 @@ def in_words(families: Sequence[str], view: View) -> str:
 
 
 def _says(text: str, family: str) -> bool:
-    words = WORDS.get(family)
-    return bool(words.search(text)) if words else family.lower() in text
+    words = HINTS[family].words
+    return bool(re.search(words, text)) if words else family.lower() in text

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tileup.families.family import Building, Built, Detected, Family, Latents, growing_levels
+from tileup.families.family import Building, Built, Detected, Family, Hints, Latents, growing_levels
 from tileup.families.flux import PATCH, as_published, block_rules
 from tileup.families.flux_heads import ROTATED, head_of
 from tileup.families.view import RelativeError, View
@@ -117,6 +117,7 @@ CHROMA = Family(
     name="chroma",
     title="Chroma",
     short="Chroma",
+    hints=Hints(layers=r"distilled_guidance_layer_", widths=(3072,), latents=16),
     signs={f"{GUIDE}.in_proj.weight": _look},
     latents=Latents(0.3611, 0.1159),
     window=1024,

@@ -121,6 +121,29 @@ def no_rules(layers: Collection[str]) -> Iterator[Rule]:
 
 
 @dataclass(frozen=True, slots=True)
+class Hints:
+    """What tells that a LoRA, a VAE or another file that is no model itself was made for a family.
+
+    Widths are those of the published models.
+    """
+
+    layers: str = ""
+    """Regular expression of a layer, with underscores, that it alone has among those of like
+    blocks."""
+    widths: tuple[int, ...] = ()
+    """Features of a token within the blocks."""
+    growths: tuple[float, ...] = ()
+    """How much wider its perceptrons are than its tokens, where that tells it from its like."""
+    latents: int = 0
+    """Channels of its latents, where those of its VAE tell it from others; 0: they do not."""
+    vectors: tuple[int, ...] = ()
+    """Features of the embeddings that are made for it, from few to many."""
+    words: str = ""
+    """Regular expression of what files say of themselves in their names and metadata, where that is
+    not just its name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """One model family."""
 
@@ -168,6 +191,7 @@ class Family:
     blocks: tuple[str, ...] = ()
     """What the names of its blocks begin with in LoRA files, in the original's words and in
     diffusers', with underscores."""
+    hints: Hints = Hints()
 
     @property
     def flows(self) -> bool:

@@ -27,6 +27,7 @@ from tileup.families.family import (
     Built,
     Detected,
     Family,
+    Hints,
     Latents,
     flow_levels,
     growing_levels,
@@ -281,6 +282,13 @@ DEV = Family(
     name="flux-dev",
     title="FLUX.1 dev",
     short="FLUX",
+    hints=Hints(
+        layers=r"(double_blocks_\d+_(img|txt)_mod_lin|single_blocks_\d+_modulation_lin"
+        r"|single_transformer_blocks_\d+_norm_linear|single_transformer_blocks_\d+_proj_mlp)",
+        widths=(3072,),
+        latents=16,
+        words=r"flux(?![-_. ]?2)|(?<![a-z])ae(?![a-z])",
+    ),
     signs={
         "double_blocks.0.img_attn.norm.key_norm.scale": _original,
         "double_blocks.0.img_attn.norm.key_norm.weight": _original,

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
-from tileup.families.family import Building, Built, Detected, Family, Latents, growing_levels
+from tileup.families.family import Building, Built, Detected, Family, Hints, Latents, growing_levels
 from tileup.families.flux import DOUBLE, QKV, SINGLE, TEXT_QKV, as_published, norm_rules
 from tileup.families.view import RelativeError, View
 from tileup.plan.noise_levels import Growth
@@ -234,10 +234,20 @@ INSIDE = (
     "text_encoder.language_model.model.",
     "text_encoder.model.",
 )
+KLEIN_9B = "FLUX.2 (klein 9B)"
+"""What reads with a language model larger than others of the family do, in words."""
+
 KLEIN = Family(
     name="flux2-klein",
     title="FLUX.2 klein",
     short="FLUX.2",
+    hints=Hints(
+        layers=r".*(to_qkv_mlp_proj|_ff_linear_(in|out)|_stream_modulation)",
+        widths=(3072, 4096, 6144),
+        latents=32,
+        growths=(6.0, 9.0),  # three times as wide, and with gates
+        words=r"flux[-_. ]?2|klein",
+    ),
     signs={
         "double_stream_modulation_img.lin.weight": _original,
         "double_stream_modulation_img.linear.weight": _diffusers,

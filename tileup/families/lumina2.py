@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
-from tileup.families.family import Building, Built, Detected, Family, Latents, flow_levels
+from tileup.families.family import Building, Built, Detected, Family, Hints, Latents, flow_levels
 from tileup.families.view import RelativeError, View
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
@@ -164,6 +164,7 @@ LUMINA2 = Family(
     name="lumina2",
     title="Lumina-Image 2.0",
     short="Lumina 2",
+    hints=Hints(widths=(2304,), latents=16, words=r"lumina|neta"),
     signs={
         "layers.0.adaLN_modulation.1.weight": _original,
         f"{TEXT}.0.weight": _diffusers,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
-from tileup.families.family import Building, Built, Detected, Family, Latents, growing_levels
+from tileup.families.family import Building, Built, Detected, Family, Hints, Latents, growing_levels
 from tileup.families.view import RelativeError, View
 from tileup.plan.noise_levels import Growth
 from tileup.tensors.shapes import block_count, shape
@@ -98,10 +98,16 @@ def qwen_image_config(state: Mapping[str, Tensor], name: str) -> dict[str, Any]:
     }
 
 
+VAE = "Qwen-Image (Wan 2.1 has the same)"
+"""Whose VAE it is that was made for films, in words."""
+
 QWEN_IMAGE = Family(
     name="qwen-image",
     title="Qwen-Image",
     short="Qwen-Image",
+    hints=Hints(
+        layers=r"transformer_blocks_\d+_(img|txt)_m(lp|od)_", widths=(3072,), words=r"qwen"
+    ),
     signs={"transformer_blocks.0.img_mod.1.weight": _look},
     latents=LATENTS,
     window=1328,

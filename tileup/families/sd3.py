@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
-from tileup.families.family import POOLED, Building, Built, Detected, Family, flow_levels
+from tileup.families.family import POOLED, Building, Built, Detected, Family, Hints, flow_levels
 from tileup.families.sd3_shared import HEAD, LATENTS, TRAINING_STEPS, picture_rules
 from tileup.families.view import RelativeError, View
 from tileup.tensors.renaming import Rule, converted, layer
@@ -180,6 +180,9 @@ SD3 = Family(
     name="sd3",
     title="Stable Diffusion 3",
     short="SD 3",
+    hints=Hints(
+        widths=(1536, 2432), latents=16, words=r"sd[-_ ]?v?3|stable[-_ ]diffusion[-_ ](v?3|3)"
+    ),
     signs={
         "joint_blocks.0.context_block.attn.qkv.weight": _original,
         "pos_embed.proj.weight": _diffusers,

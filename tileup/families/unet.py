@@ -13,6 +13,7 @@ from tileup.families.family import (
     Built,
     Detected,
     Family,
+    Hints,
     Latents,
     diffusion_levels,
 )
@@ -180,6 +181,11 @@ SD1 = Family(
     name="sd1",
     title="Stable Diffusion 1.x",
     short=CONTEXTS[768],
+    hints=Hints(
+        latents=4,
+        vectors=(768,),
+        words=r"sd[-_ ]?v?1|stable[-_ ]diffusion[-_ ]v1|840000|(?<![a-z])ft[-_]mse",
+    ),
     signs={"input_blocks.0.0.weight": _original, "conv_in.weight": _diffusers},
     latents=Latents(0.18215),
     window=512,
@@ -198,6 +204,7 @@ SD2 = replace(
     name="sd2",
     title="Stable Diffusion 2.x",
     short=CONTEXTS[1024],
+    hints=Hints(latents=4, vectors=(1024,), words=r"sd[-_ ]?v?2|stable[-_ ]diffusion[-_ ]v2"),
     # diffusers' copy of its encoder lacks the last layer, whose work is left out.
     text=Recipe((CLIP_H,), clip_tokens=True, chunked=True),
     inside={
@@ -217,6 +224,9 @@ SDXL = replace(
     name="sdxl",
     title="Stable Diffusion XL",
     short=CONTEXTS[2048],
+    hints=Hints(
+        latents=4, vectors=(768, 1280), words=r"sdxl|(?<![a-z])xl|xl(?![a-z])|pony|illustrious|noob"
+    ),
     latents=Latents(0.13025),
     window=1024,
     text=Recipe((clip_l(skip=1, normed=False), CLIP_G), clip_tokens=True, chunked=True),
@@ -235,6 +245,7 @@ REFINER = replace(
     name="sdxl-refiner",
     title="Stable Diffusion XL refiner",
     short=CONTEXTS[1280],
+    hints=Hints(),
     text=Recipe((CLIP_G,), clip_tokens=True, chunked=True),
     inside={"clip_g": ("conditioner.embedders.0.model.", "text_encoder_2.")},
     build=build_refiner,

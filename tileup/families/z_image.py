@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tileup.errors import ModelError
-from tileup.families.family import Building, Built, Detected, Family, Latents, flow_levels
+from tileup.families.family import Building, Built, Detected, Family, Hints, Latents, flow_levels
 from tileup.families.view import RelativeError, View
 from tileup.tensors.renaming import Rule, converted, layer
 from tileup.tensors.shapes import block_count, shape
@@ -154,6 +154,7 @@ Z_IMAGE_TURBO = Family(
     name="z-image-turbo",
     title="Z-Image Turbo",
     short="Z-Image",
+    hints=Hints(widths=(3840,), latents=16, words=r"z[-_ ]?image"),
     signs={"layers.0.adaLN_modulation.0.weight": _look},
     latents=Latents(0.3611, 0.1159),
     window=1024,
