@@ -294,6 +294,16 @@ OTHERS: Mapping[str, tuple[str, Shapes, dict[str, str]]] = {
         headers.vae(channels=32),
         {"made for": "FLUX.2", "latent channels": "32"},
     ),
+    "VAE of videos (Mochi)": (
+        "mine",
+        {"decoder.conv_in.weight": (768, 12, 1, 1, 1)},
+        {"made for": "no family that tileup loads", "latent channels": "12"},
+    ),
+    "VAE of videos with as many channels as FLUX has": (
+        "ae",
+        {"decoder.conv_in.weight": (512, 16, 3, 3, 3)},
+        {"made for": "no family that tileup loads", "latent channels": "16"},
+    ),
     "VAE of Qwen-Image": (
         "mine",
         {"decoder.middle.0.residual.0.gamma": (384, 1, 1, 1)},

@@ -140,9 +140,12 @@ def _vae(checkpoint: Checkpoint) -> FactPairs:
             yield "made for", VAE
             return
         if LATENTS_IN in view:
-            channels = view.shape(LATENTS_IN, 4)[1]
-            # What shares a number has VAEs that are built alike.
-            families = [name for name, hints in HINTS.items() if hints.latents == channels]
+            video = view.sides(LATENTS_IN) == 5
+            channels = view.shape(LATENTS_IN, 5 if video else 4)[1]
+            # What shares a number has VAEs that are built alike, but for those of videos.
+            families = [
+                name for name, hints in HINTS.items() if hints.latents == channels and not video
+            ]
             none = "no family that tileup loads"
             yield "made for", in_words(families, view) if families else none
             yield "latent channels", str(channels)
