@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tileup.engine.locks import OutputLock, remove_stale
+from tileup.engine.locks import Locks, OutputLock, remove_stale
 from tileup.errors import OutputError
 from tileup.images.whole import half_written
 
@@ -37,6 +37,22 @@ def test_nothing_is_left(tmp_path: Path) -> None:
     lock = OutputLock(tmp_path / "new" / "deep" / ("n" * 250 + ".png"))
     assert lock.acquire()
     lock.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_as_soon_as_it_is_taken_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, locks = OutputLock.acquire, Locks()
+
+    def acquire(lock: OutputLock) -> bool:
+        assert inner(lock)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OutputLock, "acquire", acquire)
+    with pytest.raises(KeyboardInterrupt):
+        locks.take(tmp_path / "new" / "a.png")
+    locks.close()
     assert list(tmp_path.iterdir()) == []
 
 

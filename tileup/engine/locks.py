@@ -135,9 +135,13 @@ class Locks:
         if isinstance(output, Remote):
             return self._claims.take(output)
         lock = OutputLock(output)
-        taken = lock.acquire()
-        if taken:
-            self._held[output] = lock
+        try:
+            taken = lock.acquire()
+            if taken:
+                self._held[output] = lock
+        except BaseException:  # an interruption may come as soon as it is taken
+            lock.release()
+            raise
         return taken
 
     def give_back(self, output: Path | None) -> None:
