@@ -125,6 +125,24 @@ def test_one_map_gives_the_same(
     assert all(torch.equal(*each) for each in zip(results, again, strict=True))
 
 
+def test_attention_finds_its_map_where_maps_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where a file lies, which is in main memory: it adds to the map what it made there."""
+    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0)
+    seen: list[Tensor] = []
+
+    class Stopped(LeanNetwork):
+        def middle(self, block: nn.Module, x: Tensor) -> Tensor:
+            seen.append(x)
+            return torch.zeros(x.shape)
+
+    maps = torch.device("meta")  # another device, which every machine has
+    pixels = uneven(1, 3, 16, 24)
+    lean = Stopped(TileGrid(2, 2), CPU, maps)
+    lean.encode(vae().encoder, lean.plain(pixels))
+    assert [each.device for each in seen] == [maps]
+    assert seen[0].shape == (1, 128, 2, 3)
+
+
 def test_a_disk_without_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0)
     monkeypatch.setattr(os, "posix_fallocate", _full, raising=False)

@@ -103,7 +103,8 @@ class LeanNetwork(TiledNetwork):
                 kept = self.block(resnet, self.read(kept), kept)
             for downsampler in block.downsamplers or ():
                 kept = self.stored(convolution(downsampler.conv, self.read(kept)))
-        coarse = kept.at(Box(0, 0, kept.height, kept.width), kept.first).contiguous()
+        coarse = kept.at(Box(0, 0, kept.height, kept.width), kept.first)
+        coarse = coarse.to(self.maps).contiguous()  # out of its file, if it lies in one
         return self.left(encoder, self.middle(encoder.mid_block, coarse))
 
     def block(self, block: AnyModule, x: ConvInput, kept: KeptMap | None) -> KeptMap:
