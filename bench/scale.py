@@ -137,6 +137,14 @@ def plan_alone(data: Path, side: int) -> None:
     print(json.dumps(told))
 
 
+def draw_square(data: Path, side: int) -> None:
+    """Draw a square of a side, output pixels, and print what that took."""
+    with tempfile.TemporaryDirectory() as name:
+        given = Path(name) / f"{side}.png"
+        Photographs(data, side // 2).top(side // 2).save(given, compress_level=1)
+        print(json.dumps(figures(ROOT, given, Path(name))))
+
+
 def wide(data: Path, folder: Path) -> str:
     """What pictures of some widths take, as a table."""
     result: list[list[object]] = []
@@ -211,7 +219,10 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="print, do not write the document")
     parser.add_argument("--wide", action="store_true", help="what a picture takes by its width")
     parser.add_argument("--plan", type=int, metavar="SIDE", help="plan such a square, and no more")
+    parser.add_argument("--square", type=int, metavar="SIDE", help="draw such a square, no more")
     arguments = parser.parse_args()
+    if arguments.square:
+        return draw_square(arguments.data.resolve(), arguments.square)
     if arguments.plan:
         return plan_alone(arguments.data, arguments.plan)
     with tempfile.TemporaryDirectory() as name:
