@@ -166,10 +166,15 @@ def test_signals_to_processes_at_times_by_chance(
 ) -> None:
     """From when it is ours to hear them: before that Python and the system end it as they do."""
     rng, out, codes = random.Random(0), pictures / "out", list[int]()
+    begun = time.monotonic()
+    with started("-q") as undisturbed:
+        undisturbed.communicate()
+    whole = time.monotonic() - begun
+    out.rename(pictures / "undisturbed")
     for turn in range(int(os.environ.get("FUZZ", "15"))):
         number = ENDING[turn % len(ENDING)]
         with started("-q", stderr=subprocess.PIPE) as running:
-            time.sleep(rng.uniform(0.2, 6))
+            time.sleep(rng.uniform(0.1, 1) * whole)
             running.send_signal(number)
             _, words = running.communicate()
         codes.append(running.returncode)
