@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -150,6 +150,8 @@ def draw_by_rows(
     plan, stride, neutral = planned.plan, planned.plan.stride, enlarged.picture.neutral
     held = RowBuffer(plan.width, 3, torch.empty(0))
     keeps = not plan.grid.values.all()  # only then something of the source is laid over
+    down = reflected(plan.height, plan.rows * stride)
+    across = reflected(plan.width, plan.columns * stride)
 
     def source(top: int, bottom: int) -> Tensor:
         if not held.last:
@@ -157,14 +159,8 @@ def draw_by_rows(
         fresh = enlarged.rows(top * stride, min(bottom * stride, plan.height))
         if keeps:
             held.add(len(fresh)).numpy()[...] = fresh
-        down = reflected(plan.height, plan.rows * stride)[
-            top * stride + len(fresh) : bottom * stride
-        ]
-        beyond = [enlarged.rows(row, row + 1) for row in down.tolist()]
-        shown = np.concatenate([fresh, *beyond]) if beyond else fresh
-        across = reflected(plan.width, plan.columns * stride)
-        shown = shown if len(across) == plan.width else shown[:, across]
-        canvas = torch.from_numpy(shown).movedim(-1, 0)[None]
+        below = down[top * stride + len(fresh) : bottom * stride]
+        canvas = _with_border(enlarged, [fresh], below, across)
         return model.codec.encode(canvas.to(model.device))
 
     if finished.rows == plan.height:
@@ -178,6 +174,26 @@ def draw_by_rows(
             drawn = put_back(drawn, held.between(top, bottom).numpy(), planned, first)
             held.drop(bottom)
         finished.add(drawn if keeps else np.clip(drawn, 0.0, 1.0, out=drawn))
+
+
+def _with_border(
+    enlarged: ByRows,
+    fresh: Sequence[NDArray[np.float32]],
+    below: NDArray[np.intp],
+    across: NDArray[np.intp],
+) -> Tensor:
+    """Rows as they stand on the padded canvas, shape (1, 3, rows, len(across)).
+
+    Args:
+        enlarged: the picture.
+        fresh: rows of it, perhaps none.
+        below: rows that follow beyond its edge, as it is reflected there.
+        across: columns of the canvas, reflected likewise.
+    """
+    parts = [*fresh, *(enlarged.rows(row, row + 1) for row in below.tolist())]
+    shown = np.concatenate(parts) if parts[1:] else parts[0]
+    shown = shown if len(across) == shown.shape[1] else shown[:, across]
+    return torch.from_numpy(shown).movedim(-1, 0)[None]
 
 
 def draw_in_bands(
@@ -228,10 +244,8 @@ def _drawn_latents(
 
     def rows(top: int, bottom: int) -> Tensor:
         last = max(top, min(bottom, planned.plan.height))
-        parts = [enlarged.rows(top, last)] if top < last else []
-        parts += [enlarged.rows(row, row + 1) for row in down[last:bottom].tolist()]
-        shown = np.concatenate(parts)[:, across]
-        return torch.from_numpy(shown).movedim(-1, 0)[None]
+        fresh = [enlarged.rows(top, last)] if top < last else []
+        return _with_border(enlarged, fresh, down[last:bottom], across)
 
     source = model.codec.encode_rows(rows, *size)
     scene = scene_of(source, None, planned, settings)
