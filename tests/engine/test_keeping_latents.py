@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.checkpoints import whole
+from tests.checkpoints import test_model, whole
 from tests.doubles import photograph
 from tileup.checkpoints.load import load_model
 from tileup.contracts import AroundModel, Codec, Denoiser, Model, Scene, Step
@@ -29,17 +29,8 @@ from tileup.model_settings import resolve_with_model
 from tileup.settings.values import Settings
 from tileup.upscaling import upscale_picture
 
-SMALL = {
-    "device": "cpu",
-    "dtype": "float32",
-    "window": 64,
-    "overlap": 16,
-    "tile": 64,
-    "min_tile": 32,
-    "steps": 2,
-    "max_denoise": 0.6,
-    "vae_tile": 64,
-}
+SMALL = {key: each for key, each in test_model.SMALL.items() if key != "color_fix"}
+SMALL |= {"vae_tile": 64}
 
 
 @pytest.fixture(scope="module")

@@ -154,14 +154,19 @@ def test_a_picture_that_kills_its_actor_is_given_up_and_named(
     assert litter("out") == []
 
 
+def is_first() -> bool:
+    """Whether nobody else has asked in this folder."""
+    try:
+        Path("first").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def shared_and_deadly_once(settings: Settings) -> Model:
     """Loaded by the one that draws first; kills the first that helps it, in its first batch."""
     spread.STARTING = 0
-    try:
-        Path("first").touch(exist_ok=False)
-        draws = True
-    except FileExistsError:
-        draws = False
+    draws = is_first()
     calls: list[int] = []
 
     def denoise(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:

@@ -20,7 +20,16 @@ from torch import Tensor
 from tests.doubles import DoubleModel, blurring_denoiser, photograph, spec
 from tests.engine import test_ray
 from tests.engine import test_workers as shared
-from tests.engine.test_workers import NAMES, ODD, SETTINGS, contents, first_time, litter, records
+from tests.engine.test_workers import (
+    NAMES,
+    ODD,
+    SETTINGS,
+    contents,
+    first_time,
+    litter,
+    records,
+    wherever_odd,
+)
 from tileup.contracts import Box, Model
 from tileup.engine import on_ray, spread
 from tileup.engine.engine import Team
@@ -53,12 +62,7 @@ def greedy_once(settings: Settings) -> Model:
 
 
 def greedy(settings: Settings) -> Model:
-    def denoise(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
-        if max(box.bottom for box in windows) > 24:
-            hoard()
-        return blurring_denoiser(x, sigma, windows)
-
-    return DoubleModel(denoise)
+    return wherever_odd(hoard)
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +120,8 @@ def test_a_picture_that_takes_all_memory_is_given_up_alone(
 def shared_widely(settings: Settings) -> Model:
     """Loaded by the one that draws first, who waits for the other to be there."""
     spread.STARTING = 0
-    try:
-        Path("first").touch(exist_ok=False)
-        draws = True
-    except FileExistsError:
-        draws = False
+    draws = test_ray.is_first()
+    if not draws:
         Path("ready").touch()
     calls: list[int] = []
 

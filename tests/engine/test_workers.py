@@ -65,20 +65,29 @@ def slow(settings: Settings) -> Model:
     return DoubleModel(denoise)
 
 
-def first_time(settings: Settings, then: Callable[[], None]) -> Model:
-    """A model that does something when it is shown the tall picture, once in all processes."""
+def wherever_odd(then: Callable[[], None]) -> Model:
+    """Something happens each time that the picture is drawn that is taller than the others."""
 
     def denoise(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         if max(box.bottom for box in windows) > 24:
-            try:
-                Path("happened").touch(exist_ok=False)
-            except FileExistsError:
-                pass
-            else:
-                then()
+            then()
         return blurring_denoiser(x, sigma, windows)
 
     return DoubleModel(denoise)
+
+
+def first_time(settings: Settings, then: Callable[[], None]) -> Model:
+    """A model that does something when it is shown the tall picture, once in all processes."""
+
+    def once() -> None:
+        try:
+            Path("happened").touch(exist_ok=False)
+        except FileExistsError:
+            pass
+        else:
+            then()
+
+    return wherever_odd(once)
 
 
 def die() -> None:
@@ -99,12 +108,7 @@ def short_once(settings: Settings) -> Model:
 
 
 def poisoned(settings: Settings) -> Model:
-    def denoise(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
-        if max(box.bottom for box in windows) > 24:
-            die()
-        return blurring_denoiser(x, sigma, windows)
-
-    return DoubleModel(denoise)
+    return wherever_odd(die)
 
 
 def no_model(settings: Settings) -> Model:
