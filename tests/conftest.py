@@ -25,6 +25,13 @@ settings.register_profile(
 settings.load_profile("new" if "FUZZ" in os.environ else "ci")
 
 
+gc.disable()  # until all tests are collected: nothing of what is imported is garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+
+
 _COUNT = itertools.count(1)
 
 

@@ -20,7 +20,7 @@ from tileup.engine.journal import NAME, Journal
 
 if find_spec("ray") is None:  # it is imported where it is needed: that takes seconds
     pytest.skip("Ray is not installed", allow_module_level=True)
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.long, pytest.mark.slow]
 
 folder, expected = shared.folder, shared.expected
 

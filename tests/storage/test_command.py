@@ -144,7 +144,7 @@ def test_a_run_that_is_killed_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.long)])
 def test_workers_fetch_and_write_by_themselves(folder: Path, bucket: Remote, engine: str) -> None:
     upload(folder / "in", bucket / "in")
     assert len(list(local.run(all_of(folder / "in", folder / "out"), SETTINGS, plain))) == 3
