@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tileup.contracts import Model, OnStep
-from tileup.denoise.run import Progress, sample_canvas, scene_of, stream_canvas
+from tileup.denoise.run import sample_canvas, scene_of, stream_canvas
 from tileup.denoise.strength import finished_share
 from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix, color_fix_bands
@@ -84,15 +84,6 @@ class FinishedRows(Protocol):
         """All of them, once they are there."""
         ...
 
-    @property
-    def latents(self) -> NDArray[np.float32] | None:
-        """What rows are decoded from, where that was found before."""
-        ...
-
-    def keep_latents(self, latents: NDArray[np.float32]) -> None:
-        """What rows are decoded from, for a run that goes on."""
-        ...
-
     def close(self) -> None:
         """No more are added."""
         ...
@@ -113,14 +104,6 @@ class RowsInMemory:
     def add(self, pixels: NDArray[np.float32]) -> None:
         self.pixels[self.rows : self.rows + len(pixels)] = pixels
         self.rows += len(pixels)
-
-    @property
-    def latents(self) -> NDArray[np.float32] | None:
-        """Nothing was found before."""
-        return None
-
-    def keep_latents(self, latents: NDArray[np.float32]) -> None:
-        """Nothing goes on from memory."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -209,9 +192,7 @@ def draw_in_bands(
     if finished.rows == plan.height:
         return
     bands = color_fix_bands(
-        _decoded_bands(
-            _drawn_latents(enlarged, planned, model, settings, on_step, finished), plan, model
-        ),
+        _decoded_bands(_drawn_latents(enlarged, planned, model, settings, on_step), plan, model),
         enlarged.rows,
         settings.color_fix,
         plan.height,
@@ -229,15 +210,8 @@ def _drawn_latents(
     model: Model,
     settings: Settings,
     on_step: OnStep | None,
-    finished: FinishedRows,
 ) -> Tensor:
-    """Latents of the redrawn canvas: as they were kept, or else sampled, and kept."""
-    known = finished.latents
-    if known is not None:
-        progress = Progress(planned, on_step)
-        progress.phase = progress.phases
-        progress.windows(progress.total)
-        return torch.from_numpy(known).to(model.device)
+    """Latents of the redrawn canvas."""
     layout, stride = planned.itinerary.layout, model.spec.stride
     size = layout.rows * stride, layout.columns * stride
     down, across = reflected(planned.plan.height, size[0]), reflected(planned.plan.width, size[1])
@@ -247,11 +221,9 @@ def _drawn_latents(
         fresh = [enlarged.rows(top, last)] if top < last else []
         return _with_border(enlarged, fresh, down[last:bottom], across)
 
-    source = model.codec.encode_rows(rows, *size)
+    source = model.codec.encode_rows(rows, *size).contiguous()
     scene = scene_of(source, None, planned, settings)
-    latents = sample_canvas(planned, scene, model, settings, on_step)
-    finished.keep_latents(latents.cpu().numpy())
-    return latents
+    return sample_canvas(planned, scene, model, settings, on_step)
 
 
 def _decoded_bands(latents: Tensor, plan: TilePlan, model: Model) -> Iterator[NDArray[np.float32]]:

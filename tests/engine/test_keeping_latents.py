@@ -1,4 +1,4 @@
-"""Checkpoints with a VAE in bands: the same bytes, and what is killed goes on from latents."""
+"""Checkpoints with a VAE in bands: the same bytes, and what is killed goes on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from tests.checkpoints import test_model, whole
-from tests.doubles import photograph
+from tests.doubles import DoubleModel, blurring_denoiser, photograph
 from tileup.checkpoints.load import load_model
-from tileup.contracts import AroundModel, Codec, Denoiser, Model, Scene, Step
+from tileup.contracts import AroundModel, Box, Codec, Denoiser, Model, Scene, Step
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.request import Request
-from tileup.images.kept import Kept, Shape, beside, place_of
+from tileup.images.kept import place_of, work_of
 from tileup.images.reading import open_picture
 from tileup.model_settings import resolve_with_model
 from tileup.settings.values import Settings
@@ -77,18 +77,26 @@ def test_what_asks_for_the_whole_picture_has_it(
 
 
 class Watched(AroundModel):
-    """Counts its denoisers, and kills the process after some bands of the decoded picture."""
+    """Counts windows, and kills the process after some of them, or some bands of the decoded
+    picture."""
 
-    denoisers = 0
-    bands = 10**9
+    windows = 0
+    last_window = last_band = 10**9
 
     @property
     def codec(self) -> Codec:
         return self  # pyright: ignore[reportReturnType]
 
     def denoiser(self, scene: Scene) -> Denoiser:
-        type(self).denoisers += 1
-        return self.model.denoiser(scene)
+        network = self.model.denoiser(scene)
+
+        def watched(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+            type(self).windows += len(windows)
+            if self.windows > self.last_window:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return network(x, sigma, windows)
+
+        return watched
 
     def encode(self, pixels: Tensor) -> Tensor:
         return self.model.codec.encode(pixels)
@@ -97,11 +105,12 @@ class Watched(AroundModel):
         return self.model.codec.decode(latents)
 
     def encode_rows(self, rows: Callable[[int, int], Tensor], height: int, width: int) -> Tensor:
+        assert self.windows < self.last_window, "what is kept was encoded"
         return self.model.codec.encode_rows(rows, height, width)
 
     def decode_rows(self, latents: Tensor) -> Iterator[Tensor]:
         for number, band in enumerate(self.model.codec.decode_rows(latents)):
-            if number == self.bands:
+            if number == self.last_band:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield band
 
@@ -120,53 +129,102 @@ def made(output: str, model: Model, settings: Settings) -> list[Step]:
     return told
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
-def test_killed_while_it_decodes_it_goes_on_from_the_latents(
-    sd1: tuple[Model, Settings],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO, "tileup")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tileup.images.writing.BANDED", 1)
-    monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 1)
-    monkeypatch.setattr("tileup.images.kept._EVERY", 0)
-    Image.fromarray((photograph(150, 40) * 255).astype(np.uint8)).save("in.png")
-    model, settings = sd1
-    made("whole.png", model, settings)
+def counted(output: str, model: Model, settings: Settings) -> int:
+    """Windows that a run evaluates."""
+    Watched.windows = 0
+    told = made(output, Watched(model), settings)
+    assert told[-1].calls == told[-1].total_calls
+    return Watched.windows
+
+
+def killed(output: str, model: Model, settings: Settings, **when: int) -> None:
+    """A run in a process of its own that is killed, for real."""
     child = os.fork()
     if not child:
         try:
             torch.set_num_threads(1)
-            monkeypatch.setattr(Watched, "bands", 3)
-            made("out.png", Watched(model), settings)
+            Watched.windows = 0
+            for name, number in when.items():
+                setattr(Watched, name, number)
+            made(output, Watched(model), settings)
         finally:
             os._exit(1)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    rows, latents = place_of(Path("out.png")), beside(place_of(Path("out.png")))
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a high picture; every picture counts as large."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tileup.images.writing.BANDED", 1)
+    monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 1)
+    monkeypatch.setattr("tileup.images.kept._EVERY", 0)
+    Image.fromarray((photograph(100, 40) * 255).astype(np.uint8)).save("in.png")
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+def test_killed_while_it_decodes_it_samples_nothing_again(
+    sd1: tuple[Model, Settings], large: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tileup")
+    model, settings = sd1
+    made("whole.png", model, settings)
+    killed("out.png", model, settings, last_band=3)
+    rows, work = place_of(Path("out.png")), work_of(Path("out.png"))
     assert rows.stat().st_size > 4096
-    assert latents.exists()
+    assert work.exists()
     caplog.clear()
-    told = made("out.png", Watched(model), settings)
+    assert counted("out.png", model, settings) == 0
     assert "going on below row" in caplog.text
-    assert Watched.denoisers == 0, "nothing is sampled again"
-    assert told[-1].calls == told[-1].total_calls
     assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
     assert not rows.exists()
-    assert not latents.exists()
+    assert not work.exists()
 
 
-def test_half_written_latents_do_not_count(tmp_path: Path) -> None:
-    kept = Kept(tmp_path / "a.rows.part", "key", Shape(8, 8, 3, 8))
-    assert kept.latents is None
-    given = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
-    kept.keep_latents(given)
-    found = kept.latents
-    assert found is not None
-    np.testing.assert_array_equal(found, given)
-    place = beside(kept.path)
-    for size in (place.stat().st_size - 1, 40, 0):
-        os.truncate(place, size)
-        assert kept.latents is None
-    kept.close()
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sampler": "dpmpp_3m_sde", "batch": 2},
+        {"sampler": "heun", "denoise_mode": "passes"},
+        {"color_fix": "adain", "batch": 1},
+    ],
+    ids=str,
+)
+def test_killed_while_it_samples_it_goes_on_to_the_same_bytes(
+    change: dict[str, object], sd1: tuple[Model, Settings], large: Path
+) -> None:
+    """In any mode with any sampler: in bands, and where the whole picture is asked for."""
+    model, settings = sd1[0], replace(sd1[1], **change)
+    whole = counted("whole.png", model, settings)
+    killed("out.png", model, settings, last_window=whole * 2 // 3)
+    assert not Path("out.png").exists()
+    left = whole - whole * 2 // 3
+    assert left <= counted("out.png", model, settings) < left + settings.batch
+    assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
+    assert [each.name for each in large.iterdir() if each.name.startswith(".")] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+def test_killed_while_it_samples_it_begins_anew_with_other_settings(
+    sd1: tuple[Model, Settings], large: Path
+) -> None:
+    model, settings = sd1
+    killed("out.png", model, settings, last_window=4)
+    other = replace(settings, max_denoise=0.7)
+    Watched.windows = 0
+    told = made("out.png", Watched(model), other)
+    assert Watched.windows == told[-1].total_calls
+
+
+@pytest.mark.parametrize("name", ["small", "pixels"])
+def test_what_is_soon_done_is_not_kept(
+    name: str, sd1: tuple[Model, Settings], large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small pictures, and models whose latents are pixels."""
+    if name == "small":
+        monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 300 * 80 + 1)
+    monkeypatch.setattr("tileup.engine.work_log.WorkLog.add", None)
+    model = sd1[0] if name == "small" else DoubleModel(blurring_denoiser)
+    made("out.png", model, replace(sd1[1], color_fix="none"))

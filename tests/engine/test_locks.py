@@ -10,6 +10,7 @@ import pytest
 
 from tileup.engine.locks import Locks, OutputLock, remove_stale
 from tileup.errors import OutputError
+from tileup.images.kept import place_of, work_of
 from tileup.images.whole import half_written
 
 HOLD = """
@@ -62,15 +63,17 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         assert not OutputLock(output).acquire()
-        half_written(output).write_bytes(b"half")
+        left = [half_written(output), place_of(output), work_of(output)]
+        for each in left:
+            each.write_bytes(b"half")
         remove_stale(output, [output])
         assert OutputLock(output).path.exists(), "it is not stale"
-        assert half_written(output).exists(), "its owner writes it"
+        assert all(each.exists() for each in left), "its owner writes them"
         holder.kill()
     assert OutputLock(output).path.exists()
     remove_stale(output, [output])
     assert not OutputLock(output).path.exists()
-    assert not half_written(output).exists()
+    assert not any(each.exists() for each in left)
     assert OutputLock(output).acquire()
 
 

@@ -206,16 +206,19 @@ def test_it_begins_when_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     spread.over(seeing(SMALL), SMALL, loading=5)
     watch = spread.watching(lambda step: None)
 
-    def draw(total: int, seconds_each: float, begun: float) -> None:
+    def draw(total: int, seconds_each: float, begun: float, known: int = 0) -> None:
         for calls in range(1, total + 1):
-            now[0] = begun + seconds_each * calls
+            if calls > known:
+                spread._done_here(lambda batch: batch.x, batch)
+            now[0] = begun + seconds_each * max(0, calls - known)
             watch(Step(1, 1, calls, total))
 
+    batch = NetworkBatch(torch.zeros(1), torch.zeros(1), ())
     draw(29, 1.0, 0)
     assert not started, "29 s are not worth a start of 15 s"
     spread.over(seeing(SMALL), SMALL, loading=5)
-    draw(100, 1.0, 100)
-    assert started == [103], "two seconds after the first window"
+    draw(100, 1.0, 100, known=60)
+    assert started == [103], "two seconds after the first window that is evaluated"
 
 
 def test_memory_that_does_not_suffice_beside_others_suffices_alone() -> None:

@@ -1,4 +1,4 @@
-"""Finished rows of large pictures, kept beside the output: a run that was stopped goes on."""
+"""What of a large picture is made, kept beside the output: a run that was stopped goes on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from tileup import __version__
 from tileup.contracts import Model
 from tileup.engine.file_to_file import Drawable
+from tileup.engine.work_log import WorkLog
 from tileup.images.formats.known import format_of
-from tileup.images.kept import Kept, Shape, can_be_kept, has_room, place_of
+from tileup.images.kept import SPARE, Kept, Shape, can_be_kept, has_room, place_of, work_of
+from tileup.images.sizes import output_size
+from tileup.plan import by_rows
 from tileup.plan.planning import Planned
 from tileup.settings.values import Settings
+from tileup.storage.remote import Remote
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,33 @@ def kept_rows(given: Drawable, model: Model, settings: Settings, planned: Planne
     else:
         log.info("finished rows are kept in %s", place)
     return kept
+
+
+_FOR_ROWS = 12
+"""Bytes of the disk for each pixel that the picture itself may want: see `has_room`."""
+
+
+def kept_work(given: Drawable, model: Model, settings: Settings) -> WorkLog | None:
+    """Where the latents of a picture and the network's answers are kept; None: nowhere.
+
+    They are kept where the picture is large for a model with a VAE, and its own file lies on a
+    disk: they are small beside the time that they take.
+
+    Args:
+        given: the picture.
+        model: with which it is drawn.
+        settings: with which it is drawn.
+    """
+    output, picture = given.job.output, given.picture
+    if output is None or isinstance(output, Remote) or not model.spec.text:
+        return None
+    if given.mark is None or not given.job.fingerprint:  # another run would not know it again
+        return None
+    width, height = output_size(picture.width, picture.height, settings)
+    if width * height < by_rows.SMALLEST:
+        return None
+    spare = SPARE + _FOR_ROWS * width * height
+    return WorkLog(work_of(output), _key(given, model, settings), spare)
 
 
 def _key(given: Drawable, model: Model, settings: Settings) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tileup.engine.claims import Claims
 from tileup.errors import OutputError
+from tileup.images.kept import forget
 from tileup.images.whole import half_written, short_name
 from tileup.storage.remote import Remote
 
@@ -162,8 +163,8 @@ class Locks:
 
 
 def remove_stale(output: Path, targets: Iterable[Path]) -> None:
-    """Take away what a killed process left beside a finished output: its lock, and what it had
-    half written of any of the files that belong to the output."""
+    """Take away what a killed process left beside a finished output: its lock, what it kept to go
+    on with, and what it had half written of any of the files that belong to the output."""
     if isinstance(output, Remote):
         return  # its claim counts for nothing a minute later
     lock = OutputLock(output)
@@ -171,4 +172,5 @@ def remove_stale(output: Path, targets: Iterable[Path]) -> None:
         with contextlib.suppress(OSError):
             for each in targets:
                 half_written(each).unlink(missing_ok=True)
+        forget(output)
         lock.release()

@@ -10,7 +10,7 @@ from functools import partial
 from tileup.contracts import ModelSpec, OnStep
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.file_to_file import Drawable, Made, metadata_of
-from tileup.engine.keeping import kept_rows
+from tileup.engine.keeping import kept_rows, kept_work
 from tileup.engine.models import Models, free_memory
 from tileup.engine.spread import Spread
 from tileup.enlarge.enlargers import SHARED
@@ -44,7 +44,7 @@ def draw(
         alone: whether the memory is for this picture alone. Where others are drawn beside it, it
             is not changed for want of memory: it may suffice later.
         spread: who helps; None: nobody.
-        keep: whether finished rows of a large picture may lie beside its output, whose lock the
+        keep: whether what is made of a large picture may lie beside its output, whose lock the
             caller holds.
 
     Raises:
@@ -81,6 +81,7 @@ def _with_less_memory(
     keep: bool,
 ) -> Made:
     # Imported here because this is where torch comes in.
+    from tileup.denoise.worked_out import LoggedModel
     from tileup.upscaling import upscale_picture
 
     notes: tuple[str, ...] = ()
@@ -95,6 +96,8 @@ def _with_less_memory(
                 ready = make_ready(given.picture, model.spec, chosen)
             shown = model if spread is None else spread.over(model, chosen, models.seconds)
             kept = partial(kept_rows, given, model, chosen) if keep else None
+            work = kept_work(given, model, chosen) if keep else None
+            shown = shown if work is None else LoggedModel(shown, work)
             upscaled = upscale_picture(given.picture, shown, chosen, on_step, ready, kept)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
             # Only where it is written: the hash of a large checkpoint takes as long as a picture.

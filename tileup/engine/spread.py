@@ -69,6 +69,7 @@ class Spread:
         self._pool: WorkerPool[PendingBatch, Tensor] = WorkerPool(doers)
         self._started = self._given_up = False
         self._first: tuple[float, int] | None = None
+        self._evaluated = False
         self._loading = 0.0
 
     def over(self, model: Model, settings: Settings, loading: float = 0.0) -> Model:
@@ -81,7 +82,7 @@ class Spread:
         """
         from tileup.denoise.window_requests import SpreadModel
 
-        self._first, self._loading = None, loading
+        self._first, self._evaluated, self._loading = None, False, loading
         return SpreadModel(model, settings, self._share)
 
     def watching(self, on_step: OnStep) -> OnStep:
@@ -94,8 +95,8 @@ class Spread:
         return told
 
     def _look(self, step: Step) -> None:
-        if self._started or self._given_up:
-            return
+        if self._started or self._given_up or not self._evaluated:
+            return  # what an earlier run evaluated takes no time
         now, starting = time.monotonic(), STARTING if self._starting is None else self._starting
         if self._first is None:
             self._first = now, step.calls  # the first batch is slower
@@ -136,6 +137,7 @@ class Spread:
         )
 
     def _done_here(self, mine: Callable[[NetworkBatch], Tensor], batch: NetworkBatch) -> Tensor:
+        self._evaluated = True
         try:
             return mine(batch)
         except Exception as error:

@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ _HEAD = 4096
 """Bytes in front of the rows, which say what they are."""
 _EVERY = 2.0
 """Seconds between times at which what is there is brought to the disk, and counted."""
-_SPARE = 2**28
+SPARE = 2**28
 """Bytes of a disk that are left to others."""
 
 
@@ -123,34 +122,6 @@ class Kept:
         """All of them, once they are there."""
         return IntegerPixels(StoredRows(self.path, self.form))
 
-    @property
-    def latents(self) -> NDArray[np.float32] | None:
-        """What the rows are decoded from, if a run of just this picture got so far."""
-        try:
-            with (
-                beside(self.path).open("rb") as stream,
-                np.load(stream, allow_pickle=False) as found,
-            ):
-                return found["latents"] if str(found["key"]) == self.key else None
-        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
-            return None
-
-    def keep_latents(self, latents: NDArray[np.float32]) -> None:
-        """What the rows are decoded from, for a run that goes on.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
-        place = beside(self.path)
-        try:
-            with place.open("wb") as stream:
-                np.savez(stream, key=np.array(self.key), latents=latents)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise self._refused(error) from error
-        log.info("the canvas is kept in %s", place)
-
     def close(self) -> None:
         """No more are added for now."""
         self._stream.close()
@@ -203,26 +174,26 @@ def place_of(output: Path) -> Path:
     return output.with_name(f".tileup-{short_name(output)}.rows.part")
 
 
-def beside(rows: Path) -> Path:
-    """Where latents are kept that rows are decoded from."""
-    return rows.with_name(rows.name.replace(".rows.", ".latents."))
+def work_of(output: Path) -> Path:
+    """Where that is kept which an output's rows are worked out from: beside it."""
+    return output.with_name(f".tileup-{short_name(output)}.work.part")
 
 
 def has_room(path: Path, form: Shape) -> bool:
     """Whether the disk has room for all rows, and as much again for the picture itself."""
     try:
         there = path.stat().st_size if path.exists() else 0
-        return shutil.disk_usage(path.parent).free + there > 2 * form.height * form.row + _SPARE
+        return shutil.disk_usage(path.parent).free + there > 2 * form.height * form.row + SPARE
     except OSError:
         return False
 
 
 def forget(output: Path) -> None:
-    """Take the rows of an output away, where some are kept."""
+    """Take away what of an output's making is kept beside it."""
     if isinstance(output, Remote):
         return
-    try:
-        place_of(output).unlink(missing_ok=True)
-        beside(place_of(output)).unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("%s cannot be removed (%s)", place_of(output), error.strerror or error)
+    for kept in (place_of(output), work_of(output)):
+        try:
+            kept.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s cannot be removed (%s)", kept, error.strerror or error)
