@@ -91,7 +91,7 @@ LOST = {
     "tif": ["Comment, Source"],
     "avif": ["10 bits per channel", "Comment, Source"],
     "jp2": ["Comment, Source"],
-    "jxl": ["a colour profile", "Comment, Source"],
+    "jxl": ["Comment, Source"],
     "bmp": ["transparency", "colour profile", "8 bits", "EXIF", "XMP", "IPTC", "Author, Comment"],
 }
 """What each format cannot hold of a picture that has everything. The user comment is taken."""
@@ -270,10 +270,7 @@ def jxl(bits: int) -> object:
         for _ in range(found.choice((0, 0), (0, 1), (4, 2), (12, 1))):
             jpegxl_header._read_extra(found)
         found.flag()
-        usual = number >> found.at & 1
         jpegxl_header._read_colours(found, header)
-        if not usual:
-            found.enum()  # the rendering intent, of no use to a reader
         end = found.at
         text = "".join(str(number >> at & 1) for at in range(end + 3))
         turned = f"{orientation - 1:03b}"[::-1]

@@ -33,6 +33,7 @@ from tileup.errors import InputError
 from tileup.images import xmp
 from tileup.images.calibration import PRIMARIES, as_light, as_srgb, profile_of
 from tileup.images.colour import in_srgb, is_neutral
+from tileup.images.jpegxl_profile import with_profile
 from tileup.images.metadata import read_metadata, told_settings
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -609,13 +610,18 @@ def test_a_jpeg_xl_of_another_program_has_its_profile(
     assert picture.warnings == ()
 
 
+@pytest.mark.parametrize("read", [pytest.param(True, marks=needs_libjxl), False])
 @pytest.mark.parametrize("name", ["primaries", "profile"])
-def test_a_jpeg_xl_with_loss_has_the_colours_that_its_profile_gives_it(name: str) -> None:
-    """By what littlecms makes of the source; primaries that no number names stay a profile."""
+def test_a_jpeg_xl_with_loss_has_the_colours_that_its_profile_gives_it(
+    name: str, read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what littlecms makes of the source; primaries that no number names stay a profile, and so
+    does a profile that can be read."""
+    if not read:
+        monkeypatch.setitem(__import__("sys").modules, "pylibjxl", None)
     picture = open_picture(SAMPLES / f"lossy_{name}.jxl")
-    own = profile_of(PRIMARIES[12], np.linspace(0, 1, 1024) ** 1.9)
     source = Picture(np.float32(smooth(24, 16)) / 255)
-    profile = own if name == "profile" else swapped_profile()
+    profile = wide_profile() if name == "profile" else swapped_profile()
     expected = in_srgb(replace(source, icc=profile))
     shown = picture if picture.icc is None else in_srgb(picture)
     assert expected is not None
@@ -623,36 +629,88 @@ def test_a_jpeg_xl_with_loss_has_the_colours_that_its_profile_gives_it(name: str
     assert np.abs(shown.pixels - expected.pixels).mean() < 0.015
     assert np.abs(source.pixels - expected.pixels).mean() > 0.03, "there is nothing to convert"
     assert not picture.deep
-    assert [words in " ".join(picture.warnings) for words in ("sRGB", "cut")] == [
-        name == "profile"
-    ] * 2
+    cut = name == "profile" and not read
+    assert [words in " ".join(picture.warnings) for words in ("sRGB", "cut")] == [cut] * 2
+    assert (picture.icc is None) == cut
+    if not cut:
+        assert np.abs(picture.pixels - source.pixels).mean() < 0.015
+
+
+def wide_profile() -> bytes:
+    """Of primaries beyond those of sRGB, and tones that no number names."""
+    return profile_of(PRIMARIES[12], np.linspace(0, 1, 1024) ** 1.9)
 
 
 @needs_libjxl
+@pytest.mark.parametrize("quality", [95, 100])
+@pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("alpha", [False, True])
-def test_a_profile_stays_in_a_jpeg_xl_without_loss(alpha: bool) -> None:
-    picture = random_picture(icc=swapped_profile())
-    pixels = np.rint(picture.pixels * 255) / np.float32(255)
-    clear = pixels[..., 0] * np.float32(0.5) if alpha else None
-    picture = replace(picture, pixels=pixels, alpha=clear)
+@pytest.mark.parametrize("kind", ["wide", "grey", "grey by RGB"])
+def test_a_profile_stays_in_a_jpeg_xl(kind: str, alpha: bool, deep: bool, quality: int) -> None:
+    """As libjxl reads it, with the colours that littlecms gives the source."""
+    most = 65535 if deep else 255
+    pixels = np.rint(np.float32(smooth(64, 48)) / 255 * most) / np.float32(most)
+    pixels = pixels if kind == "wide" else np.repeat(pixels[..., :1], 3, axis=2)
+    icc = bytes(imagecodecs.cms_profile("gray", gamma=1.8)) if kind == "grey" else wide_profile()
+    clear = np.rint(pixels[..., 0] * 200) / np.float32(255) if alpha else None
+    picture = Picture(pixels, alpha=clear, deep=deep, grey=kind != "wide", icc=icc)
     stream = BytesIO()
-    assert save_picture(picture, stream, "jxl", lossless=True) == ()
+    assert save_picture(picture, stream, "jxl", quality=quality) == ()
+    assert pylibjxl_profile(stream.getvalue()) == icc
     again = open_picture(stream.getvalue())
-    assert again.icc == picture.icc
-    assert_allclose(again.pixels, pixels, atol=1e-6)
-    assert (again.alpha is not None, again.lossless) == (alpha, True)
+    assert (again.icc, again.warnings) == (icc, ())
+    assert (again.deep, again.lossless, again.grey) == (deep, quality == 100, kind == "grey")
+    assert np.abs(again.pixels - pixels).mean() < (1e-6 if quality == 100 else 0.01)
+    if clear is not None:
+        assert again.alpha is not None
+        assert_allclose(again.alpha, clear, atol=1e-6 if quality == 100 else 0.01)
+
+
+def pylibjxl_profile(data: bytes) -> bytes:
+    return __import__("pylibjxl").decode(data, metadata=True)[1]["icc"]
+
+
+@needs_libjxl
+def test_colours_beyond_srgb_stay_in_a_jpeg_xl_with_loss() -> None:
+    """Which the numbers of sRGB do not reach."""
+    pixels = np.full((32, 32, 3), [0.02, 0.9, 0.05], np.float32)
+    picture = Picture(pixels, icc=wide_profile())
+    again, _ = saved(picture, "jxl", quality=95)
+    assert_allclose(again.pixels, pixels, atol=0.02)
+    cut = in_srgb(picture)
+    assert cut is not None
+    assert cut.pixels.min() == 0
+
+
+@needs_libjxl
+@pytest.mark.parametrize("size", [0, 1, 40, 41, 100, 300, 70_000])
+def test_profiles_of_any_size_are_packed_as_libjxl_unpacks_them(size: int) -> None:
+    """Of any maker and platform, the lengths of all fields included."""
+    import pylibjxl
+
+    plain = imagecodecs.jpegxl_encode(np.zeros((8, 8, 3), np.uint8), lossless=True)
+    for platform in (b"APPL", b"MSFT", b"SGI ", b"SUNW", b"SOME", bytes(4)):
+        own = wide_profile()
+        icc = own[:40] + platform + own[44:] + bytes(range(256)) * (size // 256) + bytes(size % 256)
+        made = with_profile(bytes(plain), icc, 8)
+        assert pylibjxl.decode(made, metadata=True)[1]["icc"] == icc
+
+
+@pytest.mark.parametrize("icc", [b"", b"abc" * 200, bytes(imagecodecs.cms_profile("xyz"))])
+@pytest.mark.parametrize("quality", [95, 100])
+def test_what_is_no_profile_for_the_picture_is_told(icc: bytes, quality: int) -> None:
+    picture = Picture(np.full((8, 8, 3), 0.5, np.float32), icc=icc)
+    again, told = saved(picture, "jxl", quality=quality)
+    assert again.icc is None
+    assert_allclose(again.pixels, picture.pixels, atol=0.01)
+    assert "a colour profile (colours may be off)" in told[0]
 
 
 def test_profiles_of_jpeg_xl_without_their_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They say how to get it, and what is written has the colours of sRGB."""
+    """Without loss, they say how to get it."""
     monkeypatch.setitem(__import__("sys").modules, "pylibjxl", None)
     with pytest.raises(InputError, match=r"has a colour profile.*tileup\[jxl\]"):
         open_picture(SAMPLES / "jpeg_profile.jxl")
-    red = np.full((4, 4, 3), [1, 0, 0], np.float32)
-    picture = Picture(red, icc=swapped_profile())
-    again, told = saved(picture, "jxl")
-    assert "a colour profile (the picture was converted to sRGB)" in told[0]
-    assert_allclose(again.pixels, red[..., ::-1], atol=0.02)
 
 
 @needs_libjxl

@@ -368,23 +368,18 @@ def test_bmp_keeps_every_byte(size: tuple[int, int], grey: bool) -> None:
     assert (again.grey, again.format) == (grey, "bmp")
 
 
-@pytest.mark.parametrize(
-    ("format", "deep", "quality"),
-    [("bmp", False, 100), ("bmp", True, 100), ("jxl", True, 100), ("jxl", False, 99)],
-)
-def test_where_there_is_no_profile_colours_are_converted(
-    format: str, deep: bool, quality: int
-) -> None:
+@pytest.mark.parametrize("deep", [False, True])
+def test_where_there_is_no_profile_colours_are_converted(deep: bool) -> None:
     """A profile with red and blue exchanged, so that a conversion shows."""
     profile = swapped_profile()
     red = Picture(pixels=np.full((4, 4, 3), [0.9, 0.1, 0.1], np.float32), icc=profile, deep=deep)
     red = replace(red, exif=Image.Exif().tobytes())
-    again = open_picture(written(red, format, quality=quality))
+    again = open_picture(written(red, "bmp"))
     assert again.icc is None
     assert_allclose(again.pixels[0, 0], [0.1, 0.1, 0.9], atol=0.02)
-    (sentence,) = told(red, format)
+    (sentence,) = told(red, "bmp")
     assert "a colour profile (the picture was converted to sRGB)" in sentence
-    assert ("EXIF" in sentence) == (format == "bmp")
+    assert "EXIF" in sentence
 
 
 @pytest.mark.parametrize("format", ["avif", "jp2", "webp", "tif", "png", "jpg"])

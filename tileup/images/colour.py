@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from tileup.images.calibration import SRGB_POINTS
 from tileup.images.picture import Picture
 from tileup.images.pixels import Pixels
 
@@ -58,6 +59,68 @@ def in_srgb(picture: Picture) -> Picture | None:
     pixels = np.asarray(found).astype(np.float32) / np.float32(65535)
     keeps = bool((pixels[..., :1] == pixels).all())
     return replace(picture, pixels=pixels, icc=None, grey=picture.grey and keeps)
+
+
+def is_profile_of(icc: bytes, *, grey: bool) -> bool:
+    """Whether it is a whole profile, for grey or for RGB."""
+    # Imported here because few pictures need it.
+    import imagecodecs
+
+    try:
+        imagecodecs.cms_profile_validate(icc)
+    except (RuntimeError, ValueError):
+        return False
+    return icc[16:20] == (b"GRAY" if grey else b"RGB ")
+
+
+def in_light(picture: Picture) -> NDArray[np.float32]:
+    """Light of a picture by its profile, relative to white, in the primaries of sRGB.
+
+    Returns:
+        Shape (H, W) or (H, W, 2 to 4): grey or RGB, below 0 and above 1 for colours that lie
+        outside of sRGB, and then alpha where there is one.
+    """
+    assert picture.icc is not None
+    colours = picture.whole[..., :1] if picture.grey else picture.whole
+    light = _converted(colours, picture.icc, _light_profile(picture.grey))
+    if picture.alpha is not None:
+        light = np.dstack([light, picture.alpha])
+    return light[..., 0] if light.shape[2] == 1 else light
+
+
+def from_light(light: NDArray[np.float32], icc: bytes) -> NDArray[np.float32] | None:
+    """The inverse of `in_light` without alpha, shape (H, W, 1 or 3); None where that fails."""
+    try:
+        return _converted(light, _light_profile(light.shape[2] == 1), icc)
+    except (RuntimeError, ValueError):
+        return None
+
+
+def _light_profile(grey: bool) -> bytes:
+    import imagecodecs
+
+    if grey:
+        return bytes(imagecodecs.cms_profile("gray", gamma=1.0))
+    # By an exponent and not by a table, which would end at 0 and 1.
+    white, *primaries = SRGB_POINTS
+    numbers = [each for point in primaries for each in point]
+    return bytes(imagecodecs.cms_profile("rgb", whitepoint=[*white], primaries=numbers, gamma=1.0))
+
+
+def _converted(values: NDArray[np.float32], source: bytes, target: bytes) -> NDArray[np.float32]:
+    """Numbers of grey or RGB, shape (H, W, 1 or 3), of one profile in those of another."""
+    import imagecodecs
+
+    kind = "gray" if values.shape[2] == 1 else "rgb"
+    made = imagecodecs.cms_transform(
+        np.ascontiguousarray(values[..., 0] if kind == "gray" else values, dtype=np.float32),
+        source,
+        target,
+        colorspace=kind,
+        outcolorspace=kind,
+        intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+    )
+    return np.asarray(made).reshape(values.shape)
 
 
 def without_profile(picture: Picture) -> tuple[Picture, str]:

@@ -78,6 +78,15 @@ class JxlHeader:
     transfer_at: int = 0
     """Bit behind the signature at which four bits begin that say the transfer, less 2."""
     animated: bool = False
+    depth_at: int = 0
+    """Bit behind the signature at which the depth begins; the places below are counted so too."""
+    depth_end: int = 0
+    colours_at: int = 0
+    colours_end: int = 0
+    extensions_at: int = 0
+    end: int = 0
+    """Where a profile stands, or else the pixels from a whole byte on; 0 where what stands before
+    is not read in full."""
 
     @property
     def deep(self) -> bool:
@@ -104,15 +113,24 @@ def read_header(data: bytes) -> JxlHeader:
     header = JxlHeader(*_read_size(bits))
     if bits.flag():  # nothing but the usual
         return header
-    if bits.flag():
+    more = bits.flag()
+    if more:
         _read_turn(bits, header)
-    header.bits_at = bits.at + 1
+    header.depth_at, header.bits_at = bits.at, bits.at + 1
     header.floats, header.bits = _read_depth(bits)
+    header.depth_end = bits.at
     bits.flag()
     for _ in range(bits.choice((0, 0), (0, 1), (4, 2), (12, 1))):
         header.alpha |= _read_extra(bits)
     header.lossy = bits.flag()
+    header.colours_at = bits.at
     _read_colours(bits, header)
+    header.colours_end = bits.at
+    if more and not bits.flag():  # brightness of the screen
+        bits.take(16 + 16 + 1 + 16)
+    header.extensions_at = bits.at
+    if bits.take(2) == 0 and bits.flag():  # neither extensions nor other weights for enlarging
+        header.end = bits.at
     return header
 
 
@@ -173,9 +191,10 @@ def _read_colours(bits: _Bits, header: JxlHeader) -> None:
     header.points = _points(header.primaries, given_white or _WHITES.get(white, ()), given)
     if bits.flag():
         header.gamma = bits.take(24) / 1e7
-        return
-    header.transfer_at = bits.at + 2
-    header.transfer = bits.enum()
+    else:
+        header.transfer_at = bits.at + 2
+        header.transfer = bits.enum()
+    bits.enum()  # what is done to colours beyond a screen's
 
 
 def _read_points(bits: _Bits, count: int) -> Points:

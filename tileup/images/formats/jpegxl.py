@@ -1,9 +1,8 @@
 """JPEG XL: decoded and encoded by libjxl, in imagecodecs; its boxes are read here.
 
-imagecodecs tells nothing of a file but its pixels, and takes no profile; pylibjxl gives and takes
-one, of 8 bits without loss (what it makes with loss is far from what libjxl can). All else is
-written in sRGB. imagecodecs calls what has 16 bits linear light, which is put right here. The
-boxes are those of ISO/IEC 18181-2.
+imagecodecs tells nothing of a file but its pixels, and takes no profile; pylibjxl gives one, and
+what is written gets its own in `jpegxl_profile`. imagecodecs calls what has 16 bits linear light,
+which is put right here. The boxes are those of ISO/IEC 18181-2.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tileup.images.boxes import box, boxes
 from tileup.images.calibration import as_light, as_srgb
-from tileup.images.colour import without_profile
+from tileup.images.colour import from_light, in_light, is_profile_of, without_profile
 from tileup.images.exif import read_block
 from tileup.images.extras import exif_choices, xmp_choices
 from tileup.images.formats.format import Format, Head, OpenedPicture, Raster, UnreadableError, Way
@@ -31,9 +31,10 @@ from tileup.images.jpegxl_header import (
     numbers_of,
     read_header,
 )
+from tileup.images.jpegxl_profile import in_floats, with_profile
 from tileup.images.picture import Picture
 from tileup.images.pixels import unit
-from tileup.images.planes import to_bytes, to_whole
+from tileup.images.planes import to_whole
 
 _CODESTREAM = b"\xff\x0a"
 _BOXED = b"\0\0\0\x0cJXL \r\n\x87\n"
@@ -42,10 +43,6 @@ _LEVEL_10 = box(b"jxll", b"\x0a")
 """Says that decoders need more than the least: that of 16 bits does."""
 _EXIF_PREFIX = b"Exif\0\0"
 _THREADS = 2
-_BITS_OF_LIGHT = 12
-_TWELVE, _FREE = 2, 3
-"""How a header says 12 bits, of the depths that it has a number for; and that a number of six bits
-follows, one less than the depth."""
 
 
 def _open(stream: IO[bytes]) -> OpenedPicture:
@@ -136,26 +133,27 @@ def _decode(data: bytes, header: JxlHeader) -> Raster:
 
 
 def _of_light(data: bytes, header: JxlHeader) -> Raster:
-    """A picture with loss and a profile: libjxl gives it as light, in the primaries of sRGB."""
-    values = _pixels(*_finer(data, header)).values
-    colours = 1 if header.grey else 3
-    values[..., :colours] = as_srgb(values[..., :colours])
+    """A picture with loss and a profile: libjxl gives it as light, in the primaries of sRGB.
+
+    Where the profile can be read, it is converted back to that; its colours stay.
+    """
+    stream = _stream(data)
+    values = _pixels(in_floats(stream) if header.end else stream, header).values
+    colours = values[..., : 1 if header.grey else 3]
+    icc = _profile_if_read(data)
+    found = None if icc is None else from_light(colours, icc)
+    if found is None:
+        icc, found = None, as_srgb(np.clip(colours, 0, 1))
+    colours[...] = np.clip(found, 0, 1)
     told = "it was converted to sRGB; colours of its profile that lie outside are cut"
-    return Raster(values, deep=header.deep, recoloured=(None, told))
+    return Raster(values, header.deep, icc, None if icc else (None, told))
 
 
-def _finer(data: bytes, header: JxlHeader) -> tuple[bytes, JxlHeader]:
-    """The same picture said to be of 12 bits where it is of 8 or less, too few for light: with
-    loss, they only tell the decoder what to round to."""
-    if header.deep:
-        return data, header
-
-    def change(head: int) -> int:
-        if head >> header.bits_at & _FREE == _FREE:
-            return head ^ ((header.bits - 1) ^ (_BITS_OF_LIGHT - 1)) << header.bits_at + 2
-        return head | _TWELVE << header.bits_at
-
-    return _changed(_stream(data), change), replace(header, bits=_BITS_OF_LIGHT)
+def _profile_if_read(data: bytes) -> bytes | None:
+    try:
+        return _profile(data)
+    except ModuleNotFoundError:
+        return None
 
 
 def _changed(stream: bytes, change: Callable[[int], int]) -> bytes:
@@ -182,56 +180,57 @@ def _pixels(data: bytes, header: JxlHeader) -> Raster:
     )
     if header.animated:
         values = values.reshape(-1, header.height, header.width, values.shape[-1])[0]
+    if values.dtype == np.float32:
+        return Raster(values.reshape(*values.shape[:2], -1))
     if values.dtype == np.uint8:
         return Raster(unit(values.reshape(*values.shape[:2], -1), 2**header.bits - 1))
     return raster_of_words(values, (header.width, header.height), header.bits)
 
 
 def _write(picture: Picture, way: Way) -> bytes:
-    lossless = way.lossless or way.quality == 100
-    stream = _with_profile(picture) if lossless else None
+    distance = None if way.lossless or way.quality == 100 else distance_of(way.quality)
+    stream = None if picture.icc is None else _with_profile(picture, picture.icc, distance)
     if stream is None:
         if picture.icc is not None:
             picture, lost = without_profile(picture)
             way.tell(lost)
-        stream = _encoded(picture, None if lossless else distance_of(way.quality))
+        stream = _encoded(picture, distance)
     exif, packet = next(exif_choices(picture, way.said)), next(xmp_choices(picture, way.said))
-    level = [_LEVEL_10] if picture.deep else []
+    level = [_LEVEL_10] if picture.deep or picture.alpha is not None else []
     extra = [] if exif is None else [box(b"Exif", bytes(4) + exif.removeprefix(_EXIF_PREFIX))]
     extra += [] if packet is None else [box(b"xml ", packet)]
     return b"".join([_BOXED, _FTYP, *level, *extra, struct.pack(">L4s", 0, b"jxlc"), stream])
 
 
-def _with_profile(picture: Picture) -> bytes | None:
-    """A code stream without loss that holds the profile; None where there is none to hold, or no
-    way: of 16 bits, or of a profile for grey."""
-    if picture.icc is None or picture.deep:
+def _with_profile(picture: Picture, icc: bytes, distance: float | None) -> bytes | None:
+    """A code stream that holds the profile; None where it is none for this picture."""
+    picture = replace(picture, grey=picture.grey and icc[16:20] == b"GRAY")
+    if not is_profile_of(icc, grey=picture.grey):
         return None
-    try:
-        import pylibjxl
-
-        values = to_bytes(replace(picture, grey=False))
-        return _stream(pylibjxl.encode(values, lossless=True, icc=picture.icc))
-    except (ModuleNotFoundError, RuntimeError):
-        return None
+    values = to_whole(picture) if distance is None else in_light(picture)
+    return with_profile(_stream_of(values, distance), icc, 16 if picture.deep else 8)
 
 
 def _encoded(picture: Picture, distance: float | None) -> bytes:
     """A code stream in sRGB; without a distance it loses nothing."""
-    # Imported here because few pictures need it.
-    import imagecodecs
-
     if picture.deep and distance is not None:
         # The encoder takes it for light, and stores it as such, whatever it is called later.
         picture = replace(picture, pixels=as_light(picture.whole).astype(np.float32))
+    return _in_srgb(_stream_of(to_whole(picture), distance))
+
+
+def _stream_of(values: NDArray[Any], distance: float | None) -> bytes:
+    # Imported here because few pictures need it.
+    import imagecodecs
+
     made = imagecodecs.jpegxl_encode(
-        np.ascontiguousarray(to_whole(picture)),
+        np.ascontiguousarray(values),
         lossless=distance is None or None,
         distance=distance,
         usecontainer=False,
         numthreads=_THREADS,
     )
-    return _in_srgb(_stream(bytes(made)))
+    return _stream(bytes(made))
 
 
 def _in_srgb(stream: bytes) -> bytes:
