@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,8 +29,11 @@ from tileup.families.family import Building, Built, ControlFile, Family
 from tileup.settings.values import Settings
 from tileup.storage.copies import given_file
 from tileup.tensors.checkpoint import open_checkpoint
+from tileup.tensors.compiled import compile_network
 from tileup.text.embeds import read_embeds
 from tileup.text.encoder import load_text
+
+log = logging.getLogger(__name__)
 
 
 def assemble(
@@ -57,6 +61,8 @@ def assemble(
     built = _network(known, parts, settings, device, dtype)
     merge_loras(built.module, loras, dtype=dtype, rules=family.rules)
     offloaded = _offloaded(settings, device)
+    if settings.compile:
+        _compile(built, parts.network.shown, offloaded)
     part = _part(built, device, offloaded)
     offloader = Offloader(offloaded, part)
     return DiffusionModel(
@@ -77,6 +83,16 @@ def _family(known: Identified) -> Family:
     if known.found is None:
         raise ValueError("a checkpoint of our own is whole")
     return known.found.family
+
+
+def _compile(built: Built, name: str, offloaded: bool) -> None:
+    """Have the network compiled, and what acts beside it, unless its layers come and go."""
+    if offloaded:
+        log.warning("%s is not compiled: with --low-memory its layers come and go", name)
+        return
+    compile_network(built.module, name)
+    if built.control is not None:
+        compile_network(built.control, f"what controls {name}")
 
 
 def _part(built: Built, device: str, offloaded: bool) -> OffloadGroup:

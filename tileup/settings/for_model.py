@@ -143,6 +143,14 @@ class ModelSettings:
         at_least(1),
         loading=True,
     )
+    compile: bool = setting(
+        False,
+        Panel.MODEL,
+        "",
+        "Compile the network when it is first used: minutes of waiting, then faster steps.",
+        names="--compile/--no-compile",
+        loading=True,
+    )
     low_memory: bool = setting(
         False,
         Panel.MODEL,
