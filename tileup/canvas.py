@@ -25,6 +25,7 @@ from tileup.plan.tiles import TilePlan
 from tileup.ready import Ready, enlarge, enlarged_by_rows
 from tileup.resources import room_for_canvas
 from tileup.settings.values import Settings
+from tileup.tensors.transfers import to_host
 from tileup.tiling.rows import RowBuffer
 
 
@@ -233,10 +234,10 @@ def _decoded_bands(latents: Tensor, plan: TilePlan, model: Model) -> Iterator[ND
         NotFiniteError: some are no numbers.
     """
     left = plan.height
-    for band in model.codec.decode_rows(latents):
+    for band in to_host(model.codec.decode_rows(latents)):
         canvas = band[0, :, :left, : plan.width]
         left -= canvas.shape[1]
-        drawn = np.ascontiguousarray(canvas.movedim(0, -1).float().cpu().numpy())
+        drawn = np.ascontiguousarray(canvas.movedim(0, -1).float().numpy())
         if not np.isfinite(drawn).all():
             raise NotFiniteError
         yield drawn

@@ -176,7 +176,8 @@ class Network(Protocol):
 
         Args:
             x: input in the network's own scale, shape (B, C, h, w), float32.
-            sigma: noise level of each row in variance-exploding terms, shape (B,).
+            sigma: noise level of each row in variance-exploding terms, shape (B,). On the CPU
+                nobody waits for a GPU to know it.
             windows: where each row lies on the padded canvas, in cells.
             text: one row, or B.
             scene: the picture, for spatial conditions.
@@ -195,7 +196,7 @@ class Denoiser(Protocol):
 
         Args:
             x: noisy latents of the windows, shape (B, C, h, w), float32 or float64.
-            sigma: noise level of each row, shape (B,).
+            sigma: noise level of each row, shape (B,); best on the CPU, as with a `Network`.
             windows: where each row lies on the padded canvas, in cells. Spatial conditions
                 (the enlarged source, a control hint) are cropped with these boxes.
 

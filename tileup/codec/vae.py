@@ -20,6 +20,7 @@ from tileup.codec.vae_network import build_vae, diffusers_tensors, outer_name
 from tileup.codec.vae_tiles import ConvInput, TiledNetwork, TileGrid, widest
 from tileup.contracts import Box
 from tileup.errors import ModelError, TileupError
+from tileup.tensors.transfers import pinned
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -165,8 +166,8 @@ class VaeCodec:
 
         def read(box: Box) -> Tensor:
             if box.left == 0:  # with which a row of tiles begins
-                held[:] = [rows(box.top, box.bottom)]
-            shown = held[0][..., box.left : box.right].to(self.device)
+                held[:] = [pinned(rows(box.top, box.bottom), self.device)]
+            shown = held[0][..., box.left : box.right].to(self.device, non_blocking=True)
             return (shown.float() * 2 - 1).to(network.dtype)
 
         tiled = self._tiled(height, width, network)

@@ -235,7 +235,7 @@ class _Stage:
 
     def _batch(self, chosen: Sequence[Box]) -> NetworkBatch:
         crops = stacked([self.x.inside(box) for box in chosen]).movedim(-1, 1)
-        sigma = crops.new_full([len(chosen)], self.sigmas[0])
+        sigma = torch.full([len(chosen)], self.sigmas[0], dtype=crops.dtype)
         return NetworkBatch(crops, sigma, [moved(box, -self.known.source.first) for box in chosen])
 
     def _weigh(self, bottom: int) -> None:

@@ -55,9 +55,8 @@ class WindowRequest:
 
         count, _, height, width = self.x.shape
         windows = [Box(row * height, 0, (row + 1) * height, width) for row in range(count)]
-        x, sigma, source = (
-            torch.tensor(each).to(model.device) for each in (self.x, self.sigma, self.source)
-        )
+        x, source = (torch.tensor(each).to(model.device) for each in (self.x, self.source))
+        sigma = torch.tensor(self.sigma)
         strength = None if self.strength is None else torch.tensor(self.strength)
         scene = Scene(
             source,

@@ -61,7 +61,7 @@ class WindowDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
         cells = self.source[0].movedim(0, -1)  # as the network takes them: a copy less
         source = stacked([cells[box.index] for box in windows]).movedim(-1, 1).to(x)
-        sigma = sigma.to(x).clamp(min=self.lowest)
+        sigma = sigma.to("cpu", x.dtype).clamp(min=self.lowest)
         texture = [self._texture(box) for box in windows]
         # Level by level: faster, and a window's result does not depend on what is beside it.
         kinds = [(level, t is None) for level, t in zip(sigma.tolist(), texture, strict=True)]
@@ -90,7 +90,9 @@ class WindowDenoiser:
         with torch.no_grad():
             if self.vivid is None or not amounts:
                 return self.network(x, sigma, source)
-            drawn = toned(self.vivid(x, sigma, source, torch.cat(amounts).to(x)), source)
+            drawn = toned(
+                self.vivid(x, sigma, source, torch.cat(amounts).to(x, non_blocking=True)), source
+            )
             if self.dial == 1:
                 return drawn
             return torch.lerp(self.network(x, sigma, source), drawn, self.dial)

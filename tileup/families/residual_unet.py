@@ -224,8 +224,8 @@ class Remembering:
     def __call__(
         self, x: Tensor, sigma: Tensor, source: Tensor, conditions: Tensor | None = None
     ) -> Tensor:
-        """As the network, for one noise level that all share, shape (1,)."""
-        level = float(sigma)
+        """As the network, for one noise level that all share, shape (1,), best on the CPU."""
+        level, sigma = float(sigma), sigma.to(x.device, non_blocking=True)
         if level not in self._known:
             if len(self._known) == LEVELS:
                 del self._known[min(self._known)]

@@ -148,7 +148,7 @@ def flow_time(sigma: Tensor, device: str) -> Tensor:
 
     float32, which every device has.
     """
-    return (sigma / (1 + sigma)).to(device, torch.float32)
+    return (sigma / (1 + sigma)).to(device, torch.float32, non_blocking=True)
 
 
 def text_rows(
@@ -243,7 +243,7 @@ def acting(residuals: Iterable[Tensor], acts: Tensor) -> list[Tensor]:
         residuals: each of shape (B, tokens, width).
         acts: whether it does, shape (B,).
     """
-    return [each * acts.to(each)[:, None, None] for each in residuals]
+    return [each * acts.to(each, non_blocking=True)[:, None, None] for each in residuals]
 
 
 def with_clip(

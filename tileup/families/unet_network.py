@@ -72,7 +72,7 @@ class UNetNetwork:
         """
         strength = self.levels.denoise(sigma.double().cpu().numpy())
         time = torch.from_numpy(np.asarray(strength) * (TRAINING_STEPS - 1))
-        return time.to(self.device, torch.float32)
+        return time.to(self.device, torch.float32, non_blocking=True)
 
     def _with_mask(self, seen: Tensor, windows: Sequence[Box], scene: Scene) -> Tensor:
         """What the network sees: inpainting models are told to draw all of the picture anew."""
@@ -84,7 +84,7 @@ class UNetNetwork:
         return torch.cat([seen, torch.ones_like(seen[:, :1]), self._placed(grey)], dim=1)
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype)
+        return tensor.to(self.device, self.dtype, non_blocking=True)
 
     def _added(self, windows: Sequence[Box], text: Encoded) -> dict[str, Tensor] | None:
         if self.pooled is None:

@@ -42,7 +42,7 @@ def turned(x: Tensor, sigma: Tensor, positive: Tensor, x0: Tensor, patch: int) -
         positive, x0: of the prompt alone, and guided.
         patch: side of a patch, cells.
     """
-    level = sigma[:, None, None, None]
+    level = prediction.per_row(sigma, x)
     alone, guided = ((x - (1 + level) * each) / level for each in (positive, x0))
     lengths = [_length(each, patch) for each in (alone, guided)]
     ratio = lengths[0] / lengths[1].clamp_min(torch.finfo(x.dtype).tiny)

@@ -63,4 +63,4 @@ def x0_denoiser(network: RawNetwork) -> Denoise:
 
 def per_row(sigma: Tensor, x: Tensor) -> Tensor:
     """Noise levels, (B,), in the shape that multiplies `x`, and in its dtype."""
-    return sigma.to(x)[(..., *[None] * (x.ndim - 1))]
+    return sigma.to(x, non_blocking=True)[(..., *[None] * (x.ndim - 1))]

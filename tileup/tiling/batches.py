@@ -18,7 +18,7 @@ class NetworkBatch:
     x: Tensor
     """Noisy latents, shape (B, C, h, w)."""
     sigma: Tensor
-    """Noise level of each, shape (B,)."""
+    """Noise level of each, shape (B,), on the CPU: who needs the numbers waits for no GPU."""
     windows: Sequence[Box]
     """Where each lies on the padded canvas, in cells."""
 

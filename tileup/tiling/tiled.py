@@ -66,8 +66,8 @@ class TiledDenoiser:
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x0 of the canvases, shape (N, C, H, W), each at its own noise level, shape (N,)."""
-        blended = torch.zeros_like(x)
-        batches = (self._batch(x, sigma, chosen) for chosen in self._chosen())
+        blended, levels = torch.zeros_like(x), sigma.cpu()
+        batches = (self._batch(x, levels, chosen) for chosen in self._chosen())
         answers = evaluated(self.denoiser, batches)
         for chosen, x0 in zip(self._chosen(), answers, strict=True):
             for each, denoised in zip(chosen, x0, strict=True):
