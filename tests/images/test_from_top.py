@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.images.pictures import noise, random_picture
 from tests.images.test_bands import picture, saved
 from tileup.errors import InputError
 from tileup.images import reading
+from tileup.images.ahead import ahead
 from tileup.images.picture import Picture
 from tileup.images.pixels import IntegerPixels
 from tileup.images.reading import open_picture
@@ -231,3 +234,46 @@ def test_neither_reading_nor_writing_holds_the_picture(
         tracemalloc.stop()
     assert held < 2_900_000
     np.testing.assert_array_equal(open_picture(tmp_path / "out.png").whole, given.whole)
+
+
+def test_items_are_made_ahead_by_another_thread_and_no_more_than_a_few() -> None:
+    made = list[tuple[int, int]]()
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            made.append((number, threading.get_ident()))
+            yield number
+
+    found = ahead(items())
+    assert next(found) == 0
+    assert next(found) == 1
+    found.close()
+    assert 2 <= len(made) <= 6
+    assert threading.get_ident() not in {thread for _, thread in made}
+    assert list(ahead(items())) == list(range(20))
+
+
+def test_what_goes_wrong_ahead_is_raised_where_it_is_asked_for() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise EOFError("too early")
+
+    found = ahead(items())
+    assert next(found) == 1
+    with pytest.raises(EOFError, match="too early"):
+        next(found)
+
+
+def test_a_file_is_closed_when_its_rows_are_let_go() -> None:
+    closed = threading.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed.set()
+
+    found = ahead(items())
+    next(found)
+    del found
+    assert closed.is_set()

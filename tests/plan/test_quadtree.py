@@ -406,14 +406,6 @@ def test_detail_at_the_cuts_alone_gives_the_plan_of_all_lines(width: int, height
         assert at_cuts.plan(threshold) == everywhere.plan(threshold)
 
 
-def test_a_tile_is_made_once_for_all_thresholds() -> None:
-    cuts = Cuts.of(256, 192, stride=2, tile=64, min_tile=8)
-    forest = Forest.of(cuts.measured(textured(96, 128), "gradient"), cuts, 0.2, 0.8)
-    one, other = forest.plan(0.05), forest.plan(0.06)
-    again = {id(tile) for tile in one.tiles} & {id(tile) for tile in other.tiles}
-    assert len(again) == len(set(one.tiles) & set(other.tiles)) > 0
-
-
 @pytest.mark.parametrize("metric", NOISE_FLOOR)
 def test_at_the_highest_detail_roots_are_whole(metric: str) -> None:
     cuts = Cuts.of(256, 192, stride=2, tile=64, min_tile=8)

@@ -12,7 +12,7 @@ from tests.doubles import photograph
 from tests.plan import by_cells
 from tileup.contracts import Box
 from tileup.plan.quadtree import Cuts, Forest
-from tileup.plan.tiles import Tile, TilePlan
+from tileup.plan.tiles import Tile, TilePlan, Tiles
 
 
 def tile(top: int, left: int, bottom: int, right: int, denoise: float = 0.5) -> Tile:
@@ -25,6 +25,47 @@ def plan(*tiles: Tile, width: int = 30, height: int = 17, stride: int = 8) -> Ti
 
 
 HALVES = tile(0, 0, 3, 2, 0.25), tile(0, 2, 3, 4, 0.75)
+
+
+def test_tiles_in_arrays_are_the_tiles_that_were_given() -> None:
+    given = [Tile(Box(i, 2 * i, i + 1, 2 * i + 5), i, i / 3, i / 7) for i in range(5)]
+    held = Tiles.of(given)
+    assert list(held) == given == [held[i] for i in range(5)]
+    assert held[-1] == given[-1]
+    assert list(held[1:4:2]) == given[1:4:2]
+    assert held == tuple(given) == Tiles.of(tuple(given))
+    assert hash(held) == hash(Tiles.of(given))
+    assert held != tuple(given[:4])
+    assert held != held.at_strengths(np.full(5, 0.5))
+    assert type(held[2].depth) is int
+    assert type(held[2].box.top) is int
+    assert type(held[2].detail) is float
+    assert Tiles.of(held) is held
+    with pytest.raises(IndexError):
+        held[5]
+
+
+@pytest.mark.parametrize(
+    ("box", "depth", "strength", "message"),
+    [
+        ((1, 0, 1, 4), 0, 0.5, "at least one row"),
+        ((0, 3, 1, 2), 0, 0.5, "at least one row"),
+        ((0, 0, 1, 1), -1, 0.5, "depth"),
+        ((0, 0, 1, 1), 0, 1.5, "denoise"),
+        ((0, 0, 1, 1), 0, float("nan"), "denoise"),
+    ],
+)
+def test_arrays_hold_no_tile_that_cannot_be(
+    box: tuple[int, ...], depth: int, strength: float, message: str
+) -> None:
+    good = Tiles.of(HALVES)
+    with pytest.raises(ValueError, match=message):
+        Tiles(
+            np.array([*good.boxes.tolist(), box]),
+            np.append(good.depth, depth),
+            np.append(good.detail, 0.0),
+            np.append(good.denoise, strength),
+        )
 
 
 def test_rows_and_columns_are_rounded_up() -> None:

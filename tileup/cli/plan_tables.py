@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tileup.cli.tables import print_table, print_text
 from tileup.cli.timeleft import lasting
 from tileup.engine.request import AUTO, Job
@@ -31,13 +33,13 @@ class StrengthRow:
 def levels(planned: Planned) -> Iterator[StrengthRow]:
     """The strengths of a plan, strongest first, kept tiles last."""
     plan, schedule = planned.plan, planned.itinerary.schedule
-    kept = [0.0] if any(tile.denoise == 0 for tile in plan.tiles) else []
-    for strength in (*plan.strengths, *kept):
-        tiles = [tile for tile in plan.tiles if tile.denoise == strength]
-        pixels = sum(plan.pixel_box(tile).area for tile in tiles)
+    found, which = np.unique(plan.held.denoise, return_inverse=True)
+    tiles, pixels = np.bincount(which), np.bincount(which, plan.pixel_areas())
+    rows = zip(found.tolist(), tiles.tolist(), pixels.tolist(), strict=True)
+    for strength, count, area in reversed(list(rows)):
         start = _start(planned, schedule.merged.get(strength, strength))
         steps = 0 if start is None else schedule.steps - start
-        yield StrengthRow(strength, len(tiles), pixels / (plan.width * plan.height), start, steps)
+        yield StrengthRow(strength, count, area / (plan.width * plan.height), start, steps)
 
 
 def _start(planned: Planned, strength: float) -> int | None:

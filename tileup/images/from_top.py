@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tileup.errors import InputError
+from tileup.images.ahead import ahead
 from tileup.images.exif import BROKEN
 
 _ABOVE = 32
@@ -40,8 +42,8 @@ class FromTop:
         self._begin, self._where = begin, where
         self._lock = threading.Lock()
         self._bands: Iterator[NDArray[Any]] = iter(())
-        self._held = self._nothing()
-        self._first = shape[0]  # so that the first who asks begins
+        self._held = deque[NDArray[Any]]()
+        self._first = self._end = shape[0]  # so that the first who asks begins
 
     def __getitem__(self, rows: slice, /) -> NDArray[Any]:
         """Some rows.
@@ -52,16 +54,23 @@ class FromTop:
         first, last, _ = rows.indices(self.shape[0])
         with self._lock:
             if first < self._first:
-                self._first, self._held, self._bands = 0, self._nothing(), self._begin()
-            while self._first + len(self._held) < last:
-                fresh = self._next()
-                passed = min(max(0, first - _ABOVE - self._first), len(self._held))
-                self._held = np.concatenate([self._held[passed:], fresh])
-                self._first += passed
-            return self._held[first - self._first : max(first, last) - self._first]
+                self._held.clear()
+                self._first, self._end, self._bands = 0, 0, ahead(self._begin())
+            while self._end < last:
+                self._held.append(self._next())
+                self._end += len(self._held[-1])
+                while self._held and self._first + len(self._held[0]) <= first - _ABOVE:
+                    self._first += len(self._held.popleft())
+            return self._between(first, last)
 
-    def _nothing(self) -> NDArray[Any]:
-        return np.empty((0, *self.shape[1:]), self.dtype)
+    def _between(self, first: int, last: int) -> NDArray[Any]:
+        """Rows that are held, copied only where they lie in several bands."""
+        parts, top = [np.empty((0, *self.shape[1:]), self.dtype)], self._first
+        for band in self._held:
+            if top < last and first < top + len(band):
+                parts.append(band[max(0, first - top) : last - top])
+            top += len(band)
+        return parts[-1] if len(parts) <= 2 else np.concatenate(parts)
 
     def _next(self) -> NDArray[Any]:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tileup.images.pixels import Pixels
+from tileup.images.pixels import IntegerPixels, NumberRows, Pixels
 
 BLOCK = 8  # pixels of a side of JPEG's blocks
 LUMA = (0.299, 0.587, 0.114)
@@ -40,36 +40,49 @@ def quantisation_step(pixels: Pixels) -> float:
     Args:
         pixels: RGB in [0, 1], shape (H, W, 3).
     """
+    return _step_of([luma(window) for window in _seen(pixels)])
+
+
+def looked_at(pixels: Pixels) -> Pixels:
+    """The same pixels, which are passed on once, from the top down: what `quantisation_step` looks
+    at is held on the way, so that a file need not be decoded for it once more."""
+    if isinstance(pixels, IntegerPixels):
+        return IntegerPixels(LookedAt(pixels.numbers))
+    return LookedAt(pixels)
+
+
+def _seen(pixels: Pixels) -> list[NDArray[np.float32]]:
+    """The windows that are looked at, in [0, 1]."""
     if isinstance(pixels, LookedAt):
-        return _step_of([luma(window) for _, _, window in pixels.windows])
-    return _step_of([luma(pixels[down][:, across]) for down, across in _windows(*pixels.shape[:2])])
+        return [window for _, _, window in pixels.windows]
+    if isinstance(pixels, IntegerPixels) and isinstance(pixels.numbers, LookedAt):
+        held = [IntegerPixels(window) for _, _, window in pixels.numbers.windows]
+        return [window[: len(window)] for window in held]
+    return [pixels[down][:, across] for down, across in _windows(*pixels.shape[:2])]
 
 
 class LookedAt:
-    """Pixels that are passed on once, from the top down; satisfies `Pixels`.
+    """Rows that are passed on as they are, and windows of them; satisfies `NumberRows`, and
+    `Pixels` where the rows do."""
 
-    The windows that will be looked at are held on the way, so that a file need not be decoded for
-    them once more.
-    """
-
-    def __init__(self, pixels: Pixels) -> None:
-        self._pixels = pixels
+    def __init__(self, rows: Pixels | NumberRows) -> None:
+        self._rows, channels = rows, rows.shape[2]
         self.windows = [
-            (down, across, np.zeros((down.stop - down.start, across.stop - across.start, 3), "f4"))
-            for down, across in _windows(*pixels.shape[:2])
+            (down, across, np.zeros((_length(down), _length(across), channels), rows.dtype))
+            for down, across in _windows(*rows.shape[:2])
         ]
-        """Rows and columns of each window, and its pixels."""
+        """Rows and columns of each window, and what they hold."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._pixels.shape
+        return self._rows.shape
 
     @property
-    def dtype(self) -> np.dtype[np.float32]:
-        return self._pixels.dtype
+    def dtype(self) -> np.dtype[Any]:
+        return self._rows.dtype
 
-    def __getitem__(self, rows: slice, /) -> NDArray[np.float32]:
-        values = self._pixels[rows]
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        values = self._rows[rows]
         first, last, _ = rows.indices(self.shape[0])
         for down, across, window in self.windows:
             top, bottom = max(first, down.start), min(last, down.stop)
@@ -82,6 +95,10 @@ class LookedAt:
     def __array__(self, dtype: Any = None) -> NDArray[Any]:  # noqa: ANN401
         whole = self[: self.shape[0]]
         return whole if dtype is None else whole.astype(dtype, copy=False)
+
+
+def _length(span: slice) -> int:
+    return span.stop - span.start
 
 
 def _step_of(windows: list[NDArray[np.float64]]) -> float:

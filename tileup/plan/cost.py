@@ -108,5 +108,5 @@ class Prices:
 def at_strength(plan: TilePlan, denoise: float) -> TilePlan:
     """The same canvas as one tile of one strength."""
     whole = Box(0, 0, plan.rows, plan.columns)
-    detail = max(tile.detail for tile in plan.tiles)
+    detail = float(plan.held.detail.max())
     return replace(plan, tiles=(Tile(whole, depth=0, detail=detail, denoise=denoise),))

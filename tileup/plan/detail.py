@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tileup.images.pixels import Pixels, spans
+from tileup.images.pixels import IntegerPixels, Pixels, spans
 from tileup.settings.values import DETAIL_METRICS
 
 LUMA = (0.2126, 0.7152, 0.0722)
@@ -129,10 +129,19 @@ class DetailMap:
         """
         row, down = _split(y, self.rows)
         column, along = _split(x, self.columns)
-        corner, beside = self.tables[:, row, column], self.tables[:, row, column + 1]
-        below, far = self.tables[:, row + 1, column], self.tables[:, row + 1, column + 1]
-        above = corner * (1 - along) + beside * along
-        return above * (1 - down) + (below * (1 - along) + far * along) * down
+        above = self._along(row, column, along)
+        if not down.any():
+            return above
+        return above * (1 - down) + self._along(row + 1, column, along) * down
+
+    def _along(
+        self, row: NDArray[np.intp], column: NDArray[np.intp], along: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The same above a line; most cuts lie on lines, where there is nothing between."""
+        corner = self.tables[:, row, column]
+        if not along.any():
+            return corner.astype(np.float64)
+        return corner * (1 - along) + self.tables[:, row, column + 1] * along
 
 
 def _lines(positions: NDArray[np.float64] | None, length: int) -> Lines:
@@ -170,7 +179,7 @@ def _gradients(pixels: Pixels) -> Channels:
         rows, begins = band.stop - band.start, not band.start
         above, before = luma[-1:], steps[-1:]
         luma, steps = np.empty((2, rows + 1, width), np.float32)
-        _luma(pixels[band], out=luma[1:])
+        _luma(_numbers(pixels, band), out=luma[1:])
         luma[0] = luma[1] if begins else above
         np.square(np.subtract(luma[1:], luma[:-1], out=steps[1:]), out=steps[1:])
         steps[0] = 0 if begins else before
@@ -182,10 +191,23 @@ def _gradients(pixels: Pixels) -> Channels:
     yield (_magnitude(steps[-1:], steps[-1:], luma[-1:]),)
 
 
-def _luma(pixels: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    np.multiply(pixels[..., 0], np.float32(LUMA[0]), out=out)
-    for at in (1, 2):
-        out += pixels[..., at] * np.float32(LUMA[at])
+def _numbers(pixels: Pixels, rows: slice) -> NDArray[Any]:
+    """Some rows as they are held: in [0, 1], or whole numbers."""
+    return (pixels.numbers if isinstance(pixels, IntegerPixels) else pixels)[rows]
+
+
+def _luma(numbers: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """Luma in [0, 1] of some rows: channels one by one, as a processor takes them in a row."""
+    whole = np.issubdtype(numbers.dtype, np.integer)
+    for at, part in enumerate(LUMA):
+        channel = numbers[..., min(at, numbers.shape[2] - 1)].astype(np.float32)
+        if whole:
+            channel /= np.float32(np.iinfo(numbers.dtype).max)
+        channel *= np.float32(part)
+        if at:
+            out += channel
+        else:
+            out[:] = channel
 
 
 def _magnitude(

@@ -84,14 +84,14 @@ def by_rule(plan: TilePlan, settings: Settings) -> TilePlan:
     low, high = settings.min_denoise, settings.max_denoise
     if settings.denoise_by == "depth":
         return plan
+    tiles = plan.held
     if settings.denoise_by == "detail":
         unit = max(plan.threshold, 1e-9)
         steps = MAX_LEVELS - 1
-        ways = [round(min(tile.detail / unit, 1) * steps) / steps for tile in plan.tiles]
+        ways = np.rint(np.minimum(tiles.detail / unit, 1) * steps) / steps
     else:
-        shallowest = min(tile.depth for tile in plan.tiles)
-        ways = [1 - 0.25 ** (tile.depth - shallowest) for tile in plan.tiles]
-    return _with_strengths(plan, [low + (high - low) * way for way in ways])
+        ways = 1 - 0.25 ** (tiles.depth - tiles.depth.min())
+    return _with_strengths(plan, low + (high - low) * ways)
 
 
 def skipped(plan: TilePlan, settings: Settings) -> TilePlan:
@@ -105,12 +105,10 @@ def skipped(plan: TilePlan, settings: Settings) -> TilePlan:
     if (smaller, larger, weaker) == (0.0, np.inf, 0.0):
         return plan
 
-    def strength(tile: Tile) -> float:
-        side = settings.tile / 2**tile.depth
-        kept = side < smaller or side > larger or tile.denoise < weaker
-        return 0.0 if kept else tile.denoise
-
-    return _with_strengths(plan, [strength(tile) for tile in plan.tiles])
+    tiles = plan.held
+    side = settings.tile / 2.0**tiles.depth
+    kept = (side < smaller) | (side > larger) | (tiles.denoise < weaker)
+    return _with_strengths(plan, np.where(kept, 0.0, tiles.denoise))
 
 
 def _limit(text: str | None, largest: int, name: str, default: float) -> float:
@@ -187,9 +185,7 @@ def _quarters(box: Box) -> Iterator[Box]:
                 yield Box(top, left, bottom, right)
 
 
-def _with_strengths(plan: TilePlan, strengths: list[float]) -> TilePlan:
-    tiles = (
-        replace(tile, denoise=round(strength, 6))
-        for tile, strength in zip(plan.tiles, strengths, strict=True)
-    )
-    return replace(plan, tiles=tuple(tiles))
+def _with_strengths(plan: TilePlan, strengths: NDArray[np.float64]) -> TilePlan:
+    found, which = np.unique(strengths, return_inverse=True)
+    rounded = np.array([round(each, 6) for each in found.tolist()])
+    return replace(plan, tiles=plan.held.at_strengths(rounded[which]))

@@ -23,8 +23,8 @@ CALL = 300
 
 BLOCK = (4, 4 * WIDER)
 """Units to a block, down and across: where it is halved most, a part is one of them."""
-Units = NDArray[np.int64]
-"""Numbers of units or cells, one for each part of a size."""
+Units = NDArray[np.int64] | NDArray[np.int32]
+"""Numbers of units or cells, one for each part of a size: large canvases have millions of them."""
 _ONE, _ACROSS, _DOWN = range(3)
 """What becomes of a part: one window, or two halves side by side, or one above the other."""
 
@@ -81,6 +81,13 @@ class _Sizes:
     across: Units
     """Height and width in cells of a window around so many units, from 0 units on."""
 
+    @property
+    def costs(self) -> NDArray[np.int32]:
+        """Of a window around so many units down and across; of none where there are none."""
+        costs = np.multiply.outer(self.down, self.across) + CALL
+        costs[0] = 0
+        return costs.astype(np.int32)
+
     @classmethod
     def of(cls, layout: Layout) -> _Sizes:
         unit = max((layout.window - 2 * layout.margin) // BLOCK[0], 1)
@@ -113,8 +120,9 @@ class _Sizes:
 
 def _working_units(needed: Grid, sizes: _Sizes) -> NDArray[np.bool_]:
     """Whether anything works in each unit, padded to whole blocks, shape (rows, columns)."""
-    above = np.zeros(tuple(each + 1 for each in needed.values.shape), dtype=np.int64)
-    above[1:, 1:] = needed.values.cumsum(axis=0).cumsum(axis=1)
+    above = np.zeros(tuple(each + 1 for each in needed.values.shape), dtype=np.int32)
+    inside = np.cumsum(needed.values, axis=0, dtype=np.int32, out=above[1:, 1:])
+    np.cumsum(inside, axis=1, out=inside)
     fields = [_fields(edges, sizes.unit) for edges in (needed.rows, needed.columns)]
     (top, bottom), (left, right) = fields
     count = above[np.ix_(bottom, right)] - above[np.ix_(top, right)]
@@ -138,22 +146,25 @@ _Halves = list[tuple[int, _PartsOfSize, int]]
 
 def _tree(works: NDArray[np.bool_], sizes: _Sizes) -> _Tree:
     """The best for all parts of all sizes, from the smallest to whole blocks."""
-    row, column = np.indices(works.shape)
-    bounds = np.where(works, [row, -row - 1, column, -column - 1], works.size)
+    row, column = np.indices(works.shape, dtype=np.int32, sparse=True)
+    bounds = np.full((4, *works.shape), works.size, np.int32)
+    for bound, each in zip(bounds, (row, -row - 1, column, -column - 1), strict=True):
+        np.copyto(bound, each, where=works)
+    costs = sizes.costs
     tree: _Tree = {}
     for high, wide in _part_sizes(sizes.block):
         halves: _Halves = [(_ACROSS, tree[high, wide // 2], 2)] if wide > 1 else []
         halves += [(_DOWN, tree[high // 2, wide], 1)] if high > 1 else []
         for _, half, axis in halves[:1]:  # either is the whole
             bounds = np.minimum(*_pairs(half.bounds, axis))
-        tree[high, wide] = _cheapest(bounds, halves, sizes)
+        tree[high, wide] = _cheapest(bounds, halves, costs)
     return tree
 
 
-def _cheapest(bounds: Units, halves: _Halves, sizes: _Sizes) -> _PartsOfSize:
+def _cheapest(bounds: Units, halves: _Halves, costs: NDArray[np.int32]) -> _PartsOfSize:
     """One window for each part, or its halves where they are cheaper together."""
     tall, broad = ((-first - last).clip(0) for first, last in (bounds[:2], bounds[2:]))
-    cost = np.where(tall > 0, sizes.down[tall] * sizes.across[broad] + CALL, 0)
+    cost = costs[tall, broad]
     way = np.full(cost.shape, _ONE, dtype=np.int8)
     for other, half, axis in halves:
         both = np.add(*_pairs(half.cost[None], axis))[0]

@@ -12,7 +12,7 @@ from tileup.images.picture import Picture
 from tileup.images.pixels import Pixels
 from tileup.images.sizes import output_size
 from tileup.plan.advice import Facts, warnings_of
-from tileup.plan.blocks import COARSE, LookedAt, quantisation_step
+from tileup.plan.blocks import COARSE, looked_at, quantisation_step
 from tileup.plan.budget import within
 from tileup.plan.cost import Cost, Prices
 from tileup.plan.edits import HandDrawn, edited, read_drawn
@@ -72,7 +72,7 @@ def plan_pixels(
         UsageError: a sampler, scheduler or window that cannot be.
     """
     if _detects_blocks(spec, settings) and not isinstance(pixels, np.ndarray):
-        pixels = LookedAt(pixels)
+        pixels = looked_at(pixels)
     spec = fitted(spec, window_size(spec, settings).side * spec.stride)
     sampler, drawn = sampler_of(settings), drawn or HandDrawn()
     prices = Prices(spec, settings, sampler)

@@ -6,19 +6,16 @@ index halved, because only trailing segments are ever clipped away.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tileup.contracts import Box
 from tileup.images.pixels import Pixels
 from tileup.plan.detail import DetailMap
 from tileup.plan.grid import Edges
-from tileup.plan.tiles import Tile, TilePlan
+from tileup.plan.tiles import TilePlan, Tiles
 
 NOISE_FLOOR = {"gradient": 0.003, "variance": 1.0}
 """Detail that `auto` takes for noise, by metric."""
@@ -99,15 +96,17 @@ class _Depth:
     denoise: float
     """Strength of a tile of this depth."""
 
-    def tiles(self, depth: int, row: NDArray[np.intp], column: NDArray[np.intp]) -> list[Tile]:
-        """Some of the boxes."""
+    def tiles(self, depth: int, threshold: float) -> Tiles:
+        """The boxes that exist at a threshold and do not split."""
+        row, column = np.nonzero(_is_leaf(self, threshold))
         edges = self.rows[row], self.columns[column], self.rows[row + 1], self.columns[column + 1]
-        boxes = map(Box, *(each.tolist() for each in edges))
-        details: list[float] = self.detail[row, column].tolist()
-        return [
-            Tile(box, depth, detail, self.denoise)
-            for box, detail in zip(boxes, details, strict=True)
-        ]
+        shape = row.shape
+        return Tiles(
+            np.stack(edges, axis=1),
+            np.full(shape, depth),
+            self.detail[row, column],
+            np.full(shape, self.denoise),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,8 +126,6 @@ class Forest:
     """The roots first."""
     noise_floor: float
     """The least threshold that `auto` may choose."""
-    made: tuple[NDArray[np.object_], ...]
-    """The tile of each box of each level, once it was asked for; else None."""
 
     @classmethod
     def of(
@@ -158,8 +155,7 @@ class Forest:
         strengths = _strengths(min_denoise, max_denoise, cuts.depth)
         scale = (cuts.width * cuts.height / (detail.width * detail.height)) ** 0.5
         levels = tuple(_levels(detail, cuts, strengths))
-        made = tuple(np.full(level.detail.shape, None) for level in levels)
-        return cls(cuts, scale, levels, floor, made)
+        return cls(cuts, scale, levels, floor)
 
     def plan(self, threshold: float | str) -> TilePlan:
         """The tiles at a threshold.
@@ -175,26 +171,8 @@ class Forest:
         """
         levels, cuts = self.levels, self.cuts
         limit = _number(threshold) if threshold != "auto" else _auto(levels, self.noise_floor)
-        with _uncollected():
-            found = [self._leaves(depth, limit) for depth in range(len(levels))]
-        tiles, tops, lefts = (np.concatenate(each) for each in zip(*found, strict=True))
-        ordered = tuple(tiles[np.lexsort((lefts, tops))].tolist())
-        return TilePlan(cuts.width, cuts.height, cuts.stride, self.scale, ordered, limit)
-
-    def _leaves(self, depth: int, threshold: float) -> tuple[NDArray[np.object_], Edges, Edges]:
-        """The boxes of one depth that exist at a threshold and do not split, as tiles.
-
-        Each is made once, because a search asks for most of them again.
-
-        Returns:
-            The tiles, their tops and their lefts, each of shape (n,).
-        """
-        level, made = self.levels[depth], self.made[depth]
-        row, column = np.nonzero(_is_leaf(level, threshold))
-        missing = np.array([each is None for each in made[row, column].tolist()], np.bool_)
-        down, across = row[missing], column[missing]
-        made[down, across] = level.tiles(depth, down, across)
-        return made[row, column], level.rows[row], level.columns[column]
+        found = [level.tiles(depth, limit) for depth, level in enumerate(levels)]
+        return TilePlan(cuts.width, cuts.height, cuts.stride, self.scale, _in_order(found), limit)
 
     @property
     def highest(self) -> float:
@@ -204,16 +182,16 @@ class Forest:
         )
 
 
-@contextmanager
-def _uncollected() -> Generator[None]:
-    """Without looking for garbage, of which millions of values that are kept make none."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _in_order(parts: Sequence[Tiles]) -> Tiles:
+    """Tiles by their top left corners, row by row, of parts in which they lie so."""
+    boxes = np.concatenate([part.boxes for part in parts])
+    # Stable, as that goes by stretches that lie in order.
+    order = np.argsort(boxes[:, 0] * (boxes[:, 1].max() + 1) + boxes[:, 1], kind="stable")
+    depth, detail, denoise = (
+        np.concatenate(each)[order]
+        for each in zip(*((part.depth, part.detail, part.denoise) for part in parts), strict=True)
+    )
+    return Tiles(boxes[order], depth, detail, denoise)
 
 
 def _number(threshold: float | str) -> float:
@@ -272,11 +250,15 @@ def _auto(levels: Sequence[_Depth], floor: float) -> float:
     """The threshold that `auto` stands for; see `quadtree`."""
     candidates, strength = _strength_of_quarter(levels)
     target = _target(levels)
-    allowed = candidates[(strength >= target) & (candidates > floor)]
-    nodes = _Nodes.of(levels)
-    for candidate in allowed[::-1].tolist():
-        if nodes.strength_of_quarter(candidate) >= target:
-            return candidate
+    allowed = candidates[(strength >= target) & (candidates > floor)][::-1]
+    done, many = 0, 64  # few are looked at, as a rule
+    while done < len(allowed):
+        these: list[float] = allowed[done : done + many].tolist()
+        nodes = _Nodes.of(levels, these[-1], these[0])
+        for candidate in these:
+            if nodes.strength_of_quarter(candidate) >= target:
+                return candidate
+        done, many = done + many, 8 * many
     return floor
 
 
@@ -325,7 +307,8 @@ def _quarter(level: _Depth) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Nodes:
-    """The boxes of all depths in the order in which they enter the most detailed quarter.
+    """The boxes of all depths that are tiles at one of some thresholds, in the order in which they
+    enter the most detailed quarter.
 
     Among boxes of equal detail the weaker come first: the quarter is no stronger than found
     here, however a reader breaks the tie.
@@ -337,15 +320,16 @@ class _Nodes:
     denoise: NDArray[np.float64]
 
     @classmethod
-    def of(cls, levels: Sequence[_Depth]) -> _Nodes:
-        detail = np.concatenate([level.detail.ravel() for level in levels])
-        denoise = np.repeat([level.denoise for level in levels], [x.area.size for x in levels])
-        order = np.lexsort((denoise, -detail))
-        born, split, area = (
-            np.concatenate([part.ravel() for part in parts])[order]
-            for parts in zip(*((x.born, x.split, x.area) for x in levels), strict=True)
+    def of(cls, levels: Sequence[_Depth], lowest: float, highest: float) -> _Nodes:
+        some = [(level.born > lowest) & (level.split <= highest) for level in levels]
+        detail, born, split, area = (
+            np.concatenate([part[which] for part, which in zip(parts, some, strict=True)])
+            for parts in zip(*((x.detail, x.born, x.split, x.area) for x in levels), strict=True)
         )
-        return cls(born, split, area, denoise[order])
+        counts = [np.count_nonzero(which) for which in some]
+        denoise = np.repeat([level.denoise for level in levels], counts)
+        order = np.lexsort((denoise, -detail))
+        return cls(born[order], split[order], area[order], denoise[order])
 
     def strength_of_quarter(self, threshold: float) -> float:
         """Mean strength of the most detailed quarter of the plan's own tiles."""

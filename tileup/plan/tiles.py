@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,80 @@ class Tile:
             raise ValueError(f"depth must not be negative, got {self.depth}")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiles(Sequence[Tile]):
+    """Many tiles, held as arrays: a `Tile` is made where one is asked for.
+
+    Equal to any sequence of the same tiles.
+
+    Raises:
+        ValueError: a box is empty, a strength outside [0, 1] or a depth negative.
+    """
+
+    boxes: NDArray[np.int64]
+    """Top, left, bottom and right in cells, shape (n, 4)."""
+    depth: NDArray[np.int64]
+    """Shape (n,), as are the next two."""
+    detail: NDArray[np.float64]
+    denoise: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        good = (self.boxes[:, :2] < self.boxes[:, 2:]).all(axis=1)
+        good &= (self.depth >= 0) & (self.denoise >= 0) & (self.denoise <= 1)
+        if not good.all():
+            self[int(np.argmin(good))]  # says what is wrong with it
+
+    @classmethod
+    def of(cls, tiles: Iterable[Tile]) -> Tiles:
+        """Tiles that may lie in arrays already."""
+        if isinstance(tiles, cls):
+            return tiles
+        given = list(tiles)
+        boxes = [(b.top, b.left, b.bottom, b.right) for b in (tile.box for tile in given)]
+        return cls(
+            np.array(boxes, np.int64).reshape(-1, 4),
+            np.array([tile.depth for tile in given], np.int64),
+            np.array([tile.detail for tile in given], np.float64),
+            np.array([tile.denoise for tile in given], np.float64),
+        )
+
+    def at_strengths(self, denoise: NDArray[np.float64]) -> Tiles:
+        """The same tiles with other strengths, shape (n,)."""
+        return Tiles(self.boxes, self.depth, self.detail, denoise)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Tile]:
+        columns = (each.tolist() for each in (self.boxes, *self._columns))
+        return (Tile(Box(*box), *rest) for box, *rest in zip(*columns, strict=True))
+
+    @overload
+    def __getitem__(self, index: int) -> Tile: ...
+    @overload
+    def __getitem__(self, index: slice) -> Tiles: ...
+    def __getitem__(self, index: int | slice) -> Tile | Tiles:
+        if isinstance(index, slice):
+            return Tiles(self.boxes[index], *(each[index] for each in self._columns))
+        return Tile(
+            Box(*self.boxes[index].tolist()), *(each[index].item() for each in self._columns)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Tiles):
+            return np.array_equal(self.boxes, other.boxes) and all(
+                map(np.array_equal, self._columns, other._columns)
+            )
+        return isinstance(other, Sequence) and tuple(self) == tuple(cast("Sequence[object]", other))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    @property
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self.depth, self.detail, self.denoise
+
+
 @dataclass(frozen=True, slots=True)
 class TilePlan:
     """The tiles of one picture. One whose boxes do not partition its canvas cannot be made.
@@ -50,8 +124,9 @@ class TilePlan:
     """Pixels per cell."""
     scale: float
     """Output side / input side; the geometric mean of both axes where they differ."""
-    tiles: tuple[Tile, ...]
-    """In the order of their top left corners, row by row, when `quadtree` made them."""
+    tiles: Sequence[Tile]
+    """In the order of their top left corners, row by row, when `quadtree` made them. Held as
+    `Tiles`, whatever they are given as."""
     threshold: float
     """A tile with more detail than this was split, where its size allowed it."""
     grid: Grid = field(init=False, repr=False, compare=False)
@@ -65,7 +140,13 @@ class TilePlan:
             )
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {self.scale}")
-        object.__setattr__(self, "grid", _partition(self.tiles, self.rows, self.columns))
+        object.__setattr__(self, "tiles", Tiles.of(self.tiles))
+        object.__setattr__(self, "grid", _partition(self.held, self.rows, self.columns))
+
+    @property
+    def held(self) -> Tiles:
+        """The tiles as arrays."""
+        return Tiles.of(self.tiles)
 
     @property
     def rows(self) -> int:
@@ -80,7 +161,8 @@ class TilePlan:
     @property
     def strengths(self) -> tuple[float, ...]:
         """Distinct positive strengths, the strongest first."""
-        return tuple(sorted({t.denoise for t in self.tiles if t.denoise > 0}, reverse=True))
+        found: list[float] = np.unique(self.held.denoise).tolist()
+        return tuple(each for each in reversed(found) if each > 0)
 
     def denoise_map(self) -> NDArray[np.float64]:
         """Strength of every cell, shape (rows, columns)."""
@@ -91,6 +173,16 @@ class TilePlan:
         box = tile.box.scaled(self.stride)
         return Box(box.top, box.left, min(box.bottom, self.height), min(box.right, self.width))
 
+    def pixel_boxes(self) -> NDArray[np.int64]:
+        """The same of all tiles: top, left, bottom and right, shape (n, 4)."""
+        size = self.height, self.width
+        return np.minimum(self.held.boxes * self.stride, np.array((*size, *size)))
+
+    def pixel_areas(self) -> NDArray[np.int64]:
+        """Output pixels of each tile, shape (n,)."""
+        top, left, bottom, right = self.pixel_boxes().T
+        return (bottom - top) * (right - left)
+
     def to_dict(self) -> dict[str, object]:
         """The plan as JSON can hold it, in output pixels; `from_dict` is its inverse."""
         return {
@@ -99,20 +191,15 @@ class TilePlan:
             "stride": self.stride,
             "scale": self.scale,
             "threshold": self.threshold,
-            "tiles": [self._tile_to_dict(tile) for tile in self.tiles],
+            "tiles": [dict(zip(_KEYS, values, strict=True)) for values in self._values()],
         }
 
-    def _tile_to_dict(self, tile: Tile) -> dict[str, object]:
-        box = self.pixel_box(tile)
-        return {
-            "x": box.left,
-            "y": box.top,
-            "width": box.width,
-            "height": box.height,
-            "depth": tile.depth,
-            "detail": tile.detail,
-            "denoise": tile.denoise,
-        }
+    def _values(self) -> Iterator[tuple[Any, ...]]:
+        """What JSON holds of each tile, in the order of `_KEYS`."""
+        top, left, bottom, right = self.pixel_boxes().T
+        held = self.held
+        columns = left, top, right - left, bottom - top, held.depth, held.detail, held.denoise
+        return zip(*(each.tolist() for each in columns), strict=True)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, object]) -> TilePlan:
@@ -138,6 +225,10 @@ class TilePlan:
             tiles=tuple(_tile_from_dict(entry, stride, width, height) for entry in entries),
             threshold=_number(content, "threshold"),
         )
+
+
+_KEYS = ("x", "y", "width", "height", "depth", "detail", "denoise")
+"""Of a tile in JSON."""
 
 
 def _tile_from_dict(entry: Mapping[str, object], stride: int, width: int, height: int) -> Tile:
@@ -168,38 +259,47 @@ def _number(content: Mapping[str, object], name: str) -> float:
     return float(value)
 
 
-def _partition(tiles: Sequence[Tile], rows: int, columns: int) -> Grid:
+def _partition(tiles: Tiles, rows: int, columns: int) -> Grid:
     """The strengths of tiles; ValueError unless every cell of rows x columns lies in exactly one.
 
     Only cells between two neighbouring edges can differ, so the work is as small as the plan,
     however fine the stride.
     """
-    for tile in tiles:
-        box = tile.box
-        if box.top < 0 or box.left < 0 or box.bottom > rows or box.right > columns:
-            raise ValueError(f"{box} leaves the canvas of {rows} rows and {columns} columns")
-    corners = np.array(
-        [(b.top, b.left, b.bottom, b.right) for b in (t.box for t in tiles)], np.int64
-    )
-    corners = corners.reshape(-1, 4)
+    corners = tiles.boxes
+    outside = (corners[:, :2] < 0).any(axis=1) | (corners[:, 2:] > (rows, columns)).any(axis=1)
+    if outside.any():
+        box = tiles[int(outside.argmax())].box
+        raise ValueError(f"{box} leaves the canvas of {rows} rows and {columns} columns")
     y, top, bottom = _ranks(corners[:, 0], corners[:, 2], rows)
     x, left, right = _ranks(corners[:, 1], corners[:, 3], columns)
-    numbers = np.arange(1, len(tiles) + 1)
-    cover, number = np.zeros((2, len(y), len(x)), np.int64)
-    for row, column, sign in (
-        (top, left, 1),
-        (top, right, -1),
-        (bottom, left, -1),
-        (bottom, right, 1),
-    ):
-        np.add.at(cover, (row, column), sign)
-        np.add.at(number, (row, column), sign * numbers)
-    cover, number = (each.cumsum(0).cumsum(1)[:-1, :-1] for each in (cover, number))
+    field, tile = _fields(np.stack([top, left, bottom, right], axis=1), len(x) - 1)
+    cover = np.bincount(field, minlength=(len(y) - 1) * (len(x) - 1))
     if (cover != 1).any():
-        row, column = np.argwhere(cover != 1)[0]
-        times = "no tile" if cover[row, column] == 0 else f"{cover[row, column]} tiles"
-        raise ValueError(f"cell (row {y[row]}, column {x[column]}) lies in {times}")
-    return Grid(y, x, np.array([tile.denoise for tile in tiles])[number - 1])
+        row, column = divmod(int((cover != 1).argmax()), len(x) - 1)
+        times = cover[row * (len(x) - 1) + column]
+        said = "no tile" if times == 0 else f"{times} tiles"
+        raise ValueError(f"cell (row {y[row]}, column {x[column]}) lies in {said}")
+    values = np.empty(len(cover))
+    values[field] = tiles.denoise[tile]
+    return Grid(y, x, values.reshape(len(y) - 1, -1))
+
+
+def _fields(boxes: NDArray[np.int64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All fields of all boxes, as numbers in a grid that is so wide, and whose each is."""
+    top, left, bottom, right = boxes.T
+    row, box = _counted_up(top, bottom)
+    column, of_row = _counted_up(left[box], right[box])
+    return row[of_row] * width + column, box[of_row]
+
+
+def _counted_up(
+    starts: NDArray[np.int64], stops: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """All numbers of some half-open ranges, one after the other, and the range of each."""
+    lengths = stops - starts
+    ends = lengths.cumsum()
+    of = np.arange(len(starts)).repeat(lengths)
+    return np.arange(len(of)) + (starts - ends + lengths)[of], of
 
 
 def _ranks(

@@ -373,16 +373,21 @@ def _on_canvas(working: Grid, layout: Layout) -> Grid:
 
 
 def remembered(laying: Laying) -> Laying:
-    """The same, which lays the windows of each map once: the plans of a search share most maps."""
+    """The same, which lays the windows of each map once: the plans of a search share most maps.
+
+    Those that do not move are laid once for all steps.
+    """
     found: dict[object, tuple[Windows, ...]] = {}
+    moves = laying is not covering
 
     def laid(working: Grid, layout: Layout, steps: range, seed: int) -> tuple[Windows, ...]:
         same = working.merged()
         bits = np.packbits(same.values)
-        known = (*(each.tobytes() for each in (same.rows, same.columns, bits)), layout, steps, seed)
+        known = (*(each.tobytes() for each in (same.rows, same.columns, bits)), layout)
+        known += (steps, seed) if moves else ()
         if known not in found:
             found[known] = laying(working, layout, steps, seed)
-        return found[known]
+        return found[known] if moves else found[known][:1] * len(steps)
 
     return laid
 
