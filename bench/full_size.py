@@ -3,7 +3,8 @@
 No weights can be shipped or downloaded here, so the files are written by this script: the original
 single-file layouts of SD 1.5 and SDXL in float16, with all parts. Each is loaded in a process of
 its own, and then one evaluation of the network (one window, both rows of guidance) is timed in
-turns with diffusers' pipeline of the same network. Writes the tables of docs/checkpoints.md.
+turns with diffusers' pipeline of the same network. Times are CPU seconds of one process, whatever
+else the machine does. Writes the tables of docs/checkpoints.md.
 
     python -m bench.full_size --write FILE --family sd1    # just the file, for trying things out
 """
@@ -80,28 +81,28 @@ def child(path: Path, family: str, dtype: str, rounds: int) -> dict[str, float]:
     from tileup.settings.values import Settings
 
     before = peak()
-    start = time.perf_counter()
+    start = time.process_time()
     model = load_model(path, Settings(device="cpu", dtype=dtype))
-    loaded, network_peak = time.perf_counter() - start, peak() - before
+    loaded, network_peak = time.process_time() - start, peak() - before
     if rounds == 0:
         return {"load": loaded, "memory": network_peak}
     side = WINDOW[family] // model.spec.stride
     source = torch.randn(1, model.spec.channels, side, side)
     grey = torch.full((1, 3, WINDOW[family], WINDOW[family]), 0.5)
     wish = Wish("a photograph", "blurry", 5.0)
-    start = time.perf_counter()
+    start = time.process_time()
     denoiser = model.denoiser(Scene(source, grey, (WINDOW[family], WINDOW[family]), wish))
-    text = time.perf_counter() - start
+    text = time.process_time() - start
     x, sigma = source + torch.randn_like(source), torch.tensor([1.0])
     theirs = pipeline_step(model.network.module, family, side)  # type: ignore[attr-defined]
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         denoiser(x, sigma, [Box(0, 0, side, side)])
-        times["ours"].append(time.perf_counter() - start)
-        start = time.perf_counter()
+        times["ours"].append(time.process_time() - start)
+        start = time.process_time()
         theirs()
-        times["theirs"].append(time.perf_counter() - start)
+        times["theirs"].append(time.process_time() - start)
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {"load": loaded, "memory": network_peak, "text": text, "peak": peak() - before} | medians
 
@@ -205,12 +206,12 @@ def main() -> None:
                 [
                     TITLES[family],
                     f"{size:.2f} GB",
-                    f"{stored['load']:.1f} s",
+                    f"{stored['load']:.1f}",
                     f"{stored['memory'] / size:.2f}x",
-                    f"{found['load']:.1f} s",
+                    f"{found['load']:.1f}",
                     f"{found['peak']:.1f} GB",
-                    f"{found['ours']:.1f} s",
-                    f"{found['theirs']:.1f} s",
+                    f"{found['ours']:.1f}",
+                    f"{found['theirs']:.1f}",
                     f"{found['ours'] / found['theirs']:.2f}",
                 ]
             )
@@ -218,12 +219,12 @@ def main() -> None:
         [
             "random weights, float16 file",
             "file",
-            "load as stored",
+            "load as stored, CPU-s",
             "peak memory / file",
-            f"load in {arguments.dtype}",
+            f"load in {arguments.dtype}, CPU-s",
             "peak",
-            "window-step",
-            "diffusers' pipeline",
+            "window-step, CPU-s",
+            "diffusers' pipeline, CPU-s",
             "ratio",
         ],
         rows,

@@ -149,7 +149,7 @@ def decoded(way: str, tile: int, network: torch.nn.Module, z: Tensor) -> Tensor:
         network.tile_sample_min_size, network.tile_latent_min_size = tile, tile // 8
         return network.decode(z).sample
     kind = {"ours": TiledNetwork, "local": AttentionWithinTiles}.get(way, LeanNetwork)
-    vae_lean.IN_MEMORY = 0 if way == "file" else 2**63
+    vae_lean.memory_free = lambda device: 0 if way == "file" else 2**63
     grid = TileGrid.over(8 * z.shape[2], 8 * z.shape[3], tile)
     tiled = kind(grid, torch.device("cpu"))
     made = tiled.decode(network.decoder, network.post_quant_conv(z))

@@ -6,13 +6,21 @@ import json
 import logging
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import SimpleNamespace
 
 import platformdirs
 import pytest
 import torch
 
 from tileup import devices
-from tileup.devices import faster_on_cpu, pick_device, pick_dtype, seconds_of_convolution
+from tileup.devices import (
+    faster_on_cpu,
+    maps_held,
+    memory_free,
+    pick_device,
+    pick_dtype,
+    seconds_of_convolution,
+)
 from tileup.errors import UsageError
 
 
@@ -119,3 +127,32 @@ def test_without_instructions_for_it_nothing_is_timed(
 def test_a_convolution_is_really_timed() -> None:
     """It takes at least what 4 x 36 x 36 x 64 x 64 x 9 multiplications take at 10^13 a second."""
     assert 2e-5 < seconds_of_convolution(torch.float32) < 5
+
+
+@pytest.mark.parametrize(
+    ("there", "held"),
+    [(80 * 2**30, 10 * 2**30), (8 * 2**30, 2**31), (None, 2**31)],
+    ids=["much", "little", "not said"],
+)
+def test_maps_are_held_by_what_there_is(
+    there: int | None, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by what is free: a rerun takes the same way."""
+    monkeypatch.setattr(devices, "memory_there", lambda: there)
+    for free in (0, 2**40):
+        monkeypatch.setattr(devices, "memory_left", lambda free=free: free)
+        assert maps_held("cpu") == held
+        assert memory_free("cpu") == free
+    assert maps_held("mps") == 2**31
+    assert memory_free("mps") is None
+
+
+def test_a_gpu_is_asked_for_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 2**30)
+    )
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (5, 9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 7)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 3)
+    assert maps_held("cuda:0") == 20 * 2**30
+    assert memory_free("cuda:0") == 9, "what torch holds in reserve is free"

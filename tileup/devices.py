@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from tileup.errors import UsageError
+from tileup.resources import memory_left, memory_there
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,36 @@ def seconds_of_convolution(dtype: torch.dtype) -> float:
             functional.conv2d(x, weight, padding=1)
             times.append(time.thread_time() - start)
     return min(times)
+
+
+HELD = 2**31
+"""Bytes of a VAE's maps that any machine is expected to have room for."""
+SHARES = {"cuda": 4, "cpu": 8}
+"""Of all memory, the part that such maps may take: a computer has other things to hold, and
+perhaps several workers."""
+
+
+def maps_held(device: str) -> int:
+    """Bytes of a VAE's maps that are held at once on a device, at most.
+
+    Which way a picture takes through a VAE shows in its roundings. So it is decided by the memory
+    that there is, which is the same in each run and in each worker, and not by what is free.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    else:
+        there = memory_there() if kind == "cpu" else None
+    return max(HELD, (there or 0) // SHARES.get(kind, 1))
+
+
+def memory_free(device: str) -> int | None:
+    """Bytes of memory that a device can still give; None where that is not known."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return memory_left() if kind == "cpu" else None
 
 
 def processor() -> str:

@@ -49,6 +49,15 @@ def memory_left() -> int | None:
     return found
 
 
+def memory_there() -> int | None:
+    """Bytes of memory that there are, whoever has them; None where the system does not say.
+
+    The same in each run on a machine. A limit on a container counts where it is lower.
+    """
+    found, limit = _kilobytes("/proc/meminfo", "MemTotal:"), _number("/sys/fs/cgroup/memory.max")
+    return min((each for each in (found, limit) if each is not None), default=None)
+
+
 def _available() -> int | None:
     return _kilobytes("/proc/meminfo", "MemAvailable:")
 

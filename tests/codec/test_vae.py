@@ -58,7 +58,7 @@ def test_only_larger_canvases_go_through_in_tiles(size: tuple[int, int], in_tile
 @pytest.mark.parametrize("held", [0, 2**31])
 def test_rows_in_and_out_are_the_same_picture(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all layers' maps held and of one; rows are asked for from the top down."""
-    monkeypatch.setattr("tileup.codec.vae.HELD", held)
+    monkeypatch.setattr("tileup.codec.vae.maps_held", lambda _: held)
     own, asked = codec(9), list[int]()
     pixels = torch.rand(1, 3, 26, 20)
 
@@ -88,10 +88,10 @@ def test_large_maps_are_not_all_held(monkeypatch: pytest.MonkeyPatch) -> None:
             return super().room(like, x, spare)
 
     monkeypatch.setattr("tileup.codec.vae.LeanNetwork", Watched)
-    monkeypatch.setattr("tileup.codec.vae.HELD", maps)
+    monkeypatch.setattr("tileup.codec.vae.maps_held", lambda _: maps)
     assert torch.equal(codec(9).decode(z), results[0])
     assert not made
-    monkeypatch.setattr("tileup.codec.vae.HELD", maps - 1)
+    monkeypatch.setattr("tileup.codec.vae.maps_held", lambda _: maps - 1)
     lean = codec(9).decode(z), codec(9).encode(pixels)
     assert made
     for each in zip(lean, results, strict=True):

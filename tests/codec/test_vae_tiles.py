@@ -36,10 +36,15 @@ def vae(width: int = 32, attention: bool = True, channels: int = 4) -> nn.Module
     return build_vae(named, layout, torch.float32, "cpu", origin)
 
 
+def nothing_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tileup.codec.vae_lean.memory_free", lambda _: 0)
+
+
 @pytest.fixture(params=["held", "lean", "file"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[TiledNetwork]:
     """How maps are held."""
-    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0 if request.param == "file" else 2**30)
+    if request.param == "file":
+        nothing_is_free(monkeypatch)
     return TiledNetwork if request.param == "held" else LeanNetwork
 
 
@@ -120,14 +125,14 @@ def test_one_map_gives_the_same(
     results = decoded(lean, network.decoder, z), encoded(lean, network.encoder, pixels)
     for result, whole in zip(results, (network.decoder(z), network.encoder(pixels)), strict=True):
         torch.testing.assert_close(result, whole, atol=2e-5, rtol=2e-5)
-    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0)
+    nothing_is_free(monkeypatch)
     again = decoded(lean, network.decoder, z), encoded(lean, network.encoder, pixels)
     assert all(torch.equal(*each) for each in zip(results, again, strict=True))
 
 
 def test_attention_finds_its_map_where_maps_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not where a file lies, which is in main memory: it adds to the map what it made there."""
-    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0)
+    nothing_is_free(monkeypatch)
     seen: list[Tensor] = []
 
     class Stopped(LeanNetwork):
@@ -143,8 +148,23 @@ def test_attention_finds_its_map_where_maps_lie(monkeypatch: pytest.MonkeyPatch)
     assert seen[0].shape == (1, 128, 2, 3)
 
 
+@pytest.mark.parametrize(
+    ("there", "main", "place"),
+    [(10**9, 10**9, "meta"), (10**3, 10**9, "main"), (10**3, 10**3, "file"), (None, 0, "meta")],
+)
+def test_a_map_lies_where_there_is_room(
+    there: int | None, main: int, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {"meta": there, "cpu": main}
+    monkeypatch.setattr("tileup.codec.vae_lean.memory_free", free.__getitem__)
+    lean = LeanNetwork(TileGrid(2, 2), CPU, torch.device("meta"))
+    kept = lean.room(uneven(1, 4, 8, 8), lean.plain(uneven(1, 4, 16, 16)), 3)
+    assert kept.cells.device.type == ("meta" if place == "meta" else "cpu")
+    assert (kept.file is not None) == (place == "file")
+
+
 def test_a_disk_without_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0)
+    nothing_is_free(monkeypatch)
     monkeypatch.setattr(os, "posix_fallocate", _full, raising=False)
     lean = LeanNetwork(TileGrid(1, 1), CPU)
     with pytest.raises(OutputError, match=r"No space left on device\); name a folder .* TMPDIR"):
@@ -273,7 +293,7 @@ def test_one_map_needs_half_of_that_and_in_a_file_the_memory_of_tiles(
     assert 48 * cells < own < 76 * cells
     own = peak(lambda: encoded(lean, network.encoder, pixels))
     assert 32 * cells < own < 56 * cells
-    monkeypatch.setattr("tileup.codec.vae_lean.IN_MEMORY", 0)
+    nothing_is_free(monkeypatch)
     # The picture, latents' maps of 128 channels, and keys and values of them, remain.
     assert peak(lambda: decoded(lean, network.decoder, z)) < 20 * cells
     assert peak(lambda: encoded(lean, network.encoder, pixels)) < 20 * cells

@@ -19,6 +19,7 @@ from tileup.codec.vae_lean import LeanNetwork
 from tileup.codec.vae_network import build_vae, diffusers_tensors, outer_name
 from tileup.codec.vae_tiles import ConvInput, TiledNetwork, TileGrid, widest
 from tileup.contracts import Box
+from tileup.devices import maps_held
 from tileup.errors import ModelError, TileupError
 from tileup.tensors.transfers import pinned
 
@@ -46,8 +47,6 @@ PATCH = 2
 """Latents that a patch is wide and high, where the file has statistics of such."""
 BATCH_EPS = 1e-4
 """What is added to variances: black-forest-labs/flux2, autoencoder.py."""
-HELD = 2**31
-"""Bytes of maps that are held between layers; where they would be more, one of them is."""
 TILE = 256
 """Side of a tile where none is asked for, pixels: small beside the maps, enough for a GPU."""
 
@@ -195,11 +194,11 @@ class VaeCodec:
         """How a canvas of so many pixels goes through in tiles; None: whole."""
         if self.tile is None or max(height, width) <= self.tile:
             return None
-        maps = height * width * widest(network.decoder)
-        kind = TiledNetwork if maps * network.dtype.itemsize <= HELD else LeanNetwork
+        size = height * width * widest(network.decoder) * network.dtype.itemsize
+        maps = self.maps or self.device
+        kind = TiledNetwork if size <= maps_held(maps) else LeanNetwork
         grid = TileGrid.over(height, width, self.tile)
-        maps = None if self.maps is None else torch.device(self.maps)
-        return kind(grid, torch.device(self.device), maps)
+        return kind(grid, torch.device(self.device), torch.device(maps))
 
     def _finite(self, work: str, run: Callable[[Network], T], parts: PartsOf[T]) -> T:
         """What the first precision gives all of whose parts are finite."""

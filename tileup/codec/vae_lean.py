@@ -10,7 +10,7 @@ higher, or lower, than it reads, and what a tile writes was read before.
 
 What it costs. Memory: the result of one block at the finest level and the coarser map that it
 comes from, (128 + 64) channels at full size for the usual decoder where `vae_tiles` holds 384; and
-of these the large ones lie in a file, so that main memory holds tiles, and 1,024 channels for each
+those that memory has no room for lie in a file, so that it holds tiles, and 1,024 channels for each
 latent cell while attention sees them all. Time: the first convolution of each block twice and those
 behind a doubling three times, 1.9 times the operations of the usual decoder.
 """
@@ -37,12 +37,18 @@ from tileup.codec.vae_tiles import (
     doubled,
 )
 from tileup.contracts import Box
+from tileup.devices import memory_free
 from tileup.errors import OutputError
 
 log = logging.getLogger(__name__)
 
 IN_MEMORY = 2**30
-"""Bytes up to which a map lies in memory."""
+"""Bytes up to which a map lies in memory, where it is not known how much is free."""
+OF_FREE = 4
+"""Up to this part of what is free it lies in memory otherwise: another one follows, and tiles."""
+
+
+MAIN = torch.device("cpu")
 
 
 @dataclass(slots=True)
@@ -155,13 +161,15 @@ class LeanNetwork(TiledNetwork):
         return kept
 
     def room(self, like: Tensor, x: ConvInput, spare: int) -> KeptMap:
-        """Room for a map, in memory or in a file."""
+        """Room for a map where maps lie, in main memory or in a file: the same to the bit."""
         shape = x.height + spare, *like.shape[:2], x.width
         size = prod(shape) * like.dtype.itemsize
-        file = None if size <= IN_MEMORY else in_file(size)
-        if file is None:
-            cells = torch.empty(shape, dtype=like.dtype, device=self.maps)
+        place = next((each for each in (self.maps, MAIN) if has_room(each, size)), None)
+        file = None
+        if place is not None:
+            cells = torch.empty(shape, dtype=like.dtype, device=place)
         else:
+            file = in_file(size)
             cells = torch.frombuffer(file, dtype=like.dtype).view(shape)
         return KeptMap(cells.permute(1, 2, 0, 3), spare, spare, file)
 
@@ -174,6 +182,12 @@ class LeanNetwork(TiledNetwork):
             return kept.at(box, kept.first).to(self.device)
 
         return ConvInput(kept.height, kept.width, read)
+
+
+def has_room(place: torch.device, size: int) -> bool:
+    """Whether so many bytes of a map, and what follows it, find room in a device's memory."""
+    free = memory_free(str(place))
+    return size <= (IN_MEMORY if free is None else free // OF_FREE)
 
 
 def in_file(size: int) -> mmap.mmap:

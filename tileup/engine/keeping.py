@@ -99,7 +99,7 @@ def _key(given: Drawable, model: Model, settings: Settings) -> str:
 
 def _said(given: Drawable, model: Model, settings: Settings) -> Iterator[str]:
     # Imported here because this is where torch comes in.
-    from tileup.devices import processor
+    from tileup.devices import maps_held, processor
 
     if given.mark is None or not given.job.fingerprint:  # another run would not know it again
         yield uuid.uuid4().hex
@@ -110,5 +110,7 @@ def _said(given: Drawable, model: Model, settings: Settings) -> Iterator[str]:
     yield json.dumps(values, sort_keys=True, default=str)
     yield f"{model.digest} {model.dtype} {model.device}"
     yield f"{__version__} {processor()}"
+    if model.spec.text:  # which way its VAE takes
+        yield " ".join(str(maps_held(each)) for each in (model.device, "cpu"))
     # Whatever rounds: the same versions give the same bits.
     yield from (f"{name} {sys.modules[name].__version__}" for name in ("numpy", "PIL", "torch"))
