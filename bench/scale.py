@@ -6,6 +6,9 @@ seconds, so that other programs on the machine hardly count. Ten minutes on a qu
 
 `--wide` measures what a picture of any height takes, by its width: a strip of it is drawn, and the
 whole of it planned, from photographs that are put beside one another as rows are asked for.
+
+`--files` plans files of a gigapixel, by the command line: two CPU minutes to make them, 5 GB of
+disk.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.tables import ROOT, pictures, table, write
+from tileup.images.pixels import spans
 
 DOCUMENT = "bench/scale.md"
 BEFORE = "17526ad"
@@ -41,6 +45,10 @@ WIDE = (20_000, 36_000)
 """Widths of squares of 400 megapixels and of 1.3 gigapixels."""
 ROWS = 1000
 """Of a strip, output pixels: more than are at work at once."""
+GIGAPIXEL = 31_623
+"""Side of a square of so many pixels."""
+TILE = 512
+"""Side of a TIFF's tile."""
 Figures = Mapping[str, float]
 """CPU seconds of each part, and bytes of memory."""
 
@@ -162,6 +170,89 @@ def wide(data: Path, folder: Path) -> str:
     return table([*head, "the square planned, CPU-s", "GB"], result)
 
 
+class Numbers:
+    """The same as they stand in a file; satisfies `tileup.images.pixels.NumberRows`."""
+
+    def __init__(self, photographs: Photographs) -> None:
+        self._row, self.shape = photographs.row, photographs.shape
+        self.dtype = np.dtype(np.uint8)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+        return np.stack([self._row(row) for row in range(*rows.indices(self.shape[0]))])
+
+
+def plain_tiff(numbers: Numbers, path: Path) -> None:
+    """A file with nothing packed."""
+    import tifffile
+
+    file = tifffile.memmap(path, shape=numbers.shape, dtype=np.uint8, photometric="rgb")
+    for part in spans(numbers.shape[0], TILE):
+        file[part] = numbers[part]
+
+
+def tiled_tiff(numbers: Numbers, path: Path) -> None:
+    """A file of tiles, as most programs that make large ones pack them."""
+    import tifffile
+
+    def tiles() -> Iterator[NDArray[np.uint8]]:
+        for down in spans(numbers.shape[0], TILE):
+            band = numbers[down]
+            for across in spans(numbers.shape[1], TILE):
+                tile = np.zeros((TILE, TILE, 3), np.uint8)
+                part = band[:, across]
+                tile[: part.shape[0], : part.shape[1]] = part
+                yield tile
+
+    tifffile.imwrite(
+        path,
+        tiles(),
+        shape=numbers.shape,
+        dtype=np.uint8,
+        photometric="rgb",
+        tile=(TILE, TILE),
+        compression="zlib",
+        predictor=True,
+        maxworkers=1,
+    )
+
+
+def png(numbers: Numbers, path: Path) -> None:
+    """A file as tileup writes them."""
+    from tileup.images.picture import Picture
+    from tileup.images.pixels import IntegerPixels
+    from tileup.images.writing import save_picture
+
+    save_picture(Picture(IntegerPixels(numbers)), path, "png")
+
+
+FILES: Mapping[str, tuple[str, Callable[[Numbers, Path], None]]] = {
+    "TIFF, not compressed": ("plain.tif", plain_tiff),
+    "TIFF, deflated in tiles": ("tiled.tif", tiled_tiff),
+    "PNG": ("one.png", png),
+}
+
+
+def files(data: Path, folder: Path, side: int) -> str:
+    """What `tileup plan` takes for files of a square, as a table."""
+    numbers, result = Numbers(Photographs(data, side)), list[list[object]]()
+    for name, (file, make) in FILES.items():
+        path = folder / file
+        make(numbers, path)
+        clock, command = time.perf_counter(), ["-m", "tileup", "plan", str(path), "--quiet"]
+        with subprocess.Popen([sys.executable, *command], cwd=ROOT) as child:
+            _, code, used = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(code)
+        if child.returncode:
+            raise SystemExit(f"bench: {path} was not planned")
+        cpu, wall = used.ru_utime + used.ru_stime, time.perf_counter() - clock
+        gigabytes = path.stat().st_size / 1e9
+        print(f"{name}: {cpu:.1f} CPU-s, {wall:.1f} s", flush=True)
+        row = [name, f"{gigabytes:.1f}", f"{cpu:.0f}", f"{wall:.0f}"]
+        result.append([*row, f"{used.ru_maxrss * 1024 / 1e9:.2f}"])
+        path.unlink()
+    return table(["file", "of GB", "CPU-s", "seconds", "memory, GB"], result)
+
+
 def exponent(first: float, last: float, sizes: tuple[float, float]) -> str:
     """p in `value ~ size^p` between two sizes."""
     return f"{math.log(last / first) / math.log(sizes[1] / sizes[0]):.2f}"
@@ -218,6 +309,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="only this tileup")
     parser.add_argument("--dry", action="store_true", help="print, do not write the document")
     parser.add_argument("--wide", action="store_true", help="what a picture takes by its width")
+    parser.add_argument("--files", type=int, nargs="?", const=GIGAPIXEL, metavar="SIDE")
     parser.add_argument("--plan", type=int, metavar="SIDE", help="plan such a square, and no more")
     parser.add_argument("--square", type=int, metavar="SIDE", help="draw such a square, no more")
     arguments = parser.parse_args()
@@ -228,6 +320,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, found = Path(name), dict[str, dict[float, Figures]]()
         data: Path = arguments.data.resolve()
+        if arguments.files:
+            text = f"{cpu()}; {os.cpu_count()} cores.\n\n{files(data, folder, arguments.files)}"
+            print(text)
+            return None if arguments.dry else write(DOCUMENT, "files", text)
         if arguments.wide:
             text = f"{cpu()}; one thread.\n\n{wide(data, folder)}"
             print(text)

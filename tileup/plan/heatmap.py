@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tileup.images.pixels import Pixels, bands
+from tileup.images.pixels import BAND, Pixels, spans
 from tileup.plan.detail import LUMA
 from tileup.plan.tiles import TilePlan
 
@@ -109,16 +109,32 @@ def _grey(pixels: Pixels, size: tuple[int, int], plan: TilePlan) -> Grey:
 
     Nearly all of the range: one bright or dark pixel does not decide over it.
     """
-    # In bands, because a float copy of the largest inputs takes gigabytes.
-    whole = np.empty(pixels.shape, np.uint8)
-    for rows in bands(*pixels.shape[:2]):
-        whole[rows] = pixels[rows].clip(0, 1) * 255 + 0.5
     tiny = size[0] > plan.width
     kind = Image.Resampling.NEAREST if tiny else Image.Resampling.LANCZOS
-    small = np.asarray(Image.fromarray(whole).resize(size, kind, reducing_gap=3.0), np.float64)
+    height, width = pixels.shape[:2]
+    factors = (1, 1) if tiny else (_reducing(width, size[0]), _reducing(height, size[1]))
+    reduced = Image.fromarray(_reduced(pixels, factors))
+    box = 0, 0, width / factors[0], height / factors[1]
+    small = np.asarray(reduced.resize(size, kind, box), np.float64)
     grey = small @ np.array(LUMA) / 255.0
     dark, bright = np.quantile(grey, [0.005, 0.995])
     return ((grey - (dark + bright) / 2) / max(bright - dark, 0.1) + 0.5).clip(0.0, 1.0)
+
+
+def _reducing(length: int, wanted: int) -> int:
+    """By how much a side is reduced in the plainest way before it is resampled well."""
+    return int(length / wanted / 3) or 1
+
+
+def _reduced(pixels: Pixels, factors: tuple[int, int]) -> NDArray[np.uint8]:
+    """Means of blocks so wide and so high, in bands: the largest inputs take gigabytes."""
+    height, width = pixels.shape[:2]
+    rows = factors[1] * max(1, BAND // (width * factors[1]))
+    parts: list[NDArray[np.uint8]] = []
+    for band in spans(height, rows):
+        whole = (pixels[band].clip(0, 1) * 255 + 0.5).astype(np.uint8)
+        parts.append(np.asarray(Image.fromarray(whole).reduce(factors)))
+    return np.concatenate(parts)
 
 
 def _coloured(grey: Grey, plan: TilePlan, ends: _Ends) -> Image.Image:
@@ -136,15 +152,19 @@ def _painted(
     plan: TilePlan, height: int, width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Strength at every pixel of the page's picture, and where tiles begin there."""
-    strength, border = np.zeros((height, width)), np.zeros((height, width), np.bool_)
-    for tile in plan.tiles:
-        box = plan.pixel_box(tile)
-        top, bottom = (round(y * height / plan.height) for y in (box.top, box.bottom))
-        left, right = (round(x * width / plan.width) for x in (box.left, box.right))
-        strength[top:bottom, left:right] = tile.denoise
-        if min(bottom - top, right - left) >= _SMALLEST_BORDERED:
-            border[top, left:right] |= top > 0
-            border[top:bottom, left] |= left > 0
+    down, across = height / plan.height, width / plan.width
+    grid, ends = plan.grid, (plan.height, plan.width)
+    tall, wide = (
+        np.diff(np.rint(np.minimum(edges * plan.stride, end) * by).astype(int))
+        for edges, end, by in zip((grid.rows, grid.columns), ends, (down, across), strict=True)
+    )
+    strength = grid.values.repeat(tall, axis=0).repeat(wide, axis=1)
+    boxes = np.rint(plan.pixel_boxes() * np.array((down, across) * 2)).astype(int)
+    border = np.zeros((height, width), np.bool_)
+    large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= _SMALLEST_BORDERED
+    for top, left, bottom, right in boxes[large].tolist():
+        border[top, left:right] |= top > 0
+        border[top:bottom, left] |= left > 0
     return strength, border
 
 
@@ -220,10 +240,9 @@ def _legend(plan: TilePlan, ends: _Ends, width: int) -> Image.Image:
 
 def _shares(plan: TilePlan) -> dict[float, float]:
     """Part of the picture's area that each strength has, the weakest first; sums to 1."""
-    areas: dict[float, int] = {}
-    for tile in plan.tiles:
-        areas[tile.denoise] = areas.get(tile.denoise, 0) + plan.pixel_box(tile).area
-    return {strength: areas[strength] / (plan.width * plan.height) for strength in sorted(areas)}
+    found, which = np.unique(plan.held.denoise, return_inverse=True)
+    areas = np.bincount(which, plan.pixel_areas()) / (plan.width * plan.height)
+    return dict(zip(found.tolist(), areas.tolist(), strict=True))
 
 
 def _write_head(
