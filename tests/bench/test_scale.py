@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.scale import SIDE, SMALLEST, Figures, Photographs, growth, picture, rows
+from bench.scale import (
+    FILES,
+    SIDE,
+    SMALLEST,
+    Figures,
+    Numbers,
+    Photographs,
+    growth,
+    picture,
+    rows,
+)
 
 
 def figures(megapixels: float) -> Figures:
@@ -63,3 +73,20 @@ def test_rows_that_are_made_when_asked_for_are_those_of_the_picture(
     assert rows.shape == (130, 130, 3)
     found = np.concatenate([rows[:7], rows[7:101], rows[101:]])
     np.testing.assert_array_equal(np.rint(255 * found).astype(np.uint8), np.asarray(whole))
+
+
+def test_files_that_are_planned_hold_the_photographs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.setattr("bench.scale.SIDE", 50)
+    monkeypatch.setattr("bench.scale.TILE", 32)
+    (tmp_path / "large").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large" / "a.jpg")
+    numbers = Numbers(Photographs(tmp_path, 90))
+    for file, make in FILES.values():
+        make(numbers, tmp_path / file)
+        found = np.asarray(Image.open(tmp_path / file))
+        np.testing.assert_array_equal(found, numbers[:90])
