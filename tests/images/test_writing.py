@@ -241,6 +241,21 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         save_picture(random_picture(), link, "png")
 
 
+def test_what_a_link_points_to_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    """As `cp` and programs that write pictures do it; also one that leads nowhere yet."""
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "real.png", tmp_path / "link.png"
+    real.write_bytes(b"another's")
+    link.symlink_to(Path("elsewhere") / "real.png")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        save_picture(random_picture(), link, "png")
+    assert real.read_bytes() == b"another's"
+    save_picture(random_picture(), link, "png", overwrite=True)
+    assert link.readlink() == Path("elsewhere") / "real.png"
+    assert open_picture(real).width == 33
+    assert {*tmp_path.rglob("*")} == {real.parent, real, link}
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_devices_and_folders_are_not_replaced(tmp_path: Path, overwrite: bool) -> None:
     for target in (tmp_path, Path("/dev/null")):
@@ -400,6 +415,30 @@ def test_foreign_xmp_is_carried_with_the_new_size(format: str) -> None:
 def test_jpeg_2000_keeps_pixels_per_inch(dpi: tuple[float, float]) -> None:
     again = open_picture(written(random_picture(dpi=dpi), "jp2"))
     assert again.dpi == (None if min(dpi) < 1 else pytest.approx(dpi))
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "said"),
+    [
+        *((each, {"quality": 80}, "quality has no effect in") for each in ("png", "tif", "bmp")),
+        ("jp2", {"quality": 100}, "quality has no effect in JPEG 2000, which keeps every pixel"),
+        ("webp", {"quality": 80, "lossless": True}, "quality has no effect in a WebP that"),
+        *((each, {"compression": 9}, "compression has no effect in") for each in ("tif", "jpg")),
+        *((each, {"quality": 80}, None) for each in ("jpg", "webp", "avif", "jxl")),
+        ("webp", {"quality": 100, "lossless": True}, None),
+        ("png", {"compression": 9}, None),
+    ],
+)
+def test_what_has_no_effect_in_a_format_is_said(
+    format: str, options: dict, said: str | None
+) -> None:
+    """The same for all pictures, so that a run says it once."""
+    first, second = (
+        save_picture(picture, BytesIO(), format, **options)
+        for picture in (random_picture(), random_picture(9, 9))
+    )
+    assert first == second
+    assert [said in each for each in first] == [True] if said else first == ()
 
 
 @pytest.mark.parametrize("format", ["png", "avif"])

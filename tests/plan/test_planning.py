@@ -381,6 +381,38 @@ def test_flags_that_skip_every_tile_are_told(flag: str) -> None:
     assert min(tile.denoise for tile in partly.plan.tiles) == 0
 
 
+@pytest.mark.parametrize("by", ["mask", "lines", "denoise_map", "max_denoise"])
+def test_flags_are_not_blamed_for_what_keeps_the_picture_without_them(by: str) -> None:
+    """A mask, also one whose black lines are thinner than a cell, a black map, a strength of 0."""
+    white = np.ones((120, 180), np.float32)
+    lines = white.copy()
+    lines[::40] = 0
+    drawn = {
+        "mask": HandDrawn(mask=white),
+        "lines": HandDrawn(mask=lines),
+        "denoise_map": HandDrawn(denoise_map=0 * white),
+    }.get(by, HandDrawn())
+    low = {"min_denoise": 0.0, "max_denoise": 0.0} if by == "max_denoise" else {}
+
+    def warned(**skip: object) -> str:
+        asked = replace(SMALL, **low, **skip)
+        found = plan_pixels(photograph(60, 90), 180, 120, spec(), asked, drawn)
+        assert not found.plan.strengths
+        return " ".join(found.warnings)
+
+    assert "skip" not in warned(skip_larger="70%")
+    assert warned(skip_larger="70%") == warned()
+    assert ("whole picture is kept" in warned()) == (by != "max_denoise")
+
+
+def test_flags_that_skip_all_that_a_mask_leaves_are_told() -> None:
+    mask = np.zeros((120, 180), np.float32)
+    mask[:60] = 1
+    asked = replace(SMALL, skip_smaller="1000")
+    found = plan_pixels(photograph(60, 90), 180, 120, spec(), asked, HandDrawn(mask=mask))
+    assert "skip-smaller: every tile outside of the mask is skipped" in found.warnings[-1]
+
+
 def test_warnings_say_what_a_mode_or_schedule_does() -> None:
     pixels = photograph(60, 90)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import itertools
 import json
 import struct
@@ -13,8 +14,11 @@ from pathlib import Path
 import pytest
 import regex
 
+from tests.text.test_families import RECIPES
 from tests.text.test_llm import USE
 from tileup.errors import ModelError
+from tileup.text.carried_tokenizers import carried_tokenizer
+from tileup.text.encoder import load_text
 from tileup.text.llm_tokens import LlmTokenizer, tokenizer_of
 from tileup.text.t5_tokens import load_t5_tokenizer
 
@@ -181,6 +185,53 @@ def test_t5s_own_file_may_carry_its_tokenizer() -> None:
     path = Path(__file__).parent / "data" / "spiece.model"
     for text in TEXTS:
         assert load_t5_tokenizer(content).ids(text) == load_t5_tokenizer(path).ids(text)
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Small ones in the place of those that come with tileup, as tokens of one text by part."""
+    file = tmp_path / "t5.gz"
+    pieces = (Path(__file__).parent / "data" / "spiece.model").read_bytes()
+    file.write_bytes(gzip.compress(pieces))
+    monkeypatch.setattr("tileup.text.t5_tokens.SHIPPED", file)
+    small = carried_tokenizer(spiece(GEMMAS), "a test")
+    monkeypatch.setattr("tileup.text.llm_tokens.qwen_tokenizer", lambda thinking: small)
+    return {"t5": load_t5_tokenizer(pieces).ids(TEXTS[0]), "llm": LlmTokenizer(small).ids(TEXTS[0])}
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x00\x01"])
+@pytest.mark.parametrize("in_folder", [False, True])
+@pytest.mark.parametrize(("family", "part"), [("flux-dev", "t5"), ("z-image", "llm")])
+def test_one_that_cannot_be_read_gives_way_to_the_shipped_one(
+    family: str,
+    part: str,
+    in_folder: bool,
+    content: bytes,
+    shipped: dict[str, object],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    """Of a file or a folder that the model came with; what the user named is refused."""
+    recipe = RECIPES[family]
+    parts = dict.fromkeys(recipe.parts, dict)
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    given = tmp_path if in_folder else content
+    found = load_text(recipe, parts, tokenizer=given, asked=False)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "the one that comes with tileup takes its place" in record.message
+    rows = found._rows
+    tokenizer = rows._t5_tokenizer if part == "t5" else rows._llm_tokenizer
+    assert tokenizer.ids(TEXTS[0]) == shipped[part]
+    with pytest.raises(ModelError, match="tokenizer"):
+        load_text(recipe, parts, tokenizer=given)
+
+
+def test_where_none_is_shipped_one_that_cannot_be_read_is_refused() -> None:
+    recipe = RECIPES["lumina2"]
+    assert recipe.tokenized
+    with pytest.raises(ModelError, match="carries no tokenizer"):
+        load_text(recipe, dict.fromkeys(recipe.parts, dict), tokenizer=b"", asked=False)
 
 
 @pytest.mark.parametrize(

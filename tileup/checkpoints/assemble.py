@@ -177,6 +177,7 @@ def _reader(
         _family(known).text,
         {name: source.state_dict for name, source in parts.text.items()},
         tokenizer=tokenizer.read() if isinstance(tokenizer, Carried) else tokenizer,
+        asked=settings.tokenizer is not None,
         dtype=dtype,
         device=device,
         features=features,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tileup.images import generators, iptc, xmp
@@ -17,6 +18,20 @@ APART = (
     "what the input says about itself stays where programs look for it: how the picture was made "
     "stands in XMP alone"
 )
+
+
+def idle(format: Format, way: Way) -> Iterator[str]:
+    """What was asked for beside the defaults and is not used, in sentences of no one picture."""
+    usual, names = Way(), format.names
+    if way.quality != usual.quality and not names.lossy:
+        yield f"quality has no effect in {names.title}, which keeps every pixel"
+    elif way.quality not in (usual.quality, 100) and way.lossless and names.lossless:
+        yield (
+            f"quality has no effect in a {names.title} that keeps every pixel, as the input "
+            f"does or --lossless asks for; --lossy gives it one"
+        )
+    if way.compression != usual.compression and format.name != "png":
+        yield f"compression has no effect in {names.title}: it is for png"
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from tileup.errors import OutputError, UsageError
-from tileup.images.conversion import APART, fitted, is_apart
+from tileup.images.conversion import APART, fitted, idle, is_apart
 from tileup.images.formats.format import Format, Provenance, Way
 from tileup.images.formats.known import BY_NAME, WRITTEN, WRITTEN_IN_WORDS, format_of
 from tileup.images.metadata import Metadata, parameters_text, settings_json
@@ -93,12 +93,12 @@ def save_picture(
     if not isinstance(target, Path):
         content, told = _encoded(picture, format, way)
         put(content, target)
-        return _sentences("the output", format, told())
+        return _sentences("the output", format, way, told())
     # Before the work of encoding, and once more when it is written.
     checked_target(target, overwrite)
     content, told = _encoded(picture, format, way)
     write_whole(target, content, overwrite=overwrite, on_written=on_written)
-    return _sentences(str(target), format, told())
+    return _sentences(str(target), format, way, told())
 
 
 def _keeps(picture: Picture, format: str) -> bool:
@@ -119,8 +119,8 @@ PROFILE_READ = 2**20
 """Bytes of a profile in a PNG from which on programs that use Pillow do not open the picture."""
 
 
-def _sentences(where: str, format: str, told: _WriteNotes) -> tuple[str, ...]:
-    """What is lost, what others may not read, and one that is the same for all pictures."""
+def _sentences(where: str, format: str, way: Way, told: _WriteNotes) -> tuple[str, ...]:
+    """What is lost, what others may not read, and what is the same for all pictures."""
     title, lost = format_of(format).title, [*dict.fromkeys(told.lost)]
     about = [f"{where}: {title} cannot hold {listed(lost)}"] if lost else []
     if format == "png" and told.profile > PROFILE_READ:
@@ -128,7 +128,7 @@ def _sentences(where: str, format: str, told: _WriteNotes) -> tuple[str, ...]:
             f"{where}: its colour profile has {told.profile / 2**20:.1f} MB, and programs that use "
             f"Pillow open no PNG with more than 1; -f tif is opened"
         )
-    return (*about, *([APART] if told.apart else []))
+    return (*about, *idle(format_of(format), way), *([APART] if told.apart else []))
 
 
 def _said(metadata: Metadata | None) -> Provenance | None:

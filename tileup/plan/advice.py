@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tileup.contracts import ModelSpec
 from tileup.plan.cost import Cost
-from tileup.plan.edits import WHITE, HandDrawn
+from tileup.plan.edits import WHITE, HandDrawn, is_kept_by_hand
 from tileup.plan.itinerary import Itinerary
 from tileup.plan.modes import MODES
 from tileup.plan.samplers import Sampler
@@ -243,6 +243,13 @@ def _stretched(facts: Facts) -> Iterator[str]:
             yield f"{name} is {columns}x{rows}: it is stretched to the picture's {width}x{height}."
 
 
+def _kept_by_hand(facts: Facts) -> Iterator[str]:
+    said = [*one_sided(facts.drawn)]
+    if not said and is_kept_by_hand(facts.plan, facts.drawn):
+        said.append("mask: no part of it is black for a whole cell, so the whole picture is kept.")
+    yield from said
+
+
 def one_sided(drawn: HandDrawn) -> Iterator[str]:
     """What is drawn by hand, and keeps all of a picture or nothing."""
     mask, strengths = drawn.mask, drawn.denoise_map
@@ -257,8 +264,11 @@ def one_sided(drawn: HandDrawn) -> Iterator[str]:
 def _all_skipped(facts: Facts) -> Iterator[str]:
     names = ("skip_smaller", "skip_larger", "skip_below")
     given = [name.replace("_", "-") for name in names if getattr(facts.settings, name) is not None]
-    if given and not facts.plan.strengths:
-        yield f"{listed(given)}: every tile is skipped, so the whole picture is kept as enlarged."
+    if not given or facts.plan.strengths or facts.settings.max_denoise == 0:
+        return
+    if not is_kept_by_hand(facts.plan, facts.drawn):
+        every = "every tile" if facts.drawn.mask is None else "every tile outside of the mask"
+        yield f"{listed(given)}: {every} is skipped, so the whole picture is kept as enlarged."
 
 
 ADVICE: tuple[Advice, ...] = (
@@ -273,7 +283,7 @@ ADVICE: tuple[Advice, ...] = (
     _budget_out_of_reach,
     _misshapen,
     _stretched,
-    lambda facts: one_sided(facts.drawn),
+    _kept_by_hand,
     _all_skipped,
 )
 """In the order in which they are said."""

@@ -123,10 +123,21 @@ def with_mask(plan: TilePlan, mask: GreyMap) -> TilePlan:
 
     A pixel of the output is white where at least half of the mask that lies under it is.
     """
+    return cut(plan, np.where(_kept(plan, mask), 0.0, plan.denoise_map()))
+
+
+def _kept(plan: TilePlan, mask: GreyMap) -> NDArray[np.bool_]:
+    """Which cells a mask keeps, shape (rows, columns)."""
     white = _resampled(mask, plan.height, plan.width) >= WHITE
     rows, columns = (np.arange(0, length, plan.stride) for length in white.shape)
-    keep = np.maximum.reduceat(np.maximum.reduceat(white, rows, axis=0), columns, axis=1)
-    return cut(plan, np.where(keep, 0.0, plan.denoise_map()))
+    return np.maximum.reduceat(np.maximum.reduceat(white, rows, axis=0), columns, axis=1)
+
+
+def is_kept_by_hand(plan: TilePlan, drawn: HandDrawn) -> bool:
+    """Whether the mask or the map alone keeps all of a picture, whatever else a plan says."""
+    if drawn.denoise_map is not None and not with_map(plan, drawn.denoise_map).strengths:
+        return True
+    return drawn.mask is not None and bool(_kept(plan, drawn.mask).all())
 
 
 def with_map(plan: TilePlan, grey: GreyMap) -> TilePlan:

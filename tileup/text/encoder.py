@@ -6,7 +6,9 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,8 @@ OnLoaded = Callable[[str, nn.Module], None]
 T5_WIDTH = 4096
 """Of T5-XXL's features."""
 
+TokenizerT = TypeVar("TokenizerT")
+
 _FLAGS = {"llm": "--text-encoder"}
 """Flags that are not called as their part is."""
 
@@ -56,6 +60,7 @@ def load_text(
     parts: Mapping[str, ReadTensors],
     *,
     tokenizer: Path | bytes | None = None,
+    asked: bool = True,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     features: int | None = None,
@@ -70,6 +75,8 @@ def load_text(
             others are ignored.
         tokenizer: that of T5 or of the language model, where there is one: its folder,
             tokenizer.json or spiece.model, or the bytes that the encoder's file carries.
+        asked: whether the user named it; else one that cannot be read gives way, with a warning, to
+            the one that comes with tileup, where there is one.
         dtype: the encoders run in.
         device: they run on, and their results are put on.
         features: width of the tokens' features that the network takes, to be held against what
@@ -89,17 +96,37 @@ def load_text(
     used = {part: parts[part] for part in recipe.parts if part in parts}
     if context.clip_skip is not None and not recipe.clip_tokens:
         log.warning("clip-skip has no effect: this model takes no tokens of CLIP's")
+    llm = recipe.llm if "llm" in used else None
+    shipped = llm is None or llm.tokenizer_shipped
+    read = _read_asked if asked or not shipped else _read_or_shipped
     return TextEncoder(
         recipe,
         used,
-        load_t5_tokenizer(tokenizer) if "t5" in used else None,
-        tokenizer_of(recipe.llm, tokenizer) if recipe.llm and "llm" in used else None,
+        read(load_t5_tokenizer, tokenizer) if "t5" in used else None,
+        read(partial(tokenizer_of, llm), tokenizer) if llm else None,
         dtype=dtype,
         device=device,
         features=features,
         on_loaded=on_loaded,
         context=context,
     )
+
+
+def _read_asked(
+    load: Callable[[Path | bytes | None], TokenizerT], given: Path | bytes | None
+) -> TokenizerT:
+    return load(given)
+
+
+def _read_or_shipped(
+    load: Callable[[Path | bytes | None], TokenizerT], given: Path | bytes | None
+) -> TokenizerT:
+    try:
+        return load(given)
+    except ModelError as error:
+        reason = str(error).partition(";")[0]
+        log.warning("%s: the one that comes with tileup takes its place", reason)
+        return load(None)
 
 
 class TextEncoder:
