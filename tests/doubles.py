@@ -80,6 +80,7 @@ class DoubleModel:
     digest: str = "0" * 64
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    runtime: str = "torch"
     counting: Counting = field(init=False)
 
     @property

@@ -68,7 +68,7 @@ def openmp() -> str:
 @GNU
 @pytest.mark.parametrize("way", WAYS)
 def test_threads_without_work_wait_without_spinning(way: str) -> None:
-    assert turns(*WAYS[way]) == [0]
+    assert set(turns(*WAYS[way])) == {0}, "torch's, and that of ncnn where it is chosen"
 
 
 @GNU

@@ -168,6 +168,8 @@ def _agrees(loaded: LoadedModel, name: str, wanted: object) -> bool:
         from tileup.devices import pick_device
 
         return pick_device(str(wanted)) == loaded.device
+    if name == "runtime":
+        return wanted == loaded.model.runtime
     return name == "dtype" and str(loaded.model.dtype) == f"torch.{wanted}"
 
 

@@ -256,6 +256,11 @@ class Model(Protocol):
         """What the network computes in."""
         ...
 
+    @property
+    def runtime(self) -> str:
+        """What computes the network: `torch` or `ncnn`."""
+        ...
+
     def denoiser(self, scene: Scene) -> Denoiser:
         """The network, conditioned on one picture."""
         ...
@@ -295,6 +300,11 @@ class AroundModel:
     def dtype(self) -> torch.dtype:
         """What the network computes in."""
         return self.model.dtype
+
+    @property
+    def runtime(self) -> str:
+        """What computes the network: `torch` or `ncnn`."""
+        return self.model.runtime
 
     def denoiser(self, scene: Scene) -> Denoiser:
         """The network, conditioned on one picture."""

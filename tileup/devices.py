@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -79,8 +80,9 @@ def native_bfloat16() -> bool:
     return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
 
 
-GAIN = 0.9
-"""bfloat16 is taken from this share of the time of float32 on: what is nearly a tie stays exact."""
+GAIN = 0.7
+"""bfloat16 is taken from this share of torch's time in float32 on: what is nearly a tie stays
+exact, and ncnn in float32 takes some three quarters."""
 
 
 @lru_cache(maxsize=1)
@@ -91,16 +93,36 @@ def faster_on_cpu() -> str:
     others one and a half times as long. So one is timed, once for each CPU and torch, and noted in
     the user's cache folder.
     """
-    file = platformdirs.user_cache_path("tileup") / "precision.json"
-    cpu = f"{processor()}, torch {torch.__version__}"
-    noted = _noted(file)
-    if noted.get(cpu) not in PRECISIONS:
-        exact, half = (seconds_of_convolution(each) for each in (torch.float32, torch.bfloat16))
-        noted[cpu] = "bfloat16" if half < GAIN * exact else "float32"
-        log.info("a convolution takes %.2g s in float32, %.2g s in bfloat16", exact, half)
-        _note(file, noted)
-    log.info("the network computes in %s, the faster one on this CPU", noted[cpu])
-    return noted[cpu]
+    chosen = noted_for(f"torch {torch.__version__}", "precision.json", PRECISIONS, _timed)
+    log.info("the network computes in %s, the faster one on this CPU", chosen)
+    return chosen
+
+
+def _timed() -> str:
+    exact, half = (seconds_of_convolution(each) for each in (torch.float32, torch.bfloat16))
+    log.info("a convolution takes %.2g s in float32, %.2g s in bfloat16", exact, half)
+    return "bfloat16" if half < GAIN * exact else "float32"
+
+
+def noted_for(versions: str, name: str, known: Collection[str], find: Callable[[], str]) -> str:
+    """What was found out on this CPU, once for each of its kind, in the user's cache folder.
+
+    Args:
+        versions: of what it depends on besides.
+        name: of the file.
+        known: what it may be; other notes count for nothing.
+        find: finds it out.
+    """
+    file = platformdirs.user_cache_path("tileup") / name
+    cpu = f"{processor()}, {versions}"
+    if (noted := _noted(file).get(cpu)) in known:
+        return str(noted)
+    found = find()
+    before = _noted(file)
+    if (noted := before.get(cpu)) in known:  # by another process meanwhile: one answer for all
+        return str(noted)
+    _note(file, before | {cpu: found})
+    return found
 
 
 def seconds_of_convolution(dtype: torch.dtype) -> float:

@@ -39,6 +39,7 @@ def check_given(known: Identified, settings: Settings) -> None:
     if known.found is None:
         refuse_parts(settings, known.checkpoint.path)
         return
+    refuse_runtime(settings, known.checkpoint.path)
     for name in dict.fromkeys(("vae", *known.found.family.text.parts)):
         if (path := getattr(settings, COMPANIONS[name].flag)) is not None:
             part_in_file(name, path)
@@ -53,6 +54,19 @@ def check_given(known: Identified, settings: Settings) -> None:
         path = getattr(settings, name)
         if path is not None and not given_file(path).exists():
             raise ModelError(f"--{dashed(name)} {path} is not there")
+
+
+def refuse_runtime(settings: Settings, path: Path) -> None:
+    """Refuse a runtime that computes no diffusion checkpoint.
+
+    Raises:
+        ModelError: names the flag.
+    """
+    if settings.runtime == "ncnn":
+        raise ModelError(
+            f"--runtime ncnn computes the bundled checkpoint and its like, and {path.name} is none:"
+            f" leave it out"
+        )
 
 
 def refuse_parts(settings: Settings, path: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tileup.checkpoints.find import find_model, identified
-from tileup.checkpoints.given import refuse_parts
+from tileup.checkpoints.given import refuse_parts, refuse_runtime
 from tileup.contracts import Model
 from tileup.devices import pick_device, pick_dtype, use_threads
 from tileup.families.bundled import load_bundled
+from tileup.families.runtimes import NCNN, pick_runtime
 from tileup.settings.values import Settings
 
 
@@ -28,10 +29,13 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     known = identified(path, settings.prediction)
     device = pick_device(settings.device)
     use_threads(settings.threads)
-    dtype = pick_dtype(settings.dtype, device, known.spec.precision)
+    asked = "float32" if settings.runtime == NCNN else settings.dtype
+    dtype = pick_dtype(asked, device, known.spec.precision)
     if known.found is None:
         refuse_parts(settings, path)
-        return load_bundled(path, known.spec, device, dtype)
+        runtime = pick_runtime(settings.runtime, device, dtype)
+        return load_bundled(path, known.spec, device, dtype, runtime)
+    refuse_runtime(settings, path)
     from tileup.checkpoints.assemble import assemble
 
     return assemble(known, settings, device, dtype)

@@ -106,6 +106,8 @@ class DiffusionModel:
     hashed: Callable[[], str]
     """SHA-256 of the file: seconds of reading, so only when it is asked for."""
 
+    runtime: str = "torch"
+    """What computes the network."""
     _digest: str = ""
 
     @property

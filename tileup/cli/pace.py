@@ -52,7 +52,8 @@ def _key(found: Resolved) -> str:
     """What decides how fast a megapixel-step is."""
     settings = found.settings
     rows = 1 if settings.cfg == 1 else 2
-    parts = (found.spec.name, settings.device, settings.dtype, settings.threads, rows)
+    way = (settings.device, settings.dtype, settings.runtime, settings.threads)
+    parts = (found.spec.name, *way, rows)
     return " ".join(map(str, parts))
 
 

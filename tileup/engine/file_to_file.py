@@ -257,6 +257,7 @@ def metadata_of(upscaled: Upscaled, given: Drawable, model: Model, settings: Set
             **({} if settings.clip_skip is None else {"Clip skip": settings.clip_skip}),
             **({"tileup texture": settings.texture} if model.spec.textured else {}),
             **({"tileup deblock": True} if upscaled.planned.deblock else {}),
+            **({} if model.runtime == "torch" else {"tileup runtime": model.runtime}),
             "tileup tiles": upscaled.cost.tiles,
             "tileup scale": round(upscaled.plan.scale, 4),
         },

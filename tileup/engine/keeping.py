@@ -108,9 +108,10 @@ def _said(given: Drawable, model: Model, settings: Settings) -> Iterator[str]:
         yield given.job.fingerprint
     values = {name: each for name, each in settings.to_dict().items() if name not in _OF_THE_FILE}
     yield json.dumps(values, sort_keys=True, default=str)
-    yield f"{model.digest} {model.dtype} {model.device}"
+    yield f"{model.digest} {model.dtype} {model.device} {model.runtime}"
     yield f"{__version__} {processor()}"
     if model.spec.text:  # which way its VAE takes
         yield " ".join(str(maps_held(each)) for each in (model.device, "cpu"))
     # Whatever rounds: the same versions give the same bits.
-    yield from (f"{name} {sys.modules[name].__version__}" for name in ("numpy", "PIL", "torch"))
+    modules = ("numpy", "PIL", "torch", *(("ncnn",) if model.runtime == "ncnn" else ()))
+    yield from (f"{name} {sys.modules[name].__version__}" for name in modules)

@@ -49,7 +49,7 @@ class Models:
         self._load = load
         self._on_loading = on_loading
         self._model: Model | None = None
-        self._way: tuple[str, bool] | None = None
+        self._way: tuple[str, str, bool] | None = None
         self.seconds = 0.0
         """How long the last one took to load."""
 
@@ -72,7 +72,7 @@ class Models:
         Raises:
             ModelError: it cannot be loaded.
         """
-        way = settings.dtype, settings.low_memory
+        way = settings.dtype, settings.runtime, settings.low_memory
         if self._model is None or self._way != way:
             self._model = None
             free_memory()

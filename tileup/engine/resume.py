@@ -36,7 +36,10 @@ from tileup.tensors.files import files_of
 from tileup.text.prompts import prompt_of, prompt_path
 
 _WITHOUT_EFFECT = frozenset(
-    {"device", "threads", "batch", "compile", "low_memory", "name", "suffix", "max_input_pixels"}
+    {
+        *("device", "threads", "runtime", "compile", "batch", "low_memory"),
+        *("name", "suffix", "max_input_pixels"),
+    }
 )
 """Settings that change no picture beyond rounding, or only where it lies."""
 _FILES = frozenset(

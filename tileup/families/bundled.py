@@ -21,7 +21,12 @@ from tileup.codec.space_to_depth import PixelCodec
 from tileup.contracts import Box, ModelSpec, Scene
 from tileup.errors import ModelError
 from tileup.families.bundled_header import DEBLOCK, VIVID, parse_header
-from tileup.families.residual_unet import Architecture, Remembering, ResidualUNet
+from tileup.families.residual_unet import (
+    Architecture,
+    LevelByLevel,
+    ResidualUNet,
+)
+from tileup.families.runtimes import TORCH, computed_by
 from tileup.families.texture import TextureRange, toned
 from tileup.tensors.filling import extremes
 from tileup.tiling.rows import stacked
@@ -31,7 +36,7 @@ from tileup.tiling.rows import stacked
 class TextureNetwork:
     """The second network of a checkpoint."""
 
-    remembering: Remembering
+    remembering: LevelByLevel
     range: TextureRange
     """How much texture it is told that a strength stands for."""
 
@@ -44,13 +49,13 @@ class TextureNetwork:
 class WindowDenoiser:
     """The networks, conditioned on one picture: each window also sees its part of the source."""
 
-    network: Remembering
+    network: LevelByLevel
     source: Tensor
     """Latents of the enlarged picture, shape (1, C, H, W)."""
     lowest: float
     """The lowest noise level that the networks were trained for. Below it what they draw is noise
     of their own, so they are told this one."""
-    vivid: Remembering | None = None
+    vivid: LevelByLevel | None = None
     """Draws windows in which a cell has texture."""
     texture: Tensor | None = None
     """Amount of texture of each cell, shape (1, 1, H, W), on the CPU; None: nowhere any."""
@@ -117,11 +122,13 @@ class BundledModel:
     digest: str
     """SHA-256 of the file, hexadecimal."""
     device: str
-    remembering: Remembering
+    remembering: LevelByLevel
     vivid: TextureNetwork | None = None
     """Its network for texture, if it has one."""
-    deblocking: Remembering | None = None
+    deblocking: LevelByLevel | None = None
     """Its network for sources that JPEG damaged, if it has one."""
+    runtime: str = TORCH
+    """What computes the networks."""
 
     @property
     def network(self) -> ResidualUNet:
@@ -154,7 +161,11 @@ class BundledModel:
 
 
 def load_bundled(
-    path: Path, spec: ModelSpec, device: str, dtype: torch.dtype = torch.float32
+    path: Path,
+    spec: ModelSpec,
+    device: str,
+    dtype: torch.dtype = torch.float32,
+    runtime: str = TORCH,
 ) -> BundledModel:
     """Build the networks that the header describes, and load every tensor into them.
 
@@ -163,6 +174,7 @@ def load_bundled(
         spec: from its header.
         device: where the networks shall be.
         dtype: precision they compute in.
+        runtime: what computes them; ncnn does so on the CPU in float32.
 
     Raises:
         ModelError: the header is wrong, tensors are missing, unexpected, of the wrong shape or not
@@ -181,7 +193,7 @@ def load_bundled(
     broken = [name for name, tensor in tensors.items() if not extremes(tensor).isfinite().all()]
     if broken:
         raise ModelError(f"{path} is damaged: {min(broken)} has values that are not finite")
-    place = _NetworkLoader(path, device, dtype)
+    place = _NetworkLoader(path, device, dtype, runtime)
     parts = split(tensors)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     network = place.filled(header, parts[""])
@@ -191,7 +203,7 @@ def load_bundled(
         vivid = TextureNetwork(textured, TextureRange.from_header(header))
     if spec.deblocks:
         deblocking = place.filled(header, parts[DEBLOCK], DEBLOCK)
-    return BundledModel(spec, digest, device, network, vivid, deblocking)
+    return BundledModel(spec, digest, device, network, vivid, deblocking, runtime)
 
 
 def split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -210,10 +222,11 @@ class _NetworkLoader:
     path: Path
     device: str
     dtype: torch.dtype
+    runtime: str
 
     def filled(
         self, header: Mapping[str, object], tensors: Mapping[str, Tensor], prefix: str = ""
-    ) -> Remembering:
+    ) -> LevelByLevel:
         """A network with tensors, whose names in the file begin with a prefix.
 
         Raises:
@@ -229,7 +242,7 @@ class _NetworkLoader:
                 f"{what} does not fit the network that its header names: {detail}"
             ) from error
         network = network.to(memory_format=torch.channels_last).to(self.device, self.dtype)  # pyright: ignore[reportCallIssue]
-        return Remembering(network.eval().requires_grad_(False))
+        return computed_by(self.runtime, network.eval().requires_grad_(False))
 
     def _built(self, header: Mapping[str, object], conditions: int) -> ResidualUNet:
         try:

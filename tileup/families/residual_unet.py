@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -210,8 +211,20 @@ class ResidualUNet(nn.Module):
         return {block: block.folded(embedding) for block in blocks}
 
 
+class LevelByLevel(Protocol):
+    """A network whose weights do not change, at one noise level at a time."""
+
+    network: ResidualUNet
+
+    def __call__(
+        self, x: Tensor, sigma: Tensor, source: Tensor, conditions: Tensor | None = None
+    ) -> Tensor:
+        """As the network, for one noise level that all share, shape (1,)."""
+        ...
+
+
 class Remembering:
-    """A network whose weights do not change: what a noise level makes of them is worked out once.
+    """A network as torch computes it: what a noise level makes of its weights is worked out once.
 
     Args:
         network: without gradients.

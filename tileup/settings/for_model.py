@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tileup.settings import checks
-from tileup.settings.checks import at_least, one_of, within
+from tileup.settings.checks import at_least, one_of, require, within
 from tileup.settings.setting import Panel, setting
 from tileup.wording import listed
 
 PREDICTIONS = ("eps", "v", "v-zsnr", "x0", "flow")
 """v-zsnr is v of a network that was trained up to pure noise (zero terminal SNR)."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+RUNTIMES = ("auto", "torch", "ncnn")
 LANCZOS = "lanczos"
 """The upscaler that needs no file."""
 COLOR_FIXES = ("wavelet", "adain", "none")
@@ -135,6 +136,15 @@ class ModelSettings:
         one_of(DTYPES),
         loading=True,
     )
+    runtime: str = setting(
+        "auto",
+        Panel.MODEL,
+        "NAME",
+        "What computes the bundled network on a CPU: auto (the faster one), torch or ncnn "
+        "(default: {default}).",
+        one_of(RUNTIMES),
+        loading=True,
+    )
     threads: int | None = setting(
         None,
         Panel.MODEL,
@@ -159,3 +169,14 @@ class ModelSettings:
         names="--low-memory/--high-memory",
         loading=True,
     )
+
+
+def _ncnn_is_exact(s: ModelSettings) -> None:
+    require(
+        s.runtime != "ncnn" or s.dtype in ("auto", "float32"),
+        f"runtime ncnn computes in float32, and dtype is {s.dtype}: give one of the two",
+    )
+
+
+RULES = (_ncnn_is_exact,)
+"""What these settings must be together."""

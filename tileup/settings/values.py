@@ -8,9 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tileup.settings import for_output, for_plan, for_size, for_strength
+from tileup.settings import for_model, for_output, for_plan, for_size, for_strength
 from tileup.settings.checks import did_you_mean, parse_extent, parse_size, parse_weighted
-from tileup.settings.for_model import COLOR_FIXES, DTYPES, LANCZOS, PREDICTIONS, ModelSettings
+from tileup.settings.for_model import (
+    COLOR_FIXES,
+    DTYPES,
+    LANCZOS,
+    PREDICTIONS,
+    RUNTIMES,
+    ModelSettings,
+)
 from tileup.settings.for_output import NAME, OutputSettings
 from tileup.settings.for_plan import DETAIL_METRICS, PlanSettings
 from tileup.settings.for_sampling import WEIGHTS, WINDOWS, SamplingSettings
@@ -31,6 +38,7 @@ __all__ = [
     "LANCZOS",
     "NAME",
     "PREDICTIONS",
+    "RUNTIMES",
     "WEIGHTS",
     "WINDOWS",
     "Settings",
@@ -86,4 +94,10 @@ class Settings(  # a dataclass takes the fields of its last base first
 
 FLAGS = flags_of(Settings)
 """All settings, in order."""
-_RULES = (*for_size.RULES, *for_strength.RULES, *for_plan.RULES, *for_output.RULES)
+_RULES = (
+    *for_size.RULES,
+    *for_strength.RULES,
+    *for_plan.RULES,
+    *for_model.RULES,
+    *for_output.RULES,
+)

@@ -1,0 +1,244 @@
+"""What computes the bundled networks: ncnn gives what torch gives, to rounding, and is chosen where
+it is faster and right."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import platformdirs
+import pytest
+import torch
+from torch import Tensor
+
+from tests.checkpoints.small import small_network, vivid_network
+from tests.doubles import scene_of
+from tileup.checkpoints.given import refuse_runtime
+from tileup.checkpoints.load import load_model
+from tileup.contracts import Box
+from tileup.errors import ModelError, UsageError
+from tileup.families import in_ncnn, runtimes
+from tileup.families.bundled import BundledModel
+from tileup.families.in_ncnn import NETS, InNcnn
+from tileup.families.residual_unet import ResidualUNet
+from tileup.families.runtimes import faster_runtime, pick_runtime
+from tileup.settings.values import Settings
+
+ROUNDING = 2e-6
+"""Of a range of 2: four times what was found with the shipped networks."""
+
+
+def by_chance(
+    network: ResidualUNet, rows: int, height: int, width: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Noisy windows, their source, and conditions where the network has any."""
+    chance = torch.Generator().manual_seed(height)
+    channels = network.leave.out_channels
+    source = 2 * torch.rand(rows, channels, height, width, generator=chance) - 1
+    x = source + 0.1 * torch.randn(source.shape, generator=chance)
+    told = network.enter.in_channels - 2 * channels
+    return x, source, torch.rand(rows, told, height, width, generator=chance) if told else None
+
+
+@pytest.fixture(scope="module")
+def shipped() -> BundledModel:
+    model = load_model(None, Settings(device="cpu", dtype="float32"))
+    assert isinstance(model, BundledModel)
+    return model
+
+
+@pytest.mark.parametrize("size", [(4, 4), (12, 8), (8, 60), (40, 36), (72, 72)], ids=str)
+@pytest.mark.parametrize("name", ["first", "texture", "JPEG"])
+def test_the_shipped_networks_are_those_of_torch(
+    shipped: BundledModel, name: str, size: tuple[int, int]
+) -> None:
+    assert shipped.vivid is not None
+    assert shipped.deblocking is not None
+    network = {
+        "first": shipped.network,
+        "texture": shipped.vivid.network,
+        "JPEG": shipped.deblocking.network,
+    }[name]
+    in_ncnn = InNcnn(network)
+    x, source, conditions = by_chance(network, 1, *size)
+    for level in (0.008, 0.7):
+        sigma = torch.tensor([level])
+        with torch.no_grad():
+            expected = network(x, sigma, source, conditions)
+        found = in_ncnn(x, sigma, source, conditions)
+        torch.testing.assert_close(found, expected, atol=ROUNDING, rtol=0)
+        assert (found - source).abs().max() > 1000 * ROUNDING, "it draws something"
+
+
+@pytest.mark.parametrize("network", [small_network(), vivid_network()], ids=["plain", "told"])
+def test_other_architectures_are_read_too(network: ResidualUNet) -> None:
+    """Blocks at the finest resolution, widths that fill no register, and weights in full."""
+    for parameter in network.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    sigma = torch.tensor([0.3])
+    for dtype in (torch.float32, torch.float64):
+        x, source, conditions = by_chance(network, 2, 16, 24)
+        x = x.to(dtype)
+        with torch.no_grad():
+            expected = network(x, sigma, source.to(dtype), conditions)
+        found = InNcnn(network)(x, sigma, source.to(dtype), conditions)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_window_is_the_same_to_the_bit_whatever_is_beside_it() -> None:
+    """Also in the memory layout of a canvas, of which windows are parts."""
+    network = small_network()
+    x, source, _ = by_chance(network, 3, 16, 24)
+    sigma, in_ncnn = torch.tensor([0.2]), InNcnn(network)
+    together = in_ncnn(x, sigma, source)
+    layout = torch.channels_last
+    assert torch.equal(
+        in_ncnn(x.contiguous(memory_format=layout), sigma, source.contiguous(memory_format=layout)),
+        together,
+    )
+    for row in range(3):
+        only = slice(row, row + 1)
+        assert torch.equal(in_ncnn(x[only], sigma, source[only])[0], together[row])
+
+
+def test_what_is_kept_of_noise_levels_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[float] = []
+    of = in_ncnn._Net.of
+
+    def counted(network: ResidualUNet, sigma: Tensor) -> object:
+        built.append(float(sigma))
+        return of(network, sigma)
+
+    monkeypatch.setattr(in_ncnn._Net, "of", counted)
+    network = small_network()
+    x, source, _ = by_chance(network, 1, 8, 8)
+    kept = InNcnn(network)
+    levels = torch.linspace(0.01, 0.7, NETS + 2).split(1)
+    for level in [*levels, *reversed(levels), *levels]:
+        with torch.no_grad():
+            expected = network(x, level, source)
+        torch.testing.assert_close(kept(x, level, source), expected, atol=1e-5, rtol=0)
+    assert len(levels) < len(built) < 3 * len(levels) - NETS
+
+
+def test_ncnn_out_of_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so by a number: what it returns for a name that no layer has stands for it here."""
+    network = small_network()
+    x, source, _ = by_chance(network, 1, 8, 8)
+    kept, sigma = InNcnn(network), torch.tensor([0.2])
+    net = kept._at(sigma)
+    object.__setattr__(net, "end", "nothing")
+    with pytest.raises(MemoryError, match="ncnn stopped"):
+        kept(x, sigma, source)
+
+
+Takes = Callable[[float, float], None]
+"""Says what torch and ncnn take."""
+
+
+@pytest.fixture
+def takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[Takes]:
+    """A machine with a cache folder of its own."""
+
+    def cache(name: str) -> Path:
+        return tmp_path / name
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", cache)
+
+    def say(by_torch: float, by_ncnn: float) -> None:
+        faster_runtime.cache_clear()
+        times = {"torch": by_torch, "ncnn": by_ncnn}
+        monkeypatch.setattr(runtimes, "seconds", lambda ways: {name: times[name] for name in ways})  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType, reportUnknownVariableType]
+
+    yield say
+    faster_runtime.cache_clear()
+
+
+def test_auto_takes_the_faster_one_timed_once(
+    takes: Takes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    takes(1.0, 0.8)
+    assert pick_runtime("auto", "cpu", torch.float32) == "ncnn"
+    assert caplog.messages == [
+        "a network takes 1 s by torch, 0.8 s by ncnn",
+        "the network is computed by ncnn, the faster one on this CPU",
+    ]
+    takes(0.5, 0.8)
+    assert pick_runtime("auto", "cpu", torch.float32) == "ncnn", "as noted"
+    assert pick_runtime("torch", "cpu", torch.float32) == "torch"
+
+
+def test_auto_takes_torch_where_that_is_faster(takes: Takes) -> None:
+    takes(0.5, 0.8)
+    assert pick_runtime("auto", "cpu", torch.float32) == "torch"
+    assert pick_runtime("ncnn", "cpu", torch.float32) == "ncnn", "asked for"
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"), [("cpu", torch.bfloat16), ("cuda:0", torch.float32), ("mps", torch.half)]
+)
+def test_elsewhere_auto_is_torch_and_nothing_is_timed(
+    takes: Takes, tmp_path: Path, device: str, dtype: torch.dtype
+) -> None:
+    takes(1.0, 0.1)
+    assert pick_runtime("auto", device, dtype) == "torch"
+    assert not (tmp_path / "tileup").exists()
+
+
+def test_a_runtime_that_draws_something_else_is_not_taken(
+    takes: Takes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    takes(1.0, 0.1)
+    monkeypatch.setattr(runtimes, "NEAR", 0.0)
+    assert pick_runtime("auto", "cpu", torch.float32) == "torch"
+    assert any(each.startswith("ncnn differs from torch here by") for each in caplog.messages)
+
+
+def test_without_ncnn_torch_does_the_work_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setitem(sys.modules, "ncnn", None)
+    assert pick_runtime("auto", "cpu", torch.float32) == "torch"
+    assert "the network is computed by torch: ncnn is not there" in caplog.text
+    with pytest.raises(UsageError, match="pip install ncnn"):
+        pick_runtime("ncnn", "cpu", torch.float32)
+
+
+def test_both_are_really_timed() -> None:
+    """A network takes at least what its multiplications take at 10^13 a second."""
+    _, _, by_torch, by_ncnn = runtimes._example()
+    x, source, _ = by_chance(by_torch.network, 1, 32, 32)
+    sigma = torch.tensor([0.1])
+    ways = {"torch": lambda: by_torch(x, sigma, source), "ncnn": lambda: by_ncnn(x, sigma, source)}
+    assert all(1e-5 < each < 5 for each in runtimes.seconds(ways).values())
+
+
+def test_what_ncnn_does_not_compute_is_refused() -> None:
+    with pytest.raises(UsageError, match="runtime ncnn computes in float32"):
+        Settings(runtime="ncnn", dtype="bfloat16")
+    with pytest.raises(UsageError, match="runtime ncnn computes on the CPU"):
+        pick_runtime("ncnn", "cuda:0", torch.float32)
+    with pytest.raises(UsageError, match="runtime"):
+        Settings(runtime="onnx")
+    with pytest.raises(ModelError, match="--runtime ncnn computes the bundled checkpoint"):
+        refuse_runtime(Settings(runtime="ncnn"), Path("sdxl.safetensors"))
+    refuse_runtime(Settings(), Path("sdxl.safetensors"))
+
+
+def test_a_model_says_what_computes_it() -> None:
+    source = torch.rand(1, 12, 16, 16) * 2 - 1
+    x, window, level = source + 0.1, [Box(0, 0, 16, 16)], torch.tensor([0.2])
+    drawn: dict[str, Tensor] = {}
+    for runtime in ("torch", "ncnn"):
+        model = load_model(None, Settings(device="cpu", runtime=runtime))
+        assert model.runtime == runtime
+        assert runtime == "torch" or model.dtype == torch.float32
+        drawn[runtime] = model.denoiser(scene_of(source))(x, level, window)
+    apart = (drawn["torch"].float() - drawn["ncnn"]).abs().max()
+    assert 0 < apart < 0.02, "bfloat16 where that is faster"
