@@ -10,6 +10,7 @@ beside it.
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,15 @@ from tileup.families.residual_unet import Folded, ResidualBlock, ResidualUNet
 NETS = 8
 """Noise levels of one network that are kept; each takes some 40 MB."""
 _MAGIC = 7767517  # what a graph of ncnn begins with
+
+
+def library() -> Any:  # noqa: ANN401  It says nothing of its types.
+    """The module `ncnn`, loaded when it is wanted.
+
+    Raises:
+        ImportError: it is not there.
+    """
+    return importlib.import_module("ncnn")
 
 
 @dataclass(slots=True)
@@ -131,10 +141,8 @@ class _Net:
         ImportError: ncnn is not there.
         RuntimeError: ncnn cannot read the network.
         """
-        import ncnn
-
         graph, begin, end = _graph(network, sigma)
-        net = ncnn.Net()
+        net = library().Net()
         net.opt.num_threads = torch.get_num_threads()
         net.opt.openmp_blocktime = 0  # a thread that waits gives its core away
         net.opt.use_vulkan_compute = False
@@ -160,11 +168,9 @@ class _Net:
         Raises:
             MemoryError: ncnn gave nothing.
         """
-        import ncnn
-
         array = seen.numpy()  # a Mat is a view that does not keep its array alive
         extractor = self.net.create_extractor()
-        extractor.input(self.begin, ncnn.Mat(array))
+        extractor.input(self.begin, library().Mat(array))
         code, found = extractor.extract(self.end)
         if code != 0:
             raise MemoryError(f"ncnn stopped with code {code}")

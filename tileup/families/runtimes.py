@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tileup.devices import noted_for
 from tileup.errors import UsageError
-from tileup.families.in_ncnn import InNcnn
+from tileup.families.in_ncnn import InNcnn, library
 from tileup.families.residual_unet import Architecture, LevelByLevel, Remembering, ResidualUNet
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def pick_runtime(runtime: str, device: str, dtype: torch.dtype) -> str:
     if device != "cpu" or dtype != torch.float32:
         return TORCH
     try:
-        import ncnn  # noqa: F401
+        library()
     except ImportError as error:
         if runtime == NCNN:
             raise UsageError(f"runtime ncnn is not there: pip install ncnn ({error})") from error
