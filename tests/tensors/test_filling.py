@@ -313,3 +313,55 @@ def test_finite_is_what_torch_calls_finite(dtype: torch.dtype) -> None:
     for bad in (math.nan, math.inf, -math.inf):
         assert not extremes(torch.tensor([1.0, bad, 2.0], dtype=dtype)).isfinite().all()
     assert not extremes(torch.tensor([math.inf, -math.inf], dtype=dtype)).isfinite().all()
+
+
+class Words(nn.Module):
+    """A table, under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(50, 8)
+        self.same = self.words
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.same(ids)
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+def test_a_table_stays_as_it_is_stored_and_its_rows_are_cast(stored: torch.dtype) -> None:
+    """A language model's is of a gigabyte and more, and a prompt looks up some hundred rows."""
+    table = torch.randn(50, 8, generator=torch.manual_seed(0)).to(stored)
+    tensors = {"words.weight": table, "same.weight": table}
+    network = build(Words, tensors, "words", Placing(torch.float32, "cpu"))
+    assert network.words.weight.data_ptr() == table.data_ptr()
+    assert precision(network.words.weight) == stored
+    ids = torch.tensor([[3, 49], [0, 3]])
+    assert torch.equal(network(ids), table.float()[ids])
+
+
+def test_a_table_that_half_precision_cannot_hold_is_refused() -> None:
+    tensors = {name: torch.full((50, 8), 70000.0) for name in ("words.weight", "same.weight")}
+    with pytest.raises(ModelError, match=r"words\.weight of words has values that are too large"):
+        build(Words, tensors, "words", Placing(torch.float16, "cpu"))
+
+
+class Drawn(nn.Module):
+    """Weights whose first values are drawn in every way, and a table that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [nn.Linear(4, 4), nn.Conv2d(4, 4, 3), nn.Embedding(4, 4), nn.GroupNorm(2, 4)]
+        )
+        self.places = {each.device.type for each in self.layers.parameters()}
+        self.mine = nn.Parameter(torch.randn(4) / torch.ones(4))
+        self.register_buffer("angles", torch.arange(4.0).cos(), persistent=False)
+        nn.init.trunc_normal_(self.mine)
+
+
+def test_a_network_is_made_without_first_values_and_what_it_computes_is_there() -> None:
+    state = {name: each.clone() for name, each in Drawn().state_dict().items()}
+    network = build(Drawn, state, "drawn", Placing(torch.float32, "cpu"), computed=True)
+    assert network.places == {"meta"}
+    assert torch.equal(network.angles, torch.arange(4.0).cos())
+    assert all(torch.equal(each, state[name]) for name, each in network.state_dict().items())

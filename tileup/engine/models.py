@@ -74,8 +74,9 @@ class Models:
         """
         way = settings.dtype, settings.runtime, settings.low_memory
         if self._model is None or self._way != way:
-            self._model = None
-            free_memory()
+            if self._model is not None:
+                self._model = None
+                free_memory()
             self._on_loading()
             start = time.monotonic()
             self._model, self._way = self._load(settings), way

@@ -2,11 +2,13 @@
 
 The network is made without memory of its own, and takes the tensors themselves for its weights. A
 memory-mapped tensor that has the precision and the device already is not copied at all; another is
-copied once, by its cast. Matrices and kernels of few bits stay as they are stored (`Packed`).
+copied once, by its cast. Matrices and kernels of few bits stay as they are stored (`Packed`), and
+so do tables of words, of which a text looks up some rows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -84,6 +86,24 @@ def build(
     )
     tensors = {each: tensors[each] for each in expected}
     _check_shapes(expected, tensors, name, called)
+    placed = _placed(network, tensors, name, placing, called)
+    network.load_state_dict(placed, assign=True)
+    if computed:
+        _place_computed(network, expected, placing.device)
+    if placing.offload:
+        bring_when_used(network, device=placing.device)
+    return network
+
+
+def _placed(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    name: str,
+    placing: Placing,
+    called: Mapping[str, str],
+) -> dict[str, Tensor]:
+    """The tensors as the network holds them."""
+    expected: Mapping[str, Tensor] = network.state_dict()
     matrices = _matrices(network)
     weights = {each for each, _ in network.named_parameters()}
     placed: dict[str, Tensor] = {}
@@ -95,16 +115,14 @@ def build(
         place = "cpu" if placing.offload and each in weights else placing.device
         how = (id(tensor), wanted, place)  # one tensor may stand under two names
         if how not in done:
-            kept = _packed(tensor) if each in matrices else unpacked(tensor)
+            if (table := matrices.get(each)) is None:
+                kept = unpacked(tensor)
+            else:
+                kept = _packed(tensor, wanted, table)
             _check_values(kept, title, None if placing.overflow else wanted)
             done[how] = _laid_out(kept.to(device=place, dtype=wanted), place)
         placed[each] = done[how]
-    network.load_state_dict(placed, assign=True)
-    if computed:
-        _place_computed(network, expected, placing.device)
-    if placing.offload:
-        bring_when_used(network, device=placing.device)
-    return network
+    return placed
 
 
 def build_renamed(
@@ -139,8 +157,25 @@ def _laid_out(tensor: Tensor, place: str) -> Tensor:
     return torch.empty_like(tensor, memory_format=torch.channels_last).copy_(tensor)
 
 
-class _EmptyOnMeta(TorchFunctionMode):
-    """What is made empty, such as weights, has no memory; what is computed has."""
+_EMPTY = frozenset({torch.empty})
+_MADE = _EMPTY | {torch.ones, torch.zeros, torch.full, torch.arange, torch.linspace, torch.tensor}
+"""What networks make weights and tables with."""
+_FIRST = frozenset(
+    {
+        *(nn.init.uniform_, nn.init.normal_, nn.init.constant_, nn.init.kaiming_uniform_),
+        *(Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_),
+    }
+)
+"""What gives weights their first values."""
+
+
+class _WithoutMemory(TorchFunctionMode):
+    """What some functions make has no memory; nor is it given first values, which takes half of
+    the time that a network is made in."""
+
+    def __init__(self, functions: Collection[Callable[..., object]]) -> None:
+        super().__init__()
+        self.functions = functions
 
     def __torch_function__(
         self,
@@ -149,8 +184,14 @@ class _EmptyOnMeta(TorchFunctionMode):
         args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
     ) -> object:
-        more = {"device": "meta"} if func is torch.empty else {}
-        return func(*args, **(kwargs or {}) | more)
+        named = kwargs or {}
+        if func in self.functions:
+            return func(*args, **named | {"device": "meta"})
+        if func in _FIRST:
+            first = args[0] if args else named.get("tensor")
+            if isinstance(first, Tensor) and first.is_meta:
+                return first
+        return func(*args, **named)
 
 
 def _place_computed(network: nn.Module, stored: Collection[str], device: str) -> None:
@@ -163,7 +204,8 @@ def _place_computed(network: nn.Module, stored: Collection[str], device: str) ->
 
 def _unfilled(factory: Callable[[], ModuleT], name: str, computed: bool) -> ModuleT:
     try:
-        with _EmptyOnMeta() if computed else torch.device("meta"):
+        # What is computed has memory, but for the weights.
+        with _WithoutMemory(_EMPTY if computed else _MADE):
             return factory()
     except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ModelError(f"the sizes of the tensors of {name} make no network: {error}") from error
@@ -196,9 +238,16 @@ def _check_values(tensor: Tensor, title: str, dtype: torch.dtype | None) -> None
     if not tensor.is_floating_point():
         return
     ends = extremes(tensor)
-    if not ends.isfinite().all():
+    lowest, highest = ends.tolist()
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise ModelError(f"{title} has values that are not finite: the file is damaged")
-    if dtype is None or ends.to(dtype).isfinite().all():
+    if dtype is None or not dtype.is_floating_point:
+        return
+    if max(-lowest, highest) <= torch.finfo(dtype).max:
+        return
+    if (
+        ends.to(dtype).isfinite().all()
+    ):  # what exceeds the largest number by little is rounded to it
         return
     if isinstance(tensor, Packed):  # its extremes are only a bound
         _check_values(tensor.values(), title, dtype)
@@ -219,18 +268,20 @@ def extremes(tensor: Tensor) -> Tensor:
     return torch.stack(torch.aminmax(tensor)) if tensor.numel() else torch.zeros(2)
 
 
-def _matrices(network: nn.Module) -> frozenset[str]:
-    """Names of the matrices, kernels and tables of a network."""
-    return frozenset(
-        f"{prefix}.weight"
+def _matrices(network: nn.Module) -> Mapping[str, bool]:
+    """Names of the matrices, kernels and tables of a network; of tables, of which a run looks up
+    a few rows, with True."""
+    return {
+        f"{prefix}.weight": isinstance(layer, nn.Embedding)
         for prefix, layer in network.named_modules()
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.Embedding)
-    )
+    }
 
 
-def _packed(tensor: Tensor) -> Tensor:
+def _packed(tensor: Tensor, wanted: torch.dtype, table: bool) -> Tensor:
     """A weight that is only stored in its precision, as one that is computed when it is used."""
-    if tensor.dtype not in FLOAT8 or isinstance(tensor, Packed):
+    kept = tensor.dtype in FLOAT8 or (table and tensor.dtype != wanted)
+    if not kept or isinstance(tensor, Packed):
         return tensor
     return Packed(Scaled(), (tensor,), tensor.shape)
 
