@@ -5,8 +5,13 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.checkpoints.whole import Shelf
 
 # Before torch is imported, which reads it once. Workers that each use every core wait for each
 # other's threads within every small operation: some tests took fifty times as long.
@@ -42,3 +47,12 @@ def pytest_runtest_setup() -> None:
         gc.unfreeze()
         gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """The small checkpoints of whole models; the workers of a run share them."""
+    from tests.checkpoints.whole import Shelf
+
+    base = tmp_path_factory.getbasetemp()
+    return Shelf((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shelf")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -28,13 +30,17 @@ from tests.checkpoints.layouts.vae import vae_state_dict
 from tests.checkpoints.layouts.weights import random_weights
 from tests.checkpoints.layouts.z_image import z_image_transformer
 
+Parts = Mapping[str, Mapping[str, Tensor]]
+INNER = 64
+"""Width within the perceptrons of text encoders whose features are as wide as those of others."""
+
 
 def sd1(seed: int = 0) -> dict[str, Tensor]:
     """SD 1.5 with all parts: the context is 768 wide, everything else is small."""
     return {
         **prefixed(PREFIX, sd1_unet(32, seed)),
         **prefixed("first_stage_model.", vae_state_dict(32, seed=seed)),
-        **prefixed("cond_stage_model.transformer.", clip_l(768, layers=1)),
+        **prefixed("cond_stage_model.transformer.", clip_l(768, layers=1, inner=INNER)),
     }
 
 
@@ -42,7 +48,7 @@ def sd2(seed: int = 0, *, v: bool = True) -> dict[str, Tensor]:
     return {
         **prefixed(PREFIX, sd2_unet(64, seed, v=v)),
         **prefixed("first_stage_model.", vae_state_dict(32, seed=seed)),
-        **prefixed("cond_stage_model.model.", open_clip(1024, layers=2)),
+        **prefixed("cond_stage_model.model.", open_clip(1024, layers=2, inner=INNER)),
     }
 
 
@@ -50,8 +56,8 @@ def sdxl(seed: int = 0) -> dict[str, Tensor]:
     return {
         **prefixed(PREFIX, sdxl_unet(32, seed)),
         **prefixed("first_stage_model.", vae_state_dict(32, seed=seed)),
-        **prefixed("conditioner.embedders.0.transformer.", clip_l(768, layers=2)),
-        **prefixed("conditioner.embedders.1.model.", open_clip(1280, layers=2)),
+        **prefixed("conditioner.embedders.0.transformer.", clip_l(768, layers=2, inner=INNER)),
+        **prefixed("conditioner.embedders.1.model.", open_clip(1280, layers=2, inner=INNER)),
     }
 
 
@@ -59,7 +65,7 @@ def sdxl_refiner(seed: int = 0) -> dict[str, Tensor]:
     return {
         **prefixed(PREFIX, sdxl_refiner_unet(32, seed)),
         **prefixed("first_stage_model.", vae_state_dict(32, seed=seed)),
-        **prefixed("conditioner.embedders.0.model.", open_clip(1280, layers=2)),
+        **prefixed("conditioner.embedders.0.model.", open_clip(1280, layers=2, inner=INNER)),
     }
 
 
@@ -151,3 +157,63 @@ def flux_parts(seed: int = 0, *, guidance: bool = True) -> dict[str, dict[str, T
         "clip_l": clip_l(64, layers=2),
         "t5": t5(64),
     }
+
+
+def _alone(make: Callable[[], dict[str, Tensor]]) -> Callable[[], Parts]:
+    """A file that holds everything."""
+    return lambda: {"network": make()}
+
+
+MODELS: Mapping[str, Callable[[], Parts]] = {
+    "sd1": _alone(sd1),
+    "sd2": _alone(sd2),
+    "sdxl": _alone(sdxl),
+    "sdxl-refiner": _alone(sdxl_refiner),
+    "sd3": sd3_parts,
+    "chroma": chroma_parts,
+    "flux": flux_parts,
+    "flux-schnell": functools.partial(flux_parts, guidance=False),
+    "z-image": z_image_parts,
+    "lumina2": lumina2_parts,
+    "qwen-image": qwen_image_parts,
+    "flux2": flux2_parts,
+    "flux2-dev": functools.partial(flux2_parts, guidance=True),
+}
+"""By name, the network and what lies in files of its own."""
+
+
+class Shelf:
+    """The files of `MODELS`, written once for all tests: to draw and to write a large one takes
+    longer than what most tests do with it. Nobody changes them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Args:
+        folder: of the whole run; other processes may fill it too, with the same files.
+        """
+        self.folder = folder
+
+    def parts(self, name: str, dtype: torch.dtype = torch.float32) -> dict[str, Path]:
+        """The files of a model by part; the network's is called as the model."""
+        kept = self.folder / f"{name}-{str(dtype).removeprefix('torch.')}"
+        if not kept.is_dir():
+            self._write(kept, name, dtype)
+        files = {each.name.partition(".")[0]: each for each in kept.iterdir()}
+        for each in files.values():
+            assert each.stat().st_mtime == 0, f"a test has changed {each}"
+        return {"network" if part == name else part: path for part, path in files.items()}
+
+    def path(self, name: str, dtype: torch.dtype = torch.float32) -> Path:
+        """The file of a network, or of a whole model."""
+        return self.parts(name, dtype)["network"]
+
+    @staticmethod
+    def _write(kept: Path, name: str, dtype: torch.dtype) -> None:
+        begun = kept.with_name(f"{kept.name}.{os.getpid()}")
+        begun.mkdir(parents=True)
+        for part, tensors in MODELS[name]().items():
+            own = name if part == "network" else part
+            os.utime(save(begun / f"{own}.safetensors", tensors, dtype), (0, 0))
+        try:
+            begun.rename(kept)
+        except OSError:  # another process was there first
+            assert kept.is_dir()

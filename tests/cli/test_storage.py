@@ -29,8 +29,9 @@ from tests.checkpoints.layouts.lora import (
 )
 from tests.checkpoints.layouts.text import prefixed, t5
 from tests.checkpoints.layouts.unet import PREFIX, sd1_unet
+from tests.checkpoints.whole import Parts
 from tests.cli.conftest import Command, save
-from tests.cli.test_every_family import Parts, saved
+from tests.cli.test_every_family import saved
 from tests.families.building import built_unet
 from tests.tensors.test_checkpoint import Tracked
 from tests.text.test_carried import GEMMAS, spiece, tekken

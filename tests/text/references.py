@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,7 +105,13 @@ def t5_model(tensors: Mapping[str, Tensor], layers: int, heads: int) -> nn.Modul
 
 
 def save_t5_tokenizer(path: Path, vocabulary: int = 300) -> Path:
-    """Train a small tokenizer of T5's kind, and write its tokenizer.json."""
+    """Write the tokenizer.json of a small tokenizer of T5's kind."""
+    path.write_text(_trained_t5(vocabulary))
+    return path
+
+
+@functools.cache
+def _trained_t5(vocabulary: int) -> str:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
@@ -122,8 +129,7 @@ def save_t5_tokenizer(path: Path, vocabulary: int = 300) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=["$A", "</s>"], special_tokens=[("</s>", 1)]
     )
-    tokenizer.save(str(path))
-    return path
+    return tokenizer.to_str()
 
 
 def t5_tokenizer(path: Path) -> Any:  # noqa: ANN401  its class follows the version

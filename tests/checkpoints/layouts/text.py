@@ -53,6 +53,7 @@ def clip_l(
     seed: int = 0,
     projection: int | None = None,
     position_ids: bool = True,
+    inner: int | None = None,
 ) -> dict[str, Tensor]:
     """CLIP as transformers names it: `cond_stage_model.transformer.` of SD 1.5 holds this.
 
@@ -62,7 +63,9 @@ def clip_l(
         seed: of the random weights.
         projection: width of the projected text; None leaves the projection out.
         position_ids: whether the file holds them, in float32, as many do.
+        inner: width within the perceptrons; None: four times that of the features, as everywhere.
     """
+    inner = inner or 4 * width
     draw = Weights(seed)
     tensors = {
         "text_model.embeddings.token_embedding.weight": draw.vocabulary(width),
@@ -75,8 +78,8 @@ def clip_l(
             tensors |= draw.linear(f"{layer}.self_attn.{name}", width, width)
         tensors |= draw.norm(f"{layer}.layer_norm1", width)
         tensors |= draw.norm(f"{layer}.layer_norm2", width)
-        tensors |= draw.linear(f"{layer}.mlp.fc1", width, 4 * width)
-        tensors |= draw.linear(f"{layer}.mlp.fc2", 4 * width, width)
+        tensors |= draw.linear(f"{layer}.mlp.fc1", width, inner)
+        tensors |= draw.linear(f"{layer}.mlp.fc2", inner, width)
     if projection is not None:
         tensors["text_projection.weight"] = draw.normal(projection, width, std=width**-0.5)
     if position_ids:
@@ -85,12 +88,17 @@ def clip_l(
 
 
 def open_clip(
-    width: int = 64, layers: int = 3, seed: int = 1, projection: int | None = None
+    width: int = 64,
+    layers: int = 3,
+    seed: int = 1,
+    projection: int | None = None,
+    inner: int | None = None,
 ) -> dict[str, Tensor]:
     """CLIP as OpenCLIP names it: `cond_stage_model.model.` of SD 2, `embedders.1.model.` of SDXL.
 
-    The projection is `width` wide unless given.
+    The projection is `width` wide unless given; `inner` as of `clip_l`.
     """
+    inner = inner or 4 * width
     draw = Weights(seed)
     tensors = {
         "token_embedding.weight": draw.vocabulary(width),
@@ -108,8 +116,8 @@ def open_clip(
             **draw.linear(f"{block}.attn.out_proj", width, width),
             **draw.norm(f"{block}.ln_1", width),
             **draw.norm(f"{block}.ln_2", width),
-            **draw.linear(f"{block}.mlp.c_fc", width, 4 * width),
-            **draw.linear(f"{block}.mlp.c_proj", 4 * width, width),
+            **draw.linear(f"{block}.mlp.c_fc", width, inner),
+            **draw.linear(f"{block}.mlp.c_proj", inner, width),
         }
     return tensors
 
