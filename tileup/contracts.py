@@ -108,6 +108,8 @@ class ModelSpec:
     """Whether it has a network of its own for texture."""
     deblocks: bool = False
     """Whether it has a network of its own for sources that JPEG damaged."""
+    batch: int = 4
+    """Windows evaluated at once where nobody measures how many fit."""
     precision: str = "float16"
     """What it computes in on a GPU, unless something else is asked for: float16, bfloat16 or
     float32."""

@@ -201,7 +201,7 @@ def test_killed_while_it_samples_it_goes_on_to_the_same_bytes(
     killed("out.png", model, settings, last_window=whole * 2 // 3)
     assert not Path("out.png").exists()
     left = whole - whole * 2 // 3
-    assert left <= counted("out.png", model, settings) < left + settings.batch
+    assert left <= counted("out.png", model, settings) < left + model.spec.batch
     assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
     assert [each.name for each in large.iterdir() if each.name.startswith(".")] == []
 

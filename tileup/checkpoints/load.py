@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from tileup.checkpoints.find import find_model, identified
@@ -11,6 +12,8 @@ from tileup.devices import pick_device, pick_dtype, use_threads
 from tileup.families.bundled import load_bundled
 from tileup.families.runtimes import NCNN, pick_runtime
 from tileup.settings.values import Settings
+
+log = logging.getLogger(__name__)
 
 
 def load_model(model: str | Path | None = None, settings: Settings | None = None) -> Model:
@@ -33,6 +36,8 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     dtype = pick_dtype(asked, device, known.spec.precision)
     if known.found is None:
         refuse_parts(settings, path)
+        if settings.compile:
+            log.warning("--compile: the bundled network is left as it is, which is as fast")
         runtime = pick_runtime(settings.runtime, device, dtype)
         return load_bundled(path, known.spec, device, dtype, runtime)
     refuse_runtime(settings, path)

@@ -14,7 +14,7 @@ from tileup.denoise.draft import Draft, Ramp
 from tileup.denoise.rules import run
 from tileup.denoise.stream import Stream
 from tileup.errors import NotFiniteError
-from tileup.plan.itinerary import Phase, control_until
+from tileup.plan.itinerary import Phase, control_until, windows_at_once
 from tileup.plan.planning import Planned
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import SamplerOptions
@@ -91,7 +91,7 @@ def stream_canvas(
         _options(settings),
         settings.seed,
         WindowWeights(settings.weights, 2 * layout.margin, like),
-        settings.batch * layout.window**2,
+        windows_at_once(model.spec, settings) * layout.window**2,
         source,
         denoiser,
         windows,
@@ -152,7 +152,7 @@ class WindowDenoisers:
         self.model, self.scene = model, scene
         self.network = model.denoiser(scene)
         self.layout = planned.itinerary.layout
-        self.batch = settings.batch
+        self.batch = windows_at_once(model.spec, settings)
         # On the device of the canvas, so that no step has to move it there.
         self.weights = WindowWeights(settings.weights, 2 * self.layout.margin, scene.source)
         self.progress = Progress(planned, on_step)

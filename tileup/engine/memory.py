@@ -15,7 +15,7 @@ from tileup.engine.models import Models, free_memory
 from tileup.engine.spread import Spread
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import CanvasMemoryError, NotFiniteError, OutOfMemoryError
-from tileup.plan.itinerary import window_size
+from tileup.plan.itinerary import window_size, windows_at_once
 from tileup.ready import NOTHING, make_ready
 from tileup.settings.values import LANCZOS, Settings
 
@@ -85,6 +85,7 @@ def _with_less_memory(
     from tileup.upscaling import upscale_picture
 
     notes: tuple[str, ...] = ()
+    settings = models.with_batch(settings)
     ready, planned_for = given.ready, given.settings.window
     for chosen, note in _smaller(settings, models.of(settings).spec, alone):
         notes = (*notes, note) if note else notes
@@ -124,7 +125,7 @@ def _smaller(settings: Settings, spec: ModelSpec, alone: bool) -> Iterator[tuple
     yield settings, ""
     if settings.upscaler != LANCZOS:  # which is dropped by now
         yield settings, ""
-    if settings.batch > 1:
+    if windows_at_once(spec, settings) > 1:
         settings = replace(settings, batch=1)
         yield settings, "memory did not suffice for several windows at once: went on one by one"
     if not alone:

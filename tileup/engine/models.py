@@ -6,9 +6,11 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tileup.contracts import Model, ModelSpec
+from tileup.engine.failures import is_out_of_memory
 from tileup.enlarge.enlargers import SHARED
 from tileup.settings.values import Settings
 from tileup.storage.urls import is_url
@@ -50,6 +52,7 @@ class Models:
         self._on_loading = on_loading
         self._model: Model | None = None
         self._way: tuple[str, str, bool] | None = None
+        self._batches: dict[tuple[object, ...], int] = {}
         self.seconds = 0.0
         """How long the last one took to load."""
 
@@ -80,8 +83,30 @@ class Models:
             self._on_loading()
             start = time.monotonic()
             self._model, self._way = self._load(settings), way
+            self._batches.clear()
             self.seconds = time.monotonic() - start
         return self._model
+
+    def with_batch(self, settings: Settings) -> Settings:
+        """Settings with as many windows at once as fit, if they leave that open.
+
+        What fits is measured once for each kind of window, and on an NVIDIA GPU alone.
+        """
+        model = self.of(settings)
+        if settings.batch != "auto" or not model.device.startswith("cuda"):
+            return settings
+        # Imported here because this is where torch comes in.
+        from tileup.denoise.fitting import CudaMemory, measured_batch
+
+        kind = settings.window, settings.cfg == 1
+        if kind not in self._batches:
+            try:
+                self._batches[kind] = measured_batch(model, settings, CudaMemory(model.device))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._batches[kind] = 1
+        return replace(settings, batch=self._batches[kind])
 
 
 def free_memory() -> None:

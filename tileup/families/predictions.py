@@ -166,5 +166,6 @@ def published_spec(checkpoint: Checkpoint, found: Detected, prediction: Predicti
         multiple=family.stride * found.multiple,
         levels=levels,
         guided=family.guided,
+        batch=family.batch,
         precision=family.precision,
     )

@@ -195,6 +195,7 @@ SD1 = Family(
     build=build_unet,
     predicts="eps",
     precision="float16",
+    batch=2,
     controlled=True,
     context=768,
     rules=layer_rules,
@@ -229,6 +230,7 @@ SDXL = replace(
     ),
     latents=Latents(0.13025),
     window=1024,
+    batch=1,
     text=Recipe((clip_l(skip=1, normed=False), CLIP_G), clip_tokens=True, chunked=True),
     inside={
         "clip_l": ("conditioner.embedders.0.transformer.", "text_encoder."),

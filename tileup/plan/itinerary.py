@@ -193,6 +193,11 @@ def window_size(spec: ModelSpec, settings: Settings) -> WindowSize:
     return WindowSize(side, margin, _multiple(spec, settings))
 
 
+def windows_at_once(spec: ModelSpec, settings: Settings) -> int:
+    """How many windows are evaluated at once, where nobody measured how many fit."""
+    return spec.batch if isinstance(settings.batch, str) else settings.batch
+
+
 def _multiple(spec: ModelSpec, settings: Settings) -> int:
     """Cells of which sides of windows are multiples, where they may differ in shape; else 0."""
     free = spec.any_shape and settings.window is None and settings.windows == "cover"

@@ -90,6 +90,16 @@ def threshold(name: str, value: float | str) -> None:
         require(0 <= value < math.inf, f"{name} must be a number from 0, got {value}")
 
 
+def count_or_auto(name: str, value: int | str) -> None:
+    """Raises:
+    UsageError: it is neither a whole number from 1 nor `auto`.
+    """
+    if isinstance(value, str):
+        require(value == "auto", f"{name} must be a whole number or 'auto', got {value!r}")
+    else:
+        require(value >= 1, f"{name} must be at least 1, got {value}")
+
+
 def size(name: str, text: str) -> tuple[int, int]:
     """Width and height of `WIDTHxHEIGHT`, each at least 1.
 

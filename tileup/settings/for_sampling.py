@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tileup.settings.checks import at_least, one_of, within
+from tileup.settings.checks import at_least, count_or_auto, one_of, within
 from tileup.settings.setting import TOP, Panel, setting
 from tileup.wording import listed
 
@@ -49,12 +49,13 @@ class SamplingSettings:
         one_of(WINDOWS),
         behind="window",
     )
-    batch: int = setting(
-        4,
+    batch: int | str = setting(
+        "auto",
         Panel.SAMPLING,
-        "N",
-        "Windows evaluated at once: speed and memory, not the picture.",
-        at_least(1),
+        "N|auto",
+        "Windows evaluated at once: speed and memory, not the picture; auto: as many as fit on an "
+        "NVIDIA GPU, few elsewhere (default: {default}).",
+        count_or_auto,
         behind="weights",
     )
     steps: int = setting(
