@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import struct
 import zlib
@@ -13,6 +14,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -465,16 +467,27 @@ def test_a_raw_file_is_not_its_thumbnail(data: bytes, words: str) -> None:
 
 
 def tiff_of(
-    planes: NDArray[np.generic], photometric: int, extra: tuple[int, ...], apart: bool, order: str
+    planes: NDArray[np.generic],
+    photometric: int,
+    extra: tuple[int, ...],
+    apart: bool,
+    order: str,
+    bits: int | None = None,
 ) -> bytes:
     """An uncompressed TIFF of planes (H, W, channels), chunky or each plane for itself."""
     height, width, channels = planes.shape
     laid = np.moveaxis(planes, -1, 0) if apart else planes
     data = laid.astype(laid.dtype.newbyteorder(order)).tobytes()
+    if bits:
+        data = rows_of_bits(laid.reshape(-1, width * (1 if apart else channels)), bits)
     strips, length = (channels, len(data) // channels) if apart else (1, len(data))
     shorts, longs = {"<": "<H", ">": ">H"}[order], {"<": "<L", ">": ">L"}[order]
     values: dict[int, tuple[int, list[int]]] = {
-        **{256: (4, [width]), 257: (4, [height]), 258: (3, [planes.dtype.itemsize * 8] * channels)},
+        **{
+            256: (4, [width]),
+            257: (4, [height]),
+            258: (3, [bits or planes.dtype.itemsize * 8] * channels),
+        },
         **{259: (3, [1]), 262: (3, [photometric]), 273: (4, [0] * strips), 277: (3, [channels])},
         **{278: (4, [height]), 279: (4, [length] * strips), 284: (3, [2 if apart else 1])},
         **({338: (3, [*extra])} if extra else {}),
@@ -496,6 +509,13 @@ def tiff_of(
         entries += struct.pack(f"{order}HHL", tag, kind, len(numbers)) + place
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(longs, 8)
     return head + struct.pack(shorts, len(values)) + entries + bytes(4) + rest + data
+
+
+def rows_of_bits(numbers: NDArray[np.generic], bits: int) -> bytes:
+    """Numbers one behind the other, the highest bit first, each row from a whole byte on."""
+    text = ["".join(f"{each:0{bits}b}" for each in row) for row in numbers]
+    padded = [row.ljust(-(-len(row) // 8) * 8, "0") for row in text]
+    return b"".join(int(row, 2).to_bytes(len(row) // 8, "big") for row in padded)
 
 
 LAYOUTS = [
@@ -528,6 +548,63 @@ def test_a_tiff_of_any_layout(
     if alpha is not None:
         assert_allclose(picture.alpha, alpha, atol=1e-6)
     assert (picture.deep, picture.grey) == (kind is np.uint16, photometric != 2)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    ("bits", "photometric"), [*((b, p) for b in (10, 12, 14) for p in (0, 1, 2)), (4, 2), (5, 2)]
+)
+def test_a_tiff_whose_channels_end_within_bytes(
+    bits: int, photometric: int, apart: bool, order: str
+) -> None:
+    """As scanners and film write it."""
+    colours = 3 if photometric == 2 else 1
+    numbers = np.random.default_rng(5).integers(0, 2**bits, (15, 23, colours), np.uint16)
+    picture = open_picture(tiff_of(numbers, photometric, (), apart, order, bits))
+    shown = numbers / (2**bits - 1)
+    shown = 1 - shown if photometric == 0 else shown
+    assert_allclose(picture.pixels, np.broadcast_to(shown, picture.pixels.shape), atol=1e-6)
+    assert (picture.deep, picture.grey) == (bits > 8, photometric != 2)
+
+
+PACKINGS = ["jpeg2000", "png", "jpegxr", "jpegxl", "lerc"]
+
+
+@pytest.mark.parametrize(
+    ("packing", "channels", "kind"),
+    [*itertools.product(PACKINGS, (1, 3), (np.uint8, np.uint16)), ("webp", 3, np.uint8)],
+)
+def test_a_tiff_packed_in_a_way_that_libtiff_does_not_know(
+    packing: str, channels: int, kind: type, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without loss; microscopes, slides and maps are."""
+    numbers = (smooth(24, 16)[..., :channels] * kind(257 if kind is np.uint16 else 1)).astype(kind)
+    numbers = numbers[..., 0] if channels == 1 else numbers
+    stream = BytesIO()
+    tifffile.imwrite(
+        stream,
+        numbers,
+        photometric="minisblack" if channels == 1 else "rgb",
+        compression=packing,
+        compressionargs={"level": 0, "lossless": True} if packing == "webp" else None,
+    )
+    picture = open_picture(stream.getvalue())
+    shown = numbers.reshape(16, 24, -1) / np.iinfo(kind).max
+    assert_allclose(picture.pixels, np.broadcast_to(shown, (16, 24, 3)), atol=1e-6)
+    assert (picture.deep, picture.grey) == (kind is np.uint16, channels == 1)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("packing", "photometric"), [(34712, 6), (50001, 6), (65000, 2), (9, 2)])
+def test_a_tiff_packed_in_an_unknown_way_is_not_called_broken(
+    packing: int, photometric: int
+) -> None:
+    data = bytearray(tiff_of(np.zeros((16, 24, 3), np.uint8), photometric, (), False, "<"))
+    at = data.index(struct.pack("<HHLH", 259, 3, 1, 1)) + 8
+    data[at : at + 2] = struct.pack("<H", packing)
+    with pytest.raises(InputError, match=rf"packed in a way that is not read .*{packing}"):
+        open_picture(bytes(data))
 
 
 @pytest.mark.parametrize("grey", [False, True])

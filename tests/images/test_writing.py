@@ -9,6 +9,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -395,6 +396,22 @@ def test_where_there_is_no_profile_colours_are_converted(deep: bool) -> None:
     (sentence,) = told(red, "bmp")
     assert "a colour profile (the picture was converted to sRGB)" in sentence
     assert "EXIF" in sentence
+
+
+@pytest.mark.parametrize("format", ["bmp", "jxl"])
+@pytest.mark.parametrize("colours", [False, True])
+def test_a_profile_for_grey_takes_no_colours(format: str, colours: bool) -> None:
+    """Of RGB, which some programs write with one: what it says is about grey alone."""
+    grey = bytes(imagecodecs.cms_profile("gray", gamma=1.0))
+    pixels = np.full((8, 8, 3), [0.9, 0.1, 0.2] if colours else 0.2, np.float32)
+    picture = Picture(pixels, icc=grey)
+    again = open_picture(written(picture, format, quality=100))
+    expected = pixels if colours else as_srgb(pixels)
+    assert again.icc is None
+    assert_allclose(again.pixels, expected, atol=0.01)
+    (sentence,) = told(picture, format)
+    said = "colours may be off" if colours else "converted to sRGB"
+    assert f"a colour profile ({'the picture was ' * (not colours)}{said})" in sentence
 
 
 @pytest.mark.parametrize("format", ["avif", "jp2", "webp", "tif", "png", "jpg"])

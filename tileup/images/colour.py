@@ -37,7 +37,8 @@ def cmyk_to_rgb(image: Image.Image) -> tuple[Image.Image, bytes | None, str]:
 def in_srgb(picture: Picture) -> Picture | None:
     """A picture converted by its profile, for formats that hold none; None where that fails.
 
-    In 16 bits, relative to white. Grey pictures with a profile of colours become RGB.
+    In 16 bits, relative to white. Grey pictures with a profile of colours become RGB; one for grey
+    tells nothing of colours.
     """
     # Imported here because few pictures need it.
     import imagecodecs
@@ -45,6 +46,8 @@ def in_srgb(picture: Picture) -> Picture | None:
     assert picture.icc is not None
     words = np.rint(np.clip(picture.whole, 0, 1) * 65535).astype(np.uint16)
     grey = picture.icc[16:20] == b"GRAY"
+    if grey and not (picture.grey or is_neutral(picture.pixels, None)):
+        return None
     try:
         found = imagecodecs.cms_transform(
             np.ascontiguousarray(words[..., 0] if grey else words),

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import COMPRESSION_INFO, TiffImageFile
 
 from tileup.images import iptc
 from tileup.images.calibration import SRGB_POINTS, Calibration, as_light
@@ -37,6 +37,9 @@ _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 257, 258, 262, 339,
 _SAMPLES, _PLANAR, _OFFSETS, _ROWS, _COUNTS = 277, 284, 273, 278, 279
 _XMP, _ORIENTATION, _IPTC, _PHOTOSHOP, _PROFILE = 700, 274, 33723, 34377, 34675
 _COMPRESSION, _JPEG = 259, 7
+_BY_TIFFFILE = frozenset({34712, 34887, 34933, 34934, 50001, 50002, 52546})
+"""Compressions that tifffile unpacks, and libtiff as it comes with Pillow does not: JPEG 2000,
+LERC, PNG, JPEG XR, WebP and two numbers of JPEG XL."""
 _KIND, _BELOW, _MAKE, _DNG_VERSION = 254, 330, 271, 50706
 _OF_SENSORS = (32803, 34892)
 """Photometric interpretations: a filter array, and linear values of a sensor."""
@@ -63,6 +66,8 @@ class _SampleLayout:
     floats: bool
     planes: bool
     """Whether each channel is stored for itself."""
+    packing: int
+    """Compression by number."""
 
     @property
     def colours(self) -> int:
@@ -71,8 +76,18 @@ class _SampleLayout:
 
     @property
     def plain(self) -> bool:
-        """Whether it is grey or RGB of 8 or 16 bits."""
-        return self.bits in (8, 16) and self.colours > 0 and not self.floats
+        """Whether it is grey or RGB of 8 or 16 bits, or of others that Pillow has no mode for."""
+        bits = self.bits in (8, 16) or self.is_odd
+        return bits and self.colours > 0 and not self.floats
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether channels end within bytes, and are not what Pillow reads: 10, 12 and 14 bits."""
+        return 8 < self.bits < 16 or (0 < self.bits < 8 and self.colours == 3)
+
+    @property
+    def by_tifffile(self) -> bool:
+        return self.is_odd or self.packing in _BY_TIFFFILE
 
 
 class _ReducedTiff(TiffImageFile):
@@ -92,10 +107,19 @@ class _ReducedTiff(TiffImageFile):
             extra=tuple(_values(self, _EXTRA)),
             floats=not _tags(self, _FORMAT) <= {1},
             planes=_number(tags.get(_PLANAR)) == 2,
+            packing=_number(tags.get(_COMPRESSION)) or 1,
         )
+        if shown.packing not in COMPRESSION_INFO.keys() | _BY_TIFFFILE or (
+            shown.packing in _BY_TIFFFILE and not shown.plain
+        ):
+            raise UnreadableError(
+                f"is packed in a way that is not read (compression {shown.packing}); save it with "
+                f"LZW or Deflate first"
+            )
         if shown.plain:
+            tags[_COMPRESSION] = 1 if shown.by_tifffile else shown.packing
             tags[_SAMPLES] = shown.colours
-            tags[_BITS] = (shown.bits,) * shown.colours
+            tags[_BITS] = (16 if shown.bits > 8 else 8,) * shown.colours
             tags[_PHOTOMETRIC] = max(1, shown.photometric)
             tags[_PLANAR] = 1
             tags.pop(_EXTRA, None)
@@ -115,7 +139,9 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
         iptc=_iptc(image),
     )
     layout = image.layout
-    whole = layout.plain and (layout.bits == 16 or layout.extra or layout.planes)
+    whole = layout.plain and (
+        layout.bits != 8 or layout.extra or layout.planes or layout.by_tifffile
+    )
     if layout.extra and image.tag_v2.get(_COMPRESSION) == _JPEG:
         whole = False  # libtiff, by imagecodecs, gives such colours multiplied by alpha
     decode = partial(_numbers, image, stream) if whole else partial(_bytes, stream)
@@ -130,7 +156,8 @@ def _by_bands(image: _ReducedTiff) -> ByBands | None:
     """Of grey or RGB of 8 or 16 bits, stored pixel by pixel as it is."""
     layout = image.layout
     kept = layout.plain and layout.photometric in (1, 2) and not layout.planes
-    if not kept or layout.extra not in ((), (2,)) or _tags(image, _COMPRESSION) - _PACKED:
+    whole = layout.packing in _PACKED and not layout.is_odd
+    if not kept or not whole or layout.extra not in ((), (2,)):
         return None
     channels = layout.colours + len(layout.extra)
     size = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
@@ -155,7 +182,8 @@ def _mode(image: _ReducedTiff) -> str:
     if not layout.plain:
         return image.mode
     alpha = "A" if layout.extra[:1] in ((1,), (2,)) else ""
-    return ("L" if layout.colours == 1 else "RGB") + alpha + (";16" if layout.bits == 16 else "")
+    bits = "" if layout.bits == 8 else f";{layout.bits}"
+    return ("L" if layout.colours == 1 else "RGB") + alpha + bits
 
 
 def _refuse_raw(image: TiffImageFile) -> None:
@@ -237,20 +265,33 @@ def _bytes(stream: IO[bytes]) -> Raster:
 
 
 def _numbers(image: _ReducedTiff, stream: IO[bytes]) -> Raster:
-    """What libtiff decodes: grey or RGB of 8 or 16 bits, however many channels there are."""
-    # Imported here because few pictures need it.
-    import imagecodecs
-
+    """What libtiff decodes, or tifffile: grey or RGB, however many channels there are."""
     stream.seek(0)
-    found = np.asarray(imagecodecs.tiff_decode(stream.read(), index=0))
+    found = _by_tifffile(stream) if image.layout.by_tifffile else _by_libtiff(stream)
     layout, (width, height) = image.layout, (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])
     if layout.planes and found.ndim == 3:
         found = np.moveaxis(found, 0, -1)
     numbers = found.reshape(*found.shape[:2], -1)
     channels = layout.colours + len(layout.extra)
-    if numbers.shape != (height, width, channels) or numbers.dtype.itemsize * 8 != layout.bits:
+    bits = 16 if layout.bits > 8 else 8
+    if numbers.shape != (height, width, channels) or numbers.dtype.itemsize * 8 != bits:
         raise too_deep()
-    return Raster(unit(_plain(numbers, layout), 2**layout.bits - 1), deep=layout.bits == 16)
+    return Raster(unit(_plain(numbers, layout), 2**layout.bits - 1), deep=layout.bits > 8)
+
+
+def _by_libtiff(stream: IO[bytes]) -> NDArray[Any]:
+    # Imported here because few pictures need it.
+    import imagecodecs
+
+    return np.asarray(imagecodecs.tiff_decode(stream.read(), index=0))
+
+
+def _by_tifffile(stream: IO[bytes]) -> NDArray[Any]:
+    # Imported here because few pictures need it.
+    import tifffile
+
+    with tifffile.TiffFile(stream) as file:
+        return np.asarray(file.pages[0].asarray(maxworkers=1))
 
 
 def _plain(numbers: NDArray[Any], layout: _SampleLayout) -> NDArray[Any]:
