@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from typing import IO, Any
@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.TiffImagePlugin import COMPRESSION_INFO, TiffImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from tileup.images import iptc
 from tileup.images.calibration import SRGB_POINTS, Calibration, as_light
@@ -30,6 +30,7 @@ from tileup.images.formats.pillow import head_of, raster_of, too_deep
 from tileup.images.picture import Picture
 from tileup.images.pixels import Numbers, unit
 from tileup.images.planes import number_bands, to_image, to_words
+from tileup.images.tiff_layout import ReducedTiff, number_of, plain_numbers, tag_values
 from tileup.images.tiff_rows import tiff_rows
 from tileup.images.tiff_tags import put_value, tag_places, value_at
 
@@ -37,9 +38,6 @@ _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _FORMAT, _EXTRA = 256, 257, 258, 262, 339,
 _SAMPLES, _PLANAR, _OFFSETS, _ROWS, _COUNTS = 277, 284, 273, 278, 279
 _XMP, _ORIENTATION, _IPTC, _PHOTOSHOP, _PROFILE = 700, 274, 33723, 34377, 34675
 _COMPRESSION, _JPEG = 259, 7
-_BY_TIFFFILE = frozenset({34712, 34887, 34933, 34934, 50001, 50002, 52546})
-"""Compressions that tifffile unpacks, and libtiff as it comes with Pillow does not: JPEG 2000,
-LERC, PNG, JPEG XR, WebP and two numbers of JPEG XL."""
 _KIND, _BELOW, _MAKE, _DNG_VERSION = 254, 330, 271, 50706
 _OF_SENSORS = (32803, 34892)
 """Photometric interpretations: a filter array, and linear values of a sensor."""
@@ -50,80 +48,6 @@ _D65, _SRGB = SRGB_POINTS[0], tuple(each for point in SRGB_POINTS[1:] for each i
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _CLASSIC = 2**32 - 2**24
 """Bytes of pixels up to which a file is written with 32-bit offsets."""
-
-
-@dataclass(frozen=True, slots=True)
-class _SampleLayout:
-    """How the channels of a pixel are stored."""
-
-    bits: int
-    """Of each channel; 0 where they differ."""
-    photometric: int
-    """0: grey, white is zero; 1: grey; 2: RGB; others."""
-    extra: tuple[int, ...]
-    """Of the channels behind the colours: 1 alpha that colours are multiplied by, 2 alpha, or
-    something else."""
-    floats: bool
-    planes: bool
-    """Whether each channel is stored for itself."""
-    packing: int
-    """Compression by number."""
-
-    @property
-    def colours(self) -> int:
-        """Channels of a colour; 0 for kinds that Pillow alone knows."""
-        return {0: 1, 1: 1, 2: 3}.get(self.photometric, 0)
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is grey or RGB of 8 or 16 bits, or of others that Pillow has no mode for."""
-        bits = self.bits in (8, 16) or self.is_odd
-        return bits and self.colours > 0 and not self.floats
-
-    @property
-    def is_odd(self) -> bool:
-        """Whether channels end within bytes, and are not what Pillow reads: 10, 12 and 14 bits."""
-        return 8 < self.bits < 16 or (0 < self.bits < 8 and self.colours == 3)
-
-    @property
-    def by_tifffile(self) -> bool:
-        return self.is_odd or self.packing in _BY_TIFFFILE
-
-
-class _ReducedTiff(TiffImageFile):
-    """A TIFF of which Pillow is shown no more than it has a mode for; `layout` says what it is.
-
-    Pillow has none for 16-bit grey with alpha, for white as zero beside other channels, for most
-    channels that are neither colour nor alpha, and for channels that are stored apart.
-    """
-
-    layout: _SampleLayout
-
-    def _setup(self) -> None:
-        tags = self.tag_v2
-        self.layout = shown = _SampleLayout(
-            bits=bits.pop() if len(bits := _tags(self, _BITS) or {1}) == 1 else 0,
-            photometric=_number(tags.get(_PHOTOMETRIC)),
-            extra=tuple(_values(self, _EXTRA)),
-            floats=not _tags(self, _FORMAT) <= {1},
-            planes=_number(tags.get(_PLANAR)) == 2,
-            packing=_number(tags.get(_COMPRESSION)) or 1,
-        )
-        if shown.packing not in COMPRESSION_INFO.keys() | _BY_TIFFFILE or (
-            shown.packing in _BY_TIFFFILE and not shown.plain
-        ):
-            raise UnreadableError(
-                f"is packed in a way that is not read (compression {shown.packing}); save it with "
-                f"LZW or Deflate first"
-            )
-        if shown.plain:
-            tags[_COMPRESSION] = 1 if shown.by_tifffile else shown.packing
-            tags[_SAMPLES] = shown.colours
-            tags[_BITS] = (16 if shown.bits > 8 else 8,) * shown.colours
-            tags[_PHOTOMETRIC] = max(1, shown.photometric)
-            tags[_PLANAR] = 1
-            tags.pop(_EXTRA, None)
-        super()._setup()
 
 
 def _open(stream: IO[bytes]) -> OpenedPicture:
@@ -152,7 +76,7 @@ _PACKED = {1, 5, 8, 32946, 32773, 50000}
 """Compressions that keep every pixel: none, LZW, two names of Deflate, PackBits and Zstandard."""
 
 
-def _by_bands(image: _ReducedTiff) -> ByBands | None:
+def _by_bands(image: ReducedTiff) -> ByBands | None:
     """Of grey or RGB of 8 or 16 bits, stored pixel by pixel as it is."""
     layout = image.layout
     kept = layout.plain and layout.photometric in (1, 2) and not layout.planes
@@ -164,9 +88,9 @@ def _by_bands(image: _ReducedTiff) -> ByBands | None:
     return ByBands(channels, layout.bits, partial(tiff_rows, *size, channels))
 
 
-def _shown(stream: IO[bytes]) -> _ReducedTiff:
+def _shown(stream: IO[bytes]) -> ReducedTiff:
     try:
-        return _ReducedTiff(stream)
+        return ReducedTiff(stream)
     except SyntaxError as error:
         if "unknown pixel mode" in str(error):
             raise UnreadableError(
@@ -176,7 +100,7 @@ def _shown(stream: IO[bytes]) -> _ReducedTiff:
         raise
 
 
-def _mode(image: _ReducedTiff) -> str:
+def _mode(image: ReducedTiff) -> str:
     """How the pixels are stored, as `tileup info` names it."""
     layout = image.layout
     if not layout.plain:
@@ -193,8 +117,8 @@ def _refuse_raw(image: TiffImageFile) -> None:
     whole stands in directories below it, or the values of the sensor.
     """
     tags = image.tag_v2
-    reduced = bool(_number(tags.get(_KIND)) & 1)
-    sensor = _number(tags.get(_PHOTOMETRIC)) in _OF_SENSORS
+    reduced = bool(number_of(tags.get(_KIND)) & 1)
+    sensor = number_of(tags.get(_PHOTOMETRIC)) in _OF_SENSORS
     if _DNG_VERSION in tags or sensor or (reduced and _BELOW in tags):
         name = "DNG" if _DNG_VERSION in tags else str(tags.get(_MAKE, "")).strip("\0 ")
         raise UnreadableError(
@@ -207,18 +131,13 @@ def _refuse_raw(image: TiffImageFile) -> None:
         )
 
 
-def _number(value: Any) -> int:  # noqa: ANN401
-    value = value[0] if isinstance(value, tuple) and value else value
-    return value if isinstance(value, int) else 0
-
-
 def _calibration(image: TiffImageFile) -> Calibration | None:
     """Tones by a table, and primaries."""
     tags = image.tag_v2
     table, white, points = (tags.get(each) for each in (_TRANSFER, _WHITE, _PRIMARIES))
     curve = found = None
     if isinstance(table, tuple) and max(table) > 0:
-        count = 2 ** max(_tags(image, _BITS) or {1})
+        count = 2 ** max(tag_values(image, _BITS) or {1})
         columns = np.array(table, np.float64).reshape(-1, count).T
         usual = np.abs(columns / columns.max() - as_light(np.linspace(0, 1, count))[:, None])
         curve = columns / columns.max() if usual.max() > _NEAR else None
@@ -241,20 +160,11 @@ def _iptc(image: TiffImageFile) -> bytes | None:
     return iptc.of_resources(resources) if isinstance(resources, bytes) else None
 
 
-def _tags(image: TiffImageFile, tag: int) -> set[int]:
-    return set(_values(image, tag))
-
-
-def _values(image: TiffImageFile, tag: int) -> list[int]:
-    value: Any = image.tag_v2.get(tag, ())
-    return [*value] if isinstance(value, tuple) else [int(value)]
-
-
 def _bytes(stream: IO[bytes]) -> Raster:
     """What Pillow decodes."""
     stream.seek(0)
     image = TiffImageFile(stream)
-    if max(_tags(image, _BITS) or {1}) > 8:
+    if max(tag_values(image, _BITS) or {1}) > 8:
         raise too_deep()
     # As they are stored: without the tag Pillow leaves them so.
     image.tag_v2.pop(_ORIENTATION, None)
@@ -264,7 +174,7 @@ def _bytes(stream: IO[bytes]) -> Raster:
     return raster_of(image)
 
 
-def _numbers(image: _ReducedTiff, stream: IO[bytes]) -> Raster:
+def _numbers(image: ReducedTiff, stream: IO[bytes]) -> Raster:
     """What libtiff decodes, or tifffile: grey or RGB, however many channels there are."""
     stream.seek(0)
     found = _by_tifffile(stream) if image.layout.by_tifffile else _by_libtiff(stream)
@@ -276,7 +186,7 @@ def _numbers(image: _ReducedTiff, stream: IO[bytes]) -> Raster:
     bits = 16 if layout.bits > 8 else 8
     if numbers.shape != (height, width, channels) or numbers.dtype.itemsize * 8 != bits:
         raise too_deep()
-    return Raster(unit(_plain(numbers, layout), 2**layout.bits - 1), deep=layout.bits > 8)
+    return Raster(unit(plain_numbers(numbers, layout), 2**layout.bits - 1), deep=layout.bits > 8)
 
 
 def _by_libtiff(stream: IO[bytes]) -> NDArray[Any]:
@@ -292,20 +202,6 @@ def _by_tifffile(stream: IO[bytes]) -> NDArray[Any]:
 
     with tifffile.TiffFile(stream) as file:
         return np.asarray(file.pages[0].asarray(maxworkers=1))
-
-
-def _plain(numbers: NDArray[Any], layout: _SampleLayout) -> NDArray[Any]:
-    """Colours with black at zero that are not multiplied by alpha, and alpha where there is one."""
-    most, colours = 2**layout.bits - 1, numbers[..., : layout.colours]
-    if layout.photometric == 0:  # white is zero
-        colours = most - colours
-    if layout.extra[:1] not in ((1,), (2,)):
-        return colours
-    alpha = numbers[..., layout.colours : layout.colours + 1]
-    if layout.extra[0] == 1:  # multiplied by alpha
-        whole = np.rint(colours.astype(np.float64) / np.maximum(alpha, 1) * most)
-        colours = np.clip(whole, 0, most).astype(numbers.dtype)
-    return np.concatenate([colours, alpha], axis=2)
 
 
 def _write(picture: Picture, way: Way) -> bytes:
