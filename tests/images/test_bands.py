@@ -116,6 +116,20 @@ def test_how_much_is_in_a_band_changes_no_byte(format: str, quality: int) -> Non
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize("level", range(10))
+def test_at_every_level_a_png_is_the_same_whatever_its_bands(
+    level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tileup.images.png_rows._PIECE", 30_000)
+    monkeypatch.setattr("tileup.images.png_rows._CHUNK", 20_000)
+    given = picture(150, 400, 0, 0, 0)
+    bands = (150, 7 * 150, 10**9)  # a row, some, all
+    made = {saved(given, "png", banded=True, compression=level, band=band) for band in bands}
+    assert len(made) == 1
+    found = Image.open(BytesIO(made.pop()))
+    np.testing.assert_array_equal(np.asarray(found), np.rint(255 * given.whole))
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("format", BANDED)
 def test_whole_numbers_give_the_bytes_that_floats_give(format: str, bits: int) -> None:

@@ -28,6 +28,8 @@ _MOST_STORED = 2**16 - 1
 """Bytes of a block that is not compressed."""
 _CHUNK = 2**20
 """Bytes of compressed pixels in a chunk."""
+_PIECE = 2**18
+"""Bytes that are packed at once."""
 CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 """By type of colours: grey, RGB, grey with alpha, RGB with alpha."""
 _COLOURS = {channels: colours for colours, channels in CHANNELS.items()}
@@ -69,18 +71,34 @@ def write_rows(stream: IO[bytes], bands: Iterable[Numbers], level: int) -> None:
     # Its level 1 is another way to pack, which gives half as many bytes again.
     level = 2 if level == 1 else level
     packing = zlib_ng.compressobj(level, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_FILTERED)
-    above, waiting = None, bytearray()
+    # In pieces of one size, as where one ends shows in what some levels make of it.
+    packed = (packing.compress(piece) for piece in _pieces(_filtered_bands(bands), _PIECE))
+    whole = itertools.chain(packed, (packing.flush() for _ in range(1)))
+    for content in _pieces(whole, _CHUNK):
+        stream.write(chunk(b"IDAT", content))
+    stream.write(chunk(b"IEND", b""))
+
+
+def _filtered_bands(bands: Iterable[Numbers]) -> Iterator[bytes]:
+    above = None
     for band in bands:
         step = band.shape[2] * band.dtype.itemsize
         rows = _as_bytes(band)
         above = np.zeros_like(rows[0]) if above is None else above
-        waiting += packing.compress(filtered(rows, above, step).tobytes())
+        yield filtered(rows, above, step).tobytes()
         above = rows[-1]
-        while len(waiting) > _CHUNK:
-            stream.write(chunk(b"IDAT", bytes(waiting[:_CHUNK])))
-            del waiting[:_CHUNK]
-    stream.write(chunk(b"IDAT", bytes(waiting) + packing.flush()))
-    stream.write(chunk(b"IEND", b""))
+
+
+def _pieces(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes in pieces of a size; the last may be smaller."""
+    waiting = bytearray()
+    for part in parts:
+        waiting += part
+        done = len(waiting) // size * size
+        yield from (bytes(waiting[start : start + size]) for start in range(0, done, size))
+        del waiting[:done]
+    if waiting:
+        yield bytes(waiting)
 
 
 def _as_bytes(band: Numbers) -> Bytes:
