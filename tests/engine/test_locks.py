@@ -81,3 +81,13 @@ def test_a_place_that_takes_no_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot write to"):
         OutputLock(tmp_path / "file" / "a.png").acquire()
+
+
+def test_what_cannot_be_removed_keeps_nothing_else(tmp_path: Path) -> None:
+    output, beside = tmp_path / "a.png", tmp_path / "a.json"
+    OutputLock(output).path.touch()
+    half_written(beside).mkdir()
+    for each in (half_written(output), place_of(output), work_of(output)):
+        each.touch()
+    remove_stale(output, [beside, output])
+    assert list(tmp_path.iterdir()) == [half_written(beside)]

@@ -169,8 +169,8 @@ def remove_stale(output: Path, targets: Iterable[Path]) -> None:
         return  # its claim counts for nothing a minute later
     lock = OutputLock(output)
     if lock.path.exists() and lock.acquire():
-        with contextlib.suppress(OSError):
-            for each in targets:
+        for each in targets:
+            with contextlib.suppress(OSError):  # one that stays keeps none of the others
                 half_written(each).unlink(missing_ok=True)
         forget(output)
         lock.release()
