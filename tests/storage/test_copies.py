@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def test_without_its_store_the_last_copy_is_taken(
     source.unlink()
     with pytest.raises(ModelError, match=f"{source} cannot be read: not there"):
         find_model(source.url)
+
+
+def test_which_copy_came_last_is_not_told_by_times(bucket: Remote, gate: Gate) -> None:
+    source = bucket / "m.safetensors"
+    put_whole(source, b"one")
+    copy = find_model(source.url)
+    other = copy.parent.with_name("0123456789abcdef") / copy.name
+    other.parent.mkdir()
+    other.write_bytes(b"zero")  # which another process reads
+    os.utime(copy, (1, 1))
+    forget()
+    gate.fail(7, "HEAD")
+    assert find_model(source.url) == copy
 
 
 def test_a_checkpoint_of_the_web(web: Web, folder: Path) -> None:

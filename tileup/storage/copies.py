@@ -39,6 +39,8 @@ _NOTICE = 25
 _WEIGHTS = frozenset({".safetensors", ".gguf", ".bin", ".ckpt", ".pt", ".pth"})
 _KINDS = _WEIGHTS | {".json", ".txt", ".model"}
 """Extensions of what is copied of a folder: one of photographs is not fetched by mistake."""
+_LATEST = "latest"
+"""File of a URL's folder that names the copy which came last."""
 _lock = threading.Lock()
 
 
@@ -91,7 +93,8 @@ def _copy(url: str) -> Path:
         file = folder / name
         if not (known and file.is_file() and file.stat().st_size == info.size):
             _fetch(_beside(source, name), info, file)
-    _forget(each for each in home.iterdir() if each != folder)
+    _note(home, folder)
+    _forget(each for each in home.iterdir() if each not in (folder, home / _LATEST))
     return folder / source.name
 
 
@@ -153,8 +156,23 @@ def _fetch(source: Remote, info: Info, file: Path) -> None:
     raise StoreError(errno.EIO, "what came has another hash than its store says", str(source))
 
 
+def _note(home: Path, folder: Path) -> None:
+    """Say which copy came last: times of files do not, as backups and clocks change them."""
+    part = home / f".{uuid.uuid4().hex}.part"
+    try:
+        part.write_text(folder.name, encoding="utf-8")
+        part.replace(home / _LATEST)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        log.info("%s cannot be written (%s)", home / _LATEST, error.strerror or error)
+
+
 def _latest(home: Path, name: str) -> Path | None:
     """The copy that came last."""
+    with contextlib.suppress(OSError, ValueError):
+        noted = home / (home / _LATEST).read_text(encoding="utf-8") / name
+        if noted.exists():
+            return noted
     copies = [each for each in home.glob(f"*/{name}") if each.exists()]
     return max(copies, key=lambda each: each.stat().st_mtime, default=None)
 
