@@ -3,9 +3,11 @@
 # pyright: basic
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.forked import Forked
-from tileup.engine.standard_output import OutputLost, say, write_bytes
+from tileup.engine.standard_output import OutputLost, leave, say, unheard, write_bytes
 from tileup.errors import ExitCode
 
 PICTURE = ["upscale", "in.png", "-o", "-", "--denoise", "0", "-q"]
@@ -184,6 +186,53 @@ def test_every_byte_reaches_a_stream_that_takes_a_few_at_a_time(
     say("\u00e4b", end="!")
     assert stream.taken == b"0123456789" + "äb!".encode()
     assert stream.calls > 6
+
+
+@contextlib.contextmanager
+def stopped() -> Iterator[int]:
+    """Standard error is a pipe that is full and waits for nobody; gives the end it is read from."""
+    source, target = os.pipe()
+    os.set_blocking(source, False)
+    os.set_blocking(target, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(target, b"." * 4096)
+    with pytest.MonkeyPatch.context() as patch:
+        with os.fdopen(target, "w", encoding="utf-8") as stream:
+            patch.setattr(sys, "stderr", stream)
+            yield source
+            drained(source)
+        os.close(source)
+
+
+def drained(source: int) -> bytes:
+    found = b""
+    with contextlib.suppress(BlockingIOError):
+        while part := os.read(source, 2**16):
+            found += part
+    return found
+
+
+def said(text: str) -> None:
+    with unheard():
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def test_who_takes_no_words_for_now_hears_the_next_ones() -> None:
+    with stopped() as source:
+        said("first" * 10_000)
+        drained(source)
+        said("second")
+        assert b"second" in drained(source)
+
+
+def test_words_that_nobody_takes_do_not_change_the_exit_code() -> None:
+    with stopped() as source:
+        said("first")
+        leave()
+        sys.stderr.flush()  # as the interpreter does at its end
+        assert b"first" not in drained(source)
 
 
 def test_what_is_lost_is_no_failure_of_a_picture() -> None:

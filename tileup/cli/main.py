@@ -16,7 +16,7 @@ import typer
 from tileup.cli.app import app
 from tileup.cli.console import forget_logging, set_up_logging
 from tileup.engine.signals import heard
-from tileup.engine.standard_output import OutputLost, abandon, finish, take_closed
+from tileup.engine.standard_output import OutputLost, abandon, finish, leave, take_closed
 from tileup.errors import ExitCode, UsageError
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _lost(lost)
     finally:
         forget_logging()
+        leave()
         # After an interruption the process is about to end: a second signal finds our handler.
         for number, handler in before.items() if not _Interrupt.came else ():
             signal.signal(number, handler)

@@ -11,6 +11,8 @@ from typing import IO
 
 _WAIT = 0.01
 """Seconds between tries, where the reader of a pipe takes nothing for now."""
+_TRIES = 50
+"""As often is standard error asked at the end to take what was said."""
 
 
 class OutputLost(BaseException):
@@ -85,12 +87,30 @@ def abandon(stream: IO[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def leave() -> None:
+    """Wait a moment for standard error to take what was said; what it does not take is forgotten,
+    and does not change the exit code."""
+    for _ in range(_TRIES):
+        try:
+            sys.stderr.flush()
+        except BlockingIOError:
+            time.sleep(_WAIT)
+        except (OSError, ValueError):
+            break
+        else:
+            return
+    abandon(sys.stderr)
+
+
 @contextlib.contextmanager
 def unheard() -> Generator[None]:
     """Words on standard error, which end no run where nobody takes them: a terminal has gone, or
-    the disk is full. Nothing is said after that."""
+    the disk is full. Nothing is said after that; who only takes nothing for now, as a terminal that
+    is stopped, misses what is said meanwhile."""
     try:
         yield
+    except BlockingIOError:
+        pass
     except OSError:
         abandon(sys.stderr)
 
