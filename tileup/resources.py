@@ -1,6 +1,7 @@
 """What the machine has: the shipped files, beside the package or inside a wheel, and memory."""
 
 import contextlib
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -56,6 +57,22 @@ def memory_there() -> int | None:
     """
     found, limit = _kilobytes("/proc/meminfo", "MemTotal:"), _number("/sys/fs/cgroup/memory.max")
     return min((each for each in (found, limit) if each is not None), default=None)
+
+
+def lies_in_memory(folder: Path) -> bool:
+    """Whether files of a folder take memory and no disk, as the system says; False where it does
+    not."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        device = folder.stat().st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        for line in _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines():
+            fields = line.split()
+            if fields[2] == number:
+                return fields[fields.index("-") + 1] in ("tmpfs", "ramfs")
+    return False
+
+
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 def _available() -> int | None:

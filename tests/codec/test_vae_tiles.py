@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ from torch.nn import functional
 from tests.checkpoints.layouts.vae import vae_state_dict
 from tests.codec.memory import PeakMemory
 from tileup.codec.vae_layout import vae_layout
-from tileup.codec.vae_lean import LeanNetwork
+from tileup.codec.vae_lean import LeanNetwork, in_file
 from tileup.codec.vae_network import build_vae, diffusers_tensors
 from tileup.codec.vae_tiles import SCORES, TiledNetwork, TileGrid
 from tileup.errors import OutputError
@@ -169,6 +172,48 @@ def test_a_disk_without_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     lean = LeanNetwork(TileGrid(1, 1), CPU)
     with pytest.raises(OutputError, match=r"No space left on device\); name a folder .* TMPDIR"):
         lean.decode(vae(attention=False).decoder, torch.zeros(1, 4, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "place"),
+    [
+        (True, "tmpfs", None),
+        (False, "tmpfs", "disk"),
+        (True, "ext4", "tmp"),
+        (False, "ext4", "tmp"),
+    ],
+)
+def test_a_map_that_memory_has_no_room_for_lies_in_no_folder_that_is_memory(
+    asked: bool, kind: str, place: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {name: tmp_path / name for name in ("tmp", "disk")}
+    for folder in folders.values():
+        folder.mkdir()
+    number = tmp_path.stat().st_dev
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"36 35 {os.major(number)}:{os.minor(number)} / /t rw - {kind} x rw\n")
+    monkeypatch.setattr("tileup.resources._MOUNTS", mounts)
+    monkeypatch.setattr("tileup.codec.vae_lean._ON_DISK", folders["disk"])
+    monkeypatch.setattr("tempfile.tempdir", str(folders["tmp"]))
+    monkeypatch.setattr("tileup.codec.vae_lean.memory_left", lambda: 199)
+    monkeypatch.setenv("TMPDIR", str(folders["tmp"]) if asked else "")
+    used, real = [], tempfile.TemporaryFile
+
+    def opened(prefix: str, dir: Path) -> IO[bytes]:
+        used.append(dir)
+        return real(prefix=prefix, dir=dir)
+
+    monkeypatch.setattr("tempfile.TemporaryFile", opened)
+    if place == "disk":  # on another device, which no mount of memory names
+        monkeypatch.setattr(
+            "tileup.codec.vae_lean.lies_in_memory", lambda folder: folder == folders["tmp"]
+        )
+    if place is None:
+        with pytest.raises(OutputError, match=r"that folder lies in memory\); name .* in TMPDIR"):
+            in_file(100)
+        return
+    assert len(in_file(100)) == 100
+    assert used == [folders[place]]
 
 
 def _full(*_: object) -> None:

@@ -17,12 +17,14 @@ behind a doubling three times, 1.9 times the operations of the usual decoder.
 
 from __future__ import annotations
 
+import errno
 import logging
 import mmap
 import os
 import tempfile
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -39,6 +41,7 @@ from tileup.codec.vae_tiles import (
 from tileup.contracts import Box
 from tileup.devices import memory_free
 from tileup.errors import OutputError
+from tileup.resources import lies_in_memory, memory_left
 
 log = logging.getLogger(__name__)
 
@@ -196,9 +199,12 @@ def in_file(size: int) -> mmap.mmap:
     Raises:
         OutputError: the disk has no room for them.
     """
-    folder = tempfile.gettempdir()
+    folder = _folder()
     try:
-        with tempfile.TemporaryFile(prefix="tileup-") as file:
+        free = memory_left() if lies_in_memory(folder) else None
+        if free is not None and size > free // _OF_MEMORY:
+            raise OSError(errno.ENOSPC, "that folder lies in memory")
+        with tempfile.TemporaryFile(prefix="tileup-", dir=folder) as file:
             # A hole for which there is no room later would end the process.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -211,6 +217,20 @@ def in_file(size: int) -> mmap.mmap:
             f"a map of the VAE of {size / 1e9:.1f} GB cannot be kept in {folder} "
             f"({error.strerror or error}); name a folder with more room in TMPDIR"
         ) from error
+
+
+_OF_MEMORY = 2
+"""Up to this part of what is free may lie in a folder that is memory."""
+_ON_DISK = Path("/var/tmp")
+"""Where systems have temporary files that need not go with the memory."""
+
+
+def _folder() -> Path:
+    """Where temporary files go; on a disk where the usual folder lies in memory and nobody asked
+    for it."""
+    usual = Path(tempfile.gettempdir())
+    others = not os.environ.get("TMPDIR") and lies_in_memory(usual) and os.access(_ON_DISK, os.W_OK)
+    return _ON_DISK if others else usual
 
 
 def around(box: Box, cells: int, x: ConvInput) -> Box:
