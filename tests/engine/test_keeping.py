@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
 import os
 import shutil
@@ -20,6 +22,7 @@ from torch import Tensor
 from tests.doubles import Counting, DoubleModel, blurring_denoiser, photograph
 from tests.images.pictures import random_picture
 from tileup.contracts import Box
+from tileup.engine import keeping
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.outcomes import Outcome
@@ -166,6 +169,33 @@ def test_rows_stay_where_a_rerun_can_go_on(error: Exception, left: bool, folder:
     assert place_of(Path("out.png")).exists() == left
 
 
+def test_rows_of_other_libraries_do_not_count(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key() -> str:
+        calls = [20]
+
+        def failing(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+            calls[0] -= 1
+            if calls[0] < 0:
+                raise OutputError("full")
+            return rounding(x, sigma, windows)
+
+        assert made("out.png", DoubleModel(failing), dtype="float32", batch=1).error is not None
+        rows = place_of(Path("out.png"))
+        said = json.loads(rows.read_bytes()[:4096])
+        rows.unlink()
+        return said["key"]
+
+    keys, installed = [key(), key()], keeping.version
+    for name in ("diffusers", "transformers", "k-diffusion", "numpy", "pillow", "torch"):
+        with monkeypatch.context() as patch:
+            patch.setattr(keeping, "version", lambda x, n=name: "9" if x == n else installed(x))
+            keys.append(key())
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 7
+
+
 def there(key: str = "key", form: Shape = FORM) -> int:
     """How many rows are found."""
     found = Kept(Path("rows"), key, form)
@@ -219,6 +249,30 @@ def test_rows_that_were_not_counted_yet_are_written_again(folder: Path) -> None:
     found = kept(40)
     assert Path("rows").stat().st_size == 4096 + 40 * FORM.row
     assert found.pixels[17:18].max() == np.float32(17 / 255)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves nothing")
+def test_the_disk_has_its_room_reserved_for_all_rows_from_the_first_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = Shape(1000, 500, 3, 8)
+    found = Kept(Path("rows"), "key", form)
+    found.add(np.zeros((3, 500, 3), np.float32))
+    found.close()
+    assert Path("rows").stat().st_blocks * 512 >= 4096 + 1000 * form.row
+    assert there(form=form) == 3
+
+    def refused(error: int) -> None:
+        def reserve(*_: int) -> None:
+            raise OSError(error, os.strerror(error))
+
+        monkeypatch.setattr(os, "posix_fallocate", reserve)
+
+    refused(errno.EOPNOTSUPP)
+    assert there(form=form) == 3
+    refused(errno.ENOSPC)
+    with pytest.raises(OutputError, match=r"cannot be kept .*No space left"):
+        there(form=form)
 
 
 def test_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -88,7 +88,7 @@ def test_what_is_another_pictures_is_written_over(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_nothing_but_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "log"
     log = logged(path)
@@ -97,6 +97,8 @@ def test_a_full_disk_ends_nothing_but_the_log(
         patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 9))
         log.add(GIVEN[0])
     log.add(GIVEN[0])
+    assert [each.levelname for each in caplog.records] == ["WARNING"], "once"
+    assert "nothing more is kept there (the disk has no room); the picture is made" in caplog.text
     assert path.stat().st_size == size, "a record is missing, and none may follow it"
     WorkLog(tmp_path / "nowhere" / "log", "key").add(GIVEN[0])
     (tmp_path / "folder").mkdir()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sys
 import uuid
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 
 from tileup import __version__
 from tileup.contracts import Model
@@ -112,6 +112,29 @@ def _said(given: Drawable, model: Model, settings: Settings) -> Iterator[str]:
     yield f"{__version__} {processor()}"
     if model.spec.text:  # which way its VAE takes
         yield " ".join(str(maps_held(each)) for each in (model.device, "cpu"))
-    # Whatever rounds: the same versions give the same bits.
-    modules = ("numpy", "PIL", "torch", *(("ncnn",) if model.runtime == "ncnn" else ()))
-    yield from (f"{name} {sys.modules[name].__version__}" for name in modules)
+    yield from (f"{name} {_version(name)}" for name in _ROUNDING)
+
+
+_ROUNDING = (
+    "diffusers",
+    "gguf",
+    "imagecodecs",
+    "k-diffusion",
+    "ncnn",
+    "numpy",
+    "pillow",
+    "scipy",
+    "spandrel",
+    "torch",
+    "torchsde",
+    "transformers",
+)
+"""Libraries that pixels go through on their way: of the same versions they give the same bits."""
+
+
+def _version(name: str) -> str | None:
+    """Of a library; None: there is none of this name."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -82,7 +82,12 @@ class WorkLog:
         except OSError as error:
             self._full = True
             reason = error.strerror or error
-            log.info("%s: nothing more is kept there (%s)", self.path, reason)
+            log.warning(
+                "%s: nothing more is kept there (%s); the picture is made all the same, and a run "
+                "that is stopped goes on from there",
+                self.path,
+                reason,
+            )
 
     def _is_ours(self) -> bool:
         try:

@@ -5,6 +5,7 @@ So they need no memory, and a run that is stopped, however that happens, leaves 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -97,9 +98,14 @@ class Kept:
         self._due = 0.0
         try:
             self._stream = path.open("r+b" if self.rows else "w+b")
+        except OSError as error:
+            raise self._refused(error) from error
+        try:
             self._stream.truncate(_HEAD + self.rows * form.row)
+            _reserve(self._stream.fileno(), _HEAD + form.height * form.row)
             self._count()
         except OSError as error:
+            self._stream.close()
             raise self._refused(error) from error
 
     def add(self, pixels: NDArray[np.float32]) -> None:
@@ -133,7 +139,7 @@ class Kept:
         self._stream.seek(0)
         self._stream.write(_head(self.key, self.form, self.rows))
         self._stream.flush()
-        self._stream.seek(0, os.SEEK_END)
+        self._stream.seek(_HEAD + self.rows * self.form.row)
         self._due = time.monotonic() + _EVERY
 
     def _refused(self, error: OSError) -> OutputError:
@@ -141,6 +147,22 @@ class Kept:
             f"finished rows cannot be kept in {self.path} ({error.strerror or error}); check the "
             f"folder, its permissions and the free space: a rerun goes on with those that are there"
         )
+
+
+def _reserve(file: int, size: int) -> None:
+    """Have room for a whole file on its disk, before a file of somebody else takes it: the map of a
+    VAE, or what is worked out.
+
+    Raises:
+        OSError: there is not so much.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
 
 
 def _head(key: str, form: Shape, rows: int) -> bytes:
