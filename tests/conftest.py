@@ -46,6 +46,7 @@ def pytest_runtest_setup() -> None:
     if next(_COUNT) % 2000 == 0:
         gc.unfreeze()
         gc.collect()
+    gc.collect()  # of the test before: little, as all that was there before it is frozen
     gc.freeze()
 
 
