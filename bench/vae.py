@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.tables import ROOT, table, write
-from tileup.codec import vae_lean
+from tileup.codec import spilled
 from tileup.codec.vae_lean import LeanNetwork
 from tileup.codec.vae_tiles import TiledNetwork, TileGrid
 from tileup.torchvision_shield import shield_torchvision
@@ -149,7 +149,7 @@ def decoded(way: str, tile: int, network: torch.nn.Module, z: Tensor) -> Tensor:
         network.tile_sample_min_size, network.tile_latent_min_size = tile, tile // 8
         return network.decode(z).sample
     kind = {"ours": TiledNetwork, "local": AttentionWithinTiles}.get(way, LeanNetwork)
-    vae_lean.memory_free = lambda device: 0 if way == "file" else 2**63
+    spilled.memory_free = lambda device: 0 if way == "file" else 2**63
     grid = TileGrid.over(8 * z.shape[2], 8 * z.shape[3], tile)
     tiled = kind(grid, torch.device("cpu"))
     made = tiled.decode(network.decoder, network.post_quant_conv(z))

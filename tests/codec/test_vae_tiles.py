@@ -20,8 +20,9 @@ from torch.nn import functional
 
 from tests.checkpoints.layouts.vae import vae_state_dict
 from tests.codec.memory import PeakMemory
+from tileup.codec.spilled import in_file
 from tileup.codec.vae_layout import vae_layout
-from tileup.codec.vae_lean import LeanNetwork, in_file
+from tileup.codec.vae_lean import LeanNetwork
 from tileup.codec.vae_network import build_vae, diffusers_tensors
 from tileup.codec.vae_tiles import SCORES, TiledNetwork, TileGrid
 from tileup.errors import OutputError
@@ -40,7 +41,7 @@ def vae(width: int = 32, attention: bool = True, channels: int = 4) -> nn.Module
 
 
 def nothing_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tileup.codec.vae_lean.memory_free", lambda _: 0)
+    monkeypatch.setattr("tileup.codec.spilled.memory_free", lambda _: 0)
 
 
 @pytest.fixture(params=["held", "lean", "file"])
@@ -159,7 +160,7 @@ def test_a_map_lies_where_there_is_room(
     there: int | None, main: int, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = {"meta": there, "cpu": main}
-    monkeypatch.setattr("tileup.codec.vae_lean.memory_free", free.__getitem__)
+    monkeypatch.setattr("tileup.codec.spilled.memory_free", free.__getitem__)
     lean = LeanNetwork(TileGrid(2, 2), CPU, torch.device("meta"))
     kept = lean.room(uneven(1, 4, 8, 8), lean.plain(uneven(1, 4, 16, 16)), 3)
     assert kept.cells.device.type == ("meta" if place == "meta" else "cpu")
@@ -193,9 +194,9 @@ def test_a_map_that_memory_has_no_room_for_lies_in_no_folder_that_is_memory(
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"36 35 {os.major(number)}:{os.minor(number)} / /t rw - {kind} x rw\n")
     monkeypatch.setattr("tileup.resources._MOUNTS", mounts)
-    monkeypatch.setattr("tileup.codec.vae_lean._ON_DISK", folders["disk"])
+    monkeypatch.setattr("tileup.codec.spilled._ON_DISK", folders["disk"])
     monkeypatch.setattr("tempfile.tempdir", str(folders["tmp"]))
-    monkeypatch.setattr("tileup.codec.vae_lean.memory_left", lambda: 199)
+    monkeypatch.setattr("tileup.codec.spilled.memory_left", lambda: 199)
     monkeypatch.setenv("TMPDIR", str(folders["tmp"]) if asked else "")
     used, real = [], tempfile.TemporaryFile
 
@@ -206,13 +207,13 @@ def test_a_map_that_memory_has_no_room_for_lies_in_no_folder_that_is_memory(
     monkeypatch.setattr("tempfile.TemporaryFile", opened)
     if place == "disk":  # on another device, which no mount of memory names
         monkeypatch.setattr(
-            "tileup.codec.vae_lean.lies_in_memory", lambda folder: folder == folders["tmp"]
+            "tileup.codec.spilled.lies_in_memory", lambda folder: folder == folders["tmp"]
         )
     if place is None:
         with pytest.raises(OutputError, match=r"that folder lies in memory\); name .* in TMPDIR"):
-            in_file(100)
+            in_file(100, "a map")
         return
-    assert len(in_file(100)) == 100
+    assert len(in_file(100, "a map")) == 100
     assert used == [folders[place]]
 
 

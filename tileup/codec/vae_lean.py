@@ -17,18 +17,12 @@ behind a doubling three times, 1.9 times the operations of the usual decoder.
 
 from __future__ import annotations
 
-import errno
-import logging
 import mmap
-import os
-import tempfile
 from dataclasses import dataclass, field
-from math import prod
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from tileup.codec.spilled import spilled
 from tileup.codec.vae_tiles import (
     AnyModule,
     ConvInput,
@@ -39,19 +33,6 @@ from tileup.codec.vae_tiles import (
     doubled,
 )
 from tileup.contracts import Box
-from tileup.devices import memory_free
-from tileup.errors import OutputError
-from tileup.resources import lies_in_memory, memory_left
-
-log = logging.getLogger(__name__)
-
-IN_MEMORY = 2**30
-"""Bytes up to which a map lies in memory, where it is not known how much is free."""
-OF_FREE = 4
-"""Up to this part of what is free it lies in memory otherwise: another one follows, and tiles."""
-
-
-MAIN = torch.device("cpu")
 
 
 @dataclass(slots=True)
@@ -166,14 +147,7 @@ class LeanNetwork(TiledNetwork):
     def room(self, like: Tensor, x: ConvInput, spare: int) -> KeptMap:
         """Room for a map where maps lie, in main memory or in a file: the same to the bit."""
         shape = x.height + spare, *like.shape[:2], x.width
-        size = prod(shape) * like.dtype.itemsize
-        place = next((each for each in (self.maps, MAIN) if has_room(each, size)), None)
-        file = None
-        if place is not None:
-            cells = torch.empty(shape, dtype=like.dtype, device=place)
-        else:
-            file = in_file(size)
-            cells = torch.frombuffer(file, dtype=like.dtype).view(shape)
+        cells, file = spilled(shape, like.dtype, "a map of the VAE", self.maps)
         return KeptMap(cells.permute(1, 2, 0, 3), spare, spare, file)
 
     def read(self, kept: KeptMap) -> ConvInput:
@@ -185,52 +159,6 @@ class LeanNetwork(TiledNetwork):
             return kept.at(box, kept.first).to(self.device)
 
         return ConvInput(kept.height, kept.width, read)
-
-
-def has_room(place: torch.device, size: int) -> bool:
-    """Whether so many bytes of a map, and what follows it, find room in a device's memory."""
-    free = memory_free(str(place))
-    return size <= (IN_MEMORY if free is None else free // OF_FREE)
-
-
-def in_file(size: int) -> mmap.mmap:
-    """So many bytes of a file that nobody else sees, and that is gone with this process.
-
-    Raises:
-        OutputError: the disk has no room for them.
-    """
-    folder = _folder()
-    try:
-        free = memory_left() if lies_in_memory(folder) else None
-        if free is not None and size > free // _OF_MEMORY:
-            raise OSError(errno.ENOSPC, "that folder lies in memory")
-        with tempfile.TemporaryFile(prefix="tileup-", dir=folder) as file:
-            # A hole for which there is no room later would end the process.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
-            log.info("a map of the VAE lies in a file in %s: %.1f GB", folder, size / 1e9)
-            return mmap.mmap(file.fileno(), size)
-    except OSError as error:
-        raise OutputError(
-            f"a map of the VAE of {size / 1e9:.1f} GB cannot be kept in {folder} "
-            f"({error.strerror or error}); name a folder with more room in TMPDIR"
-        ) from error
-
-
-_OF_MEMORY = 2
-"""Up to this part of what is free may lie in a folder that is memory."""
-_ON_DISK = Path("/var/tmp")
-"""Where systems have temporary files that need not go with the memory."""
-
-
-def _folder() -> Path:
-    """Where temporary files go; on a disk where the usual folder lies in memory and nobody asked
-    for it."""
-    usual = Path(tempfile.gettempdir())
-    others = not os.environ.get("TMPDIR") and lies_in_memory(usual) and os.access(_ON_DISK, os.W_OK)
-    return _ON_DISK if others else usual
 
 
 def around(box: Box, cells: int, x: ConvInput) -> Box:
