@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tileup.codec.spilled import spilled
 from tileup.contracts import Model, OnStep
 from tileup.denoise.run import sample_canvas, scene_of, stream_canvas
 from tileup.denoise.strength import finished_share
@@ -18,7 +19,7 @@ from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix, color_fix_bands
 from tileup.images.colour import without_colour
 from tileup.images.picture import Picture
-from tileup.images.pixels import Pixels
+from tileup.images.pixels import Pixels, bands
 from tileup.plan.grid import reflected
 from tileup.plan.planning import Planned
 from tileup.plan.tiles import TilePlan
@@ -192,15 +193,15 @@ def draw_in_bands(
     plan, neutral = planned.plan, enlarged.picture.neutral
     if finished.rows == plan.height:
         return
-    bands = color_fix_bands(
+    toned = color_fix_bands(
         _decoded_bands(_drawn_latents(enlarged, planned, model, settings, on_step), plan, model),
         enlarged.rows,
         settings.color_fix,
         plan.height,
         plan.stride,
     )
-    for top, toned, given in bands:
-        drawn = without_colour(toned) if neutral else toned
+    for top, band, given in toned:
+        drawn = without_colour(band) if neutral else band
         pixels = put_back(drawn, given, planned, top // plan.stride)
         finished.add(pixels[max(0, finished.rows - top) :])
 
@@ -222,9 +223,20 @@ def _drawn_latents(
         fresh = [enlarged.rows(top, last)] if top < last else []
         return _with_border(enlarged, fresh, down[last:bottom], across)
 
+    # Of control networks only those of UNets look at pixels, the others at latents.
+    looks = settings.control is not None and model.spec.prediction != "flow"
+    canvas = _filled(rows, *size) if looks else None
     source = model.codec.encode_rows(rows, *size).contiguous()
-    scene = scene_of(source, None, planned, settings)
+    scene = scene_of(source, canvas, planned, settings)
     return sample_canvas(planned, scene, model, settings, on_step)
+
+
+def _filled(rows: Callable[[int, int], Tensor], height: int, width: int) -> Tensor:
+    """All rows of a canvas, shape (1, 3, height, width), in main memory or in a file."""
+    canvas, _ = spilled((1, 3, height, width), torch.float32, "the enlarged picture")
+    for band in bands(height, width):
+        canvas[:, :, band] = rows(band.start, band.stop)
+    return canvas
 
 
 def _decoded_bands(latents: Tensor, plan: TilePlan, model: Model) -> Iterator[NDArray[np.float32]]:

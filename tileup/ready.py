@@ -56,7 +56,7 @@ def enlarged_by_rows(
     """The picture, to be enlarged while it is drawn; None where it is enlarged before."""
     plan = planned.plan
     by_rows = is_drawn_by_rows(planned, spec, settings)
-    if settings.upscaler != LANCZOS or not (by_rows or is_drawn_in_bands(planned, spec, settings)):
+    if settings.upscaler != LANCZOS or not (by_rows or is_drawn_in_bands(planned, spec)):
         return None
     return gradual(picture, plan.width, plan.height)
 

@@ -94,7 +94,7 @@ def upscale_picture(
     with clock("plan"):
         planned = ready.planned or plan_picture(picture, model.spec, settings)
     by_rows = is_drawn_by_rows(planned, model.spec, settings)
-    if by_rows or is_drawn_in_bands(planned, model.spec, settings):
+    if by_rows or is_drawn_in_bands(planned, model.spec):
         log.info("the canvas is drawn row by row" if by_rows else "pixels come and go in bands")
         draw = draw_by_rows if by_rows else draw_in_bands
         rows = rows_of(picture, planned, model, settings, ready)

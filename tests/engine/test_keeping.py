@@ -135,7 +135,9 @@ def test_killed_it_begins_anew_with_another_input(folder: Path) -> None:
     assert Path("out.png").read_bytes() == in_memory("m.png")
 
 
-@pytest.mark.parametrize(("format", "kind"), [("png", "L"), ("jpg", "RGB"), ("tif", "RGBA")])
+@pytest.mark.parametrize(
+    ("format", "kind"), [("png", "L"), ("jpg", "RGB"), ("tif", "RGBA"), ("jpg", "RGBA")]
+)
 def test_kept_or_in_memory_the_bytes_are_the_same(folder: Path, format: str, kind: str) -> None:
     image = Image.open("in.png").convert(kind)
     if kind == "RGBA":

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.checkpoints import test_model, whole
+from tests.checkpoints.layouts.control import sd1_controlnet
 from tests.doubles import DoubleModel, blurring_denoiser, photograph
 from tileup.checkpoints.load import load_model
 from tileup.contracts import AroundModel, Box, Codec, Denoiser, Model, Scene, Step
@@ -45,16 +46,25 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Settings]:
     [
         {"min_denoise": 0.0},
         {"color_fix": "none", "sampler": "dpmpp_2m", "scale": 1.7},
-        {"denoise_mode": "passes", "sampler": "euler_ancestral"},
+        {"denoise_mode": "passes", "sampler": "euler_ancestral", "color_fix": "adain"},
+        {"control": "tile.safetensors"},
     ],
     ids=str,
 )
 def test_in_bands_it_is_the_same_picture_to_the_bit(
-    change: dict[str, object], sd1: tuple[Model, Settings], monkeypatch: pytest.MonkeyPatch
+    change: dict[str, object],
+    sd1: tuple[Model, Settings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With kept tiles, tones of the source, and sides that no stride divides."""
+    """With kept tiles, tones of the source, a hint in a file, sides that no stride divides."""
     model, settings = sd1[0], replace(sd1[1], **change)
-    picture = open_picture(photograph(95, 53))
+    if settings.control is not None:
+        monkeypatch.chdir(tmp_path)
+        whole.save(Path(settings.control), sd1_controlnet())
+        model = load_model(Path(str(settings.model)), settings)
+        monkeypatch.setattr("tileup.codec.spilled.memory_free", lambda _: 0)
+    picture = open_picture(photograph(71, 37))
     monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 10**9)
     in_memory = upscale_picture(picture, model, settings).picture.pixels
     monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 1)
@@ -62,18 +72,6 @@ def test_in_bands_it_is_the_same_picture_to_the_bit(
     in_bands = upscale_picture(picture, model, settings).picture.pixels
     np.testing.assert_array_equal(in_bands, in_memory)
     assert in_memory.std() > 0.05
-
-
-@pytest.mark.parametrize("change", [{"color_fix": "adain"}, {"control": "tile.safetensors"}])
-def test_what_asks_for_the_whole_picture_has_it(
-    change: dict[str, object], sd1: tuple[Model, Settings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 1)
-    monkeypatch.setattr("tileup.upscaling.draw_in_bands", None)
-    picture = open_picture(photograph(32, 40))
-    upscale_picture(picture, sd1[0], replace(sd1[1], **change))
-    with pytest.raises(TypeError):
-        upscale_picture(picture, *sd1)
 
 
 class Watched(AroundModel):
@@ -159,7 +157,7 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tileup.images.writing.BANDED", 1)
     monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 1)
     monkeypatch.setattr("tileup.images.kept._EVERY", 0)
-    Image.fromarray((photograph(100, 40) * 255).astype(np.uint8)).save("in.png")
+    Image.fromarray((photograph(60, 40) * 255).astype(np.uint8)).save("in.png")
     return tmp_path
 
 
@@ -170,7 +168,7 @@ def test_killed_while_it_decodes_it_samples_nothing_again(
     caplog.set_level(logging.INFO, "tileup")
     model, settings = sd1
     made("whole.png", model, settings)
-    killed("out.png", model, settings, last_band=3)
+    killed("out.png", model, settings, last_band=1)
     rows, work = place_of(Path("out.png")), work_of(Path("out.png"))
     assert rows.stat().st_size > 4096
     assert work.exists()
@@ -188,14 +186,13 @@ def test_killed_while_it_decodes_it_samples_nothing_again(
     [
         {"sampler": "dpmpp_3m_sde", "batch": 2},
         {"sampler": "heun", "denoise_mode": "passes"},
-        {"color_fix": "adain", "batch": 1},
     ],
     ids=str,
 )
 def test_killed_while_it_samples_it_goes_on_to_the_same_bytes(
     change: dict[str, object], sd1: tuple[Model, Settings], large: Path
 ) -> None:
-    """In any mode with any sampler: in bands, and where the whole picture is asked for."""
+    """In any mode with any sampler."""
     model, settings = sd1[0], replace(sd1[1], **change)
     whole = counted("whole.png", model, settings)
     killed("out.png", model, settings, last_window=whole * 2 // 3)
@@ -224,7 +221,7 @@ def test_what_is_soon_done_is_not_kept(
 ) -> None:
     """Small pictures, and models whose latents are pixels."""
     if name == "small":
-        monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 300 * 80 + 1)
+        monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 120 * 80 + 1)
     monkeypatch.setattr("tileup.engine.work_log.WorkLog.add", None)
     model = sd1[0] if name == "small" else DoubleModel(blurring_denoiser)
     made("out.png", model, replace(sd1[1], color_fix="none"))

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.images.pictures import SIZES, random_picture
-from tileup.images.color_fix import RADII, color_fix
+from tileup.images.color_fix import RADII, color_fix, color_fix_bands
 
 METHODS = ("wavelet", "adain")
 
@@ -92,6 +92,19 @@ def test_adain_shifts_a_flat_channel() -> None:
     source = random_picture().pixels
     result = color_fix(np.full_like(source, 0.3), source, "adain")
     assert_allclose(result, np.broadcast_to(source.mean(axis=(0, 1)), source.shape), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "none"])
+@pytest.mark.parametrize("height", [1, 5, 40])
+def test_in_bands_it_is_the_same_to_the_bit(method: str, height: int) -> None:
+    drawn, source = np.random.default_rng(0).random((2, 97, 21, 3), dtype=np.float32)
+    given = (drawn[top : top + height] for top in range(0, 97, height))
+    found = list(color_fix_bands(given, lambda top, end: source[top:end], method, 97, 4))
+    np.testing.assert_array_equal(
+        np.concatenate([band for _, band, _ in found]), color_fix(drawn, source, method)
+    )
+    np.testing.assert_array_equal(np.concatenate([given for _, _, given in found]), source)
+    assert all(top % 4 == 0 for top, _, _ in found)
 
 
 @pytest.mark.parametrize("method", METHODS)

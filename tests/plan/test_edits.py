@@ -116,6 +116,18 @@ def test_white_of_a_mask_is_kept_at_any_size(height: int, width: int) -> None:
     assert changed.any()
 
 
+@pytest.mark.parametrize("mask_height", [60, 30, 20, 25, 120, 7])
+def test_in_bands_a_mask_keeps_the_same_cells(
+    mask_height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where rows of the mask lie across those of the output."""
+    mask = (np.random.default_rng(0).random((mask_height, 41)) < 0.1).astype(np.float32)
+    whole = with_mask(plan(), mask).denoise_map()
+    monkeypatch.setattr("tileup.plan.edits._BAND", 1)
+    np.testing.assert_array_equal(with_mask(plan(), mask).denoise_map(), whole)
+    assert 0.1 < (whole == 0).mean() < 0.9
+
+
 def test_a_mask_follows_its_shape_to_the_cell() -> None:
     rows, columns = np.mgrid[:60, :100]
     disc = ((rows - 30) ** 2 + (columns - 50) ** 2 < 20**2).astype(np.float32)

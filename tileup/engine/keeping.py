@@ -33,8 +33,9 @@ _OF_THE_FILE = frozenset(
 def kept_rows(given: Drawable, model: Model, settings: Settings, planned: Planned) -> Kept | None:
     """Where the finished rows of a picture are kept; None: in memory.
 
-    They are kept in a file where the picture is large and opaque, its own file lies on a disk and
-    can be written from such rows, and the disk has room.
+    They are kept in a file where the picture is large, its own file lies on a disk and can be
+    written from such rows, and the disk has room. Transparency is not among them, and so must be
+    what the file can hold: laid over white rows would be rounded before.
 
     Args:
         given: the picture.
@@ -48,7 +49,7 @@ def kept_rows(given: Drawable, model: Model, settings: Settings, planned: Planne
     output, picture, plan = given.job.output, given.picture, planned.plan
     if output is None or not can_be_kept(output, given.format, plan.width, plan.height):
         return None
-    if picture.alpha is not None:  # which is in memory
+    if picture.alpha is not None and "alpha" not in format_of(given.format).holds:
         return None
     deep = picture.deep and format_of(given.format).bits == 16
     form = Shape(plan.height, plan.width, 1 if picture.grey else 3, 16 if deep else 8)

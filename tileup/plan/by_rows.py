@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tileup.contracts import ModelSpec
-from tileup.images.color_fix import REACH
 from tileup.plan.planning import Planned
 from tileup.settings.values import Settings
 
@@ -29,18 +28,11 @@ def is_drawn_by_rows(planned: Planned, spec: ModelSpec, settings: Settings) -> b
     )
 
 
-def is_drawn_in_bands(planned: Planned, spec: ModelSpec, settings: Settings) -> bool:
+def is_drawn_in_bands(planned: Planned, spec: ModelSpec) -> bool:
     """Whether a picture is large, and nothing but its latents is needed as a whole.
 
     Those of a VAE are small beside the pixels, which then are enlarged, encoded, decoded and
-    finished some rows at a time: in any mode, with any sampler. A control network is shown pixels
-    where it asks for them, and `adain` asks for the tones of the whole.
+    finished some rows at a time: in any mode, with any sampler.
     """
-    plan = planned.plan
-    return (
-        plan.width * plan.height >= SMALLEST
-        and bool(planned.itinerary.runs)
-        and spec.text
-        and settings.control is None
-        and settings.color_fix in REACH
-    )
+    large = planned.plan.width * planned.plan.height >= SMALLEST
+    return large and bool(planned.itinerary.runs) and spec.text

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tileup.contracts import Box
 from tileup.errors import InputError, UsageError
+from tileup.images.pixels import bands, spans
 from tileup.images.reading import open_picture
 from tileup.plan.tiles import Tile, TilePlan
 from tileup.settings.values import Settings, parse_extent
@@ -26,6 +27,8 @@ MAP_PIXELS = 8
 """Side of the squares that a denoise map is averaged over, output pixels."""
 WHITE = 0.5 - 1e-6
 """From here on a mask is white."""
+_BAND = 256
+"""Rows of the output that a mask is enlarged to at once, or some more."""
 
 GreyMap = NDArray[np.float32]
 """A picture of one channel in [0, 1], any size, shape (H, W)."""
@@ -61,7 +64,9 @@ def _grey(name: str, path: str | None, max_pixels: int) -> GreyMap | None:
         picture = open_picture(place(path), max_pixels)
     except InputError as error:
         raise UsageError(f"{name}: {error}") from error
-    grey = picture.whole.mean(axis=2)
+    grey = np.empty(picture.pixels.shape[:2], np.float32)
+    for rows in bands(*grey.shape):
+        grey[rows] = picture.pixels[rows].mean(axis=2)
     return grey if picture.alpha is None else grey * picture.alpha
 
 
@@ -128,9 +133,7 @@ def with_mask(plan: TilePlan, mask: GreyMap) -> TilePlan:
 
 def _kept(plan: TilePlan, mask: GreyMap) -> NDArray[np.bool_]:
     """Which cells a mask keeps, shape (rows, columns)."""
-    white = _resampled(mask, plan.height, plan.width) >= WHITE
-    rows, columns = (np.arange(0, length, plan.stride) for length in white.shape)
-    return np.maximum.reduceat(np.maximum.reduceat(white, rows, axis=0), columns, axis=1)
+    return np.concatenate([_any_white(part, plan.stride) for part in _white_bands(mask, plan)])
 
 
 def is_kept_by_hand(plan: TilePlan, drawn: HandDrawn) -> bool:
@@ -138,6 +141,24 @@ def is_kept_by_hand(plan: TilePlan, drawn: HandDrawn) -> bool:
     if drawn.denoise_map is not None and not with_map(plan, drawn.denoise_map).strengths:
         return True
     return drawn.mask is not None and bool(_kept(plan, drawn.mask).all())
+
+
+def _any_white(white: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
+    rows, columns = (np.arange(0, length, stride) for length in white.shape)
+    return np.maximum.reduceat(np.maximum.reduceat(white, rows, axis=0), columns, axis=1)
+
+
+def _white_bands(mask: GreyMap, plan: TilePlan) -> Iterator[NDArray[np.bool_]]:
+    """Which pixels of the output are white, whole rows of cells at a time.
+
+    All of them at once where rows of the mask lie across those of the output.
+    """
+    times, rest = divmod(plan.height, len(mask))
+    least = plan.stride * max(1, times)
+    step = plan.height if rest else -(-_BAND // least) * least
+    for rows in spans(plan.height, step):
+        part = mask[rows.start // times : rows.stop // times] if not rest else mask
+        yield _resampled(part, rows.stop - rows.start, plan.width) >= WHITE
 
 
 def with_map(plan: TilePlan, grey: GreyMap) -> TilePlan:
