@@ -26,7 +26,8 @@ from bench.peers import x4plus
 from bench.quality import DOCUMENT
 from bench.tables import commit, table, write
 from tileup.checkpoints.load import load_model
-from tileup.devices import faster_on_cpu, processor
+from tileup.contracts import Model
+from tileup.devices import processor
 from tileup.settings.values import Settings
 
 NUMBER = 3  # of the held-out pictures: kodim05, 768x512
@@ -54,13 +55,22 @@ def spent(method: Method, small: Image.Image) -> Spent:
     )
 
 
+WAYS = (("float32", "ncnn"), ("float32", "torch"), ("bfloat16", "torch"))
+"""Precisions, and what computes in them."""
+
+
+def way_of(model: Model) -> str:
+    """How a model's network is computed, in words."""
+    return f"{str(model.dtype).removeprefix('torch.')} by {model.runtime}"
+
+
 def named_methods() -> dict[str, Method]:
-    """All that is timed, in the precision that `auto` takes, and the default in both."""
+    """All that is timed, as `auto` has it computed, and the default in every way."""
     named = dict(methods(tileup.load_model(device="cpu"), 2, peers=True))
     del named[QUADTREE]
-    for precision in ("float32", "bfloat16"):
-        model = load_model(None, Settings(device="cpu", dtype=precision))
-        named[f"{QUADTREE}, {precision}"] = methods(model, 2, peers=False)[QUADTREE]
+    for precision, runtime in WAYS:
+        model = load_model(None, Settings(device="cpu", dtype=precision, runtime=runtime))
+        named[f"{QUADTREE}, {way_of(model)}"] = methods(model, 2, peers=False)[QUADTREE]
     return named
 
 
@@ -108,7 +118,7 @@ def in_short(rows: Mapping[str, Sequence[str]], chosen: str, threads: int) -> st
     """Seconds on as many threads as come last, for who reads no table."""
     mine, peer, large = (float(rows[name][-3]) for name in (f"{QUADTREE}, {chosen}", PEER, LARGE))
     return (
-        f"On {threads} threads of a quiet {processor()}, where {chosen} is the faster precision, "
+        f"On {threads} threads of a quiet {processor()}, where {chosen} is the fastest, "
         f"the quadtree takes {mine:.1f} s for an output megapixel, {PEER} {peer:.1f} s and {LARGE} "
         f"{large:.0f} s (`make bench-speed DATA=…`)."
     )
@@ -129,7 +139,7 @@ def main() -> None:
         head += [f"s, {ending}", f"CPU-s, {ending}", f"CPU-s / {PEER}'s, {ending}"]
         for name, figures in columns(rounds(threads, small, arguments.rounds)).items():
             rows[name] = [*rows.get(name, []), *figures]
-    chosen = faster_on_cpu()
+    chosen = way_of(load_model(None, Settings(device="cpu")))
     text = table(head, [[name, *each] for name, each in rows.items()])
     measured = f"On {processor()}, where `auto` takes {chosen}, at commit {commit()}"
     text = f"{measured}:\n\n{text}\n\n{ratios(rows, chosen)}"

@@ -118,6 +118,7 @@ def peak(folder: Path, side: int) -> tuple[int, int]:
     save(folder / "in.png", side, side)
     line = [sys.executable, "-c", RUN, "upscale", "in.png", "-o", "out.png", "--overwrite"]
     line += ["--preset", "smoke", "-q", "-d", "cpu", "--dtype", "float32", "--threads", "1"]
+    line += ["--runtime", "torch"]  # ncnn takes more: tests/families/test_runtimes.py
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(line, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE)

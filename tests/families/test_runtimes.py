@@ -4,6 +4,7 @@ it is faster and right."""
 from __future__ import annotations
 
 import logging
+import mmap
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -122,6 +123,22 @@ def test_what_is_kept_of_noise_levels_changes_nothing(monkeypatch: pytest.Monkey
             expected = network(x, level, source)
         torch.testing.assert_close(kept(x, level, source), expected, atol=1e-5, rtol=0)
     assert len(levels) < len(built) < 3 * len(levels) - NETS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others count in other units")
+def test_a_noise_level_takes_the_memory_that_is_told(shipped: BundledModel) -> None:
+    """Some 40 MB: the first ones fill what earlier tests left."""
+
+    def held() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    x, source, _ = by_chance(shipped.network, 1, 8, 8)
+    kept, grown = InNcnn(shipped.network), list[int]()
+    for level in torch.linspace(0.1, 0.6, NETS).split(1):
+        before = held()
+        kept(x, level, source)
+        grown.append(held() - before)
+    assert 20e6 < sorted(grown)[-3] < 45e6
 
 
 def test_ncnn_out_of_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

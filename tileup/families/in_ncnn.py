@@ -139,7 +139,7 @@ class _Net:
     def of(cls, network: ResidualUNet, sigma: Tensor) -> _Net:
         """Raises:
         ImportError: ncnn is not there.
-        RuntimeError: ncnn cannot read the network.
+        MemoryError: ncnn does not take the network in.
         """
         graph, begin, end = _graph(network, sigma)
         net = library().Net()
@@ -156,7 +156,7 @@ class _Net:
             file = Path(folder) / "weights"
             file.write_bytes(graph.content())
             if net.load_param_mem(graph.text()) != 0 or net.load_model(str(file)) != 0:
-                raise RuntimeError("ncnn does not read the network")
+                raise MemoryError("ncnn does not take the network in")
         return cls(net, begin, end)
 
     def __call__(self, seen: Tensor) -> Tensor:
