@@ -85,10 +85,11 @@ def marks_of(checkpoint: CheckpointHead) -> dict[str, Quantization]:
         UnknownCheckpointError: in a format that tileup does not read; it is named.
         ModelError: a mark is damaged, or does not fit its weight.
     """
+    ends = tuple(OTHERS)
     for name in checkpoint.tensors:
-        for end, format in OTHERS.items():
-            if name.endswith(end):
-                raise _unread(checkpoint, name.removesuffix(end), format)
+        if name.endswith(ends):
+            end = next(each for each in ends if name.endswith(each))
+            raise _unread(checkpoint, name.removesuffix(end), OTHERS[end])
     told = {layer: _mark(checkpoint, layer, entry) for layer, entry in _entries(checkpoint)}
     for layer, mark in told.items():
         info = checkpoint.tensors.get(f"{layer}.weight")

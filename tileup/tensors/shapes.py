@@ -33,16 +33,18 @@ def block_count(names: Iterable[str], stack: str) -> int:
 
     Not the highest number: one odd name must not ask for a million blocks.
     """
-    return len(set(_numbers(names, rf"{re.escape(stack)}\.(\d+)\.")))
+    return len(set(_numbers(names, stack, r"(\d+)\.")))
 
 
 def blocks_with(names: Iterable[str], stack: str, part: str) -> tuple[int, ...]:
     """Numbers of the blocks that have a part: `attn2` in `joint_blocks.0.x_block.attn2.…`."""
-    pattern = rf"{re.escape(stack)}\.(\d+)\.(?:.*\.)?{re.escape(part)}\."
-    return tuple(sorted({int(each) for each in _numbers(names, pattern)}))
+    pattern = rf"(\d+)\.(?:.*\.)?{re.escape(part)}\."
+    return tuple(sorted({int(each) for each in _numbers(names, stack, pattern)}))
 
 
-def _numbers(names: Iterable[str], pattern: str) -> Iterator[str]:
+def _numbers(names: Iterable[str], stack: str, pattern: str) -> Iterator[str]:
+    """What a pattern finds first behind the name of the stack."""
+    start, compiled = f"{stack}.", re.compile(pattern)
     for each in names:
-        if found := re.match(pattern, each):
+        if each.startswith(start) and (found := compiled.match(each, len(start))):
             yield found[1]
