@@ -48,8 +48,8 @@ Pixels = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return whole.save(tmp_path_factory.mktemp("models") / "sd1.safetensors", whole.sd1())
+def sd1(shelf: whole.Shelf) -> Path:
+    return shelf.path("sd1")
 
 
 def settings_for(path: Path, **more: object) -> Settings:
@@ -84,8 +84,8 @@ def test_a_picture_comes_out_and_its_tones_can_be_kept(made: Callable[..., Pixel
     plain, toned = made(), made(color_fix="wavelet")
     assert plain.shape == (2 * SIDES[0], 2 * SIDES[1], 3)
     assert plain.std() > 0.05
-    assert np.abs(toned.mean(axis=(0, 1)) - source).max() < 0.1
-    assert np.abs(plain.mean(axis=(0, 1)) - source).max() > 0.1, "random weights keep no tones"
+    kept, lost = (np.abs(each.mean(axis=(0, 1)) - source).max() for each in (toned, plain))
+    assert kept < 0.05 < lost, "random weights keep no tones"
 
 
 def test_prompts_act_and_a_negative_only_with_guidance(made: Callable[..., Pixels]) -> None:
@@ -258,32 +258,22 @@ def test_flags_for_parts_that_a_family_lacks_are_pointed_out(
     assert [each.split()[0] for each in caplog.messages] == ["--clip-g", "--tokenizer"]
 
 
-def saved_sd3(folder: Path) -> dict[str, object]:
-    parts = whole.sd3_parts()
+def in_parts(shelf: whole.Shelf, name: str, folder: Path) -> dict[str, object]:
+    """The settings that name a model's files, with T5's tokenizer, which is written to a folder."""
     tokenizer = save_t5_tokenizer(folder / "tokenizer.json")
-    paths = {name: whole.save(folder / f"{name}.safetensors", parts[name]) for name in parts}
-    more = {each: str(paths[each]) for each in ("vae", "clip_l", "clip_g", "t5")}
-    return {"model": str(paths["network"]), "tokenizer": str(tokenizer), **more}
+    parts = {part: str(path) for part, path in shelf.parts(name).items()}
+    return {"model": parts.pop("network"), "tokenizer": str(tokenizer), **parts}
 
 
-def saved_flux(folder: Path, *, guidance: bool) -> dict[str, object]:
-    parts = whole.flux_parts(guidance=guidance)
-    tokenizer = save_t5_tokenizer(folder / "tokenizer.json")
-    paths = {name: whole.save(folder / f"{name}.safetensors", parts[name]) for name in parts}
-    more = {each: str(paths[each]) for each in ("vae", "clip_l", "t5")}
-    return {"model": str(paths["network"]), "tokenizer": str(tokenizer), **more}
+FLOWS = {"sd3": "sd3", "flux-dev": "flux", "flux-schnell": "flux-schnell"}
+"""Models by family."""
 
 
-FLOWS: dict[str, Callable[[Path], dict[str, object]]] = {
-    "sd3": saved_sd3,
-    "flux-dev": lambda folder: saved_flux(folder, guidance=True),
-    "flux-schnell": lambda folder: saved_flux(folder, guidance=False),
-}
-
-
-@pytest.mark.parametrize("family", list(FLOWS))
-def test_transformers_with_their_parts_in_files_of_their_own(family: str, tmp_path: Path) -> None:
-    given = FLOWS[family](tmp_path)
+@pytest.mark.parametrize("family", FLOWS)
+def test_transformers_with_their_parts_in_files_of_their_own(
+    family: str, shelf: whole.Shelf, tmp_path: Path
+) -> None:
+    given = in_parts(shelf, FLOWS[family], tmp_path)
     found = resolve_with_model(flags={**SMALL, **given})
     assert found.spec.family == family
     plain = drawn(load_model(found.model, found.settings), found.settings)
@@ -304,8 +294,8 @@ def test_transformers_with_their_parts_in_files_of_their_own(family: str, tmp_pa
             assert f"--{name.replace('_', '-')}" in str(refused.value)
 
 
-def test_sd3_goes_without_t5(tmp_path: Path) -> None:
-    given = saved_sd3(tmp_path)
+def test_sd3_goes_without_t5(shelf: whole.Shelf, tmp_path: Path) -> None:
+    given = in_parts(shelf, "sd3", tmp_path)
     del given["t5"], given["tokenizer"]
     found = resolve_with_model(flags={**SMALL, **given})
     assert np.isfinite(drawn(load_model(found.model, found.settings), found.settings)).all()

@@ -35,11 +35,16 @@ INNER = 64
 """Width within the perceptrons of text encoders whose features are as wide as those of others."""
 
 
+def small_vae(channels: int = 4, *, quant: bool = True, seed: int = 0) -> dict[str, Tensor]:
+    """A VAE of all levels, narrower than any in use."""
+    return vae_state_dict(32, channels, quant, seed, multipliers=(1, 1, 2, 2))
+
+
 def sd1(seed: int = 0) -> dict[str, Tensor]:
     """SD 1.5 with all parts: the context is 768 wide, everything else is small."""
     return {
         **prefixed(PREFIX, sd1_unet(32, seed)),
-        **prefixed("first_stage_model.", vae_state_dict(32, seed=seed)),
+        **prefixed("first_stage_model.", small_vae(seed=seed)),
         **prefixed("cond_stage_model.transformer.", clip_l(768, layers=1, inner=INNER)),
     }
 
@@ -47,7 +52,7 @@ def sd1(seed: int = 0) -> dict[str, Tensor]:
 def sd2(seed: int = 0, *, v: bool = True) -> dict[str, Tensor]:
     return {
         **prefixed(PREFIX, sd2_unet(64, seed, v=v)),
-        **prefixed("first_stage_model.", vae_state_dict(32, seed=seed)),
+        **prefixed("first_stage_model.", small_vae(seed=seed)),
         **prefixed("cond_stage_model.model.", open_clip(1024, layers=2, inner=INNER)),
     }
 
@@ -55,7 +60,7 @@ def sd2(seed: int = 0, *, v: bool = True) -> dict[str, Tensor]:
 def sdxl(seed: int = 0) -> dict[str, Tensor]:
     return {
         **prefixed(PREFIX, sdxl_unet(32, seed)),
-        **prefixed("first_stage_model.", vae_state_dict(32, seed=seed)),
+        **prefixed("first_stage_model.", small_vae(seed=seed)),
         **prefixed("conditioner.embedders.0.transformer.", clip_l(768, layers=2, inner=INNER)),
         **prefixed("conditioner.embedders.1.model.", open_clip(1280, layers=2, inner=INNER)),
     }
@@ -64,7 +69,7 @@ def sdxl(seed: int = 0) -> dict[str, Tensor]:
 def sdxl_refiner(seed: int = 0) -> dict[str, Tensor]:
     return {
         **prefixed(PREFIX, sdxl_refiner_unet(32, seed)),
-        **prefixed("first_stage_model.", vae_state_dict(32, seed=seed)),
+        **prefixed("first_stage_model.", small_vae(seed=seed)),
         **prefixed("conditioner.embedders.0.model.", open_clip(1280, layers=2, inner=INNER)),
     }
 
@@ -87,7 +92,7 @@ def sd3_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
     shapes = sd3_shapes(2, 128, 16, False, 0, features=128, pooled=128)
     return {
         "network": prefixed(PREFIX, random_weights(shapes, seed, torch.float32)),
-        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "vae": small_vae(16, quant=False, seed=seed),
         "clip_l": clip_l(64, layers=2, projection=64),
         "clip_g": clip_l(64, layers=2, projection=64, seed=3),
         "t5": t5(128),
@@ -98,7 +103,7 @@ def chroma_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
     """Chroma likewise, which takes no CLIP."""
     return {
         "network": chroma_transformer(features=64, seed=seed),
-        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "vae": small_vae(16, quant=False, seed=seed),
         "t5": t5(64),
     }
 
@@ -107,7 +112,7 @@ def z_image_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
     """Z-Image likewise, which takes a language model."""
     return {
         "network": z_image_transformer(features=64, seed=seed),
-        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "vae": small_vae(16, quant=False, seed=seed),
         "text_encoder": language_model(),
     }
 
@@ -116,7 +121,7 @@ def lumina2_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
     """Lumina 2 likewise."""
     return {
         "network": prefixed(PREFIX, lumina2_transformer(features=64, seed=seed)),
-        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "vae": small_vae(16, quant=False, seed=seed),
         "text_encoder": language_model(normed=False, sandwiched=True),
     }
 
@@ -132,7 +137,7 @@ def qwen_image_parts(seed: int = 0) -> dict[str, dict[str, Tensor]]:
 
 def flux2_parts(seed: int = 0, *, guidance: bool = False) -> dict[str, dict[str, Tensor]]:
     """FLUX.2 likewise, whose text is three layers of a deep language model; dev has a guidance."""
-    vae = vae_state_dict(32, 32, seed=seed)
+    vae = small_vae(32, seed=seed)
     names = {"quant_conv": "encoder.quant_conv", "post_quant_conv": "decoder.post_quant_conv"}
     inner = {
         names.get(name.partition(".")[0], name.partition(".")[0]) + "." + name.partition(".")[2]: e
@@ -153,7 +158,7 @@ def flux_parts(seed: int = 0, *, guidance: bool = True) -> dict[str, dict[str, T
     """FLUX likewise: its authors' file holds the transformer alone."""
     return {
         "network": flux_transformer(guidance=guidance, features=64, pooled=64, seed=seed),
-        "vae": vae_state_dict(32, 16, quant=False, seed=seed),
+        "vae": small_vae(16, quant=False, seed=seed),
         "clip_l": clip_l(64, layers=2),
         "t5": t5(64),
     }

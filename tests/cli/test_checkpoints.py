@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.checkpoints import whole
 from tests.checkpoints.layouts.compact import compact_state_dict
 from tests.checkpoints.small import save_both, save_deblocking
+from tests.checkpoints.whole import Shelf
 from tests.cli.conftest import Command, save
 from tileup.images.metadata import read_metadata
 
@@ -21,10 +21,10 @@ SD1 = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu")
 
 
 @pytest.fixture(scope="module")
-def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return whole.save(
-        tmp_path_factory.mktemp("models") / "mine.safetensors", whole.sd1(), torch.float16
-    )
+def sd1(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Path:
+    path = tmp_path_factory.mktemp("models") / "mine.safetensors"
+    path.hardlink_to(shelf.path("sd1", torch.float16))
+    return path
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.checkpoints import whole
 from tests.checkpoints.layouts.lora import changes, kohya_lora
+from tests.checkpoints.whole import Shelf
 from tests.cli.conftest import Command, Ran
 from tests.cli.test_every_family import pixels
 
@@ -19,10 +19,10 @@ TWO_STEPS = ("--window", "64", "--overlap", "16", "--steps", "2", "-d", "cpu", "
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder_of_models(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Path:
     """A folder of models: SD 1, two embeddings and a LoRA."""
     models = tmp_path_factory.mktemp("models")
-    whole.save(models / "sd1.safetensors", whole.sd1(), torch.float16)
+    (models / "sd1.safetensors").hardlink_to(shelf.path("sd1", torch.float16))
     vectors = torch.randn(2, 768, generator=torch.Generator().manual_seed(3))
     torch.save({"string_to_param": {"*": vectors}, "name": "x"}, models / "my-cat.pt")
     save_file({"clip_l": vectors, "clip_g": torch.zeros(2, 1280)}, models / "both.safetensors")
@@ -32,10 +32,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def models(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def models(folder_of_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, where models are looked up."""
-    monkeypatch.setenv("TILEUP_MODELS", str(shelf))
-    return shelf
+    monkeypatch.setenv("TILEUP_MODELS", str(folder_of_models))
+    return folder_of_models
 
 
 def drawn(tileup: Command, prompt: str, *flags: str) -> tuple[Ran, np.ndarray]:

@@ -29,7 +29,7 @@ from tests.checkpoints.layouts.lora import (
 )
 from tests.checkpoints.layouts.text import prefixed, t5
 from tests.checkpoints.layouts.unet import PREFIX, sd1_unet
-from tests.checkpoints.whole import Parts
+from tests.checkpoints.whole import Parts, Shelf
 from tests.cli.conftest import Command, save
 from tests.cli.test_every_family import saved
 from tests.families.building import built_unet
@@ -68,13 +68,13 @@ def drawn(tileup: Command, *flags: object) -> Pixels:
 
 
 @pytest.fixture(scope="module")
-def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return half(tmp_path_factory.mktemp("models") / "sd1.safetensors", whole.sd1())
+def sd1(shelf: Shelf) -> Path:
+    return shelf.path("sd1", torch.float16)
 
 
 @pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return half(tmp_path_factory.mktemp("models") / "sdxl.safetensors", whole.sdxl())
+def sdxl(shelf: Shelf) -> Path:
+    return shelf.path("sdxl", torch.float16)
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,8 @@ SMALL |= {"vae_tile": 64}
 
 
 @pytest.fixture(scope="module")
-def sd1(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Settings]:
-    path = whole.save(tmp_path_factory.mktemp("models") / "sd1.safetensors", whole.sd1())
+def sd1(shelf: whole.Shelf) -> tuple[Model, Settings]:
+    path = shelf.path("sd1")
     settings = resolve_with_model(flags={**SMALL, "model": str(path)}).settings
     return load_model(path, settings), settings
 
