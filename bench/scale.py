@@ -185,9 +185,12 @@ def plain_tiff(numbers: Numbers, path: Path) -> None:
     """A file with nothing packed."""
     import tifffile
 
-    file = tifffile.memmap(path, shape=numbers.shape, dtype=np.uint8, photometric="rgb")
-    for part in spans(numbers.shape[0], TILE):
-        file[part] = numbers[part]
+    shape, rgb = numbers.shape, "rgb"
+    start = tifffile.memmap(path, shape=shape, dtype=np.uint8, photometric=rgb).offset
+    with path.open("r+b") as stream:  # what is written to a map stays in memory
+        stream.seek(start)
+        for part in spans(shape[0], TILE):
+            stream.write(numbers[part].data)
 
 
 def tiled_tiff(numbers: Numbers, path: Path) -> None:

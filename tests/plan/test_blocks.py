@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from tileup.plan.blocks import COARSE, PLACES, quantisation_step
+from tileup.images.pixels import IntegerPixels
+from tileup.plan.blocks import COARSE, PLACES, looked_at, quantisation_step
 
 
 def scenery(height: int = 320, width: int = 400, seed: int = 0) -> Image.Image:
@@ -91,3 +92,17 @@ def test_enlarging_takes_the_blocks_to_other_places() -> None:
     image = compressed(scenery(), 50)
     enlarged = image.resize((600, 480), Image.Resampling.LANCZOS)
     assert quantisation_step(pixels(enlarged)) < COARSE
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_looked_at_on_the_way_tells_the_same(grey: bool, whole: bool) -> None:
+    image = compressed(scenery(), 60)
+    given = np.asarray(image.convert("L" if grey else "RGB"))
+    given = given[..., None] if grey else given
+    floats = np.repeat(given, 3, axis=2) if grey else given
+    floats = floats.astype(np.float32) / np.float32(255)
+    passed = looked_at(IntegerPixels(given) if whole else floats)
+    rows = [passed[slice(top, top + 70)] for top in range(0, 320, 70)]
+    np.testing.assert_array_equal(np.concatenate(rows), floats)
+    assert quantisation_step(passed) == quantisation_step(floats) > 1

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tileup.images.pixels import IntegerPixels
 from tileup.plan.detail import LUMA, DetailMap
+from tileup.settings.values import DETAIL_METRICS
 
 Boxes = NDArray[np.float64]
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 2), (7, 5), (16, 23)]
@@ -190,3 +192,17 @@ def test_gradients_are_those_of_double_precision(height: int) -> None:
             patch.setattr("tileup.plan.detail.BAND", band)
             found = DetailMap.of(pixels, "gradient").between(*edges)
         np.testing.assert_allclose(found, expected, atol=1.5e-7, rtol=0)
+
+
+@pytest.mark.parametrize("metric", DETAIL_METRICS)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_whole_numbers_measure_as_what_they_stand_for(
+    metric: str, channels: int, dtype: type[np.uint8] | type[np.uint16]
+) -> None:
+    """To the bit, so that a file that is decoded in bands has the plan of one in memory."""
+    most = np.iinfo(dtype).max
+    numbers = np.random.default_rng(3).integers(0, most + 1, (40, 31, channels), dtype)
+    floats = np.repeat(numbers, 3 // channels, axis=2).astype(np.float32) / np.float32(most)
+    found, wanted = (DetailMap.of(each, metric) for each in (IntegerPixels(numbers), floats))
+    np.testing.assert_array_equal(found.tables, wanted.tables)

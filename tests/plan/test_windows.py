@@ -12,9 +12,10 @@ from tests.plan import by_cells
 from tileup.contracts import Box
 from tileup.families.family import Family
 from tileup.families.table import FAMILIES
+from tileup.plan import windows as module
 from tileup.plan.grid import Grid
 from tileup.plan.itinerary import Layout
-from tileup.plan.windows import Axis, cover, covering, spot
+from tileup.plan.windows import Axis, Laying, cover, covering, remembered, spot
 from tileup.settings.layers import resolve
 
 
@@ -291,3 +292,19 @@ def test_spot_is_that_of_single_cells(
     working = needed[: max(1, needed.shape[0] - below), : max(1, needed.shape[1] - beside)]
     made = spot(Grid.of(working), layout, range(3), seed)
     assert made == by_cells.spot(working, layout, range(3), seed)
+
+
+@pytest.mark.parametrize(
+    ("laying", "worked_out_by", "times"), [(covering, "cover", 1), (spot, "_jittered", 5)]
+)
+def test_windows_of_a_map_are_laid_once_for_all_steps_unless_they_move(
+    laying: Laying, worked_out_by: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = Grid.of(np.random.default_rng(0).random((40, 50)) < 0.2)
+    layout, given = Layout(40, 50, window=16, margin=3), (range(2), range(1, 4), range(2))
+    expected = [laying(needed, layout, steps, 7) for steps in given]
+    calls, real = list[object](), getattr(module, worked_out_by)
+    monkeypatch.setattr(module, worked_out_by, lambda *each: (calls.append(each), real(*each))[1])
+    laid = remembered(laying)
+    assert [laid(needed, layout, steps, 7) for steps in given] == expected
+    assert len(calls) == times
