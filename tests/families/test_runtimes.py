@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import mmap
+import platform
 import sys
+import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -216,14 +218,43 @@ def test_a_runtime_that_draws_something_else_is_not_taken(
     assert any(each.startswith("ncnn differs from torch here by") for each in caplog.messages)
 
 
-def test_without_ncnn_torch_does_the_work_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ncnn", None)
+
+
+def no_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python does in a container that can be read only."""
+
+    def fail() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+
+
+def a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLVM's OpenMP ends a process that holds it twice, and the wheel for macOS has it inside."""
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+
+
+@pytest.mark.parametrize(
+    ("machine", "words"),
+    [
+        (not_installed, "ncnn is not there, pip install ncnn"),
+        (no_temporary_files, "it needs a folder for temporary files"),
+        (a_mac, "on macOS it brings an OpenMP of its own"),
+    ],
+)
+def test_where_ncnn_cannot_be_used_torch_does_the_work_and_says_why(
+    machine: Callable[[pytest.MonkeyPatch], None],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setitem(sys.modules, "ncnn", None)
+    machine(monkeypatch)
     assert pick_runtime("auto", "cpu", torch.float32) == "torch"
-    assert "the network is computed by torch: ncnn is not there" in caplog.text
-    with pytest.raises(UsageError, match="pip install ncnn"):
+    assert f"the network is computed by torch: {words}" in caplog.text
+    with pytest.raises(UsageError, match=words):
         pick_runtime("ncnn", "cpu", torch.float32)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import platform
+import tempfile
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -50,14 +52,28 @@ def pick_runtime(runtime: str, device: str, dtype: torch.dtype) -> str:
         raise UsageError(f"runtime ncnn computes on the CPU, and the device is {device}")
     if device != "cpu" or dtype != torch.float32:
         return TORCH
+    why = in_the_way()
+    if why and runtime == NCNN:
+        raise UsageError(f"runtime ncnn cannot be used: {why}")
+    if why:
+        log.info("the network is computed by torch: %s", why)
+        return TORCH
+    return NCNN if runtime == NCNN else faster_runtime()
+
+
+def in_the_way() -> str:
+    """Why ncnn cannot be used here, in words; empty: it can."""
+    if platform.system() == "Darwin":
+        return "on macOS it brings an OpenMP of its own, and two of that kind end the process"
     try:
         library()
     except ImportError as error:
-        if runtime == NCNN:
-            raise UsageError(f"runtime ncnn is not there: pip install ncnn ({error})") from error
-        log.info("the network is computed by torch: ncnn is not there (%s)", error)
-        return TORCH
-    return runtime if runtime == NCNN else faster_runtime()
+        return f"ncnn is not there, pip install ncnn ({error})"
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        return f"it needs a folder for temporary files ({error})"
+    return ""
 
 
 @lru_cache(maxsize=1)
