@@ -19,7 +19,7 @@ from tileup.errors import NotFiniteError
 from tileup.images.color_fix import color_fix, color_fix_bands
 from tileup.images.colour import without_colour
 from tileup.images.picture import Picture
-from tileup.images.pixels import Pixels, bands
+from tileup.images.pixels import Pixels, bands, within_unit
 from tileup.plan.grid import reflected
 from tileup.plan.planning import Planned
 from tileup.plan.tiles import TilePlan
@@ -158,7 +158,7 @@ def draw_by_rows(
         if keeps:
             drawn = put_back(drawn, held.between(top, bottom).numpy(), planned, first)
             held.drop(bottom)
-        finished.add(drawn if keeps else np.clip(drawn, 0.0, 1.0, out=drawn))
+        finished.add(drawn if keeps else within_unit(drawn, out=drawn))
 
 
 def _with_border(
@@ -328,7 +328,7 @@ def _lay_over(
     out: NDArray[np.float32],
 ) -> None:
     """The same for some rows, where the share of the drawn picture in each cell is known."""
-    np.clip(drawn, 0.0, 1.0, out=out)
+    within_unit(drawn, out=out)
     if cells.min() == 1:
         return
     height, width = drawn.shape[:2]

@@ -62,8 +62,14 @@ def streamed(
     batches: list[int] = []
     weights = WindowWeights("feather", 2 * made.layout.margin, source)
 
-    def denoiser(part: Tensor, first: int) -> Sighted:
-        assert torch.equal(part[0], source[0, :, first : first + part.shape[2]])
+    strength = torch.from_numpy(made.strengths.cells()).float()
+    numbers = {row.numpy().tobytes(): number for number, row in enumerate(source[0].movedim(1, 0))}
+
+    def denoiser(part: Tensor, told: Tensor) -> Sighted:
+        first = numbers[part[0, :, 0].numpy().tobytes()]
+        rows = slice(first, first + part.shape[2])
+        assert torch.equal(part[0], source[0, :, rows])
+        assert torch.equal(told[0, 0], strength[rows])
         return Sighted(part)
 
     stream = Stream(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tileup.contracts import Box
 from tileup.tiling.profiles import (
     PROFILES,
+    NormalisedShares,
     WindowWeights,
     feather,
     gaussian,
@@ -48,6 +49,37 @@ def test_weights_sum_to_one_wherever_there_is_a_window(
         total[box.index] += weight
         covered[box.index] = True
     torch.testing.assert_close(total[covered], torch.ones(int(covered.sum())), atol=1e-6, rtol=0)
+
+
+@NAMES
+@given(
+    corners=st.lists(st.tuples(st.integers(0, 24), st.integers(0, 12)), min_size=1, max_size=12),
+    tall=st.integers(3, 8),
+    overlap=st.integers(0, 8),
+)
+def test_shares_of_single_windows_are_the_weights_of_all(
+    name: str, corners: list[tuple[int, int]], tall: int, overlap: int
+) -> None:
+    """To the byte, and each cell of a window in one part."""
+    windows = [Box(top, left, top + tall, left + 4 + left % 3) for top, left in corners]
+    raw = WindowWeights(name, overlap, torch.empty(0))
+    shares = NormalisedShares(windows, raw)
+    for number, weight in enumerate(normalised(windows, raw, 32, 24)):
+        found, made = shares.of(number), torch.full_like(weight, torch.nan)
+        if found.alone is not None:
+            made[found.alone.index] = 1
+        for part, share in found.shared:
+            assert made[part.index].isnan().all()
+            made[part.index] = share[..., 0]
+        assert torch.equal(made, weight)
+
+
+def test_windows_that_lie_alike_share_their_weights() -> None:
+    windows = [Box(0, left, 8, left + 8) for left in range(0, 60, 6)]
+    shares = NormalisedShares(windows, WindowWeights("feather", 2, torch.empty(0)))
+    found = [shares.of(number) for number in range(len(windows))]
+    assert all(each is found[1] for each in found[1:-1])
+    assert len({id(each) for each in found}) == 3
 
 
 def test_two_feathered_windows_cross_as_a_raised_cosine() -> None:

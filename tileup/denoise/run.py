@@ -75,9 +75,7 @@ def stream_canvas(
     layout = itinerary.layout
     like = torch.empty(0, dtype=torch.float32, device=model.device)
 
-    def denoiser(part: Tensor, first: int) -> Denoiser:
-        cells = itinerary.strengths.between(first, first + part.shape[2])
-        strength = torch.from_numpy(cells).float()[None, None]
+    def denoiser(part: Tensor, strength: Tensor) -> Denoiser:
         return model.denoiser(scene_of(part, None, planned, settings, strength))
 
     def windows(phase: int, count: int) -> None:

@@ -38,9 +38,9 @@ class Gated:
         return gated(self.source, self.denoiser(x, sigma), self.weight)
 
 
-def gated(source: Tensor, x0: Tensor, weight: Tensor) -> Tensor:
+def gated(source: Tensor, x0: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
     """`weight * x0 + (1 - weight) * source`, exactly one of them where the weight is 1 or 0."""
-    return torch.lerp(source, x0, weight)
+    return torch.lerp(source, x0, weight, out=out)
 
 
 def run_schedule(draft: Draft) -> Tensor:

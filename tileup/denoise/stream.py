@@ -15,7 +15,9 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tileup.contracts import Box, Denoiser
@@ -27,13 +29,16 @@ from tileup.sampling.noise import NoiseRows
 from tileup.sampling.steps import SamplerOptions, one_step
 from tileup.tiling.alike import alike
 from tileup.tiling.batches import NetworkBatch, evaluated
-from tileup.tiling.profiles import WindowWeights, from_the_top
-from tileup.tiling.rows import RowBuffer, moved, stacked
+from tileup.tiling.overlaps import Covered, moved
+from tileup.tiling.profiles import NormalisedShares, Shares, WindowWeights, from_the_top
+from tileup.tiling.rows import RowBuffer, RowRing, put, stacked
 
 BAND = 64
 """Rows of cells that enter at once."""
 _PIECE = 2**17
 """Numbers of a canvas that take a step at once: with what lies between they stay in a cache."""
+_GAP = 32
+"""Columns between windows that take a step with these: it is less work than going over twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +58,18 @@ class Stream:
     source: Callable[[int, int], Tensor]
     """Clean latents of rows [top, bottom) of the enlarged picture, shape (1, C, rows, columns);
     asked for from top to bottom."""
-    denoiser: Callable[[Tensor, int], Denoiser]
+    denoiser: Callable[[Tensor, Tensor], Denoiser]
     """Predicts x0 of windows of some rows of the canvas, told their source, shape (1, C, rows,
-    columns), and which is the first; windows are given as they lie in these rows."""
+    columns), and their strength, shape (1, 1, rows, columns), on the CPU; windows are given as they
+    lie in these rows."""
     on_windows: Callable[[int, int], None]
     """Told in which phase, from 0, and how many windows were just evaluated."""
+
+    @property
+    def usual(self) -> int:
+        """Rows at work at once in a run of few steps, and in each step of a longer one."""
+        layout = self.itinerary.layout
+        return min(layout.rows, layout.window + 2 * BAND)
 
     def latents(self, first: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Clean latents of the canvas from top to bottom; the source where the strength is 0.
@@ -73,40 +85,75 @@ class Stream:
         (run,) = self.itinerary.runs
         layout, strengths = self.itinerary.layout, self.itinerary.strengths
         like = self.weights.like
-        source, noise = (RowBuffer(layout.columns, self.channels, like) for _ in range(2))
+        source = RowBuffer(layout.columns, self.channels, like)
+        noise = RowRing(layout.columns, self.channels, like, self.usual)
         drawn = NoiseRows(self.channels, layout.rows, layout.columns, self.seed)
-        weights = [RowBuffer(layout.columns, 1, like) for _ in run.phases]
-        known = _Known(source, noise, weights)
-        stages = [
-            _Stage(self, number, step, known)
-            for number, phase in enumerate(run.phases)
-            for step in range(phase.start, phase.stop)
-        ]
+        gates = [_Gate(layout.rows, layout.columns, like) for _ in run.phases]
+        known, told = _Known(source, noise, gates), RowBuffer(layout.columns, 1, torch.empty(0))
+        stages: list[_Stage] = []
+        for number, phase in enumerate(run.phases):
+            for step in range(phase.start, phase.stop):
+                stages.append(_Stage(self, number, step, known, stages[-1] if stages else None))
         begin = first
         for stage in reversed(stages):
             begin = stage.begin(begin)
         drawn.skip(begin)
-        for rows in (source, noise, *weights):
+        for rows in (source, noise, told, *gates):
             rows.drop(begin)
         for top in range(begin, layout.rows, BAND):
             bottom = min(top + BAND, layout.rows)
             source.add(bottom - top).copy_(self.source(top, bottom)[0].movedim(0, -1))
-            drawn.take(noise.add(bottom - top))
-            for phase, weight in zip(run.phases, weights, strict=True):
-                cells = working_weight(strengths, phase.strengths[-1], layout.margin, (top, bottom))
-                weight.add(bottom - top)[..., 0] = torch.from_numpy(cells)
-            stages[0].enter(top, source.between(top, bottom))
-            denoiser = self.denoiser(source.canvas, source.first)
-            for stage, following in itertools.pairwise(stages):
-                for row, x in stage.leave(denoiser):
-                    following.enter(row, x)
-            for row, x in stages[-1].leave(denoiser):
-                seen = weights[-1].between(row, row + len(x)) > 0
-                if not seen.all():
-                    x = torch.lerp(source.between(row, row + len(x)), x, seen.to(x))
-                yield row, x.movedim(-1, 0)[None]
-            for rows in (source, noise, *weights):
-                rows.drop(min(stage.x.first for stage in stages))
+            noise.reach(bottom)
+            for _, part in noise.parts(Box(top, 0, bottom, layout.columns)):
+                drawn.take(part)
+            for phase, gate in zip(run.phases, gates, strict=True):
+                weakest, span = phase.strengths[-1], (top, bottom)
+                gate.add(top, working_weight(strengths, weakest, layout.margin, span))
+            told.add(bottom - top)[..., 0] = torch.from_numpy(strengths.between(top, bottom))
+            come, denoiser = bottom, self.denoiser(source.canvas, told.canvas)
+            for stage in stages[:-1]:
+                for _ in stage.leave(denoiser, come):
+                    pass
+                come = stage.done
+            for box in stages[-1].leave(denoiser, come):
+                for row, x in stages[-1].finished(box):
+                    yield row, x.movedim(-1, 0)[None]
+            lowest = layout.rows
+            for stage in reversed(stages):
+                lowest = min(lowest, stage.needed)
+                stage.x0.drop(lowest)
+            for rows in (source, noise, told, *gates):
+                rows.drop(lowest)
+
+
+class _Gate:
+    """How much each cell takes part in a phase, for the rows at work."""
+
+    def __init__(self, rows: int, columns: int, like: Tensor) -> None:
+        self.weight = RowBuffer(columns, 1, like)
+        """In [0, 1]."""
+        self.seen = RowBuffer(columns, 1, torch.empty(0, dtype=torch.bool, device=like.device))
+        """Where that is above 0."""
+        self._open, self._shut = (np.zeros(rows, dtype=bool) for _ in range(2))
+
+    def add(self, top: int, weight: NDArray[np.float64]) -> None:
+        """More rows, from `top` on."""
+        self.weight.add(len(weight))[..., 0] = torch.from_numpy(weight)
+        self.seen.add(len(weight))[..., 0] = torch.from_numpy(weight > 0)
+        self._open[top : top + len(weight)] = weight.min(axis=1) == 1
+        self._shut[top : top + len(weight)] = weight.max(axis=1) == 0
+
+    def drop(self, first: int) -> None:
+        for rows in (self.weight, self.seen):
+            rows.drop(first)
+
+    def is_open(self, top: int, bottom: int) -> bool:
+        """Whether every cell of some rows takes part fully."""
+        return bool(self._open[top:bottom].all())
+
+    def is_shut(self, top: int, bottom: int) -> bool:
+        """Whether none of them takes part at all."""
+        return bool(self._shut[top:bottom].all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,30 +162,45 @@ class _Known:
 
     source: RowBuffer
     """Clean latents of the enlarged picture."""
-    noise: RowBuffer
-    weights: list[RowBuffer]
-    """How much each cell takes part in each phase, one channel."""
+    noise: RowRing
+    gates: Sequence[_Gate]
+    """Of each phase."""
 
 
 class _Stage:
-    """One step, over the rows as they come."""
+    """One step, over the rows as they come.
 
-    def __init__(self, stream: Stream, number: int, step: int, known: _Known) -> None:
+    Args:
+        stream: the canvas.
+        number: of the phase, from 0.
+        step: of the run.
+        known: what all steps look at.
+        before: the step before this one, whose finished rows are what this one begins with.
+    """
+
+    def __init__(
+        self, stream: Stream, number: int, step: int, known: _Known, before: _Stage | None
+    ) -> None:
         (run,) = stream.itinerary.runs
         self.stream, self.number, self.known = stream, number, known
         self.phase: Phase = run.phases[number]
-        self.begins = step == self.phase.start
+        self.begins, self.given = step == self.phase.start, before.x0 if before else None
         self.windows = self.phase.by_step[step - self.phase.start]
         self.sigmas = stream.itinerary.sigmas[step : step + 2]
         columns, like = stream.itinerary.layout.columns, stream.weights.like
-        self.x, self.x0 = (RowBuffer(columns, stream.channels, like) for _ in range(2))
-        self.total = RowBuffer(columns, 1, like)
+        self.x0 = RowRing(columns, stream.channels, like, stream.usual)
+        """What the windows give, and in rows that took the step x at the next noise level."""
         self.batches = alike(self.windows, stream.cells)
         tops = [min(box.top for box in self._boxes(batch)) for batch in self.batches]
         self.waiting = [*itertools.accumulate(reversed(tops), min)][::-1]
         """The first row of what is left to evaluate, before each batch."""
         self.by_top = from_the_top(self.windows)
-        self.evaluated = self.weighed = self.done = 0
+        self.shares = NormalisedShares(self.windows, stream.weights)
+        self.covered = Covered([*itertools.chain(*self.phase.by_step)], _GAP)
+        self.gate = known.gates[number]
+        self.evaluated = self.cleared = 0
+        self.done = self.needed = 0
+        """The first row that has not taken the step, and the first that is looked at for it."""
 
     def _boxes(self, batch: range) -> Sequence[Box]:
         return self.windows[batch.start : batch.stop]
@@ -155,98 +217,130 @@ class _Stage:
         above = itertools.takewhile(lambda box: box.bottom <= row, self.windows)
         passed = sum(1 for _ in above)
         self.evaluated = sum(batch.stop <= passed for batch in self.batches)
-        needed = self._left(row)
-        self.done = row
-        for rows in (self.x, self.x0, self.total):
-            rows.drop(needed)
+        self.done, self.needed = row, self._left(row)
+        self.x0.drop(self.needed)
         if self.evaluated:
             self.stream.on_windows(self.number, self.batches[self.evaluated - 1].stop)
-        return needed
+        return self.needed
 
-    def enter(self, top: int, x: Tensor) -> None:
-        """Rows at the noise level of this step, shape (rows, columns, C), from `top` on."""
-        mine, piece = self.x.add(len(x)), self._piece
-        for first in range(0, len(x), piece) if self.begins else ():
-            last = min(first + piece, len(x))
-            self._begin_in(top + first, x[first:last], mine[first:last])
-        if not self.begins:
-            mine.copy_(x)
-        self.x0.add(len(x)).zero_()
+    def leave(self, denoiser: Denoiser, come: int) -> Iterator[Box]:
+        """Evaluate what the rows above `come` allow, and take the step where all is known.
 
-    def _begin_in(self, top: int, x: Tensor, mine: Tensor) -> None:
-        """Rows with which a phase begins: cells that no phase has touched yet start here, whatever
-        the sampler did to them."""
-        bottom, seen = top + len(x), None
-        if self.number:
-            seen = self.known.weights[self.number - 1].between(top, bottom) > 0
-            if seen.all():
-                mine.copy_(x)
-                return
-        torch.mul(self.known.noise.between(top, bottom), self.sigmas[0], out=mine)
-        mine += self.known.source.between(top, bottom)
-        if seen is not None:
-            # Exactly one of them where the weight is 1 or 0, and faster than a choice.
-            torch.lerp(mine, x, seen.to(x), out=mine)
+        Yields:
+            Rows that just took it, from top to bottom, as wide as the canvas.
+        """
+        self._evaluate(denoiser, come)
+        whole = self._left(come)
+        self.x0.reach(whole)
+        yield from self._step(whole)
+        self.done, self.needed = max(self.done, whole), max(self.needed, whole)
 
-    @property
-    def _piece(self) -> int:
-        """Rows that are worked on at once."""
-        return max(1, _PIECE // self.x.width)
+    def finished(self, box: Box) -> Iterator[tuple[int, Tensor]]:
+        """Rows that took the last step: the first of them, and they, shape (rows, columns, C)."""
+        kept = None
+        if not self.gate.is_open(box.top, box.bottom):
+            kept = ~self.gate.seen.inside(box)
+        for rows, x in self.x0.parts(box):
+            if kept is not None:
+                put(self.known.source.inside(box)[rows], x, kept[rows])
+            yield box.top + rows.start, x
 
-    def leave(self, denoiser: Denoiser) -> Iterator[tuple[int, Tensor]]:
-        """The rows that take the step now: the first one, and all at the next noise level."""
-        self._evaluate(denoiser)
-        whole = self._left(self.x.last)
-        for top in range(self.done, whole, self._piece):
-            bottom = min(top + self._piece, whole)
-            yield top, self._stepped(top, bottom)
-        self.done = max(self.done, whole)
-        for rows in (self.x, self.x0, self.total):
-            rows.drop(whole)
+    def _step(self, whole: int) -> Iterator[Box]:
+        """The same for all rows above a row; of cells that no window covers nobody asks."""
+        if whole <= self.done:
+            return
+        columns, spans = self.x0.columns, self.covered.spans(self.done, whole)
+        numbers = self.x0.channels * sum(right - left for left, right in spans)
+        piece = max(1, _PIECE // max(numbers, 1))
+        for top in range(self.done, whole, piece):
+            bottom = min(top + piece, whole)
+            for left, right in spans:
+                for rows, x0 in self.x0.parts(Box(top, left, bottom, right)):
+                    self._stepped(Box(top + rows.start, left, top + rows.stop, right), x0)
+            yield Box(top, 0, bottom, columns)
 
-    def _stepped(self, top: int, bottom: int) -> Tensor:
-        x, x0 = (rows.between(top, bottom) for rows in (self.x, self.x0))
-        weight = self.known.weights[self.number].between(top, bottom)
-        if weight.min() < 1:
-            x0 = gated(self.known.source.between(top, bottom), x0, weight)
+    def _stepped(self, box: Box, x0: Tensor) -> None:
+        """Take the step in some cells, in place."""
+        if not self.gate.is_open(box.top, box.bottom):
+            gated(self.known.source.inside(box), x0, self.gate.weight.inside(box), out=x0)
         if self.phase.steps > 1 or self.sigmas[1] > 0:
             sampler, options = self.stream.sampler, self.stream.options
-            x0 = one_step(sampler, x0[None], x[None], self.sigmas, options)[0]
-        return x0
+            x = self._begun(box) if self.begins else self._given(box)
+            made = one_step(sampler, x0[None], x[None], self.sigmas, options)[0]
+            if made.data_ptr() != x0.data_ptr():
+                x0.copy_(made)
 
-    def _evaluate(self, denoiser: Denoiser) -> None:
+    def _given(self, box: Box) -> Tensor:
+        """Cells of x, from the step before."""
+        assert self.given is not None
+        return self.given.inside(box)
+
+    def _begun(self, box: Box, out: Tensor | None = None) -> Tensor:
+        """Cells of x with which a phase begins: those that no phase has touched yet start here,
+        whatever the sampler did to them."""
+        shape = box.height, box.width, self.x0.channels
+        made = self.stream.weights.like.new_empty(shape) if out is None else out
+        for rows, noise in self.known.noise.parts(box):
+            torch.mul(noise, self.sigmas[0], out=made[rows])
+        made += self.known.source.inside(box)
+        before = self.known.gates[self.number - 1]
+        if self.number and not before.is_shut(box.top, box.bottom):
+            put(self._given(box), made, before.seen.inside(box))
+        return made
+
+    def _evaluate(self, denoiser: Denoiser, come: int) -> None:
         """All batches of windows whose rows have come."""
-        come = [*self._come()]
-        answers = evaluated(denoiser, (self._batch(chosen) for chosen in come))
-        for chosen, x0 in zip(come, answers, strict=True):
-            self._weigh(max(box.bottom for box in chosen))
-            for box, cells in zip(chosen, x0.movedim(1, -1), strict=True):
-                weight = self.stream.weights.of(box)[..., None] / self.total.inside(box)
-                self.x0.inside(box).add_(cells * weight)
+        batches = [*self._come(come)]
+        chosen = [self._boxes(batch) for batch in batches]
+        answers = evaluated(denoiser, (self._batch(each) for each in chosen))
+        for batch, boxes, x0 in zip(batches, chosen, answers, strict=True):
+            self._clear(max(box.bottom for box in boxes))
+            for at, cells in zip(batch, x0.movedim(1, -1), strict=True):
+                self._blend(self.windows[at], self.shares.of(at), cells)
             self.evaluated += 1
-            self.stream.on_windows(self.number, len(chosen))
+            self.stream.on_windows(self.number, len(boxes))
 
-    def _come(self) -> Iterator[Sequence[Box]]:
+    def _come(self, come: int) -> Iterator[range]:
         for batch in self.batches[self.evaluated :]:
-            chosen = self._boxes(batch)
-            if max(box.bottom for box in chosen) > self.x.last:
+            if max(box.bottom for box in self._boxes(batch)) > come:
                 return
-            yield chosen
+            yield batch
 
     def _batch(self, chosen: Sequence[Box]) -> NetworkBatch:
-        crops = stacked([self.x.inside(box) for box in chosen]).movedim(-1, 1)
+        if self.begins:
+            box, channels = chosen[0], self.x0.channels
+            like = self.stream.weights.like
+            crops = like.new_empty(len(chosen), box.height, box.width, channels)
+            for each, crop in zip(chosen, crops, strict=True):
+                self._begun(each, crop)
+        else:
+            crops = stacked([self._given(box) for box in chosen])
         sigma = torch.full([len(chosen)], self.sigmas[0], dtype=crops.dtype)
-        return NetworkBatch(crops, sigma, [moved(box, -self.known.source.first) for box in chosen])
+        windows = [moved(box, -self.known.source.first) for box in chosen]
+        return NetworkBatch(crops.movedim(-1, 1), sigma, windows)
 
-    def _weigh(self, bottom: int) -> None:
-        """Sum up the weights of all windows that reach rows above `bottom`."""
-        while self.weighed < len(self.by_top) and self.by_top[self.weighed].top < bottom:
-            box = self.by_top[self.weighed]
-            missing = box.bottom - self.total.last
-            if missing > 0:
-                self.total.add(missing).zero_()
-            above = max(0, self.total.first - box.top)  # of the first windows after `begin`
-            if above < box.height:
-                held = Box(box.top + above, box.left, box.bottom, box.right)
-                self.total.inside(held).add_(self.stream.weights.of(box)[above:, :, None])
-            self.weighed += 1
+    def _clear(self, bottom: int) -> None:
+        """Set x0 to 0 in all windows that reach rows above `bottom`.
+
+        None that shares a cell with one of these is evaluated yet.
+        """
+        while self.cleared < len(self.by_top) and self.by_top[self.cleared].top < bottom:
+            box = self.by_top[self.cleared]
+            top = max(box.top, self.x0.first)  # of the first windows after `begin`
+            if top < box.bottom:
+                self.x0.reach(box.bottom)
+                for _, cells in self.x0.parts(Box(top, box.left, box.bottom, box.right)):
+                    cells.zero_()
+            self.cleared += 1
+
+    def _blend(self, box: Box, shares: Shares, cells: Tensor) -> None:
+        """Add what a window gives, shape (h, w, C), to the others."""
+        for part, weight in shares.shared:
+            given = cells[part.top : part.bottom, part.left : part.right] * weight
+            for rows, x0 in self.x0.parts(moved(part, box.top, box.left)):
+                x0.add_(given[rows])
+        if shares.alone is not None:
+            part = shares.alone
+            given = cells[part.top : part.bottom, part.left : part.right]
+            for rows, x0 in self.x0.parts(moved(part, box.top, box.left)):
+                x0.copy_(given[rows])

@@ -37,11 +37,15 @@ def working_weight(
     Returns:
         Weights in [0, 1], one row for each of `rows`.
     """
-    working = strengths.with_values(strengths.values >= weakest)
+    near = Near(strengths.with_values(strengths.values >= weakest), margin + 1)
+    top, bottom = rows or (0, strengths.shape[0])
+    if near.true.values[near.fields(top, bottom)].all():
+        return np.ones((bottom - top, strengths.shape[1]))
     way = np.sqrt(np.arange((margin + 1) ** 2 + 1))
     fall = np.where(way <= margin, 0.5 + 0.5 * np.cos(np.pi * way / (margin + 1)), 0.0)
-    weight = fall[Near(working, margin + 1).squares(rows)]
-    weight[_cells(strengths, rows) == 0] = 0
+    weight = fall.take(near.squares(rows))
+    if not strengths.values[near.fields(top, bottom)].all():
+        weight[_cells(strengths, rows) == 0] = 0
     return weight
 
 
@@ -112,9 +116,8 @@ class Near:
         height, width = self.true.shape
         top, bottom = rows or (0, height)
         edges, most = self.true.rows, self.limit**2
-        low = int(np.searchsorted(edges, max(top - self.limit, 0), side="right")) - 1
-        high = int(np.searchsorted(edges, min(bottom + self.limit, height)))
-        across = [self._across(field) for field in range(low, high)]
+        fields = self.fields(top, bottom)
+        low, across = fields.start, [self._across(row) for row in range(fields.start, fields.stop)]
         result = np.full((bottom - top, width), most, dtype=np.int32)
         for field, squares in enumerate(across, low):
             if squares is None:
@@ -128,6 +131,12 @@ class Near:
                         line = result[row - top]
                         np.minimum(line, squares + np.int32(away**2), out=line)
         return result
+
+    def fields(self, top: int, bottom: int) -> slice:
+        """Rows of fields that have a cell within the limit of rows [top, bottom)."""
+        edges = self.true.rows
+        low = int(np.searchsorted(edges, max(top - self.limit, 0), side="right")) - 1
+        return slice(low, int(np.searchsorted(edges, min(bottom + self.limit, edges[-1]))))
 
     def _across(self, field: int) -> NDArray[np.int32] | None:
         """The same within the rows of one field alone, shape (columns,); None: far everywhere."""

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tileup.errors import OutputError
 from tileup.images.picture import Picture
-from tileup.images.pixels import IntegerPixels, Numbers, bands, spans
+from tileup.images.pixels import IntegerPixels, Numbers, bands, spans, within_unit
 
 
 def to_image(picture: Picture) -> Image.Image:
@@ -84,7 +84,7 @@ def rounded(
         raise OutputError(
             "the result holds values that are no numbers; try another model or sampler"
         )
-    scaled = np.clip(values, 0, 1)
+    scaled = within_unit(values)
     scaled *= 2**bits - 1
     return np.rint(scaled, out=scaled).astype(np.uint8 if bits == 8 else np.uint16)
 

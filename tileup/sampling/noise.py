@@ -6,6 +6,7 @@ So a picture depends neither on windows, batch size or device, nor on how a run 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Callable, Sequence
 
@@ -65,21 +66,34 @@ class NoiseRows:
 
     def skip(self, rows: int) -> None:
         """Leaves the next rows out."""
+        spare = torch.empty(_ROWS * self.columns)
         for plane in self._planes:
             for first in range(0, rows, _ROWS):
-                plane.take(min(_ROWS, rows - first) * self.columns)
+                plane.take(spare[: min(_ROWS, rows - first) * self.columns])
 
     def take(self, out: Tensor) -> None:
         """Writes the next rows, shape (rows, columns, channels)."""
-        drawn = [plane.take(len(out) * self.columns) for plane in self._planes]
-        # Turned in one go: cell by cell every plane's turn would go through all of the memory.
-        out.view(-1, len(drawn)).copy_(torch.stack(drawn).T)
+        whole = _GROUP // math.gcd(_GROUP, self.columns)  # so many rows end with a group
+        at_once = max(1, _AT_ONCE // (out[0].numel() * whole)) * whole
+        for rows in out.split(at_once):
+            count = rows.shape[0] * self.columns
+            drawn = torch.empty(len(self._planes), count)
+            for plane, numbers in zip(self._planes, drawn, strict=True):
+                plane.take(numbers)
+            # Turned in one go: cell by cell every plane's turn would go through all of the memory.
+            made = rows.view(count, -1)
+            if made.device.type == "cpu":
+                made.numpy()[...] = drawn.numpy().T  # in two thirds of the time of a `copy_`
+            else:
+                made.copy_(drawn.T)
 
 
 _GROUP = 16
 """Normal numbers that torch makes of as many uniform ones at once."""
 _ROWS = 16
 """Rows that are drawn at once to get past them."""
+_AT_ONCE = 2**20
+"""Numbers that are drawn and turned at once, at most."""
 _SKIP = 2**16
 """Numbers that are drawn at once to get past them."""
 
@@ -111,21 +125,31 @@ class _Drawn:
 
     def __init__(self, generator: torch.Generator, at: int, start: int, total: int) -> None:
         self.generator, self.at, self.total = generator, at, total
-        self.left = torch.empty(0)
+        self._left = torch.empty(0)
         self._skip = start - at
 
-    def take(self, count: int) -> Tensor:
-        missing = count + self._skip - len(self.left)
-        if missing > 0:
-            end = self.at + -(-missing // _GROUP) * _GROUP
-            end = self.total if end > _last_group(self.total) else end
-            drawn = torch.randn(end - self.at, generator=self.generator)
-            self.left, self.at = torch.cat([self.left, drawn]), end
-        taken, self.left = self.left[self._skip :].split(
-            [count, len(self.left) - self._skip - count]
-        )
-        self._skip = 0
-        return taken
+    def take(self, out: Tensor) -> None:
+        """Writes the next numbers, as many as there is room for, shape (n,)."""
+        if self._skip:
+            self._left, self._skip = self._group()[self._skip :], 0
+        wanted, taken = out.shape[0], min(self._left.shape[0], out.shape[0])
+        if taken:
+            out[:taken], self._left = self._left[:taken], self._left[taken:]
+        groups = min(wanted - taken, _last_group(self.total) - self.at) // _GROUP * _GROUP
+        if groups > 0:  # right where they belong
+            torch.randn(groups, generator=self.generator, out=out[taken : taken + groups])
+            taken, self.at = taken + groups, self.at + groups
+        if taken < wanted:
+            group, missing = self._group(), wanted - taken
+            out[taken:], self._left = group[:missing], group[missing:]
+
+    def _group(self) -> Tensor:
+        """The next numbers that torch makes at once: a group, or all that are left."""
+        beyond = self.at + _GROUP
+        end = self.total if beyond > _last_group(self.total) else beyond
+        drawn = torch.randn(end - self.at, generator=self.generator)
+        self.at = end
+        return drawn
 
 
 class StepNoise:

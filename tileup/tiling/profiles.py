@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tileup.contracts import Box
+from tileup.tiling.overlaps import Neighbours, around, moved
 
 Profile = Callable[[int, int], Tensor]
 """(cells of the window, cells that neighbours share) -> weights along one axis, all above 0."""
@@ -105,3 +110,75 @@ def normalised(windows: Sequence[Box], raw: WindowWeights, height: int, width: i
     for box in from_the_top(windows):
         total[box.index] += raw.of(box)
     return [raw.of(box) / total[box.index] for box in windows]
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How much a window counts in its cells, relative to its corner."""
+
+    alone: Box | None
+    """Where it counts fully, as no other window lies there."""
+    shared: Sequence[tuple[Box, Tensor]]
+    """The rest, and weights there, shape (h, w, 1)."""
+
+
+class NormalisedShares:
+    """What `normalised` gives, for one window at a time: windows that lie among others alike share
+    their weights.
+
+    Args:
+        windows: boxes of the canvas.
+        raw: weights of windows before normalisation.
+    """
+
+    def __init__(self, windows: Sequence[Box], raw: WindowWeights) -> None:
+        self.windows, self.raw = windows, raw
+        self.neighbours = Neighbours(windows)
+        self._known: dict[bytes, Shares] = {}
+        self._arrays: dict[tuple[int, int], NDArray[Any]] = {}
+
+    def of(self, window: int) -> Shares:
+        """Of the window with this number."""
+        edges = self.neighbours.edges
+        near = edges[:, self.neighbours.of(window)] - edges[[0, 1, 0, 1], window, None]
+        key = near.tobytes()
+        if key not in self._known:
+            if len(self._known) == _SHARES:
+                self._known.clear()
+            self._known[key] = self._made(window, near)
+        return self._known[key]
+
+    def _made(self, window: int, near: NDArray[np.int64]) -> Shares:
+        """Among windows, told from its corner, which lie in the order of `from_the_top`."""
+        box = self.windows[window]
+        height, width = box.height, box.width
+        raw = self._raw(height, width)
+        total = np.zeros_like(raw)
+        for top, left, bottom, right in near.T.tolist():
+            up, down = max(top, 0), min(bottom, height)
+            before, after = max(left, 0), min(right, width)
+            other = self._raw(bottom - top, right - left)
+            total[up:down, before:after] += other[
+                up - top : down - top, before - left : after - left
+            ]
+        weight = (raw / total)[..., None]
+        alone = self.neighbours.alone(window)
+        whole = Box(0, 0, height, width)
+        if alone is None:
+            return Shares(None, [(whole, self._tensor(weight))])
+        inner = moved(alone, -box.top, -box.left)
+        rest = [(part, self._tensor(weight[part.index])) for part in around(whole, inner)]
+        return Shares(inner, rest)
+
+    def _raw(self, height: int, width: int) -> NDArray[Any]:
+        shape = height, width
+        if shape not in self._arrays:
+            self._arrays[shape] = self.raw.of(Box(0, 0, *shape)).cpu().numpy()
+        return self._arrays[shape]
+
+    def _tensor(self, weight: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(weight)).to(self.raw.like.device)
+
+
+_SHARES = 256
+"""Ways to lie among others whose weights are held."""
