@@ -104,6 +104,8 @@ class ModelSpec:
     any_shape: bool = False
     """Whether windows may have any shape, and any size up to a few times its own: nothing in the
     network depends on how far away the edges are."""
+    shapes: tuple[tuple[int, int], ...] = ()
+    """Heights and widths that it was trained on besides the square, output pixels."""
     textured: bool = False
     """Whether it has a network of its own for texture."""
     deblocks: bool = False

@@ -73,3 +73,15 @@ def test_messages_name_families_once_each() -> None:
     assert named([DEV, SCHNELL]) == "FLUX"
     assert named([SD1]) == "SD 1.x"
     assert named([SD1, SD2, SDXL, DEV], last="and") == "SD 1.x, SD 2.x, SDXL and FLUX"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_other_shapes_are_no_more_work_than_the_square_and_each_is_there_both_ways(
+    family: Family,
+) -> None:
+    """SDXL halves its latents twice: 32 pixels."""
+    for height, width in family.shapes:
+        assert height * width <= family.window**2
+        assert height % 32 == width % 32 == 0
+        assert (width, height) in family.shapes
+    assert bool(family.shapes) == family.name.startswith("sdxl")

@@ -1,6 +1,7 @@
 """Phases make all the steps, with the right tiles at work and windows over all of them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,35 @@ def test_the_canvas_holds_the_picture_and_one_window(width: int, height: int) ->
     assert all(phase.windows for phase in planned.itinerary.phases), (
         "a phase that has working tiles has windows"
     )
+
+
+SHAPED = replace(spec(stride=2, window=32), shapes=((40, 24), (24, 40), (60, 16)))
+
+
+@pytest.mark.parametrize(
+    ("size", "flags", "shapes"),
+    [
+        ((80, 120), {}, {(20, 12), (12, 20), (30, 8)}),
+        ((80, 36), {}, {(20, 12), (30, 8)}),
+        ((80, 120), {"overlap": 16}, {(20, 12), (12, 20)}),
+        ((80, 120), {"window": 32}, set()),
+        ((80, 120), {"windows": "spot"}, set()),
+    ],
+    ids=["all", "a narrow canvas", "a wide overlap", "a side that was asked for", "spot"],
+)
+def test_windows_may_have_the_shapes_of_the_training_that_fit(
+    size: tuple[int, int], flags: dict[str, object], shapes: set[tuple[int, int]]
+) -> None:
+    height, width = size
+    settings = Settings(**{"overlap": 8, "steps": 2, **flags})
+    pixels = photograph(height // 2, width // 2)
+    made = plan_pixels(pixels, width, height, SHAPED, settings)
+    layout = made.itinerary.layout
+    assert {*layout.shapes} == shapes
+    for phase in made.itinerary.phases:
+        found = {(box.height, box.width) for box in phase.windows}
+        assert len(found) == 1
+        assert found <= {(16, 16)} | shapes
 
 
 def test_progress_is_the_fractional_index_of_the_step() -> None:

@@ -1,6 +1,7 @@
 """Windows cover the working cells with their cores, and are few."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -33,10 +34,14 @@ def core(box: Box, rows: int, columns: int, margin: int) -> tuple[slice, slice]:
 
 
 def assert_covered(needed: np.ndarray, windows: tuple[Box, ...], side: int, margin: int) -> None:
+    assert {(box.height, box.width) for box in windows} <= {(side, side)}
+    assert_held(needed, windows, margin)
+
+
+def assert_held(needed: np.ndarray, windows: tuple[Box, ...], margin: int) -> None:
     rows, columns = needed.shape
     covered = np.zeros_like(needed)
     for box in windows:
-        assert (box.height, box.width) == (side, side)
         assert box.top >= 0
         assert box.bottom <= rows
         assert box.left >= 0
@@ -177,6 +182,42 @@ def test_a_large_canvas_is_quick() -> None:
     needed = coarse.repeat(16, 0).repeat(16, 1)
     windows = cover(Grid.of(needed), (80, 80), 8)
     assert_covered(needed, windows, 80, 8)
+
+
+SHAPES = ((8, 6), (6, 8), (9, 7), (7, 9), (12, 5), (5, 12))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    rows=st.integers(12, 50),
+    columns=st.integers(12, 50),
+    margin=st.integers(0, 2),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 1000),
+)
+def test_of_several_shapes_the_one_is_taken_whose_windows_are_the_least_work(
+    rows: int, columns: int, margin: int, share: float, seed: int
+) -> None:
+    coarse = np.random.default_rng(seed).random((rows // 3 + 1, columns // 3 + 1)) < share
+    needed = coarse.repeat(3, axis=0).repeat(3, axis=1)[:rows, :columns]
+    layout = Layout(rows, columns, 8, margin, shapes=SHAPES)
+    windows, again = covering(Grid.of(needed), layout, range(2), 0)
+    assert again is windows
+    assert_held(needed, windows, margin)
+    found = {(box.height, box.width) for box in windows}
+    assert len(found) == needed.any()
+    ways = {shape: cover(Grid.of(needed), shape, margin) for shape in ((8, 8), *SHAPES)}
+    work = {shape: len(boxes) * math.prod(shape) for shape, boxes in ways.items()}
+    assert sum(box.area for box in windows) == min(work.values())
+    if work[8, 8] == min(work.values()):
+        assert found <= {(8, 8)}, "the usual shape, unless another is less work"
+
+
+def test_a_canvas_that_another_shape_fits_takes_that_one() -> None:
+    """Two of 11 x 12 overlap by two margins exactly, two squares of 12 by more than need be."""
+    layout = Layout(20, 12, 12, 1, shapes=((20, 6), (11, 12)))
+    (windows,) = covering(Grid.of(np.ones((20, 12), dtype=bool)), layout, range(1), 0)
+    assert windows == (Box(0, 0, 11, 12), Box(9, 0, 20, 12))
 
 
 def test_covering_is_the_same_in_every_step() -> None:

@@ -176,6 +176,8 @@ class Family:
     precision: str = "bfloat16"
     """What it computes in on a GPU, unless something else is asked for. Flows were trained in
     bfloat16, and leave the range of float16."""
+    shapes: tuple[tuple[int, int], ...] = ()
+    """Heights and widths that it was trained on besides the square, pixels."""
     batch: int = 1
     """Windows evaluated at once where nobody measures how many fit."""
     guided: bool = False

@@ -166,6 +166,7 @@ def published_spec(checkpoint: Checkpoint, found: Detected, prediction: Predicti
         multiple=family.stride * found.multiple,
         levels=levels,
         guided=family.guided,
+        shapes=family.shapes,
         batch=family.batch,
         precision=family.precision,
     )

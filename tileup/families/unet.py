@@ -177,6 +177,10 @@ TELLING = {
 }
 """By layout, a bias of SD 2 that was trained further apart for v than for eps."""
 
+BUCKETS = ((1024, 960), (1088, 896), (1152, 896), (1152, 832), (1216, 832), (1280, 768))
+"""Shapes of SDXL's training that are no larger than the square, none of them long, each upright and
+lying: Podell et al. (2023), arXiv 2307.01952, appendix I."""
+
 SD1 = Family(
     name="sd1",
     title="Stable Diffusion 1.x",
@@ -230,6 +234,7 @@ SDXL = replace(
     ),
     latents=Latents(0.13025),
     window=1024,
+    shapes=tuple(shape for pair in BUCKETS for shape in (pair, pair[::-1])),
     batch=1,
     text=Recipe((clip_l(skip=1, normed=False), CLIP_G), clip_tokens=True, chunked=True),
     inside={

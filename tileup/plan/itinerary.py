@@ -80,7 +80,10 @@ class Layout:
     multiple: int = 0
     """Where windows may differ in shape: cells of which their sides are multiples, unless they
     are as long as the canvas. None is then higher than `window` or wider than `widest`. 0: all
-    are squares of the one side."""
+    of a step are of one shape."""
+    shapes: tuple[tuple[int, int], ...] = ()
+    """Heights and widths that the windows of a step may have besides the square; none has a larger
+    area."""
 
     @property
     def widest(self) -> int:
@@ -173,6 +176,8 @@ class WindowSize:
     margin: int
     multiple: int = 0
     """As `Layout.multiple`."""
+    shapes: tuple[tuple[int, int], ...] = ()
+    """As `Layout.shapes`."""
 
 
 def window_size(spec: ModelSpec, settings: Settings) -> WindowSize:
@@ -190,7 +195,10 @@ def window_size(spec: ModelSpec, settings: Settings) -> WindowSize:
             f"overlap must be at most {most} with windows of {side * spec.stride} pixels,"
             f" got {settings.overlap}; a fifth of the window is usual"
         )
-    return WindowSize(side, margin, _multiple(spec, settings))
+    shapes = spec.shapes if settings.window is None and settings.windows == "cover" else ()
+    cells = ((height // spec.stride, width // spec.stride) for height, width in shapes)
+    usable = tuple(shape for shape in cells if min(shape) > 2 * margin)
+    return WindowSize(side, margin, _multiple(spec, settings), usable)
 
 
 def windows_at_once(spec: ModelSpec, settings: Settings) -> int:
@@ -221,7 +229,9 @@ def layout_of(plan: TilePlan, spec: ModelSpec, size: WindowSize) -> Layout:
     useful = max(plan.rows, plan.columns, spec.window // spec.stride)
     side = min(size.side, -(-useful // unit) * unit)
     margin = min(size.margin, (side - 1) // 2)
-    return Layout(max(plan.rows, side), max(plan.columns, side), side, margin)
+    rows, columns = max(plan.rows, side), max(plan.columns, side)
+    fitting = (each for each in size.shapes if each[0] <= rows and each[1] <= columns)
+    return Layout(rows, columns, side, margin, shapes=tuple(fitting))
 
 
 def control_until(sigmas: Sequence[float], end: float) -> float:

@@ -321,13 +321,16 @@ picture, at most that of the canvas."""
 def covering(working: Grid, layout: Layout, steps: range, seed: int) -> tuple[Windows, ...]:
     """The fewest windows that cover the working cells with a margin, the same in every step.
 
-    Where they may differ in shape: those that are the least work.
+    Where they may differ in shape: those that are the least work. Where all may have another
+    shape together: that of the least work, the square one if it is among them.
     """
     cells = _on_canvas(working, layout)
     if layout.multiple:
         windows = fitted_windows(cells, layout)
     else:
-        windows = cover(cells, (layout.window, layout.window), layout.margin)
+        shapes = ((layout.window, layout.window), *layout.shapes)
+        ways = (cover(cells, shape, layout.margin) for shape in shapes)
+        windows = min(ways, key=lambda boxes: sum(box.area for box in boxes))
     return (windows,) * len(steps)
 
 
