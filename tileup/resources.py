@@ -60,8 +60,9 @@ def memory_there() -> int | None:
 
 
 def lies_in_memory(folder: Path) -> bool:
-    """Whether files of a folder take memory and no disk, as the system says; False where it does
-    not."""
+    """Whether files of a folder, that there is or will be, take memory and no disk, as the system
+    says; False where it does not."""
+    folder = next((each for each in (folder, *folder.parents) if each.exists()), folder)
     with contextlib.suppress(OSError, ValueError, IndexError):
         device = folder.stat().st_dev
         number = f"{os.major(device)}:{os.minor(device)}"

@@ -31,6 +31,7 @@ from tileup.engine.room import check_room
 from tileup.errors import NotFiniteError, OutOfMemoryError, OutputError
 from tileup.images.kept import Kept, Shape, can_be_kept, has_room, place_of
 from tileup.images.writing import save_picture
+from tileup.resources import lies_in_memory
 from tileup.settings.values import Settings
 from tileup.storage.remote import place
 
@@ -291,6 +292,41 @@ def test_rows_in_a_file_need_less_room(monkeypatch: pytest.MonkeyPatch) -> None:
         check_room(16_000, 16_000)
     with pytest.raises(OutOfMemoryError, match=r"1\.3 GB.*--max-pixels 1000000000"):
         check_room(36_000, 36_000, kept=True)
+
+
+def test_a_folder_that_lies_in_memory_counts_as_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form, output = Shape(1000, 1000, 3, 8), Path("out.png").resolve()
+    for name in ("images.kept", "engine.room"):
+        monkeypatch.setattr(f"tileup.{name}.memory_left", lambda: 2**28 + 6_000_000)
+        monkeypatch.setattr(f"tileup.{name}.lies_in_memory", lambda each: each == folder)
+    assert not has_room(folder / "rows", form)
+    assert has_room(folder / "rows", replace(form, height=999))
+    size = 14_000, 14_000
+    monkeypatch.setattr("tileup.engine.room.memory_left", lambda: 400_000_000)
+    check_room(*size, kept=True, output=Path("elsewhere") / "out.png", channels=3)
+    check_room(*size, kept=True, output=output)
+    with pytest.raises(OutOfMemoryError, match=r"need at least 0\.8 GB"):
+        check_room(*size, kept=True, output=output, channels=3)
+
+
+def test_which_folders_lie_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = folder.stat().st_dev
+    mounts = folder / "mounts"
+    monkeypatch.setattr("tileup.resources._MOUNTS", mounts)
+    for kind, expected in (("tmpfs", True), ("ext4", False), ("ramfs", True)):
+        mounts.write_text(
+            "22 1 0:1 / /proc rw shared:5 - tmpfs proc rw\n"
+            f"36 35 {os.major(device)}:{os.minor(device)} / /x rw a:1 b:2 - {kind} y rw\n"
+        )
+        assert lies_in_memory(folder) == expected
+        assert lies_in_memory(folder / "new" / "deep") == expected
+    for text in ("", "36 35\n", "\xff"):
+        mounts.write_text(text)
+        assert not lies_in_memory(folder)
+    mounts.unlink()
+    assert not lies_in_memory(folder)
 
 
 def test_which_rows_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

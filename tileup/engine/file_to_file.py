@@ -90,7 +90,8 @@ def read(job: Job, settings: Settings, source: Path | BinaryIO, spec: ModelSpec 
     format = resolve_format(job.output, settings.format, picture.format)
     size = output_size(picture.width, picture.height, settings)
     check_format_limit(*size, format)
-    check_room(*size, kept=can_be_kept(job.output, format, *size))
+    kept, channels = can_be_kept(job.output, format, *size), 1 if picture.grey else 3
+    check_room(*size, kept=kept, output=job.output, channels=channels)
     ready = NOTHING if spec is None else make_ready(picture, spec, settings)
     return Drawable(job, settings, picture, format, mark, ready)
 

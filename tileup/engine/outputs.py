@@ -189,7 +189,7 @@ def foreseen(job: Job, settings: Settings) -> Job:
             size = output_size(*found.head.upright, settings)
             format = resolve_format(job.output, settings.format, found.format)
             check_format_limit(*size, format)
-            check_room(*size, kept=can_be_kept(job.output, format, *size))
+            check_room(*size, kept=can_be_kept(job.output, format, *size), output=job.output)
     except TileupError as error:
         return replace(job, standing=Standing.IMPOSSIBLE, refusal=error)
     return job

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from math import isqrt
+from pathlib import Path
 
 from tileup.errors import OutOfMemoryError
-from tileup.resources import memory_left
+from tileup.resources import lies_in_memory, memory_left
 
 BASE = 420_000_000
 """Bytes that a run takes whatever the size: Python, torch, the bundled checkpoint, one batch."""
@@ -18,7 +19,14 @@ PER_KEPT_PIXEL = 1
 """The same where neither input nor output are in memory: the plan, and rows at work."""
 
 
-def check_room(width: int, height: int, *, kept: bool = False) -> None:
+def check_room(
+    width: int,
+    height: int,
+    *,
+    kept: bool = False,
+    output: Path | None = None,
+    channels: int = 1,
+) -> None:
     """Refuse an output that cannot fit into memory, whatever is tried.
 
     Asked for the least that any run takes: that of the bundled checkpoint, which draws large
@@ -27,13 +35,17 @@ def check_room(width: int, height: int, *, kept: bool = False) -> None:
     Args:
         width, height: of the output, pixels.
         kept: whether finished rows can lie in a file, see `tileup.images.kept.can_be_kept`.
+        output: where that lies, beside which they do.
+        channels: of its pixels, each of which takes a byte there, at least.
 
     Raises:
         OutOfMemoryError: says how much is needed, how much there is, and what would fit.
     """
     free = memory_left()
-    base = 0 if "torch" in sys.modules else BASE  # what is loaded is no longer free
     each = PER_KEPT_PIXEL if kept else PER_PIXEL
+    if kept and output is not None and lies_in_memory(output.parent):
+        each += channels
+    base = 0 if "torch" in sys.modules else BASE  # what is loaded is no longer free
     needed = base + width * height * each
     if free is None or needed <= free:
         return

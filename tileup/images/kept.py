@@ -24,6 +24,7 @@ from tileup.images.pixels import IntegerPixels
 from tileup.images.planes import rounded
 from tileup.images.whole import short_name
 from tileup.images.writing import is_in_bands
+from tileup.resources import lies_in_memory, memory_left
 from tileup.storage.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -202,12 +203,16 @@ def work_of(output: Path) -> Path:
 
 
 def has_room(path: Path, form: Shape) -> bool:
-    """Whether the disk has room for all rows, and as much again for the picture itself."""
+    """Whether the disk has room for all rows, and as much again for the picture itself; or memory,
+    where the folder lies in it."""
     try:
         there = path.stat().st_size if path.exists() else 0
-        return shutil.disk_usage(path.parent).free + there > 2 * form.height * form.row + SPARE
+        free = shutil.disk_usage(path.parent).free
     except OSError:
         return False
+    if lies_in_memory(path.parent) and (left := memory_left()) is not None:
+        free = min(free, left)
+    return free + there > 2 * form.height * form.row + SPARE
 
 
 def forget(output: Path) -> None:
