@@ -114,6 +114,32 @@ def test_some_failed_is_1_and_the_others_are_there(smoke: Command, folder: Path)
     assert [path.name for path in (folder / "out").glob("[!.]*")] == ["in_2x.png"]
 
 
+def test_one_picture_of_a_folder_is_named_where_it_fails(tileup: Command, folder: Path) -> None:
+    save(folder / "more" / "b.png", 30, 20)
+    ran = tileup("upscale", "more", "-o", "out", "--long-edge", "999")
+    assert ran.sentence.startswith("tileup: more/b.png: 30x20 to 999x666 is 33.3 times one side")
+
+
+def test_a_dry_run_ends_as_the_run_would(smoke: Command, folder: Path) -> None:
+    save(folder / "more" / "b.png", 30, 20)
+    assert smoke("more", "-o", "out").code == 0
+    for flags, code in (((), 0), (("--seed", "3"), 6), (("--long-edge", "999"), 2)):
+        dry, run = (smoke("more", "-o", "out", *flags, *more) for more in (["--dry-run"], []))
+        assert (dry.code, run.code) == (code, code)
+
+
+def test_a_config_of_ones_own_that_cannot_be_read_is_said(
+    tileup: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    place = folder / "tileup" / "config.yaml"
+    place.mkdir(parents=True)
+    assert "config.yaml: cannot be read: Is a directory" in tileup("plan", "in.png").sentence
+    place.rmdir()
+    place.symlink_to("gone.yaml")
+    assert "config.yaml: cannot be read: No such file" in tileup("plan", "in.png").sentence
+
+
 @pytest.mark.parametrize("command", ["upscale", "plan"])
 def test_a_model_that_cannot_be_used_is_4(tileup: Command, folder: Path, command: str) -> None:
     (folder / "text.safetensors").write_text("no model, but long enough to have a header")
@@ -154,6 +180,12 @@ def test_an_output_that_cannot_be_written_is_6_before_any_work(
     ran = tileup("upscale", "in.png", "--log-file", "file/log")
     assert ran.code == ExitCode.CANNOT_WRITE
     assert "log file file/log cannot be written" in ran.sentence
+
+
+def test_a_log_on_a_full_disk_is_given_up_and_ends_no_run(smoke: Command, folder: Path) -> None:
+    ran = smoke("in.png", "-o", "out.png", "--log-file", "/dev/full", "-q")
+    assert (ran.code, (folder / "out.png").exists()) == (0, True)
+    assert ran.sentence == "tileup: log file /dev/full is given up: No space left on device"
 
 
 @pytest.mark.parametrize("name", ["in.png", "in.jpg", "model.safetensors"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ NOTICE = 25
 
 logging.addLevelName(NOTICE, "NOTICE")
 _ROOT = logging.getLogger("tileup")
+log = logging.getLogger(__name__)
 
 
 def printable(text: str) -> str:
@@ -38,6 +40,29 @@ class _Voice(logging.Handler):
         typer.echo(printable(record.getMessage()), err=True)
         if record.exc_info:
             typer.echo(printable(logging.Formatter().formatException(record.exc_info)), err=True)
+
+
+class _LogFile(logging.FileHandler):
+    """Log records in a file, for as long as it takes them: no run ends for want of its log."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._path = path
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Give the file up, and say so once, also to who wants to hear of errors alone."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.setLevel(logging.CRITICAL + 1)
+        self.close()
+        log.error("log file %s is given up: %s", self._path, error.strerror)
+
+    def close(self) -> None:
+        """Close it; what is left in the buffer of a file that takes nothing is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def set_up_logging(verbose: int, quiet: bool, log_file: Path | None) -> None:
@@ -70,7 +95,7 @@ def _file_handler(path: Path) -> logging.Handler:
         if path.is_file():  # a pipe would wait
             with path.open("rb") as stream:
                 _check_is_text(stream.read(_TOLD_BY), path)
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(path)
     except OSError as error:
         raise OutputError(f"log file {path} cannot be written: {error.strerror}") from error
     handler.setLevel(logging.DEBUG)
@@ -86,7 +111,7 @@ def _check_is_text(head: bytes, path: Path) -> None:
 def forget_logging() -> None:
     """Undo `set_up_logging`, so that a process can run several commands."""
     for handler in list(_ROOT.handlers):
-        if isinstance(handler, _Voice | logging.FileHandler):
+        if isinstance(handler, _Voice | _LogFile):
             _ROOT.removeHandler(handler)
             handler.close()
     _ROOT.setLevel(logging.NOTSET)

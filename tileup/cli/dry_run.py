@@ -6,20 +6,23 @@ import json
 from collections.abc import Sequence
 
 from tileup.cli.tables import print_text
+from tileup.engine.outcomes import Outcome, exit_code
 from tileup.engine.request import Job, Standing
 from tileup.engine.standard_output import say
-from tileup.errors import ExitCode
 
 
 def show_intentions(jobs: Sequence[Job], json_lines: bool) -> int:
-    """Print a line for each picture; returns 1 where some will not be there, else 0."""
+    """Print a line for each picture; returns the exit code of a run in which all else goes well."""
     for job in jobs:
         if json_lines:
             say(json.dumps(_values(job)))
         else:
             print_text(_line(job))
-    refused = any(job.refusal is not None for job in jobs)
-    return ExitCode.SOME_FAILED if refused else ExitCode.OK
+    return exit_code([_outcome(job) for job in jobs])
+
+
+def _outcome(job: Job) -> Outcome:
+    return Outcome(job, "done" if job.refusal is None else "failed", error=job.refusal)
 
 
 def _line(job: Job) -> str:

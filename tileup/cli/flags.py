@@ -42,7 +42,7 @@ def _habits() -> Path | None:
     from platformdirs import user_config_path
 
     path = user_config_path("tileup", appauthor=False) / "config.yaml"
-    if not path.is_file():
+    if not os.path.lexists(path):  # what is there and cannot be read shall be said
         return None
     log.info("settings of %s", path)
     return path

@@ -104,8 +104,8 @@ class Reporter:
         log.log(NOTICE, "%s", ", ".join(parts))
 
     def _named(self, job: Job, message: str) -> str:
-        """A message that says which picture it is about, where there are several."""
-        if self._total == 1 or job.shown_input in message:
+        """A message that says which picture it is about, unless the user named that one alone."""
+        if not job.batch or job.shown_input in message:
             return message
         return f"{job.shown_input}: {message}"
 
