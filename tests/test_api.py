@@ -190,6 +190,7 @@ def test_the_environment_is_not_read(pixels: np.ndarray, monkeypatch: pytest.Mon
         ({"preset": 3}, UsageError, "preset must be a name"),
         ({"overlap": 500}, UsageError, "overlap"),
         ({"model": "no-such-model"}, ModelError, "no-such-model"),
+        ({"model": 4}, UsageError, "a model is a file, a name or one from load_model, and no int"),
         ({"max_input_pixels": 10}, InputError, "max-input-pixels"),
     ],
 )

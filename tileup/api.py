@@ -122,6 +122,9 @@ def _resolved(
         named = {} if model is None else {"model": str(model)}
         resolved = resolve_with_model(preset, flags=asked | named)
         return resolved.settings, resolved.model
+    if not hasattr(model, "spec"):
+        kind = type(model).__name__
+        raise UsageError(f"a model is a file, a name or one from load_model, and no {kind}")
     loaded = model if isinstance(model, LoadedModel) else _of_another(model)
     return _for_loaded(loaded, preset, asked), loaded
 

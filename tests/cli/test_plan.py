@@ -146,6 +146,33 @@ def test_one_of_several_that_cannot_be_planned_is_named(tileup: Command, folder:
     assert (ran.code, ran.out) == (3, "")
 
 
+def test_what_upscale_passes_over_plan_passes_over(tileup: Command, folder: Path) -> None:
+    """A picture of the wanted size is no failure, alone or among others."""
+    save(folder / "small.png", 20, 16)
+    told = "in.png  large enough already, skipped"
+    ran = tileup("plan", "in.png", "small.png", "--long-edge", "40")
+    assert (ran.code, ran.sentence) == (0, told)
+    assert "1 picture " in ran.out
+    ran = tileup("plan", "in.png", "--long-edge", "40")
+    assert (ran.code, ran.sentence, ran.out) == (0, told, "")
+    assert tileup("upscale", "in.png", "--long-edge", "40").sentence == told
+
+
+def test_a_word_that_stands_for_nothing_is_told_once(tileup: Command, folder: Path) -> None:
+    (folder / "empty").mkdir()
+    for command in (["plan"], ["upscale", "--dry-run"]):
+        ran = tileup(*command, "in.png", "no*.png", "empty")
+        assert ran.code == 1
+        told = ran.err + ran.out
+        assert told.count("no file matches 'no*.png'") == 1
+        assert told.count("no picture (") == told.count(" in empty (") == 1
+        assert "does not exist" not in told
+        assert "name a file in it" not in told
+        ran = tileup(*command, "no*.png", "empty")
+        assert ran.code == 3
+        assert ran.sentence.startswith("tileup: no file matches 'no*.png'; no picture (")
+
+
 def test_heatmaps_of_several_pictures(tileup: Command, folder: Path) -> None:
     save(folder / "more" / "b.png")
     assert tileup("plan", "in.png", "more", "--heatmap", "maps", "-q").code == 0

@@ -6,9 +6,11 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+from tileup.cli.console import NOTICE
 from tileup.cli.flags import config_text, resolved
 from tileup.cli.options import PlanOptions
 from tileup.cli.pace import known_pace
@@ -24,7 +26,8 @@ from tileup.engine.output_checks import (
     stay_apart,
     writable,
 )
-from tileup.engine.request import AUTO, Input, Job, Request
+from tileup.engine.outputs import is_large
+from tileup.engine.request import AUTO, Input, Job, Request, Standing
 from tileup.engine.standard_output import say
 from tileup.errors import ExitCode, InputError, NoInputError, TileupError, UsageError
 from tileup.images.reading import open_picture
@@ -48,7 +51,18 @@ def plan_command(options: PlanOptions, given: Given) -> int:
     jobs = [_job(each, options, found, many) for each in inputs]
     jobs = _checked(jobs, options, found)
     found.check_files()
+    jobs = _without_large(jobs)
+    if not jobs:
+        return ExitCode.OK
     return _plan_many(jobs, options, found) if many else _plan_one(jobs[0], options, found)
+
+
+def _without_large(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without what `tileup upscale` would pass over, which is said."""
+    for job in jobs:
+        if job.standing is Standing.LARGE:
+            log.log(NOTICE, "%s  %s, skipped", job.shown_input, job.standing.value)
+    return [job for job in jobs if job.standing is not Standing.LARGE]
 
 
 def _beside(picture: Path) -> Path:
@@ -59,7 +73,11 @@ def _job(each: Input, options: PlanOptions, found: Resolved, many: bool) -> Job:
     heatmap = _heatmap_path(each, options.heatmap, many)
     seed = found.settings.seed
     placed = (each.path, None, each.relative, seed, heatmap)
-    return Job(*placed, overwrite=options.overwrite, batch=many)
+    job = Job(*placed, overwrite=options.overwrite, batch=many)
+    if each.refusal is not None:
+        return replace(job, standing=Standing.IMPOSSIBLE, refusal=each.refusal)
+    large = each.path is not None and is_large(each.path, found.settings)
+    return replace(job, standing=Standing.LARGE) if large else job
 
 
 def _heatmap_path(each: Input, wanted: str | None, many: bool) -> Path | None:

@@ -14,7 +14,7 @@ from tileup.engine import naming
 from tileup.engine.heatmaps import is_heatmap
 from tileup.engine.own import OwnFiles
 from tileup.engine.request import AUTO, STREAM, Input, Request
-from tileup.errors import NoInputError, UsageError
+from tileup.errors import InputError, NoInputError, UsageError
 from tileup.images.formats.known import READ_IN_WORDS, SUFFIXES
 from tileup.storage.remote import Remote, files_below, place
 from tileup.storage.urls import told_url
@@ -37,6 +37,9 @@ def find_inputs(request: Request) -> list[Input]:
     expanded = [each for text in request.inputs for each in search.told(text)]
     found = search.without_heatmaps(search.once(expanded))
     search.passed.tell()
+    reasons = [str(each.refusal) for each in found if each.refusal is not None]
+    if len(reasons) == len(found):
+        raise NoInputError("; ".join(reasons[:2]))
     if not any(each.path is None or _is(each.path.exists) for each in found):
         names = " and ".join(str(each.path) for each in found[:2])
         verb = "do" if len(found) > 1 else "does"
@@ -59,8 +62,7 @@ class _Search:
         except NoInputError as error:
             if len(self.request.inputs) == 1:
                 raise
-            log.warning("%s", error)
-            return [Input(place(text))]
+            return [Input(place(text), refusal=InputError(str(error)))]
 
     def expanded(self, text: str) -> Iterable[Input]:
         """The inputs that one word of the command line stands for."""

@@ -52,6 +52,8 @@ def make_job(each: Input, request: Request, settings: Settings, many: bool) -> J
 
 def _decided(job: Job, each: Input, request: Request, settings: Settings) -> Job:
     """The job, and whether its input alone says that nothing is to be made."""
+    if each.refusal is not None:
+        return replace(job, standing=Standing.IMPOSSIBLE, refusal=each.refusal)
     if each.own:
         return replace(job, standing=Standing.OWN)
     long = next((path for path in job.targets if len(os.fsencode(path.name)) > _LONGEST_NAME), None)
@@ -66,7 +68,7 @@ def _decided(job: Job, each: Input, request: Request, settings: Settings) -> Job
         told = OutputError(f"{folder} is a folder; name a file in it")
         return replace(job, standing=Standing.IMPOSSIBLE, refusal=told)
     if each.path is not None and not _is_named(request.output, job.batch):
-        return replace(job, standing=Standing.LARGE) if _is_large(each.path, settings) else job
+        return replace(job, standing=Standing.LARGE) if is_large(each.path, settings) else job
     return job
 
 
@@ -79,8 +81,13 @@ _LONGEST_NAME = 255
 """Bytes of a file's name on the disks in use today."""
 
 
-def _is_large(source: Path, settings: Settings) -> bool:
-    """Whether a picture has the wanted size already, where one is wanted and not a factor."""
+def is_large(source: Path, settings: Settings) -> bool:
+    """Whether a picture has the wanted size already, where one is wanted and not a factor.
+
+    Args:
+        source: a picture; one that cannot be read is not large.
+        settings: of the run.
+    """
     exact = (settings.size, settings.long_edge, settings.short_edge, settings.max_pixels)
     if all(value is None for value in exact):
         return False

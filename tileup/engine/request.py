@@ -105,6 +105,8 @@ class Input:
     """The folder given by the user; None for a picture that was named."""
     own: bool = False
     """Whether it is an output, named beside its own input."""
+    refusal: TileupError | None = field(default=None, compare=False)
+    """Why a word of the command line stands for nothing."""
 
     @property
     def relative(self) -> str | None:
