@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-import subprocess
-import sys
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -129,12 +131,14 @@ def test_a_file_gives_the_network_that_it_was_written_from(
 def test_every_tensor_of_these_files_counts(family: str) -> None:
     """Otherwise they would prove nothing of how they are read."""
     shape = WIDE[family]
-    original = ldm_unet(shape).requires_grad_(True)
+    original = the_unet(shape)
+    weights = {name: each.clone().requires_grad_() for name, each in original.named_parameters()}
     text = prompt(shape)
     ids = [told(shape, box) for box in windows_of(9, 13)]
-    output = original(noisy(9, 13), torch.tensor([20.0, 700.0]), text.tokens, label(text, ids))
+    given = noisy(9, 13), torch.tensor([20.0, 700.0]), text.tokens, label(text, ids)
+    output = torch.func.functional_call(original, weights, given)
     (output * noisy(9, 13)).sum().backward()
-    for name, parameter in original.named_parameters():
+    for name, parameter in weights.items():
         assert parameter.grad is not None
         effect = (parameter.grad * parameter).norm() / math.sqrt(output.numel())
         assert effect > 1e-4, name
@@ -518,40 +522,43 @@ def test_a_device_computes_what_the_cpu_does(offload: bool) -> None:
     assert torch.equal(network(*given), found)
 
 
-MEMORY = """
-import re, sys, torch
-from pathlib import Path
-from safetensors import safe_open
-from tests.families.building import built_unet
-from tileup.plan.noise_levels import training_levels
-from tileup.torchvision_shield import shield_torchvision
-shield_torchvision()
-from diffusers import UNet2DConditionModel
-import diffusers.loaders.single_file_utils
-def peak():
-    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-before = peak()
-with safe_open(sys.argv[1], framework="pt") as file:
-    tensors = {name: file.get_tensor(name) for name in file.keys()}
-network = built_unet(tensors, dtype=torch.float16)
-size = sum(each.numel() * each.element_size() for each in network.module.parameters())
-print(size, peak() - before)
-"""
+def memory_of_loading(path: Path) -> tuple[int, int]:
+    """Bytes of a network's weights, and what loading it from a file takes at its peak; in a process
+    of its own, which has imported everything."""
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            torch.set_num_threads(1)
+            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+            before = peak()
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            network = built_unet(tensors, dtype=torch.float16)
+            size = sum(each.numel() * each.element_size() for each in network.module.parameters())
+            os.write(writing, f"{size} {peak() - before}".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        size, memory = map(int, told.read().split())
+    os.waitpid(child, 0)
+    return size, memory
+
+
+def peak() -> int:
+    (line,) = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return 1024 * int(line)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak there")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak there")
 def test_loading_at_the_stored_precision_takes_the_memory_of_the_file(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     path = tmp_path / "half.safetensors"
     with torch.device("meta"):
         names = LdmUNet(sd1(96)).state_dict()
     save_file({k: torch.full(v.shape, 0.01, dtype=torch.float16) for k, v in names.items()}, path)
-    found = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, check=True
-    )
-    size, memory = map(int, found.stdout.split())
+    loaded(tensors(original_of("sd1")))  # with this, what loading needs is imported
+    size, memory = memory_of_loading(path)
     assert size > 150e6
     assert 0.5 * size < memory < 1.3 * size, f"{memory / size:.2f} of the file's size"
 
