@@ -33,8 +33,10 @@ from tests.images.pictures import (
 from tests.images.pictures import srgb_profile as srgb
 from tileup.errors import InputError
 from tileup.images import xmp
+from tileup.images.boxes import box
 from tileup.images.calibration import PRIMARIES, as_light, as_srgb, profile_of
 from tileup.images.colour import in_srgb, is_neutral
+from tileup.images.exif import loaded
 from tileup.images.jpegxl_profile import with_profile
 from tileup.images.metadata import read_metadata, told_settings
 from tileup.images.picture import Picture
@@ -658,6 +660,146 @@ def test_ppm_of_sixteen_bits(most: int, channels: int) -> None:
     assert_array_equal(open_picture(words).pixels, picture.pixels)
     with pytest.raises(InputError, match="broken or cut short"):
         open_picture(words[: len(words) // 2])
+
+
+def jpeg_with(*segments: tuple[int, bytes], behind: bytes = b"") -> bytes:
+    data = encoded(Image.fromarray(smooth(24, 16)), "jpg", quality=95)
+    made = (bytes([0xFF, kind]) + struct.pack(">H", len(c) + 2) + c for kind, c in segments)
+    return data[:2] + b"".join(made) + data[2:] + behind
+
+
+JUMBF = struct.pack(">L4s", 28, b"jumb") + struct.pack(">L4s", 20, b"jumd") + b"c2pa" + bytes(8)
+"""As content credentials begin."""
+
+
+def riff_with(name: bytes, content: bytes) -> bytes:
+    data = encoded(Image.fromarray(smooth(24, 16)), "webp", lossless=True) + name
+    data += struct.pack("<L", len(content)) + content
+    return data[:4] + struct.pack("<L", len(data) - 8) + data[8:]
+
+
+def boxed_with(format: str, kind: bytes, content: bytes) -> bytes:
+    """With a box before the last one, which may go on to the end."""
+    stream = BytesIO()
+    save_picture(Picture(np.float32(smooth(24, 16)) / 255), stream, format)
+    data = stream.getvalue()
+    at = data.index(b"jxlc") - 4 if format == "jxl" else len(data)
+    return data[:at] + box(kind, content) + data[at:]
+
+
+C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+SIGNED = {
+    "jpg": lambda: jpeg_with((0xEB, b"JP\0\1\0\0\0\1" + JUMBF)),
+    "png": lambda: png_of(smooth(24, 16), (b"caBX", JUMBF)),
+    "webp": lambda: riff_with(b"C2PA", JUMBF),
+    "avif": lambda: boxed_with("avif", b"uuid", C2PA + JUMBF),
+    "jxl": lambda: boxed_with("jxl", b"jumb", JUMBF[8:]),
+    "tif": lambda: tiff_with((52545, "B", len(JUMBF), JUMBF, True)),
+}
+
+
+@pytest.mark.parametrize("format", SIGNED)
+def test_content_credentials_that_are_left_out_are_told(format: str) -> None:
+    """They sign the file as it was, and no output."""
+    picture = open_picture(SIGNED[format]())
+    assert picture.warnings == ("the given data: left out is its content credentials",)
+    plain = BytesIO()
+    save_picture(picture, plain, format, metadata=some_metadata())
+    assert open_picture(plain.getvalue()).warnings == ()
+
+
+def tiff_with(*tags: tuple, description: str | None = None) -> bytes:
+    stream = BytesIO()
+    tifffile.imwrite(
+        stream,
+        smooth(24, 16),
+        photometric="rgb",
+        extratags=tags,
+        description=description,
+        metadata=None,
+    )
+    return stream.getvalue()
+
+
+OME = '<?xml version="1.0"?><!-- by a microscope -->\n<OME><Pixels SizeX="24" SizeY="16"/></OME>'
+
+
+@pytest.mark.parametrize(
+    "description", [OME, OME[21:], "ImageJ=1.11a\nimages=1\n", '{"shape": [16, 24, 3]}']
+)
+def test_a_description_of_how_pixels_are_stored_goes(description: str) -> None:
+    """By which programs would read a larger picture, and wrongly."""
+    picture = open_picture(tiff_with(description=description))
+    (told,) = picture.warnings
+    assert "its description of how pixels are stored" in told
+    again, _ = saved(picture, "tif", metadata=some_metadata())
+    assert 0x010E not in loaded(again.exif)
+
+
+def test_a_persons_words_in_a_tiff_stay() -> None:
+    data = tiff_with(
+        (269, "s", 0, "Box 4", True), (285, "s", 0, "Slide 12", True), description="OME's cat"
+    )
+    for format in ("tif", "png", "jpg"):
+        again, told = saved(open_picture(data), format, metadata=some_metadata())
+        exif = loaded(again.exif)
+        assert [exif[tag] for tag in (269, 270, 285)] == [b"Box 4", b"OME's cat", b"Slide 12"]
+        assert told == ()
+
+
+@pytest.mark.parametrize(
+    ("tag", "words"),
+    [
+        ((33550, "d", 3, (10.0, 10.0, 0.0), True), "its place on a map"),
+        ((34735, "H", 4, (1, 1, 0, 0), True), "its place on a map"),
+        ((37724, "B", 8, b"8BIMLayr", True), "its layers"),
+    ],
+)
+def test_what_a_tiff_measures_or_holds_besides_is_told(tag: tuple, words: str) -> None:
+    assert open_picture(tiff_with(tag)).warnings == (f"the given data: left out is {words}",)
+
+
+def test_comments_and_texts_of_one_name_stay_together() -> None:
+    said = (0xFE, b"one"), (0xFE, "zwei ü".encode()), (0xFE, b"one")
+    assert open_picture(jpeg_with(*said)).text == {"Comment": "one\nzwei ü"}
+    texts = [b"Comment\0one", b"Comment\0two", b"Comment\0two", b"parameters\0a", b"parameters\0b"]
+    picture = open_picture(png_of(smooth(24, 16), *((b"tEXt", each) for each in texts)))
+    assert picture.text == {"Comment": "one\ntwo", "parameters": "b"}
+
+
+def test_xmp_of_a_gif_is_read() -> None:
+    stream = BytesIO()
+    Image.fromarray(smooth(24, 16)[..., 0]).save(stream, "GIF")
+    data = stream.getvalue()
+    trailer = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+    said = PANORAMA.encode()
+    at = 13 + 3 * 2 ** ((data[10] & 7) + 1)  # behind the palette
+    data = data[:at] + b"!\xff\x0bXMP DataXMP" + said + trailer + data[at:]
+    assert Image.open(BytesIO(data)).size == (24, 16)
+    assert open_picture(data).xmp == open_picture(jpeg_with((0xE1, XMP_MARK + said))).xmp
+
+
+XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+@pytest.mark.parametrize("smaller", [False, True])
+def test_other_pictures_of_a_jpeg_are_told(smaller: bool) -> None:
+    """Of a stereo camera or a burst; smaller copies that cameras put there are none."""
+    stream, image = BytesIO(), Image.fromarray(smooth(24, 16))
+    image.save(stream, "MPO", save_all=True, append_images=[image])
+    data = stream.getvalue()
+    if smaller:
+        index = data.index(b"MPF\0") + 4
+        at = data.index(struct.pack("<HHL", 0xB002, 7, 32), index) + 8
+        at = index + struct.unpack_from("<L", data, at)[0] + 16  # the second of the entries
+        data = data[:at] + struct.pack("<L", 0x010001) + data[at + 4 :]
+    told = open_picture(data).warnings
+    assert told == (() if smaller else ("the given data holds 2 pictures; the first one is taken",))
+
+
+def test_a_gain_map_is_told_whoever_writes_it() -> None:
+    iso = jpeg_with((0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)))
+    assert open_picture(iso).warnings == ("the given data: left out is its gain map",)
 
 
 SAMPLES = Path(__file__).parent / "samples"

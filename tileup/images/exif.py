@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -40,12 +41,15 @@ _SUBJECT = (0x9214, 0xA214)
 _FOCAL_ACROSS, _FOCAL_DOWN = 0xA20E, 0xA20F
 """Pixels of the picture to a unit of the sensor."""
 _BYTE, _UNDEFINED = 1, 7
+_DESCRIPTION = 0x010E
 _PREFIX = b"Exif\0\0"
 _DESCRIPTIVE = frozenset(
     {
-        0x010E,  # ImageDescription
+        0x010D,  # DocumentName
+        _DESCRIPTION,
         0x010F,  # Make
         0x0110,  # Model
+        0x011D,  # PageName
         _ORIENTATION,
         0x011A,  # XResolution
         0x011B,  # YResolution
@@ -117,10 +121,24 @@ def _block(exif: Image.Exif, dropped: set[int]) -> bytes | None:
         kept[tag] = exif[tag] if tag not in (_EXIF_IFD, _GPS_IFD) else dict(exif.get_ifd(tag))
     if _ORIENTATION in kept:
         kept[_ORIENTATION] = 1
+    if is_layout(kept.get(_DESCRIPTION)):
+        del kept[_DESCRIPTION]
     _keep_bytes(kept)
     if _EXIF_IFD in kept:
         kept[_EXIF_IFD] = _detail(exif, dropped)
     return kept.tobytes() if kept.keys() - {_ORIENTATION} else None
+
+
+def is_layout(description: object) -> bool:
+    """Whether a description tells programs how pixels are stored: OME-XML, ImageJ's or tifffile's.
+
+    They would read a larger picture by it, and wrongly.
+    """
+    text = description.decode("latin-1") if isinstance(description, bytes) else description
+    return isinstance(text, str) and _LAYOUT.match(text.lstrip()) is not None
+
+
+_LAYOUT = re.compile(r'(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<OME\b|ImageJ=|{"shape":', re.DOTALL)
 
 
 def _detail(exif: Image.Exif, dropped: set[int]) -> dict[int, Any]:

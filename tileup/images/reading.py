@@ -300,10 +300,11 @@ def numbers_of(found: OpenedPicture, where: str) -> FromTop | None:
 
 def _packet(head: Head, told: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
     """XMP without what is no longer true, and warnings with that of what was left out."""
-    if head.xmp is None:
-        return None, told
-    packet, gone = xmp.cleaned(head.xmp, head.exif.orientation != 1)
-    return packet, (*told, f": left out is {listed([*gone])}") if gone else told
+    packet, gone = None, ()
+    if head.xmp is not None:
+        packet, gone = xmp.cleaned(head.xmp, head.exif.orientation != 1)
+    left = [*gone, *(each for each in head.left if f"XMP about {each}" not in gone)]
+    return packet, (*told, f": left out is {listed(left)}") if left else told
 
 
 _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {

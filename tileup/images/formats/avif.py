@@ -19,7 +19,7 @@ from PIL.AvifImagePlugin import AvifImageFile
 
 from tileup.images.boxes import box, boxes, inside
 from tileup.images.extras import exif_choices, xmp_choices
-from tileup.images.formats.format import Format, OpenedPicture, Raster, Way
+from tileup.images.formats.format import CREDENTIALS, Format, OpenedPicture, Raster, Way
 from tileup.images.formats.pillow import head_of, raster_of, raster_of_words
 from tileup.images.picture import Picture
 from tileup.images.planes import to_whole
@@ -48,9 +48,18 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
     image = AvifImageFile(BytesIO(data))
     bits, cicp, lossless = bits_and_colours(data)
     cicp = None if "icc_profile" in image.info else cicp
-    head = head_of(image, cicp=cicp, lossless=lossless)
+    head = head_of(image, cicp=cicp, lossless=lossless, left=credentials_of(data))
     decode = partial(_words, data, image.size, bits) if bits > 8 else partial(raster_of, image)
     return OpenedPicture("avif", head, decode)
+
+
+def credentials_of(data: bytes) -> tuple[str, ...]:
+    """What is told of a signature, where a file has one."""
+    signed = any(kind == b"uuid" and each.startswith(_C2PA) for kind, each in boxes(data))
+    return (CREDENTIALS,) if signed else ()
+
+
+_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 
 
 def bits_and_colours(data: bytes) -> tuple[int, tuple[int, int] | None, bool]:

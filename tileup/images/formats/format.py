@@ -15,6 +15,9 @@ from tileup.images.exif import Exif
 from tileup.images.picture import Picture
 from tileup.settings.format_names import FORMAT_NAMES, FormatName
 
+CREDENTIALS = "its content credentials"
+"""What is told of a signature (C2PA), which is one of the file as it was."""
+
 
 class UnreadableError(Exception):
     """A picture that is whole, but of a kind that is not read: a sentence without its subject."""
@@ -48,6 +51,8 @@ class Head:
     """IPTC-IIM records."""
     text: Mapping[str, str] = field(default_factory=dict[str, str])
     """Text by PNG's keywords; `Comment` is also that of JPEG and GIF."""
+    left: tuple[str, ...] = ()
+    """What else the file holds and no output can, in words."""
 
     @property
     def upright(self) -> tuple[int, int]:

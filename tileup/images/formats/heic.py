@@ -37,6 +37,7 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
         height,
         # libheif has turned the pixels.
         exif=read_block(exif or None).turned(1),
+        frames=len(file),
         mode=image.mode,
         icc=info.get("icc_profile") or None,
         xmp=xmp.decode("utf-8", "replace") if xmp else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import IO, Any
 
@@ -11,9 +11,10 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from tileup.images import iptc
+from tileup.images.exif import BROKEN
 from tileup.images.extras import exif_choices, given, whole_dpi, xmp_choices
-from tileup.images.formats.format import Format, OpenedPicture, Way
-from tileup.images.formats.pillow import opened_by_pillow
+from tileup.images.formats.format import CREDENTIALS, Format, OpenedPicture, Way
+from tileup.images.formats.pillow import comment_of, opened_by_pillow
 from tileup.images.picture import Picture
 from tileup.images.planes import number_bands, to_image
 
@@ -27,7 +28,56 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
     image = JpegImageFile(stream)
     resources = image.info.get("photoshop")
     records = resources.get(iptc.RESOURCE) if isinstance(resources, dict) else None
-    return opened_by_pillow("jpg", image, iptc=records if isinstance(records, bytes) else None)
+    left = tuple(dict.fromkeys(_left(image)))
+    return opened_by_pillow(
+        "jpg",
+        image,
+        frames=1 if _has_gain_map(image) else _pictures(image),
+        iptc=records if isinstance(records, bytes) else None,
+        text=_comments(image),
+        left=left,
+    )
+
+
+def _left(image: JpegImageFile) -> Iterator[str]:
+    """What other segments are about; what XMP is about is told with it."""
+    for name, content in image.applist:
+        if name == "APP11" and b"c2pa" in content:
+            yield CREDENTIALS
+        if name == "APP2" and content.startswith(_ISO_GAIN_MAP):
+            yield "its gain map"
+
+
+_ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+
+
+def _has_gain_map(image: JpegImageFile) -> bool:
+    """Whether the second picture in it is that, by ISO 21496-1 or by XMP: which is told then."""
+    return any(
+        content.startswith(_ISO_GAIN_MAP) or b"http://ns.adobe.com/hdr-gain-map/" in content
+        for _, content in image.applist
+    )
+
+
+_ENTRIES = 0xB002
+"""Of CIPA DC-007: what each picture is."""
+
+
+def _pictures(image: JpegImageFile) -> int:
+    """How many a file of several has, besides smaller copies that cameras put there."""
+    try:
+        index = image._getmp() or {}  # pyright: ignore[reportPrivateUsage]
+        kinds = [str(each["Attribute"]["MPType"]) for each in index.get(_ENTRIES, ())]
+    except BROKEN:
+        return 1
+    return sum("Thumbnail" not in kind for kind in kinds) or 1
+
+
+def _comments(image: JpegImageFile) -> dict[str, str]:
+    """All of them, a line or more each."""
+    found = [comment_of(content) for name, content in image.applist if name == "COM"]
+    words = dict.fromkeys(each["Comment"] for each in found if each)
+    return {"Comment": "\n".join(words)} if words else {}
 
 
 def _write(picture: Picture, way: Way) -> bytes:

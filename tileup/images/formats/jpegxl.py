@@ -21,7 +21,15 @@ from tileup.images.calibration import as_light, as_srgb
 from tileup.images.colour import from_light, in_light, is_profile_of, without_profile
 from tileup.images.exif import read_block
 from tileup.images.extras import exif_choices, xmp_choices
-from tileup.images.formats.format import Format, Head, OpenedPicture, Raster, UnreadableError, Way
+from tileup.images.formats.format import (
+    CREDENTIALS,
+    Format,
+    Head,
+    OpenedPicture,
+    Raster,
+    UnreadableError,
+    Way,
+)
 from tileup.images.formats.pillow import raster_of_words
 from tileup.images.jpegxl_header import (
     LINEAR,
@@ -64,6 +72,7 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
         calibration=calibration_of(header),
         cicp=numbers_of(header),
         xmp=None if parts.xmp is None else parts.xmp.decode("utf-8", "replace"),
+        left=(CREDENTIALS,) if parts.signed else (),
     )
     return OpenedPicture("jxl", head, partial(_decode, data, header))
 
@@ -84,6 +93,8 @@ class _JxlBoxes:
     exif: bytes | None = None
     """From the byte order on."""
     xmp: bytes | None = None
+    signed: bool = False
+    """Whether there is a signature (C2PA)."""
     jpeg: bytes | None = None
     """What a JPEG is restored by that was packed again."""
 
@@ -100,10 +111,11 @@ def _parts(data: bytes) -> _JxlBoxes:
         if kind == b"brob":
             kind, content = content[:4], _unpacked(content[4:])
         found.setdefault(kind, content)
+    signed = b"c2pa" in found.get(b"jumb", b"")
     exif = found.get(b"Exif")
     if exif is not None:
         exif = exif[4 + struct.unpack_from(">L", exif)[0] :]
-    return _JxlBoxes(_stream(data, _HEAD), exif, found.get(b"xml "), found.get(b"jbrd"))
+    return _JxlBoxes(_stream(data, _HEAD), exif, found.get(b"xml "), signed, found.get(b"jbrd"))
 
 
 def _stream(data: bytes, most: int | None = None) -> bytes:

@@ -18,11 +18,12 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from tileup.images import iptc, png_rows
+from tileup.images import generators, iptc, png_rows
 from tileup.images.calibration import Calibration, Points
 from tileup.images.exif import read_block, stamped
 from tileup.images.extras import given, merged, ours, stands_apart, texts_to_write
 from tileup.images.formats.format import (
+    CREDENTIALS,
     ByBands,
     Format,
     Head,
@@ -69,6 +70,8 @@ class _Chunks:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
     text: dict[str, str] = field(default_factory=dict[str, str])
+    signed: bool = False
+    """Whether there is a signature (C2PA)."""
 
 
 def _open(stream: IO[bytes]) -> OpenedPicture:
@@ -94,6 +97,7 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
         dpi=plausible_dpi({"dpi": found.dpi}),
         iptc=records,
         text={key: each for key, each in found.text.items() if not _is_left(key)},
+        left=(CREDENTIALS,) if found.signed else (),
     )
     decode = partial(_words, stream, (width, height)) if bits == 16 else partial(_bytes, stream)
     return OpenedPicture("png", head, decode, _by_bands(found))
@@ -147,13 +151,15 @@ def _take(found: _Chunks, name: bytes, content: bytes) -> None:
     elif name == b"tRNS":
         found.clear = True
     elif name in _TEXTS:
-        found.text |= _text(name, content)
+        _take_texts(found, _text(name, content))
     elif name == b"iCCP":
         found.icc = _profile(content)
     elif name == b"cICP" and len(content) == 4 and (content[0], content[1]) != _SRGB:
         found.cicp = content[0], content[1]
     elif name in (b"sRGB", b"gAMA", b"cHRM"):
         _take_colours(found, name, content)
+    elif name == b"caBX":
+        found.signed = True
     elif name == b"eXIf":
         found.exif = b"Exif\0\0" + content
     elif name == b"pHYs" and len(content) == 9:
@@ -161,6 +167,16 @@ def _take(found: _Chunks, name: bytes, content: bytes) -> None:
         found.dpi = (across * 0.0254, down * 0.0254) if metres == 1 else None
     else:
         _count(found, name, content)
+
+
+def _take_texts(found: _Chunks, texts: dict[str, str]) -> None:
+    """Of a person's texts, those under one keyword stay together."""
+    several = {} if _XMP in texts else generators.personal(texts)
+    for key, each in texts.items():
+        before = found.text.get(key, "")
+        if before and key in several and not _is_left(key):
+            each = before if each in before.split("\n") else f"{before}\n{each}"
+        found.text[key] = each
 
 
 def _take_colours(found: _Chunks, name: bytes, content: bytes) -> None:

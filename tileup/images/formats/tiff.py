@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -16,9 +16,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from tileup.images import iptc
 from tileup.images.calibration import SRGB_POINTS, Calibration, as_light
-from tileup.images.exif import loaded, stamped
+from tileup.images.exif import is_layout, loaded, stamped
 from tileup.images.extras import given, merged, placement
 from tileup.images.formats.format import (
+    CREDENTIALS,
     ByBands,
     Format,
     OpenedPicture,
@@ -61,6 +62,7 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
         mode=_mode(image),
         calibration=None if _PROFILE in image.tag_v2 else _calibration(image),
         iptc=_iptc(image),
+        left=tuple(dict.fromkeys(_left(image))),
     )
     layout = image.layout
     whole = layout.plain and (
@@ -129,6 +131,23 @@ def _refuse_raw(image: TiffImageFile) -> None:
         raise UnreadableError(
             "begins with a reduced copy of its picture; save it again without the preview"
         )
+
+
+def _left(image: TiffImageFile) -> Iterator[str]:
+    """What tags are about that measure or sign the file as it was, or hold other pictures."""
+    if is_layout(image.tag_v2.get(_DESCRIPTION)):
+        yield "its description of how pixels are stored"
+    yield from (words for tag, words in _OF_OTHERS.items() if tag in image.tag_v2)
+
+
+_DESCRIPTION = 270
+_MAP, _LAYERS = "its place on a map", "its layers"
+_OF_OTHERS = {
+    **dict.fromkeys((33550, 33922, 34264, 34735), _MAP),
+    37724: _LAYERS,
+    52545: CREDENTIALS,
+}
+"""GeoTIFF's scale, points, transformation and keys; Photoshop's layers; C2PA."""
 
 
 def _calibration(image: TiffImageFile) -> Calibration | None:

@@ -10,16 +10,17 @@ from typing import IO
 from PIL.WebPImagePlugin import WebPImageFile
 
 from tileup.images.extras import exif_choices, given, xmp_choices
-from tileup.images.formats.format import Format, OpenedPicture, Way
+from tileup.images.formats.format import CREDENTIALS, Format, OpenedPicture, Way
 from tileup.images.formats.pillow import opened_by_pillow
 from tileup.images.picture import Picture
 from tileup.images.planes import to_image
 
 
 def _open(stream: IO[bytes]) -> OpenedPicture:
-    lossless = b"VP8L" in set(_chunks(stream))
+    names = set(_chunks(stream))
     stream.seek(0)
-    return opened_by_pillow("webp", WebPImageFile(stream), lossless=lossless)
+    left = (CREDENTIALS,) if b"C2PA" in names else ()
+    return opened_by_pillow("webp", WebPImageFile(stream), lossless=b"VP8L" in names, left=left)
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
