@@ -94,7 +94,7 @@ bench-texture: $(MEASURING) ## whether strength shows, and what it costs; ARGS='
 bench-speed: $(MEASURING) ## seconds per megapixel, beside other enlargers; leave the machine alone
 	$(BIN)/python -m bench.speed --data $(DATA) $(ARGS)
 
-bench-peers: $(INSTALLED) ## against diffusers and a tiled loop with the same checkpoint; five minutes
+bench-peers: $(INSTALLED) ## against diffusers and a tiled loop with the same checkpoint; half an hour
 	$(BIN)/python -m bench.diffusion_peers --data $(DATA) $(ARGS)
 
 bench-scale: $(INSTALLED) ## time and memory by the size of the picture, before and now; ten minutes

@@ -3,9 +3,10 @@
 The plain tiled loop shows the network every window of a grid in every step; so do ComfyUI's tiled
 nodes and Ultimate SD Upscale. Counted over all photographs from plans alone: area of the windows
 that the loop evaluates over that of tileup's, at the family's own window, overlap and steps. And
-measured on one photograph, with a narrow checkpoint of random weights: the loop, tileup, and
-diffusers' img2img with and without its tiled VAE; each in a process of its own, one thread, the
-same canvas, steps, sampler, no guidance. Five minutes of one core.
+measured with a narrow checkpoint of random weights: the loop, tileup, and diffusers' img2img with
+and without its tiled VAE on a small picture, and the loop and tileup on a photograph at its own
+size; each in a process of its own, one thread, the same canvas, steps, sampler, no guidance. Half
+an hour of one core.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +47,30 @@ DOCUMENT = "docs/quality.md"
 STRENGTHS = {"min_denoise": 0.2, "max_denoise": 0.8}
 BUDGETS: tuple[dict[str, object], ...] = ({}, {"budget": 0.5})
 SIZES = {1: "their own size", 2: "half their size", 4: "a quarter of their size"}
-PICTURE, SHRUNK = "aitzgorri_*.jpg", 6
-"""What is drawn, and how much it is shrunk to make the input: 0.7 output megapixels."""
 WAYS = {
     "loop": "plain tiled loop",
     "tileup": "tileup, 0.2 to 0.8",
     "whole": "diffusers' img2img, untiled",
     "vae": "diffusers' img2img, VAE in tiles",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A photograph that is drawn."""
+
+    picture: str
+    shrunk: int
+    """How much it is shrunk to make the input."""
+    ways: tuple[str, ...]
+    """Keys of WAYS."""
+
+
+DRAWN = {
+    "same-checkpoint": Drawn("aitzgorri_*.jpg", 6, tuple(WAYS)),
+    "large-canvas": Drawn("Picture_0B_*.jpg", 1, ("loop", "tileup")),
+}
+"""0.7 output megapixels, and 18, which no way that is shown the whole canvas can do."""
 
 
 def grid(height: int, width: int, side: int, overlap: int) -> list[Box]:
@@ -171,10 +189,10 @@ def spread(values: list[float]) -> tuple[str, str]:
     return f"{np.median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}"
 
 
-def input_of(data: Path) -> Image.Image:
-    """The photograph that is drawn; twice its sides are multiples of what the UNet halves."""
-    (path,) = pictures(data, "large", PICTURE)
-    small = shrink(path, SHRUNK)
+def input_of(data: Path, drawn: Drawn) -> Image.Image:
+    """The input; twice its sides are multiples of what the UNet halves."""
+    (path,) = pictures(data, "large", drawn.picture)
+    small = shrink(path, drawn.shrunk)
     return small.crop((0, 0, small.width // 32 * 32, small.height // 32 * 32))
 
 
@@ -202,7 +220,7 @@ def by_loop(model: DiffusionModel, small: Image.Image) -> None:
     noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
     side, overlap = (each // spec.stride for each in (spec.window, settings.overlap))
     windows = grid(*source.shape[2:], side, overlap)
-    latents = looped(denoiser, source + sigmas[0] * noise, sigmas, windows, settings.batch)
+    latents = looped(denoiser, source + sigmas[0] * noise, sigmas, windows, spec.batch)
     model.codec.decode(latents)
 
 
@@ -256,7 +274,7 @@ def enlarged(small: Image.Image) -> Image.Image:
     return small.resize((2 * small.width, 2 * small.height), Image.Resampling.LANCZOS)
 
 
-DRAWN: dict[str, Callable[[DiffusionModel, Image.Image], None]] = {
+DRAW: dict[str, Callable[[DiffusionModel, Image.Image], None]] = {
     "loop": by_loop,
     "tileup": by_tileup,
     "whole": lambda model, small: by_diffusers(model, small, tiled=False),
@@ -264,54 +282,78 @@ DRAWN: dict[str, Callable[[DiffusionModel, Image.Image], None]] = {
 }
 
 
-def child(way: str, checkpoint: Path, data: Path) -> dict[str, float]:
+class InNetwork:
+    """CPU seconds that a module computes."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.seconds = 0.0
+        self._start = 0.0
+        network.register_forward_pre_hook(self._begins)
+        network.register_forward_hook(self._ends)
+
+    def _begins(self, network: object, args: object) -> None:
+        self._start = time.process_time()
+
+    def _ends(self, network: object, args: object, output: object) -> None:
+        self.seconds += time.process_time() - self._start
+
+
+def child(way: str, what: str, checkpoint: Path, data: Path) -> dict[str, float]:
     """CPU seconds and the most memory beyond the loaded model; runs in a process."""
     torch.set_num_threads(1)
     model = load_model(checkpoint, Settings(device="cpu", dtype="float32"))
-    small = input_of(data)
+    small = input_of(data, DRAWN[what])
     if not isinstance(model, DiffusionModel):
         raise SystemExit(f"bench: {checkpoint} is not of a latent family")
+    network = InNetwork(model.network.module)  # type: ignore[attr-defined]
     before, start = peak_bytes(reset=True), time.process_time()
-    DRAWN[way](model, small)
-    return {"cpu": time.process_time() - start, "peak": peak_bytes() - before}
+    DRAW[way](model, small)
+    seconds = time.process_time() - start
+    return {"cpu": seconds, "network": network.seconds, "peak": peak_bytes() - before}
 
 
-def drawn(data: Path, folder: Path) -> str:
-    """The table of what was measured."""
+def measured(what: str, data: Path, folder: Path) -> str:
+    """The table of one photograph."""
     checkpoint = whole.save(folder / "sd1.safetensors", whole.sd1(), torch.float16)
     found: dict[str, dict[str, float]] = {}
-    for way in WAYS:
-        command = [sys.executable, "-m", "bench.diffusion_peers", "--child", way]
+    for way in DRAWN[what].ways:
+        command = [sys.executable, "-m", "bench.diffusion_peers", "--child", way, "--what", what]
         command += ["--checkpoint", str(checkpoint), "--data", str(data)]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
         found[way] = json.loads(done.stdout.splitlines()[-1])
-        print(way, found[way], flush=True)
-    ours = found["tileup"]["cpu"]
+        print(what, way, found[way], flush=True)
+    ours = found["tileup"]
     rows = [
-        [title, f"{each['cpu']:.0f}", f"{each['cpu'] / ours:.2f}", f"{each['peak'] / 1e9:.2f} GB"]
-        for way, title in WAYS.items()
-        for each in (found[way],)
+        [
+            WAYS[way],
+            *(f"{each[part]:.0f}" for part in ("cpu", "network")),
+            *(f"{each[part] / ours[part]:.2f}" for part in ("cpu", "network")),
+            f"{each['peak'] / 1e9:.2f} GB",
+        ]
+        for way, each in found.items()
     ]
-    size = enlarged(input_of(data)).size
-    head = [f"one photograph, {size[0]}x{size[1]} px, 12 steps", "CPU-s", "/ tileup's"]
-    return table([*head, "peak memory beyond the model"], rows)
+    width, height = enlarged(input_of(data, DRAWN[what])).size
+    head = [f"one photograph, {width}x{height} px, 12 steps", "CPU-s", "in the UNet"]
+    head += ["/ tileup's", "in the UNet", "peak memory beyond the model"]
+    return table(head, rows)
 
 
-TABLES = {"loop": counts, "same-checkpoint": drawn}
+TABLES = {"loop": counts, **{what: partial(measured, what) for what in DRAWN}}
 """By its place in the document."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--only", choices=("loop", "same-checkpoint"), help="one of the tables")
+    parser.add_argument("--only", choices=TABLES, help="one of the tables")
     parser.add_argument("--dry", action="store_true", help="print, do not write the document")
     parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--what", choices=DRAWN, help=argparse.SUPPRESS)
     parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     data = arguments.data.resolve()
     if arguments.child:
-        print(json.dumps(child(arguments.child, arguments.checkpoint, data)))
+        print(json.dumps(child(arguments.child, arguments.what, arguments.checkpoint, data)))
         return
     for name, make in TABLES.items():
         if arguments.only in (None, name):
