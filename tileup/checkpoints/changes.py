@@ -12,6 +12,7 @@ With `scale = alpha / rank`, for a weight W of shape (outputs, inputs, ...):
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,7 +53,7 @@ class Product:
     @property
     def shape(self) -> tuple[int, ...]:
         """As `Change`."""
-        return tuple(self.product(torch.device("meta")).shape)
+        return _computed_shape(self)
 
     def delta(self, base: Tensor) -> Tensor:
         """As `Change`."""
@@ -70,6 +71,16 @@ class LowRank(Product):
     middle: Tensor | None
     """A convolution between the two, shape (rank, rank, h, w); `down` is then 1 x 1."""
     scale: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As `Change`; worked out, as a file has a thousand of these."""
+        if self.middle is not None or min(self.up.ndim, self.down.ndim) < 2:
+            return _computed_shape(self)
+        (outputs, *ranks), (rank, *inputs) = self.up.shape, self.down.shape
+        if math.prod(ranks) != rank:
+            raise RuntimeError(f"matrices of the ranks {ranks} and {rank}")
+        return (outputs, *inputs)
 
     def product(self, device: torch.device) -> Tensor:
         """As `Product`: (outputs, inputs, ...)."""
@@ -199,6 +210,11 @@ def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if set(shape[2:]) <= {1} else shape
+
+
+def _computed_shape(change: Product) -> tuple[int, ...]:
+    """As the product has it, of which nothing is computed."""
+    return tuple(change.product(torch.device("meta")).shape)
 
 
 def _wide(tensor: Tensor, device: torch.device) -> Tensor:
