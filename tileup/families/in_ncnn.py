@@ -174,7 +174,7 @@ class _Net:
         code, found = extractor.extract(self.end)
         if code != 0:
             raise MemoryError(f"ncnn stopped with code {code}")
-        return torch.from_numpy(np.array(found))
+        return torch.from_numpy(np.asarray(found))  # holds the Mat, and copies nothing
 
 
 class InNcnn:
