@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.forked import Forked
+from tileup.cli.main import main
 from tileup.engine.standard_output import OutputLost, leave, say, unheard, write_bytes
 from tileup.errors import ExitCode
 
@@ -217,6 +219,29 @@ def said(text: str) -> None:
     with unheard():
         sys.stderr.write(text)
         sys.stderr.flush()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_an_encoding_that_lacks_characters_ends_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """Of a terminal or a locale: tables have other rules there, and names are spelled out."""
+    name = "\u4e00\u0301.png"
+    (folder / "in.png").rename(folder / name)
+    for command in (["presets"], ["plan", name], ["info", name], ["--help"], ["upscale", "--help"]):
+        held = io.BytesIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", io.TextIOWrapper(held, encoding=encoding))
+            assert main(command) == 0
+            sys.stdout.flush()
+            written = held.getvalue().decode(encoding)
+            sys.stdout.detach()  # else it is closed with what is left of it
+        told = name if encoding == "utf-8" else name.encode("ascii", "backslashreplace").decode()
+        assert (told in written) == (name in command)
+        assert ("\u2500" in written) == (encoding == "utf-8" and command[0] != "info")
+        assert "\\u2500" not in written
+        if command == ["presets"] and encoding != "utf-8":
+            assert "----" in written
 
 
 def test_who_takes_no_words_for_now_hears_the_next_ones() -> None:

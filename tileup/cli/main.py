@@ -16,7 +16,14 @@ import typer
 from tileup.cli.app import app
 from tileup.cli.console import forget_logging, set_up_logging
 from tileup.engine.signals import heard
-from tileup.engine.standard_output import OutputLost, abandon, finish, leave, take_closed
+from tileup.engine.standard_output import (
+    OutputLost,
+    abandon,
+    finish,
+    leave,
+    take_any_text,
+    take_closed,
+)
 from tileup.errors import ExitCode, UsageError
 
 log = logging.getLogger(__name__)
@@ -32,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, see `tileup.errors.ExitCode`.
     """
     take_closed()
+    take_any_text()
     _Interrupt.came = False
     before = {each: signal.signal(each, _Interrupt()) for each in heard()}
     set_up_logging(verbose=0, quiet=False, log_file=None)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from io import StringIO
 
 from tileup.cli.console import printable
-from tileup.engine.standard_output import say
+from tileup.engine.standard_output import can_hold, say
 
 _PIPE_WIDTH = 120
+_RULE = "─"
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> None:
@@ -25,7 +26,8 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: bo
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    plain = box.Box(str(box.SIMPLE_HEAD).replace(_RULE, "-"), ascii=True)
+    table = Table(box=box.SIMPLE_HEAD if can_hold(_RULE) else plain, pad_edge=False)
     for head in heads:
         table.add_column(head, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
