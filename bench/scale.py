@@ -94,7 +94,7 @@ def figures(tree: Path, given: Path, folder: Path) -> Figures:
 
 def measured(tree: Path, sizes: Sequence[float], data: Path, folder: Path) -> dict[float, Figures]:
     found: dict[float, Figures] = {}
-    for size in (SMALLEST, *sizes):
+    for size in (SMALLEST, SMALLEST, *sizes):  # the first run times what is noted for all others
         given = folder / f"{size}.png"
         if not given.exists():
             picture(data, size).save(given, compress_level=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.clocked import Clocks
 from bench.scale import (
     FILES,
     SIDE,
@@ -42,6 +43,32 @@ def test_rows_leave_out_what_every_run_begins_with() -> None:
 def test_exponents_are_those_of_what_comes_on_top_of_the_start() -> None:
     found = {size: figures(size) for size in (SMALLEST, 400.0, 6400.0)}
     assert growth("now", found) == ["now", "400 to 6400 MP", "1.00", "1.00", "0.50"]
+
+
+def test_a_part_is_clocked_once_whatever_of_it_calls_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the time of all threads: a network may compute in its own."""
+
+    class Parts:
+        def outer(self) -> str:
+            return self.inner() + self.other()
+
+        def inner(self) -> str:
+            return "a"
+
+        def other(self) -> str:
+            return "b"
+
+    readings = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0])
+    monkeypatch.setattr("bench.clocked.time.process_time", lambda: next(readings))
+    clocks = Clocks()
+    for part, name in (("network", "inner"), ("network", "outer"), ("pixels", "other")):
+        clocks.wrap(part, Parts, name)
+    assert Parts().outer() == "ab"
+    assert clocks.seconds == {"network": 6.0, "pixels": 2.0}
+    assert Parts().inner() == "a"
+    assert clocks.seconds == {"network": 11.0, "pixels": 2.0}
 
 
 def test_the_picture_is_photographs_side_by_side(tmp_path: Path) -> None:

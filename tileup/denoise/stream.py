@@ -82,48 +82,37 @@ class Stream:
             The first row, and latents of some rows from it on, shape (1, C, rows, columns); they
             may be overwritten when more are asked for.
         """
-        (run,) = self.itinerary.runs
-        layout, strengths = self.itinerary.layout, self.itinerary.strengths
-        like = self.weights.like
-        source = RowBuffer(layout.columns, self.channels, like)
-        noise = RowRing(layout.columns, self.channels, like, self.usual)
-        drawn = NoiseRows(self.channels, layout.rows, layout.columns, self.seed)
-        gates = [_Gate(layout.rows, layout.columns, like) for _ in run.phases]
-        known, told = _Known(source, noise, gates), RowBuffer(layout.columns, 1, torch.empty(0))
-        stages: list[_Stage] = []
-        for number, phase in enumerate(run.phases):
-            for step in range(phase.start, phase.stop):
-                stages.append(_Stage(self, number, step, known, stages[-1] if stages else None))
+        rows, known = self.itinerary.layout.rows, _Known(self)
+        stages = self._stages(known)
         begin = first
         for stage in reversed(stages):
             begin = stage.begin(begin)
-        drawn.skip(begin)
-        for rows in (source, noise, told, *gates):
-            rows.drop(begin)
-        for top in range(begin, layout.rows, BAND):
-            bottom = min(top + BAND, layout.rows)
-            source.add(bottom - top).copy_(self.source(top, bottom)[0].movedim(0, -1))
-            noise.reach(bottom)
-            for _, part in noise.parts(Box(top, 0, bottom, layout.columns)):
-                drawn.take(part)
-            for phase, gate in zip(run.phases, gates, strict=True):
-                weakest, span = phase.strengths[-1], (top, bottom)
-                gate.add(top, working_weight(strengths, weakest, layout.margin, span))
-            told.add(bottom - top)[..., 0] = torch.from_numpy(strengths.between(top, bottom))
-            come, denoiser = bottom, self.denoiser(source.canvas, told.canvas)
+        known.begin(begin)
+        for top in range(begin, rows, BAND):
+            come = min(top + BAND, rows)
+            known.add(top, come)
+            denoiser = self.denoiser(known.source.canvas, known.strength.canvas)
             for stage in stages[:-1]:
                 for _ in stage.leave(denoiser, come):
-                    pass
+                    pass  # the next one finds them
                 come = stage.done
             for box in stages[-1].leave(denoiser, come):
                 for row, x in stages[-1].finished(box):
                     yield row, x.movedim(-1, 0)[None]
-            lowest = layout.rows
+            lowest = rows
             for stage in reversed(stages):
                 lowest = min(lowest, stage.needed)
                 stage.x0.drop(lowest)
-            for rows in (source, noise, told, *gates):
-                rows.drop(lowest)
+            known.drop(lowest)
+
+    def _stages(self, known: _Known) -> list[_Stage]:
+        """All steps, each beginning with what the one before it leaves."""
+        (run,) = self.itinerary.runs
+        stages: list[_Stage] = []
+        for number, phase in enumerate(run.phases):
+            for step in range(phase.start, phase.stop):
+                stages.append(_Stage(self, number, step, known, stages[-1] if stages else None))
+        return stages
 
 
 class _Gate:
@@ -156,15 +145,42 @@ class _Gate:
         return bool(self._shut[top:bottom].all())
 
 
-@dataclass(frozen=True, slots=True)
 class _Known:
     """What all steps look at, of the rows at work."""
 
-    source: RowBuffer
-    """Clean latents of the enlarged picture."""
-    noise: RowRing
-    gates: Sequence[_Gate]
-    """Of each phase."""
+    def __init__(self, stream: Stream) -> None:
+        (run,) = stream.itinerary.runs
+        layout, like = stream.itinerary.layout, stream.weights.like
+        self.stream, self.phases = stream, run.phases
+        self.source = RowBuffer(layout.columns, stream.channels, like)
+        """Clean latents of the enlarged picture."""
+        self.strength = RowBuffer(layout.columns, 1, torch.empty(0))
+        self.noise = RowRing(layout.columns, stream.channels, like, stream.usual)
+        self.gates = [_Gate(layout.rows, layout.columns, like) for _ in run.phases]
+        """Of each phase."""
+        self._drawn = NoiseRows(stream.channels, layout.rows, layout.columns, stream.seed)
+
+    def begin(self, row: int) -> None:
+        """Pass over the rows above this one."""
+        self._drawn.skip(row)
+        self.drop(row)
+
+    def add(self, top: int, bottom: int) -> None:
+        """The next rows: [top, bottom)."""
+        layout, strengths = self.stream.itinerary.layout, self.stream.itinerary.strengths
+        self.source.add(bottom - top).copy_(self.stream.source(top, bottom)[0].movedim(0, -1))
+        self.strength.add(bottom - top)[..., 0] = torch.from_numpy(strengths.between(top, bottom))
+        self.noise.reach(bottom)
+        for _, part in self.noise.parts(Box(top, 0, bottom, layout.columns)):
+            self._drawn.take(part)
+        for phase, gate in zip(self.phases, self.gates, strict=True):
+            weakest, span = phase.strengths[-1], (top, bottom)
+            gate.add(top, working_weight(strengths, weakest, layout.margin, span))
+
+    def drop(self, first: int) -> None:
+        """Hold no rows above this one any more."""
+        for rows in (self.source, self.strength, self.noise, *self.gates):
+            rows.drop(first)
 
 
 class _Stage:

@@ -108,8 +108,9 @@ def _drawn_up_to(generator: torch.Generator, at: int, start: int) -> int:
     """Draws what lies before the group in which a number lies; returns where that begins."""
     wanted = start // _GROUP * _GROUP
     for first in range(at, wanted, _SKIP):
-        # As many draws as normal numbers take, in two thirds of the time.
-        torch.empty(min(_SKIP, wanted - first), dtype=torch.uint8).random_(generator=generator)
+        # As many draws as normal numbers take, two for each, in 0.6 of the time.
+        spare = torch.empty(min(_SKIP, wanted - first) // 2, dtype=torch.int64)
+        spare.random_(-(2**63), None, generator=generator)
     return wanted
 
 
