@@ -37,7 +37,7 @@ from tileup.images.boxes import box
 from tileup.images.calibration import PRIMARIES, as_light, as_srgb, profile_of
 from tileup.images.colour import in_srgb, is_neutral
 from tileup.images.exif import loaded
-from tileup.images.jpegxl_profile import with_profile
+from tileup.images.jpegxl_profile import plain_profile, with_profile
 from tileup.images.metadata import read_metadata, told_settings
 from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
@@ -913,6 +913,31 @@ def test_profiles_of_any_size_are_packed_as_libjxl_unpacks_them(size: int) -> No
         icc = own[:40] + platform + own[44:] + bytes(range(256)) * (size // 256) + bytes(size % 256)
         made = with_profile(bytes(plain), icc, 8)
         assert pylibjxl.decode(made, metadata=True)[1]["icc"] == icc
+        assert plain_profile(made) == icc
+
+
+def test_a_profile_that_was_packed_otherwise_is_told_apart() -> None:
+    """Of cjxl, of none, and of one that is cut short."""
+    for name in ("deep_profile", "grey_profile", "lossy_profile", "lossy_primaries"):
+        data = (SAMPLES / f"{name}.jxl").read_bytes()
+        at = data.find(b"jxlc") + 4 if data.startswith(bytes(4)[:3]) else 0
+        assert plain_profile(data[at:]) is None
+    plain = imagecodecs.jpegxl_encode(np.zeros((8, 8, 3), np.uint8), lossless=True)
+    made = with_profile(bytes(plain), wide_profile(), 8)
+    assert plain_profile(made) == wide_profile()
+    assert plain_profile(made[:3000]) is None
+    assert plain_profile(bytes(plain)) is None
+
+
+@pytest.mark.parametrize("quality", [95, 100])
+def test_a_profile_that_we_wrote_needs_no_library(
+    quality: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pylibjxl", None)
+    picture = Picture(np.full((32, 32, 3), [0.2, 0.6, 0.3], np.float32), icc=wide_profile())
+    again, told = saved(picture, "jxl", quality=quality)
+    assert (again.icc, again.warnings, told) == (picture.icc, (), ())
+    assert_allclose(again.pixels, picture.pixels, atol=0.02)
 
 
 @pytest.mark.parametrize("icc", [b"", b"abc" * 200, bytes(imagecodecs.cms_profile("xyz"))])

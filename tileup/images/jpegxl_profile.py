@@ -44,6 +44,11 @@ class _BitRow:
                 number >>= 8
             self.put(0, 1)
 
+    @property
+    def value(self) -> int:
+        """All of them as one number."""
+        return self._value
+
     def to_bytes(self) -> bytes:
         return self._value.to_bytes(-(-self.count // 8), "little")
 
@@ -64,6 +69,38 @@ def with_profile(stream: bytes, icc: bytes, bits: int) -> bytes:
     made.put(_between(stream, header.colours_end, header.end), header.end - header.colours_end)
     _put_profile(made, icc)
     return stream[:_SIGNATURE] + made.to_bytes() + stream[_SIGNATURE + -(-header.end // 8) :]
+
+
+def plain_profile(stream: bytes) -> bytes | None:
+    """The profile of a code stream that `with_profile` made; None where there is none, or it is
+    packed as other programs do it."""
+    header = read_header(stream)
+    if not header.profile or not header.end:
+        return None
+    size, at = _whole_at(stream, header.end)
+    code = _BitRow()
+    _put_plain_code(code)
+    end = at + code.count + 8 * size
+    if end > 8 * len(stream[_SIGNATURE:]) or _between(stream, at, at + code.count) != code.value:
+        return None
+    packed = _between(stream, at + code.count, end).to_bytes(size, "little")
+    return _unpacked(packed.translate(_BIT_ORDER))
+
+
+def _unpacked(packed: bytes) -> bytes | None:
+    """The inverse of `_packed`; None for what other programs make."""
+    length = 0
+    for place, byte in enumerate(packed[:5]):
+        length |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            break
+    if length > len(packed):
+        return None
+    body, made = packed[len(packed) - length :], bytearray(length)
+    for at in range(min(length, 128)):
+        made[at] = (body[at] + _guess(bytes(made))[at]) & 0xFF
+    made[128:] = body[128:]
+    return bytes(made) if _packed(bytes(made)) == packed else None
 
 
 def in_floats(stream: bytes) -> bytes:
@@ -91,8 +128,22 @@ def _put_filling(made: _BitRow, end: int) -> None:
 
 
 def _between(stream: bytes, start: int, end: int) -> int:
-    head = int.from_bytes(stream[_SIGNATURE : _SIGNATURE + -(-end // 8)], "little")
-    return head >> start & (1 << end - start) - 1
+    first = start // 8
+    part = int.from_bytes(stream[_SIGNATURE + first : _SIGNATURE + -(-end // 8)], "little")
+    return part >> start - 8 * first & (1 << end - start) - 1
+
+
+def _whole_at(stream: bytes, at: int) -> tuple[int, int]:
+    """A number as `put_whole` writes it, and where it ends."""
+    way, start = _between(stream, at, at + 2), at + 2
+    if way < 3:
+        bits, more = ((0, 0), (4, 1), (8, 17))[way]
+        return _between(stream, start, start + bits) + more, start + bits
+    number, start, shift = _between(stream, start, start + 12), start + 12, 12
+    while _between(stream, start, start + 1) and shift < 60:
+        number |= _between(stream, start + 1, start + 9) << shift
+        start, shift = start + 9, shift + 8
+    return number, start + 1
 
 
 def _whole_depth(bits: int) -> tuple[int, int]:
@@ -111,16 +162,21 @@ def _put_until_colours(
 
 
 def _put_profile(made: _BitRow, icc: bytes) -> None:
-    """E.4: nothing is predicted but the head of 128 bytes; each byte is one symbol of 8 bits."""
+    """Each byte is one symbol of 8 bits."""
+    packed = _packed(icc)
+    made.put_whole(len(packed))
+    _put_plain_code(made)
+    made.put(int.from_bytes(packed.translate(_BIT_ORDER), "little"), 8 * len(packed))
+
+
+def _packed(icc: bytes) -> bytes:
+    """E.4: nothing is predicted but the head of 128 bytes."""
     head = icc[:128]
     body = bytes((given - guess) & 0xFF for given, guess in zip(head, _guess(icc), strict=False))
     body += icc[128:]
     # No list of tags, and all that follows the head as it is.
     commands = b"" if len(icc) <= 128 else b"\0\x01" + _in_sevens(len(icc) - 128)
-    packed = _in_sevens(len(icc)) + _in_sevens(len(commands)) + commands + body
-    made.put_whole(len(packed))
-    _put_plain_code(made)
-    made.put(int.from_bytes(packed.translate(_BIT_ORDER), "little"), 8 * len(packed))
+    return _in_sevens(len(icc)) + _in_sevens(len(commands)) + commands + body
 
 
 def _put_plain_code(made: _BitRow) -> None:

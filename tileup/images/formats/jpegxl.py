@@ -39,7 +39,7 @@ from tileup.images.jpegxl_header import (
     numbers_of,
     read_header,
 )
-from tileup.images.jpegxl_profile import in_floats, with_profile
+from tileup.images.jpegxl_profile import in_floats, plain_profile, with_profile
 from tileup.images.picture import Picture
 from tileup.images.pixels import unit
 from tileup.images.planes import to_whole
@@ -59,7 +59,7 @@ def _open(stream: IO[bytes]) -> OpenedPicture:
     header = read_header(parts.head)
     if header.floats or header.bits > 16:
         raise UnreadableError("has channels of more than 16 bits; convert it to 16 bits first")
-    if header.profile and not header.lossy:
+    if header.profile and not header.lossy and plain_profile(_stream(data)) is None:
         _check_profiles_are_read()
     exif = read_block(None if parts.exif is None else _EXIF_PREFIX + parts.exif)
     head = Head(
@@ -175,9 +175,11 @@ def _changed(stream: bytes, change: Callable[[int], int]) -> bytes:
 
 
 def _profile(data: bytes) -> bytes:
-    import pylibjxl
+    profile = plain_profile(_stream(data))
+    if profile is None:
+        import pylibjxl
 
-    profile = pylibjxl.decode(data, metadata=True)[1]["icc"]
+        profile = pylibjxl.decode(data, metadata=True)[1]["icc"]
     if profile[16:20] not in (b"RGB ", b"GRAY"):
         raise UnreadableError(f"is a {profile[16:20].decode()} picture; convert it to RGB first")
     return profile
