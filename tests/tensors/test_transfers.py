@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tileup.tensors.transfers import ahead, pinned, to_host
+from tileup.tensors.transfers import ahead, pinned, to_device, to_host
 
 PARTS = [torch.full((2,), float(number)) for number in range(4)]
 
@@ -45,6 +45,14 @@ def test_on_a_cpu_nothing_is_held_or_copied() -> None:
         assert made[-1] == number
     assert made == [*range(len(PARTS))]
     assert pinned(PARTS[0], "cpu") is PARTS[0]
+
+
+def test_what_is_there_already_is_not_copied() -> None:
+    part = PARTS[1]
+    assert to_device(part, "cpu") is to_device(part, "cpu", part.dtype) is part
+    half = to_device(part, torch.device("cpu"), torch.float16)
+    assert torch.equal(half, part.half())
+    assert half.dtype == torch.float16
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

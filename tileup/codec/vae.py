@@ -21,7 +21,7 @@ from tileup.codec.vae_tiles import ConvInput, TiledNetwork, TileGrid, widest
 from tileup.contracts import Box
 from tileup.devices import maps_held
 from tileup.errors import ModelError, TileupError
-from tileup.tensors.transfers import pinned
+from tileup.tensors.transfers import pinned, to_device
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -167,7 +167,7 @@ class VaeCodec:
         def read(box: Box) -> Tensor:
             if box.left == 0:  # with which a row of tiles begins
                 held[:] = [pinned(rows(box.top, box.bottom), self.device)]
-            shown = held[0][..., box.left : box.right].to(self.device, non_blocking=True)
+            shown = to_device(held[0][..., box.left : box.right], self.device)
             return (shown.float() * 2 - 1).to(network.dtype)
 
         tiled = self._tiled(height, width, network)

@@ -95,9 +95,7 @@ class WindowDenoiser:
         with torch.no_grad():
             if self.vivid is None or not amounts:
                 return self.network(x, sigma, source)
-            drawn = toned(
-                self.vivid(x, sigma, source, torch.cat(amounts).to(x, non_blocking=True)), source
-            )
+            drawn = toned(self.vivid(x, sigma, source, torch.cat(amounts).to(x)), source)
             if self.dial == 1:
                 return drawn
             return torch.lerp(self.network(x, sigma, source), drawn, self.dial)

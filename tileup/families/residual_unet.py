@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tileup.families.bundled_header import integer, integers
+from tileup.tensors.transfers import to_device
 
 EMBEDDING = 64  # width of the noise embedding
 
@@ -238,7 +239,7 @@ class Remembering:
         self, x: Tensor, sigma: Tensor, source: Tensor, conditions: Tensor | None = None
     ) -> Tensor:
         """As the network, for one noise level that all share, shape (1,), best on the CPU."""
-        level, sigma = float(sigma), sigma.to(x.device, non_blocking=True)
+        level, sigma = float(sigma), to_device(sigma, x.device)
         if level not in self._known:
             if len(self._known) == LEVELS:
                 del self._known[min(self._known)]

@@ -15,6 +15,7 @@ from tileup.contracts import Box, Encoded, Scene
 from tileup.errors import ModelError, UsageError
 from tileup.families.family import Building, Built
 from tileup.tensors.filling import Placing, build
+from tileup.tensors.transfers import to_device
 from tileup.torchvision_shield import shield_torchvision
 
 
@@ -148,7 +149,7 @@ def flow_time(sigma: Tensor, device: str) -> Tensor:
 
     float32, which every device has.
     """
-    return (sigma / (1 + sigma)).to(device, torch.float32, non_blocking=True)
+    return to_device(sigma / (1 + sigma), device, torch.float32)
 
 
 def text_rows(
@@ -243,7 +244,7 @@ def acting(residuals: Iterable[Tensor], acts: Tensor) -> list[Tensor]:
         residuals: each of shape (B, tokens, width).
         acts: whether it does, shape (B,).
     """
-    return [each * acts.to(each, non_blocking=True)[:, None, None] for each in residuals]
+    return [each * to_device(acts, each.device, each.dtype)[:, None, None] for each in residuals]
 
 
 def with_clip(

@@ -17,6 +17,7 @@ from tileup.families.family import STRIDE, Building, Built
 from tileup.families.unet_control import UNetControl, UNetInputs, load_control, require_same_family
 from tileup.families.unet_layout import MASKED, SIZE_FEATURES, diffusers_names, unet_config
 from tileup.tensors.filling import Placing, build_renamed
+from tileup.tensors.transfers import to_device
 from tileup.torchvision_shield import shield_torchvision
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class UNetNetwork:
         """
         strength = self.levels.denoise(sigma.double().cpu().numpy())
         time = torch.from_numpy(np.asarray(strength) * (TRAINING_STEPS - 1))
-        return time.to(self.device, torch.float32, non_blocking=True)
+        return to_device(time, self.device, torch.float32)
 
     def _with_mask(self, seen: Tensor, windows: Sequence[Box], scene: Scene) -> Tensor:
         """What the network sees: inpainting models are told to draw all of the picture anew."""
@@ -84,7 +85,7 @@ class UNetNetwork:
         return torch.cat([seen, torch.ones_like(seen[:, :1]), self._placed(grey)], dim=1)
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype, non_blocking=True)
+        return to_device(tensor, self.device, self.dtype)
 
     def _added(self, windows: Sequence[Box], text: Encoded) -> dict[str, Tensor] | None:
         if self.pooled is None:

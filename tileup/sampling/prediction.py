@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from tileup.tensors.transfers import to_device
+
 RawNetwork = Callable[[Tensor, Tensor], Tensor]
 """(input in the network's own scale, noise level of each row) -> output, shape of the input."""
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -63,4 +65,4 @@ def x0_denoiser(network: RawNetwork) -> Denoise:
 
 def per_row(sigma: Tensor, x: Tensor) -> Tensor:
     """Noise levels, (B,), in the shape that multiplies `x`, and in its dtype."""
-    return sigma.to(x, non_blocking=True)[(..., *[None] * (x.ndim - 1))]
+    return to_device(sigma, x.device, x.dtype)[(..., *[None] * (x.ndim - 1))]

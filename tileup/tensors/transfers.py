@@ -13,6 +13,18 @@ Arrival = Callable[[], Tensor]
 """Waits for a tensor, and gives it."""
 
 
+def to_device(
+    tensor: Tensor, device: str | torch.device, dtype: torch.dtype | None = None
+) -> Tensor:
+    """A tensor on a device, in another precision where one is given.
+
+    An NVIDIA GPU is not waited for, nor need the tensor live until it is there. Others are waited
+    for: they may read memory that is another's by then. So is the CPU.
+    """
+    unwaited = torch.device(device).type == "cuda"
+    return tensor.to(device, dtype or tensor.dtype, non_blocking=unwaited)
+
+
 def pinned(tensor: Tensor, device: str) -> Tensor:
     """The same in memory from which a GPU fetches by itself; elsewhere the tensor as it is."""
     if torch.device(device).type != "cuda" or tensor.is_cuda:
