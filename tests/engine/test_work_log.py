@@ -120,6 +120,21 @@ class Helped:
         yield from (batch.x + 1 for batch in ahead)
 
 
+def test_from_a_gpu_answers_are_added_one_batch_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, in order, when the step is done."""
+    monkeypatch.setattr("tileup.denoise.worked_out.sent", lambda x0: lambda: x0)
+    batch = NetworkBatch(torch.zeros(1, 1, 1, 1), torch.ones(1), [Box(0, 0, 1, 1)])
+    numbers = iter(range(9))
+    log = WorkLog(tmp_path / "log", "key")
+    denoiser = LoggedDenoiser(lambda *_: torch.tensor([[[[float(next(numbers))]]]]), log)
+    there = [len(taken(tmp_path / "log")) for _ in denoiser.in_order([batch] * 3)]
+    assert there == [0, 1, 2]
+    list(denoiser.in_order([batch]))
+    assert [float(each.mean()) for each in taken(tmp_path / "log")] == [0, 1, 2, 3]
+
+
 def test_batches_that_are_not_known_go_to_those_who_help(tmp_path: Path) -> None:
     batches = [
         NetworkBatch(torch.full((1, 1, 2, 2), float(number)), torch.ones(1), [Box(0, 0, 2, 2)])

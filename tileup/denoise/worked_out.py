@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tileup.contracts import AroundModel, Box, Codec, Denoiser, Scene
+from tileup.tensors.transfers import Arrival, sent
 from tileup.tiling.batches import NetworkBatch, evaluated
 
 
@@ -44,11 +45,25 @@ class LoggedDenoiser:
         for batch in waiting:
             known = self.work.take()
             if known is None:
-                for x0 in evaluated(self.own, itertools.chain([batch], waiting)):
-                    self.work.add(x0.cpu().numpy())
-                    yield x0
+                yield from self._added(evaluated(self.own, itertools.chain([batch], waiting)))
                 return
             yield torch.from_numpy(known).to(batch.x)
+
+    def _added(self, answers: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The same; those of a GPU are added one batch behind, so that nobody waits for it."""
+        behind: Arrival | None = None
+        for x0 in answers:
+            here = sent(x0)
+            if behind is not None:
+                self.work.add(behind().numpy())
+                behind = None
+            if isinstance(here, Tensor):
+                self.work.add(here.numpy())
+            else:
+                behind = here
+            yield x0
+        if behind is not None:
+            self.work.add(behind().numpy())
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,13 +38,13 @@ def to_host(parts: Iterable[Tensor]) -> Iterator[Tensor]:
     From a GPU they come while the caller works on the part before: the next one is computed and
     copied meanwhile, so one more is held. On a CPU each comes when it is asked for.
     """
-    yield from ahead(map(_sent, parts))
+    yield from ahead(map(sent, parts))
 
 
-def ahead(sent: Iterable[Arrival | Tensor]) -> Iterator[Tensor]:
+def ahead(parts: Iterable[Arrival | Tensor]) -> Iterator[Tensor]:
     """What was sent, each after the one behind it was sent too; what is there needs not wait."""
     waiting = deque[Arrival]()
-    for each in sent:
+    for each in parts:
         if isinstance(each, Tensor):
             yield each
             continue
@@ -54,7 +54,8 @@ def ahead(sent: Iterable[Arrival | Tensor]) -> Iterator[Tensor]:
     yield from (each() for each in waiting)
 
 
-def _sent(part: Tensor) -> Arrival | Tensor:
+def sent(part: Tensor) -> Arrival | Tensor:
+    """A tensor in main memory; of a GPU's, what waits for it to arrive there."""
     if not part.is_cuda:
         return part.cpu()
     host = torch.empty_like(part, device="cpu", pin_memory=True)
