@@ -183,6 +183,18 @@ def test_less_memory_means_smaller_batches_then_smaller_windows(folder: Path) ->
     assert "on every try" in str(outcome.error)
 
 
+def test_many_windows_at_once_become_fewer_before_they_come_one_by_one(folder: Path) -> None:
+    model = DoubleModel(Tight(2 * 32 * 32))
+    many = replace(SETTINGS, window=64, scale=4, batch=8, min_denoise=0.5)
+    outcome = made("b.jpg", model=model, settings=many)[0]
+    assert [each for each in outcome.warnings if "at once" in each] == [
+        "memory did not suffice for several windows at once: went on with 2 at once"
+    ]
+    assert max(model.counting.batches) == 2
+    told = read_metadata(folder / "out/b_4x.jpg")
+    assert json.loads(told["tileup"])["batch"] == 2
+
+
 @dataclass
 class Loads:
     """Loads a model in the way that settings ask for, and remembers how."""

@@ -21,6 +21,8 @@ from tileup.settings.values import LANCZOS, Settings
 
 log = logging.getLogger(__name__)
 
+_FEWER = 4
+"""How many times fewer windows are tried at once."""
 _SMALLEST_WINDOW = 64
 """Windows smaller than this, output pixels, show a network too little to draw from."""
 
@@ -109,7 +111,7 @@ def _with_less_memory(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            log.debug("out of memory with batch %d", chosen.batch, exc_info=error)
+            log.debug("out of memory with batch %s", chosen.batch, exc_info=error)
         # Outside the handler: its error holds on to the memory that the next try needs.
         model = shown = kept = None
         SHARED.drop()
@@ -125,9 +127,12 @@ def _smaller(settings: Settings, spec: ModelSpec, alone: bool) -> Iterator[tuple
     yield settings, ""
     if settings.upscaler != LANCZOS:  # which is dropped by now
         yield settings, ""
-    if windows_at_once(spec, settings) > 1:
-        settings = replace(settings, batch=1)
-        yield settings, "memory did not suffice for several windows at once: went on one by one"
+    at_once = windows_at_once(spec, settings)
+    while at_once > 1:
+        at_once = at_once // _FEWER if at_once >= 2 * _FEWER else 1
+        settings = replace(settings, batch=at_once)
+        how = f"with {at_once} at once" if at_once > 1 else "one by one"
+        yield settings, f"memory did not suffice for several windows at once: went on {how}"
     if not alone:
         return
     sides = list(_window_sides(settings, spec))
