@@ -62,17 +62,24 @@ def drawn(model: Model, settings: Settings) -> Pixels:
 
 @pytest.fixture(scope="module")
 def made(sd1: Path) -> Callable[..., Pixels]:
-    """The picture that a checkpoint makes with settings; what was made before is remembered."""
+    """The picture that a checkpoint makes with settings; what was made before is remembered, and
+    the model that nothing was added to."""
     known: dict[str, Pixels] = {}
+    plain = load_model(sd1, settings_for(sd1))
 
     def make(**more: object) -> Pixels:
         key = repr(sorted(more.items()))
         if key not in known:
             settings = settings_for(sd1, **more)
-            known[key] = drawn(load_model(sd1, settings), settings)
+            added = more.keys() - OF_A_PICTURE or "<" in settings.prompt
+            known[key] = drawn(load_model(sd1, settings) if added else plain, settings)
         return known[key]
 
     return make
+
+
+OF_A_PICTURE = {"prompt", "negative", "cfg", "batch", "color_fix"}
+"""Settings that a loaded model knows nothing of; but prompts may name files."""
 
 
 def distance(one: Pixels, other: Pixels) -> float:

@@ -163,7 +163,7 @@ def test_what_does_not_belong_is_named_and_left_out(
     """Stray tensors in a checkpoint and in a LoRA: the picture is the one without them."""
     save(folder / "in.png")
     strays = {"model.diffusion_model.mine.weight": torch.zeros(3)}
-    half(folder / "strays.safetensors", whole.sd1() | strays)
+    half(folder / "strays.safetensors", load_file(sd1) | strays)
     lora = kohya_lora(changes(attention))
     other = kohya_lora(changes({"elsewhere": (4, 4)}))
     save_file(lora, folder / "lora_a.safetensors")
@@ -264,9 +264,8 @@ def test_a_text_encoder_that_carries_its_tokenizer_needs_no_other(
     assert np.abs(drawn(tileup, *without, "-p", "of a theatre at th") - wanted).max() > 1
 
 
-def sdxl_in_transformers_names() -> dict[str, torch.Tensor]:
+def in_transformers_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Both text encoders of SDXL as transformers names them."""
-    tensors = whole.sdxl()
     prefix = "conditioner.embedders.1.model."
     clip_g = {
         name.removeprefix(prefix): e for name, e in tensors.items() if name.startswith(prefix)
@@ -294,14 +293,16 @@ def zeros_beside(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return tensors | {name: torch.cat([weight, torch.zeros(len(weight), 5, 3, 3)], dim=1)}
 
 
-SAME: Mapping[str, tuple[str, Callable[[], dict[str, torch.Tensor]], str]] = {
-    "SDXL in transformers' names": ("sdxl", sdxl_in_transformers_names, ""),
+SAME: Mapping[
+    str, tuple[str, Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]
+] = {
+    "SDXL in transformers' names": ("sdxl", in_transformers_names, ""),
     "a whole CLIP": (
         "sd1",
-        lambda: whole_clip(whole.sd1(), "cond_stage_model.transformer."),
+        lambda tensors: whole_clip(tensors, "cond_stage_model.transformer."),
         "",
     ),
-    "inpainting": ("sd1", lambda: zeros_beside(whole.sd1()), "is an inpainting model"),
+    "inpainting": ("sd1", zeros_beside, "is an inpainting model"),
 }
 """A model, another way to store it, and what is said of that."""
 
@@ -314,14 +315,15 @@ def test_files_with_more_in_them_draw_the_same(
     plain: Callable[[Path], Pixels],
     name: str,
 ) -> None:
-    usual, make, words = SAME[name]
-    half(folder / "m.safetensors", make())
+    usual, change, words = SAME[name]
+    path: Path = request.getfixturevalue(usual)
+    half(folder / "m.safetensors", change(load_file(path)))
     told = tileup("info", "m.safetensors")
     assert told.code == 0, told.err
     ran = tileup("upscale", "in.png", "-o", "m.png", *SIZE, "-m", "m.safetensors")
     assert ran.code == 0, ran.err
     said = " ".join(ran.err.split())
-    wanted = plain(request.getfixturevalue(usual))
+    wanted = plain(path)
     assert np.abs(pixels(folder / "m.png") - wanted).max() <= 1
     assert words in said
     assert "no place for" not in said
@@ -342,7 +344,7 @@ def test_an_inpainting_model_sees_its_mask(
     tileup: Command, folder: Path, sd1: Path, plain: Callable[[Path], Pixels]
 ) -> None:
     """One that is blind to it draws as the model that knows of none, but for a step: see above."""
-    tensors = zeros_beside(whole.sd1())
+    tensors = zeros_beside(load_file(sd1))
     weight = tensors[f"{PREFIX}input_blocks.0.0.weight"]
     weight[:, 4:] = 0.1 * torch.randn(weight[:, 4:].shape, generator=torch.manual_seed(0))
     half(folder / "sees.safetensors", tensors)
@@ -477,7 +479,7 @@ def test_a_checkpoint_of_a_training_program_is_described_and_draws(
     """With what such a program leaves beside the weights: a callback of Lightning's by its class,
     and what it remembers, settings and figures."""
     content = {
-        "state_dict": {name: tensor.half() for name, tensor in whole.sd1().items()},
+        "state_dict": load_file(sd1),
         "callbacks": {Tracked: {"best": np.float64(3.0)}, "last": Tracked()},
         "settings": argparse.Namespace(rate=1e-4),
         "global_step": 7,
@@ -568,7 +570,7 @@ def test_v_with_zero_terminal_snr_can_be_asked_for(
 ) -> None:
     """The picture is that of the same file with the marks that say so, and not that of plain v."""
     marks = {name: torch.zeros(0) for name in ("v_pred", "ztsnr")}
-    half(folder / "marked.safetensors", whole.sdxl() | marks)
+    half(folder / "marked.safetensors", load_file(sdxl) | marks)
     flags = ("-m", str(sdxl), "--denoise", "1", "--prediction")
     marked = drawn(tileup, "-m", "marked.safetensors", "--denoise", "1")
     assert np.array_equal(drawn(tileup, *flags, "v-zsnr"), marked)
