@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,12 +14,12 @@ from torch import Tensor
 from tests.checkpoints.layouts.unet import (
     PREFIX,
     Shape,
-    ldm_unet,
     sd1,
     sd2,
     sdxl,
     sdxl_refiner,
     tensors,
+    the_unet,
 )
 from tests.families.building import built_unet
 from tileup.contracts import Box, Encoded, Scene
@@ -152,11 +153,17 @@ def ours(case: Case, network: UNetNetwork, source: Tensor, cfg: float, sigmas: T
     return sample_function("euler")(tiled, source + sigmas[0] * noise, sigmas, disable=True)
 
 
+@functools.cache
+def network_of(name: str) -> UNetNetwork:
+    """Of a case; nobody changes its weights."""
+    return built_unet(tensors(the_unet(CASES[name].shape)))
+
+
 @pytest.mark.parametrize("cfg", [pytest.param(1.0, marks=pytest.mark.slow), 5.0])
 @pytest.mark.parametrize("name", CASES)
 def test_one_window_under_euler_is_diffusers_img2img(name: str, cfg: float) -> None:
     case = CASES[name]
-    network = built_unet(tensors(ldm_unet(case.shape)))
+    network = network_of(name)
     source = torch.randn(1, 4, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(3))
     wanted, sigmas = theirs(case, network.module, source, cfg)
     assert len(sigmas) == int(STEPS * STRENGTH) + 1
@@ -170,7 +177,7 @@ def test_diffusers_own_reading_of_the_file_gives_the_same_weights() -> None:
     """`convert_ldm_unet_checkpoint` on the tensors themselves, as `from_single_file` calls it."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    weights = tensors(ldm_unet(sdxl()))
+    weights = tensors(the_unet(sdxl()))
     network = built_unet(weights)
     converted = convert_ldm_unet_checkpoint(
         {f"{PREFIX}{name}": tensor for name, tensor in weights.items()},
