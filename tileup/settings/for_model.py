@@ -157,7 +157,8 @@ class ModelSettings:
         False,
         Panel.MODEL,
         "",
-        "Compile the network when it is first used: minutes of waiting, then faster steps.",
+        "Compile the network when it is first used: minutes of waiting, then faster steps on a "
+        "GPU.",
         names="--compile/--no-compile",
         loading=True,
     )
