@@ -129,18 +129,19 @@ def test_what_is_kept_of_noise_levels_changes_nothing(monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others count in other units")
 def test_a_noise_level_takes_the_memory_that_is_told(shipped: BundledModel) -> None:
-    """Some 40 MB: the first ones fill what earlier tests left."""
+    """Some 40 MB, a window of the largest size included: what ncnn works in is shared."""
 
     def held() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
-    x, source, _ = by_chance(shipped.network, 1, 8, 8)
+    x, source, _ = by_chance(shipped.network, 1, 72, 264)
     kept, grown = InNcnn(shipped.network), list[int]()
-    for level in torch.linspace(0.1, 0.6, NETS).split(1):
+    kept(x, torch.tensor([0.7]), source)
+    for level in torch.linspace(0.1, 0.6, 5).split(1):
         before = held()
         kept(x, level, source)
         grown.append(held() - before)
-    assert 20e6 < sorted(grown)[-3] < 45e6
+    assert 20e6 < sum(grown) / len(grown) < 45e6
 
 
 def test_ncnn_out_of_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def library() -> Any:  # noqa: ANN401  It says nothing of its types.
         ImportError: it is not there.
     """
     return importlib.import_module("ncnn")
+
+
+@lru_cache(maxsize=1)
+def _pools() -> tuple[Any, Any]:
+    """Memory for the maps between layers and for what a layer works in, for all networks of this
+    process: each would keep 30 MB of its own after its first window."""
+    return library().PoolAllocator(), library().PoolAllocator()
 
 
 @dataclass(slots=True)
@@ -82,13 +90,11 @@ class _Graph:
         """What ncnn reads."""
         return "\n".join([str(_MAGIC), f"{len(self.lines)} {self.blobs}", *self.lines, ""])
 
-    def content(self) -> bytes:
+    def content(self) -> Iterator[bytes]:
         """All weights; a convolution's begin with a number that says that they are float32."""
-        parts: list[bytes] = []
         for each in self.weights:
-            parts += [] if each.dim() == 1 else [bytes(4)]
-            parts.append(each.detach().float().contiguous().numpy().tobytes())
-        return b"".join(parts)
+            yield b"" if each.dim() == 1 else bytes(4)
+            yield each.detach().float().contiguous().numpy().tobytes()
 
 
 def _graph(network: ResidualUNet, sigma: Tensor) -> tuple[_Graph, str, str]:
@@ -154,7 +160,8 @@ class _Net:
         # By way of a file: from memory ncnn would use weights that nobody keeps.
         with tempfile.TemporaryDirectory(prefix="tileup-") as folder:
             file = Path(folder) / "weights"
-            file.write_bytes(graph.content())
+            with file.open("wb") as stream:
+                stream.writelines(graph.content())
             if net.load_param_mem(graph.text()) != 0 or net.load_model(str(file)) != 0:
                 raise MemoryError("ncnn does not take the network in")
         return cls(net, begin, end)
@@ -170,6 +177,9 @@ class _Net:
         """
         array = seen.numpy()  # a Mat is a view that does not keep its array alive
         extractor = self.net.create_extractor()
+        maps, workspace = _pools()
+        extractor.set_blob_allocator(maps)
+        extractor.set_workspace_allocator(workspace)
         extractor.input(self.begin, library().Mat(array))
         code, found = extractor.extract(self.end)
         if code != 0:
