@@ -41,8 +41,8 @@ _COUNT = itertools.count(1)
 
 
 def pytest_runtest_setup() -> None:
-    """The program collects garbage after each picture: what torch and the tests before made is
-    none of that. Now and then all of it is looked through once."""
+    """Garbage is collected while a test runs: what torch and the tests before made is none of that.
+    Now and then all of it is looked through once."""
     if next(_COUNT) % 2000 == 0:
         gc.unfreeze()
         gc.collect()

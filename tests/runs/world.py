@@ -213,6 +213,7 @@ def make_model(path: Path) -> None:
         return
     if f"{family}-{part}" not in MODELS and family in ("sd3", "flux"):
         parts = whole.sd3_parts() if family == "sd3" else whole.flux_parts()
+        parts["vae"] = vae_state_dict(32, 16, quant=False)  # the one that was recorded
         whole.save(path, parts[part])
     else:
         MODELS[path.name.partition(".")[0]](path)
