@@ -411,7 +411,8 @@ def test_a_profile_for_grey_takes_no_colours(format: str, colours: bool) -> None
     assert_allclose(again.pixels, expected, atol=0.01)
     (sentence,) = told(picture, format)
     said = "colours may be off" if colours else "converted to sRGB"
-    assert f"a colour profile ({'the picture was ' * (not colours)}{said})" in sentence
+    which = "a" if format == "bmp" else "this"  # as it holds others
+    assert f"{which} colour profile ({'the picture was ' * (not colours)}{said})" in sentence
 
 
 @pytest.mark.parametrize("format", ["avif", "jp2", "webp", "tif", "png", "jpg"])

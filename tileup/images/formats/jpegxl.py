@@ -207,7 +207,7 @@ def _write(picture: Picture, way: Way) -> bytes:
     if stream is None:
         if picture.icc is not None:
             picture, lost = without_profile(picture)
-            way.tell(lost)
+            way.tell(lost.replace("a colour", "this colour", 1))
         stream = _encoded(picture, distance)
     exif, packet = next(exif_choices(picture, way.said)), next(xmp_choices(picture, way.said))
     level = [_LEVEL_10] if picture.deep or picture.alpha is not None else []
