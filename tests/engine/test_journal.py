@@ -538,6 +538,21 @@ def picked(*inputs: str, **request: object) -> list[str]:
     return [job.input.name for job in jobs if job.input and not job.decided]
 
 
+def test_an_output_is_told_by_its_words_whatever_its_name(folder: Path) -> None:
+    """As `-o NAME` and `--name` give any: nothing of it need be its input's."""
+    wanted = Request(("in/a.png",), output="in/xyz.png")
+    (outcome,) = run(find_jobs(wanted, SETTINGS), SETTINGS, model)
+    assert outcome.outcome == "done"
+    everything = sorted(f"in/{path.name}" for path in (folder / "in").glob("*.png"))
+    assert "in/xyz.png" in everything
+    for inputs in (("in",), ("in/*.png",), everything, ("in/xyz.png", "in/a.png")):
+        assert "xyz.png" not in picked(*inputs)
+        assert "a.png" in picked(*inputs)
+        assert "xyz.png" in picked(*inputs, output="out")
+    (folder / "in" / "a.png").rename(folder / "a.png")
+    assert "xyz.png" in picked("in"), "its input is elsewhere"
+
+
 @pytest.mark.parametrize("format", [each.name for each in FORMATS if "exif" in each.holds])
 def test_a_heatmap_is_no_picture_to_enlarge(
     folder: Path, format: str, caplog: pytest.LogCaptureFixture

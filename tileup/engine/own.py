@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tileup.engine.journals import has_journal, journal_at
 from tileup.engine.stamp import name_hash, stamp_of
+from tileup.storage.remote import Remote
 
 
 class OwnFiles:
@@ -26,8 +27,10 @@ class OwnFiles:
     def beside_its_input(self, file: Path) -> bool:
         """Whether a file is the output of a picture in its folder."""
         known = self._known(file.parent)
-        # An output's name usually holds its input's: only such files are opened.
-        if not any(part in known.stems for part in _parts(file.stem)):
+        # In a store each look is a request: there only files are opened whose names hold their
+        # input's, as outputs' usually do.
+        remote = isinstance(file, Remote)
+        if remote and not any(part in known.stems for part in _parts(file.stem)):
             return False
         stamp = stamp_of(file)
         return stamp is not None and stamp.of in known.hashes
