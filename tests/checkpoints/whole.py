@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -222,3 +223,4 @@ class Shelf:
             begun.rename(kept)
         except OSError:  # another process was there first
             assert kept.is_dir()
+            shutil.rmtree(begun)
