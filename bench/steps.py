@@ -21,7 +21,7 @@ from bench.measures.natural import naturalness, niqe
 from bench.measures.pixels import trimmed
 from bench.measures.texture import sharpness
 from bench.tables import table, write
-from tileup.contracts import Box, Model, Scene
+from tileup.contracts import Box, Scene
 from tileup.settings.layers import resolve
 
 STEPS = (2, 3, 4, 5, 6, 8, 12)
@@ -30,8 +30,11 @@ EVERY = 4
 """Each how many-th of the held-out pictures is drawn."""
 
 
-def operations(model: Model) -> float:
-    """Of one call of the network, for each output pixel."""
+def operations(name: str | None) -> float:
+    """Of one call of a checkpoint's network, for each output pixel."""
+    model = tileup.load_model(
+        name, device="cpu", runtime="torch"
+    )  # whose operations can be counted
     cells = 80
     x = torch.zeros(1, model.spec.channels, cells, cells)
     side = cells * model.spec.stride
@@ -56,7 +59,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="print, do not write the document")
     arguments = parser.parse_args()
     model = tileup.load_model(arguments.model, device="cpu")
-    each = operations(model)
+    each = operations(arguments.model)
     exact = truths(arguments.data, 2)[:: arguments.every]
     smalls = [t.resize((t.width // 2, t.height // 2), 3) for t in exact]
     area = sum(t.width * t.height for t in exact)

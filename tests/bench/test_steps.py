@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-import tileup
 from bench.steps import operations
 from tileup.resources import resource
 
@@ -15,5 +14,4 @@ def test_operations_are_those_of_the_card() -> None:
     card = (resource("models") / "README.md").read_text(encoding="utf-8")
     told = re.search(r"about (\d+) GFLOP per output megapixel and step", card)
     assert told is not None
-    model = tileup.load_model(device="cpu", dtype="float32")
-    assert operations(model) / 1e3 == pytest.approx(float(told[1]), rel=0.02)
+    assert operations(None) / 1e3 == pytest.approx(float(told[1]), rel=0.02)
