@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,7 +140,7 @@ def killed(output: str, model: Model, settings: Settings, **when: int) -> None:
     child = os.fork()
     if not child:
         try:
-            torch.set_num_threads(1)
+            torch.set_num_threads(1)  # the threads of its parent are not there
             Watched.windows = 0
             for name, number in when.items():
                 setattr(Watched, name, number)
@@ -151,14 +151,18 @@ def killed(output: str, model: Model, settings: Settings, **when: int) -> None:
 
 
 @pytest.fixture
-def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with a high picture; every picture counts as large."""
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
+    """The working folder, with a high picture; every picture counts as large. One thread, as the
+    process that is killed has: with more the roundings differ."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tileup.images.writing.BANDED", 1)
     monkeypatch.setattr("tileup.plan.by_rows.SMALLEST", 1)
     monkeypatch.setattr("tileup.images.kept._EVERY", 0)
     Image.fromarray((photograph(60, 40) * 255).astype(np.uint8)).save("in.png")
-    return tmp_path
+    yield tmp_path
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
