@@ -94,6 +94,8 @@ def faster_on_cpu() -> str:
     the user's cache folder.
     """
     chosen = noted_for(f"torch {torch.__version__}", "precision.json", PRECISIONS, _timed)
+    if chosen is None:
+        return "float32"
     log.info("the network computes in %s, the faster one on this CPU", chosen)
     return chosen
 
@@ -104,7 +106,9 @@ def _timed() -> str:
     return "bfloat16" if half < GAIN * exact else "float32"
 
 
-def noted_for(versions: str, name: str, known: Collection[str], find: Callable[[], str]) -> str:
+def noted_for(
+    versions: str, name: str, known: Collection[str], find: Callable[[], str]
+) -> str | None:
     """What was found out on this CPU, once for each of its kind, in the user's cache folder.
 
     Args:
@@ -112,6 +116,10 @@ def noted_for(versions: str, name: str, known: Collection[str], find: Callable[[
         name: of the file.
         known: what it may be; other notes count for nothing.
         find: finds it out.
+
+    Returns:
+        One of `known`; None where it cannot be noted: the next process might find something else,
+        and what is drawn would not be the same to the bit.
     """
     file = platformdirs.user_cache_path("tileup") / name
     cpu = f"{processor()}, {versions}"
@@ -121,8 +129,7 @@ def noted_for(versions: str, name: str, known: Collection[str], find: Callable[[
     before = _noted(file)
     if (noted := before.get(cpu)) in known:  # by another process meanwhile: one answer for all
         return str(noted)
-    _note(file, before | {cpu: found})
-    return found
+    return found if _note(file, before | {cpu: found}) else None
 
 
 def seconds_of_convolution(dtype: torch.dtype) -> float:
@@ -194,11 +201,14 @@ def _noted(file: Path) -> dict[str, str]:
     return {str(cpu): str(name) for cpu, name in found.items()}
 
 
-def _note(file: Path, noted: dict[str, str]) -> None:
+def _note(file: Path, noted: dict[str, str]) -> bool:
+    """Whether it could be noted."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(noted, indent=1), encoding="utf-8")
         temporary.replace(file)
     except OSError as error:
-        log.debug("%s cannot be written: %s", file, error)
+        log.info("%s cannot be written, so nothing goes by what was timed: %s", file, error)
+        return False
+    return True

@@ -198,6 +198,18 @@ def test_auto_takes_torch_where_that_is_faster(takes: Takes) -> None:
     assert pick_runtime("ncnn", "cpu", torch.float32) == "ncnn", "asked for"
 
 
+def test_where_nothing_can_be_noted_every_process_takes_the_same(
+    takes: Takes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (tmp_path / "tileup").write_text("a file")
+    for by_torch, by_ncnn in ((1.0, 0.8), (0.8, 1.0)):
+        takes(by_torch, by_ncnn)
+        assert pick_runtime("auto", "cpu", torch.float32) == "torch"
+    assert "cannot be written" in caplog.messages[-1]
+    assert pick_runtime("ncnn", "cpu", torch.float32) == "ncnn", "asked for"
+
+
 @pytest.mark.parametrize(
     ("device", "dtype"), [("cpu", torch.bfloat16), ("cuda:0", torch.float32), ("mps", torch.half)]
 )

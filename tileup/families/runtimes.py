@@ -87,6 +87,8 @@ def faster_runtime() -> str:
     """
     versions = f"torch {torch.__version__}, ncnn {importlib.metadata.version('ncnn')}"
     chosen = noted_for(versions, "runtime.json", (TORCH, NCNN), timed)
+    if chosen is None:
+        return TORCH
     log.info("the network is computed by %s, the faster one on this CPU", chosen)
     return chosen
 
