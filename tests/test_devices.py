@@ -160,5 +160,7 @@ def test_a_gpu_is_asked_for_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (5, 9))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 7)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device}")
     assert maps_held("cuda:0") == 20 * 2**30
+    assert [devices.card(each) for each in ("cuda:1", "cpu")] == ["card cuda:1", None]
     assert memory_free("cuda:0") == 9, "what torch holds in reserve is free"

@@ -179,6 +179,11 @@ def memory_free(device: str) -> int | None:
     return memory_left() if kind == "cpu" else None
 
 
+def card(device: str) -> str | None:
+    """The NVIDIA GPU that a device is, as its driver names it; None: it is none."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
+
+
 def processor() -> str:
     """The CPU, as exactly as the system names it."""
     try:

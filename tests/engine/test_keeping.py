@@ -172,24 +172,35 @@ def test_rows_stay_where_a_rerun_can_go_on(error: Exception, left: bool, folder:
     assert place_of(Path("out.png")).exists() == left
 
 
+def key() -> str:
+    """Of the rows that a run leaves which ends early."""
+    calls = [20]
+
+    def failing(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        calls[0] -= 1
+        if calls[0] < 0:
+            raise OutputError("full")
+        return rounding(x, sigma, windows)
+
+    assert made("out.png", DoubleModel(failing), dtype="float32", batch=1).error is not None
+    rows = place_of(Path("out.png"))
+    said = json.loads(rows.read_bytes()[:4096])
+    rows.unlink()
+    return said["key"]
+
+
+def test_rows_of_another_card_do_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another machine has that reaches the same folder."""
+    keys = [key()]
+    for name in ("NVIDIA A", "NVIDIA B"):
+        monkeypatch.setattr("tileup.devices.card", lambda _, name=name: name)
+        keys.append(key())
+    assert len(set(keys)) == 3
+
+
 def test_rows_of_other_libraries_do_not_count(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def key() -> str:
-        calls = [20]
-
-        def failing(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
-            calls[0] -= 1
-            if calls[0] < 0:
-                raise OutputError("full")
-            return rounding(x, sigma, windows)
-
-        assert made("out.png", DoubleModel(failing), dtype="float32", batch=1).error is not None
-        rows = place_of(Path("out.png"))
-        said = json.loads(rows.read_bytes()[:4096])
-        rows.unlink()
-        return said["key"]
-
     keys, installed = [key(), key()], keeping.version
     for name in ("diffusers", "transformers", "k-diffusion", "numpy", "pillow", "torch"):
         with monkeypatch.context() as patch:

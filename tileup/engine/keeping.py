@@ -100,7 +100,7 @@ def _key(given: Drawable, model: Model, settings: Settings) -> str:
 
 def _said(given: Drawable, model: Model, settings: Settings) -> Iterator[str]:
     # Imported here because this is where torch comes in.
-    from tileup.devices import maps_held, processor
+    from tileup.devices import card, maps_held, processor
 
     if given.mark is None or not given.job.fingerprint:  # another run would not know it again
         yield uuid.uuid4().hex
@@ -110,7 +110,7 @@ def _said(given: Drawable, model: Model, settings: Settings) -> Iterator[str]:
     values = {name: each for name, each in settings.to_dict().items() if name not in _OF_THE_FILE}
     yield json.dumps(values, sort_keys=True, default=str)
     yield f"{model.digest} {model.dtype} {model.device} {model.runtime}"
-    yield f"{__version__} {processor()}"
+    yield f"{__version__} {processor()} {card(model.device)}"
     if model.spec.text:  # which way its VAE takes
         yield " ".join(str(maps_held(each)) for each in (model.device, "cpu"))
     yield from (f"{name} {_version(name)}" for name in _ROUNDING)
