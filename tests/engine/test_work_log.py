@@ -100,7 +100,11 @@ def test_a_full_disk_ends_nothing_but_the_log(
     assert [each.levelname for each in caplog.records] == ["WARNING"], "once"
     assert "nothing more is kept there (the disk has no room); the picture is made" in caplog.text
     assert path.stat().st_size == size, "a record is missing, and none may follow it"
+    assert "a run that is stopped goes on from there" in caplog.text
+    caplog.clear()
     WorkLog(tmp_path / "nowhere" / "log", "key").add(GIVEN[0])
+    assert "log: nothing is kept there (No such file" in caplog.text
+    assert "a run that is stopped begins anew" in caplog.text
     (tmp_path / "folder").mkdir()
     WorkLog(tmp_path / "folder", "key").add(GIVEN[0])
 

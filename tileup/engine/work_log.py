@@ -81,12 +81,15 @@ class WorkLog:
                 self._end = stream.tell()
         except OSError as error:
             self._full = True
-            reason = error.strerror or error
+            kept = "nothing more" if self._end else "nothing"
+            later = "goes on from there" if self._end else "begins anew"
             log.warning(
-                "%s: nothing more is kept there (%s); the picture is made all the same, and a run "
-                "that is stopped goes on from there",
+                "%s: %s is kept there (%s); the picture is made all the same, and a run that is "
+                "stopped %s",
                 self.path,
-                reason,
+                kept,
+                error.strerror or error,
+                later,
             )
 
     def _is_ours(self) -> bool:
