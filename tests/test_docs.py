@@ -14,6 +14,7 @@ from bench import spread
 from bench.cluster_sim import MEASURED, World, compared, drawn_from, mean_of
 from bench.cluster_sim import table as cluster_table
 from tileup.cli.options import UpscaleOptions
+from tileup.engine.resume import _WITHOUT_EFFECT
 from tileup.settings.setting import flags_of
 from tileup.settings.values import FLAGS
 
@@ -55,6 +56,14 @@ def test_promises_of_batches_have_tests() -> None:
             assert NAMED.search(line.split(" | ")[-1]), line
     assert heads == 3
     assert rows > 15
+
+
+def test_flags_that_redo_nothing_are_told() -> None:
+    """All of them, besides those that say where a picture lies and how large one may be."""
+    text = (ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
+    told = text.partition("The version of tileup,")[2].partition("do not count as other")[0]
+    flags = {each.replace("_", "-") for each in _WITHOUT_EFFECT}
+    assert {*re.findall(r"`--([a-z-]+)`", told)} == flags - {"name", "suffix", "max-input-pixels"}
 
 
 GUIDE = ROOT / "CONTRIBUTING.md"
