@@ -22,7 +22,7 @@ from tileup.plan.samplers import SAMPLERS
 from tileup.plan.tiles import Tile, TilePlan
 from tileup.sampling.noise import NoiseRows, canvas_noise
 from tileup.sampling.steps import SamplerOptions
-from tileup.tiling.profiles import WindowWeights
+from tileup.tiling.profiles import NormalisedShares, WindowWeights
 
 WINDOW = 16
 
@@ -162,6 +162,28 @@ def test_begun_at_any_row_the_rest_is_the_same_to_the_byte(
         result, told = streamed(made, source, seed, batch, first)
     assert torch.equal(result[:, :, first:], whole[:, :, first:])
     assert sum(told) == sum(batches)
+
+
+@pytest.mark.parametrize(("windows", "laid"), [("cover", 1), ("spot", 6)])
+def test_what_windows_count_is_worked_out_once_for_steps_that_have_the_same(
+    windows: str, laid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of irregular plans it takes megabytes in each step. Windows that move differ in each."""
+    held: list[int] = []
+
+    class Counted(NormalisedShares):
+        def __init__(self, windows: Sequence[Box], raw: WindowWeights) -> None:
+            held.append(len(windows))
+            super().__init__(windows, raw)
+
+    monkeypatch.setattr("tileup.denoise.stream.NormalisedShares", Counted)
+    plan = TilePlan(24, 60, 1, 2.0, (Tile(Box(0, 0, 60, 24), 0, 0.0, 0.8),), 0.0)
+    made = itinerary(plan, steps=6, windows=windows, window=WINDOW)
+    (phase,) = made.phases
+    steps = phase.stop - phase.start
+    streamed(made, torch.rand(1, 2, 60, 24), 1, 1)
+    assert steps > 3
+    assert len(held) == min(laid, steps)
 
 
 def test_begun_near_the_end_little_is_computed_again() -> None:

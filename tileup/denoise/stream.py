@@ -110,8 +110,13 @@ class Stream:
         (run,) = self.itinerary.runs
         stages: list[_Stage] = []
         for number, phase in enumerate(run.phases):
-            for step in range(phase.start, phase.stop):
-                stages.append(_Stage(self, number, step, known, stages[-1] if stages else None))
+            laid = {id(windows): windows for windows in phase.by_step}  # mostly the same in all
+            shares = {which: NormalisedShares(each, self.weights) for which, each in laid.items()}
+            covered = Covered(phase.windows, _GAP)
+            for step, windows in enumerate(phase.by_step, phase.start):
+                before = stages[-1] if stages else None
+                share = shares[id(windows)]
+                stages.append(_Stage(self, number, step, known, before, covered, share))
         return stages
 
 
@@ -192,10 +197,19 @@ class _Stage:
         step: of the run.
         known: what all steps look at.
         before: the step before this one, whose finished rows are what this one begins with.
+        covered: the columns that windows of the phase cover.
+        shares: how much windows of the step count in their cells.
     """
 
     def __init__(
-        self, stream: Stream, number: int, step: int, known: _Known, before: _Stage | None
+        self,
+        stream: Stream,
+        number: int,
+        step: int,
+        known: _Known,
+        before: _Stage | None,
+        covered: Covered,
+        shares: NormalisedShares,
     ) -> None:
         (run,) = stream.itinerary.runs
         self.stream, self.number, self.known = stream, number, known
@@ -211,8 +225,7 @@ class _Stage:
         self.waiting = [*itertools.accumulate(reversed(tops), min)][::-1]
         """The first row of what is left to evaluate, before each batch."""
         self.by_top = from_the_top(self.windows)
-        self.shares = NormalisedShares(self.windows, stream.weights)
-        self.covered = Covered([*itertools.chain(*self.phase.by_step)], _GAP)
+        self.shares, self.covered = shares, covered
         self.gate = known.gates[number]
         self.evaluated = self.cleared = 0
         self.done = self.needed = 0
