@@ -208,6 +208,7 @@ def test_dict_survives_json_and_leads_back() -> None:
         ("stride", 2.5),
         ("width", None),
         ("width", True),
+        ("width", 2**70),
         ("scale", "2"),
         ("tiles", 3),
     ],
@@ -215,6 +216,14 @@ def test_dict_survives_json_and_leads_back() -> None:
 def test_dicts_that_are_no_plan_are_refused(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         TilePlan.from_dict(plan(*HALVES).to_dict() | {name: value})
+
+
+@pytest.mark.parametrize("name", ["x", "y", "width", "height", "depth"])
+def test_numbers_of_a_tile_that_no_array_holds_are_refused(name: str) -> None:
+    content = plan(*HALVES).to_dict()
+    first, second = content["tiles"]
+    with pytest.raises(ValueError, match=f"{name} must be at most"):
+        TilePlan.from_dict(content | {"tiles": [first | {name: 2**70}, second]})
 
 
 @pytest.mark.parametrize("change", [{"width": 17}, {"x": 1}, {"height": 16}, {"detail": "much"}])

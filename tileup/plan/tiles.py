@@ -206,8 +206,8 @@ class TilePlan:
         """The plan that `to_dict` described.
 
         Raises:
-            ValueError: a key is missing, a value is of the wrong kind, an edge is off the
-                stride, or the tiles do not partition the canvas.
+            ValueError: a key is missing, a value is of the wrong kind or too large, an edge is off
+                the stride, or the tiles do not partition the canvas.
         """
         stride = _whole(content, "stride")
         if stride < 1:
@@ -229,6 +229,8 @@ class TilePlan:
 
 _KEYS = ("x", "y", "width", "height", "depth", "detail", "denoise")
 """Of a tile in JSON."""
+_LARGEST = 2**53
+"""Whole number in JSON; sums of two find room in 64 bits."""
 
 
 def _tile_from_dict(entry: Mapping[str, object], stride: int, width: int, height: int) -> Tile:
@@ -249,6 +251,8 @@ def _whole(content: Mapping[str, object], name: str) -> int:
     value = content.get(name)
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{name} must be at most {_LARGEST}, got {value}")
     return value
 
 
