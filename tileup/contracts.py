@@ -331,6 +331,8 @@ class Step:
     """Windows evaluated so far."""
     total_calls: int
     """Windows that the whole run evaluates."""
+    known: int = 0
+    """Of `calls`, those that an earlier run evaluated: they took no time."""
 
 
 OnStep = Callable[[Step], None]

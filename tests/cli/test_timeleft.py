@@ -147,6 +147,25 @@ def test_a_picture_begun_anew_has_its_windows_ahead_again(clock: Clock) -> None:
     assert left.seconds() == pytest.approx(39, rel=0.1)
 
 
+def test_windows_of_an_earlier_run_tell_nothing_of_the_speed(clock: Clock) -> None:
+    """A run that goes on passes over them in no time; what is left takes as long as ever."""
+    left = TimeLeft(clock)
+    left.begin(1)
+    for call in range(1, 901):
+        clock.now += 0.003
+        left.step(call, 1000, known=call)
+    assert left.seconds() is None
+    for call in range(901, 911):
+        clock.now += 10
+        left.step(call, 1000, known=900)
+    assert left.seconds() == pytest.approx(900, rel=0.05)
+    left.begin(2)
+    for call in range(1, 51):
+        clock.now += 10
+        left.step(call, 100)
+    assert left.seconds() == pytest.approx(500, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

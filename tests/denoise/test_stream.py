@@ -82,7 +82,7 @@ def streamed(
         batch * WINDOW**2,
         source=lambda top, bottom: source[:, :, top:bottom],
         denoiser=denoiser,
-        on_windows=lambda phase, count: batches.append(count),
+        on_windows=lambda phase, count, known: batches.append(count),
     )
     result, at = torch.full_like(source, torch.nan), first
     for top, latents in stream.latents(first):

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from tests.doubles import Counting, DoubleModel, blurring_denoiser, photograph
 from tests.images.pictures import random_picture
-from tileup.contracts import Box
+from tileup.contracts import Box, Step
 from tileup.engine import keeping
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
-from tileup.engine.outcomes import Outcome
+from tileup.engine.outcomes import Event, Outcome
 from tileup.engine.request import Request
 from tileup.engine.room import check_room
 from tileup.errors import NotFiniteError, OutOfMemoryError, OutputError
@@ -59,11 +59,15 @@ def rounding(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
 
 
 def made(
-    output: str, model: DoubleModel | None = None, given: str = "in.png", **change: object
+    output: str,
+    model: DoubleModel | None = None,
+    given: str = "in.png",
+    told: list[Event] | None = None,
+    **change: object,
 ) -> Outcome:
-    settings = replace(SETTINGS, **change)
+    settings, told = replace(SETTINGS, **change), [] if told is None else told
     jobs = find_jobs(Request((given,), output=output), settings)
-    (outcome,) = run(jobs, settings, lambda _: model or DoubleModel(rounding))
+    (outcome,) = run(jobs, settings, lambda _: model or DoubleModel(rounding), told.append)
     return outcome
 
 
@@ -76,8 +80,11 @@ def in_memory(output: str, **more: object) -> bytes:
 
 def counted(output: str, **more: object) -> int:
     """Windows that a run evaluates."""
-    counting = Counting(rounding)
-    assert made(output, DoubleModel(counting), **more).outcome == "done"
+    counting, told = Counting(rounding), list[Event]()
+    assert made(output, DoubleModel(counting), told=told, **more).outcome == "done"
+    *_, last = (each for each in told if isinstance(each, Step))
+    assert last.calls == last.total_calls
+    assert last.calls - last.known == counting.windows
     return counting.windows
 
 

@@ -132,6 +132,7 @@ def counted(output: str, model: Model, settings: Settings) -> int:
     Watched.windows = 0
     told = made(output, Watched(model), settings)
     assert told[-1].calls == told[-1].total_calls
+    assert told[-1].calls - told[-1].known == Watched.windows
     return Watched.windows
 
 

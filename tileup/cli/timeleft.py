@@ -33,6 +33,7 @@ class TimeLeft:
         self._current: dict[int, int] = {}
         self._calls: dict[int, int] = {}
         self._total: dict[int, int] = {}
+        self._worked: dict[int, int] = {}
         self._done = 0
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -52,24 +53,26 @@ class TimeLeft:
 
     def begin(self, number: int, worker: int = 0) -> None:
         """A picture has its turn; the one before it, at that worker, is drawn, or has failed."""
-        self._done += self._calls.get(worker, 0)
-        self._calls[worker] = self._total[worker] = 0
+        self._done += self._worked.get(worker, 0)
+        self._calls[worker] = self._total[worker] = self._worked[worker] = 0
         self._current[worker] = number
         self._begun.add(number)
         if self._ahead is not None:
             self._ahead.pop(number, None)
 
-    def step(self, calls: int, total: int, worker: int = 0) -> None:
-        """So many windows of a worker's current picture are evaluated, of so many."""
+    def step(self, calls: int, total: int, worker: int = 0, known: int = 0) -> None:
+        """So many windows of a worker's current picture are evaluated, of so many; those that an
+        earlier run evaluated tell nothing of the speed."""
         before = self._calls.get(worker, 0)
         if self._total.get(worker, 0) == 0 and worker in self._current:
             self._plans[self._current[worker]] = total
         # A picture that is begun anew, for want of memory, has its first windows still ahead.
         if calls < before:
-            self._done += before
+            self._done += self._worked.get(worker, 0)
         self._calls[worker], self._total[worker] = calls, total
+        self._worked[worker] = calls - known
         now = self._clock()
-        self._samples.append((now, self._done + sum(self._calls.values())))
+        self._samples.append((now, self._done + sum(self._worked.values())))
         while len(self._samples) > 2 and now - self._samples[1][0] >= _MEMORY:
             self._samples.popleft()
 

@@ -82,7 +82,7 @@ class Watch:
             self._at_work[self.worker] = replace(self._now, loading=False, step=event)
             if self.ahead is not None and (sizes := self.ahead.taken()) is not None:
                 self._left.expect(sizes)
-            self._left.step(event.calls, event.total_calls, self.worker)
+            self._left.step(event.calls, event.total_calls, self.worker, event.known)
 
     @property
     def _now(self) -> _AtWork:

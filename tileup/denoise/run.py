@@ -78,8 +78,9 @@ def stream_canvas(
     def denoiser(part: Tensor, strength: Tensor) -> Denoiser:
         return model.denoiser(scene_of(part, None, planned, settings, strength))
 
-    def windows(phase: int, count: int) -> None:
+    def windows(phase: int, count: int, known: bool) -> None:
         progress.phase = max(progress.phase, phase + 1)
+        progress.known += count if known else 0
         progress.windows(count)
 
     return Stream(
@@ -188,7 +189,7 @@ class Progress:
 
     def __init__(self, planned: Planned, on_step: OnStep | None) -> None:
         self.phase = 0
-        self.calls = 0
+        self.calls = self.known = 0
         self.phases = len(planned.itinerary.phases)
         self.total = planned.cost.model_calls
         self.on_step = on_step
@@ -196,4 +197,4 @@ class Progress:
     def windows(self, count: int) -> None:
         self.calls += count
         if self.on_step is not None:
-            self.on_step(Step(self.phase, self.phases, self.calls, self.total))
+            self.on_step(Step(self.phase, self.phases, self.calls, self.total, self.known))

@@ -62,8 +62,9 @@ class Stream:
     """Predicts x0 of windows of some rows of the canvas, told their source, shape (1, C, rows,
     columns), and their strength, shape (1, 1, rows, columns), on the CPU; windows are given as they
     lie in these rows."""
-    on_windows: Callable[[int, int], None]
-    """Told in which phase, from 0, and how many windows were just evaluated."""
+    on_windows: Callable[[int, int, bool], None]
+    """Told in which phase, from 0, how many windows were just evaluated, and whether that was in an
+    earlier run."""
 
     @property
     def usual(self) -> int:
@@ -249,7 +250,7 @@ class _Stage:
         self.done, self.needed = row, self._left(row)
         self.x0.drop(self.needed)
         if self.evaluated:
-            self.stream.on_windows(self.number, self.batches[self.evaluated - 1].stop)
+            self.stream.on_windows(self.number, self.batches[self.evaluated - 1].stop, True)
         return self.needed
 
     def leave(self, denoiser: Denoiser, come: int) -> Iterator[Box]:
@@ -327,7 +328,7 @@ class _Stage:
             for at, cells in zip(batch, x0.movedim(1, -1), strict=True):
                 self._blend(self.windows[at], self.shares.of(at), cells)
             self.evaluated += 1
-            self.stream.on_windows(self.number, len(boxes))
+            self.stream.on_windows(self.number, len(boxes), False)
 
     def _come(self, come: int) -> Iterator[range]:
         for batch in self.batches[self.evaluated :]:

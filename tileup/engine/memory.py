@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from tileup.contracts import ModelSpec, OnStep
+from tileup.contracts import ModelSpec, OnStep, Step
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.file_to_file import Drawable, Made, metadata_of
 from tileup.engine.keeping import kept_rows, kept_work
 from tileup.engine.models import Models, free_memory
 from tileup.engine.spread import Spread
+from tileup.engine.work_log import WorkLog
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import CanvasMemoryError, NotFiniteError, OutOfMemoryError
 from tileup.plan.itinerary import window_size, windows_at_once
@@ -101,7 +102,8 @@ def _with_less_memory(
             kept = partial(kept_rows, given, model, chosen) if keep else None
             work = kept_work(given, model, chosen) if keep else None
             shown = shown if work is None else LoggedModel(shown, work)
-            upscaled = upscale_picture(given.picture, shown, chosen, on_step, ready, kept)
+            told = on_step if work is None else _telling_known(on_step, work)
+            upscaled = upscale_picture(given.picture, shown, chosen, told, ready, kept)
             upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
             # Only where it is written: the hash of a large checkpoint takes as long as a picture.
             metadata = metadata_of(upscaled, given, model, chosen) if chosen.metadata else None
@@ -120,6 +122,18 @@ def _with_less_memory(
         "out of memory on every try, the last with one small window at once and everything else "
         "out of the way; try a smaller --scale or --max-pixels"
     )
+
+
+def _telling_known(on_step: OnStep, work: WorkLog) -> OnStep:
+    """The same, told how many windows came out of what is kept."""
+    known = 0
+
+    def told(step: Step) -> None:
+        nonlocal known
+        known = step.calls if work.known else known
+        on_step(replace(step, known=known))
+
+    return told
 
 
 def _smaller(settings: Settings, spec: ModelSpec, alone: bool) -> Iterator[tuple[Settings, str]]:

@@ -43,12 +43,13 @@ class WorkLog:
         self._head = f"tileup {key}".encode().ljust(_HEAD)[:_HEAD]
         self._end = _HEAD if self._is_ours() else 0
         """Where the next record begins; 0: there is no file of ours."""
-        self._known = self._end > 0
+        self.known = self._end > 0
+        """Whether all that was asked for was there so far."""
         self._full = False
 
     def take(self) -> NDArray[Any] | None:
         """The next array that is there; None, now and from now on: there are no more."""
-        if not self._known:
+        if not self.known:
             return None
         try:
             with self.path.open("rb") as stream:
@@ -59,7 +60,7 @@ class WorkLog:
                 self._end = stream.tell() if found is not None else self._end
         except OSError:
             found = None
-        self._known = found is not None
+        self.known = found is not None
         return found
 
     def add(self, numbers: NDArray[Any]) -> None:
