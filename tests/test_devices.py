@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +19,7 @@ from tileup.devices import (
     faster_on_cpu,
     maps_held,
     memory_free,
+    noted_for,
     pick_device,
     pick_dtype,
     seconds_of_convolution,
@@ -96,6 +99,28 @@ def test_it_is_timed_once_for_each_cpu(
     assert faster_on_cpu() == "float32"
     noted = json.loads((tmp_path / "tileup" / "precision.json").read_text())
     assert sorted(noted.values()) == ["bfloat16", "float32"]
+
+
+def test_who_comes_second_waits_for_what_the_first_finds_out(takes: Takes) -> None:
+    """A thread stands for another process. Both would note their own, and go by it."""
+    takes(1.0, 1.0)
+    found: list[str] = []
+    with ThreadPoolExecutor(1) as other:
+
+        def first() -> str:
+            waiting.append(other.submit(noted_for, "1", "it.json", ("a", "b"), second))
+            time.sleep(0.2)
+            found.append("a")
+            return "a"
+
+        def second() -> str:
+            found.append("b")
+            return "b"
+
+        waiting: list[Future[str | None]] = []
+        assert noted_for("1", "it.json", ("a", "b"), first) == "a"
+        assert waiting[0].result() == "a"
+    assert found == ["a"]
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"a": {}}', "\x00"])

@@ -7,13 +7,15 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
 import platformdirs
 import torch
+from filelock import FileLock
 from torch.nn import functional
 
 from tileup.errors import UsageError
@@ -125,11 +127,12 @@ def noted_for(
     cpu = f"{processor()}, {versions}"
     if (noted := _noted(file).get(cpu)) in known:
         return str(noted)
-    found = find()
-    before = _noted(file)
-    if (noted := before.get(cpu)) in known:  # by another process meanwhile: one answer for all
-        return str(noted)
-    return found if _note(file, before | {cpu: found}) else None
+    with _alone(file):
+        before = _noted(file)
+        if (noted := before.get(cpu)) in known:  # by another process meanwhile: one answer for all
+            return str(noted)
+        found = find()
+        return found if _note(file, before | {cpu: found}) else None
 
 
 def seconds_of_convolution(dtype: torch.dtype) -> float:
@@ -204,6 +207,25 @@ def _noted(file: Path) -> dict[str, str]:
         return {}
     found = cast(dict[object, object], content) if isinstance(content, dict) else {}
     return {str(cpu): str(name) for cpu, name in found.items()}
+
+
+_PATIENCE = 30.0
+"""Seconds after which a process that finds something out counts as one that hangs."""
+
+
+@contextmanager
+def _alone(file: Path) -> Generator[None]:
+    """One process after the other; where the disk has no locks, all at once."""
+    lock = FileLock(file.with_name(f"{file.name}.lock"), timeout=_PATIENCE)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        log.debug("%s cannot be locked: %s", file, error)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _note(file: Path, noted: dict[str, str]) -> bool:
