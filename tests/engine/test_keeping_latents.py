@@ -79,7 +79,7 @@ class Watched(AroundModel):
     picture."""
 
     windows = 0
-    last_window = last_band = 10**9
+    last_window = last_band = most_at_once = 10**9
 
     @property
     def codec(self) -> Codec:
@@ -89,6 +89,8 @@ class Watched(AroundModel):
         network = self.model.denoiser(scene)
 
         def watched(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+            if len(windows) > self.most_at_once:
+                raise torch.OutOfMemoryError("CUDA out of memory")
             type(self).windows += len(windows)
             if self.windows > self.last_window:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -206,6 +208,19 @@ def test_killed_while_it_samples_it_goes_on_to_the_same_bytes(
     assert left <= counted("out.png", model, settings) < left + model.spec.batch
     assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
     assert [each.name for each in large.iterdir() if each.name.startswith(".")] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+def test_killed_where_memory_did_not_suffice_it_goes_on_with_as_few_windows(
+    sd1: tuple[Model, Settings], large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not with as many as before, which would write over what is kept."""
+    model, settings = sd1[0], replace(sd1[1], batch=4)
+    monkeypatch.setattr(Watched, "most_at_once", 1)
+    whole = counted("whole.png", model, settings)
+    killed("out.png", model, settings, last_window=whole * 2 // 3)
+    assert counted("out.png", model, settings) == whole - whole * 2 // 3
+    assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from tileup.contracts import ModelSpec, OnStep, Step
+from tileup.contracts import Model, ModelSpec, OnStep, Step
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.file_to_file import Drawable, Made, metadata_of
 from tileup.engine.keeping import kept_rows, kept_work
@@ -87,10 +87,13 @@ def _with_less_memory(
     from tileup.denoise.worked_out import LoggedModel
     from tileup.upscaling import upscale_picture
 
-    notes: tuple[str, ...] = ()
     settings = models.with_batch(settings)
+    model = models.of(settings)
+    tries = list(_smaller(settings, model.spec, alone))
+    first = _left_off(given, model, tries) if keep else 0
+    notes = tuple(note for _, note in tries[:first] if note)
     ready, planned_for = given.ready, given.settings.window
-    for chosen, note in _smaller(settings, models.of(settings).spec, alone):
+    for chosen, note in tries[first:]:
         notes = (*notes, note) if note else notes
         try:
             model = models.of(chosen)
@@ -122,6 +125,21 @@ def _with_less_memory(
         "out of memory on every try, the last with one small window at once and everything else "
         "out of the way; try a smaller --scale or --max-pixels"
     )
+
+
+def _left_off(given: Drawable, model: Model, tries: Sequence[tuple[Settings, str]]) -> int:
+    """The try at which a run was stopped whose work is kept; else the first one.
+
+    Those before it found too little memory, and would write over what it left.
+    """
+    low_memory = tries[0][0].low_memory
+    for number, (chosen, _) in enumerate(tries):
+        if chosen.low_memory != low_memory:  # another way to load the model
+            break
+        work = kept_work(given, model, chosen)
+        if work is not None and work.known:
+            return number
+    return 0
 
 
 def _telling_known(on_step: OnStep, work: WorkLog) -> OnStep:
