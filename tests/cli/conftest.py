@@ -53,10 +53,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     and a cache of its own, so that what one test measures is not known to the next."""
     for name in [name for name in os.environ if name.startswith("TILEUP_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cache = tmp_path.with_name(f"{tmp_path.name}-cache")  # what a test makes is looked through
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     if RUNTIME.exists():  # what is faster on this machine takes every process 0.2 s to find out
-        (tmp_path / "cache" / "tileup").mkdir(parents=True)
-        shutil.copy(RUNTIME, tmp_path / "cache" / "tileup")
+        (cache / "tileup").mkdir(parents=True)
+        shutil.copy(RUNTIME, cache / "tileup")
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "in.png")
     return tmp_path

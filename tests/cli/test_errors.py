@@ -279,7 +279,7 @@ def test_a_failed_picture_has_its_traceback_with_vv(tileup: Command, folder: Pat
 def test_an_interruption_is_130_and_leaves_nothing_behind(folder: Path, number: int) -> None:
     save(folder / "large.png", 320, 240)
     command = ["upscale", "large.png", "-v", "--steps", "200"]
-    command += ["--dtype", "float32"]  # without it, what was chosen is said too
+    command += ["--dtype", "float32", "--runtime", "torch"]  # else what was chosen is said too
     with Forked(folder, *command) as running:
         for line in running.stderr:
             if b"loading" in line:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
 import pytest
 from PIL import Image, ImageCms
 
@@ -202,7 +203,7 @@ def test_the_time_is_known_from_earlier_runs(
     assert "pace" not in tileup("plan", "in.png").out
     done = tileup("upscale", "in.png", "--steps", "2", "--json").lines[0]
     cost = json.loads(tileup("plan", "in.png", "--json").out)["cost"]
-    noted = json.loads((folder / "cache" / "tileup" / "pace.json").read_text())
+    noted = json.loads((platformdirs.user_cache_path("tileup") / "pace.json").read_text())
     ((work, seconds),) = noted.values()
     assert work == done["cost"]["megapixel_steps"]  # type: ignore[index]
     assert seconds == pytest.approx(done["seconds"], abs=0.001)
@@ -215,8 +216,8 @@ def test_the_time_is_known_from_earlier_runs(
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"x": 1}', '{"x": [1]}', "\x00", '{"a": null}'])
 def test_a_note_of_the_pace_that_is_damaged_is_as_none(folder: Path, text: str) -> None:
-    file = folder / "cache" / "tileup" / "pace.json"
-    file.parent.mkdir(parents=True)
+    file = platformdirs.user_cache_path("tileup") / "pace.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     assert pace.known_pace(resolve_with_model()) is None
 
