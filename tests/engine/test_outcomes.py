@@ -89,6 +89,7 @@ def test_json() -> None:
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
         RuntimeError("can't start new thread"),
+        RuntimeError("could not create a primitive"),
         ImportError("libx.so: failed to map segment from shared object"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],

@@ -16,6 +16,7 @@ _SIGNS = (
     *("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory"),
     # A library that finds no room when it is loaded, and a thread that finds none for its stack.
     *("failed to map segment", "can't start new thread"),
+    "could not create a primitive",  # oneDNN, which finds no room for its code
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tileup.errors import OutOfMemoryError
 from tileup.resources import lies_in_memory, memory_left
 
-BASE = 420_000_000
+BASE = 410_000_000
 """Bytes that a run takes whatever the size: Python, torch, the bundled checkpoint, one batch."""
 PER_PIXEL = 20
 """Bytes for each output pixel, measured at 4 and 16 megapixels (`tests/cli/test_memory.py`): the

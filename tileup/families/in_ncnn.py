@@ -11,6 +11,7 @@ beside it.
 from __future__ import annotations
 
 import importlib
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tileup.families.residual_unet import Folded, ResidualBlock, ResidualUNet
+from tileup.families.residual_unet import Folded, Remembering, ResidualBlock, ResidualUNet
 
 NETS = 8
 """Noise levels of one network that are kept; each takes some 40 MB."""
 _MAGIC = 7767517  # what a graph of ncnn begins with
+
+
+log = logging.getLogger(__name__)
 
 
 def library() -> Any:  # noqa: ANN401  It says nothing of its types.
@@ -197,12 +201,24 @@ class InNcnn:
     def __init__(self, network: ResidualUNet) -> None:
         self.network = network
         self._known: dict[tuple[float, int], _Net] = {}
+        self._torch: Remembering | None = None
 
     def __call__(
         self, x: Tensor, sigma: Tensor, source: Tensor, conditions: Tensor | None = None
     ) -> Tensor:
         """As the network, for one noise level that all share, shape (1,), to rounding."""
-        net = self._at(sigma)
+        if self._torch is None:
+            try:
+                net = self._at(sigma)
+            except OSError as error:
+                log.warning(
+                    "ncnn's weights go by way of a temporary file, which cannot be "
+                    "written (%s): torch computes the network from here on",
+                    error,
+                )
+                self._torch = Remembering(self.network)
+        if self._torch is not None:
+            return self._torch(x, sigma, source, conditions)
         channels = x.shape[1]
         more = 0 if conditions is None else conditions.shape[1]
         seen = torch.empty(2 * channels + more, *x.shape[2:])

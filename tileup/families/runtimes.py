@@ -13,6 +13,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None
+
 from tileup.devices import noted_for
 from tileup.errors import UsageError
 from tileup.families.in_ncnn import InNcnn, library
@@ -75,6 +80,25 @@ def in_the_way() -> str:
         tempfile.gettempdir()
     except OSError as error:
         return f"it needs a folder for temporary files ({error})"
+    return _limits()
+
+
+def _limits() -> str:
+    """What a limit on this process would do to ncnn, in words; empty: nothing.
+
+    Where memory ends, ncnn ends the process instead of saying so.
+    """
+    if resource is None:
+        return ""
+    limits = {
+        "RLIMIT_AS": "it ends a process whose memory reaches its limit (ulimit -v)",
+        "RLIMIT_DATA": "it ends a process whose memory reaches its limit (ulimit -d)",
+        "RLIMIT_FSIZE": "its weights go by way of a file, and files have a limit (ulimit -f)",
+    }
+    for name, why in limits.items():
+        number = getattr(resource, name, None)
+        if number is not None and resource.getrlimit(number)[0] != resource.RLIM_INFINITY:
+            return why
     return ""
 
 
