@@ -39,8 +39,19 @@ for number, room in enumerate(map(int, sys.stdin)):
 def test_a_limit_on_the_memory_of_the_process(folder: Path) -> None:
     """All windows of a picture at once need more than seventy MB and one window about ten, so
     that rooms between the two are many, whatever the allocator keeps from run to run; they are
-    tried until both have been seen."""
+    tried until both have been seen. In one process of some six oneDNN prepares nothing new under a
+    limit, so that fewer windows fail like many: then another process is tried."""
     save(folder / "in.png", 320, 240)
+    for _ in range(5):
+        fewer, failed = ends_in_little_room(folder)
+        if fewer:
+            break
+    assert fewer, "some room was enough for some windows and not for all"
+    assert failed, "some room was not enough for anything"
+
+
+def ends_in_little_room(folder: Path) -> tuple[int, int]:
+    """How many runs of one process went on with fewer windows, and how many failed."""
     fewer = failed = 0
     with subprocess.Popen(
         [sys.executable, "-c", CHILD],
@@ -54,9 +65,10 @@ def test_a_limit_on_the_memory_of_the_process(folder: Path) -> None:
         assert "memory did not suffice" not in ran_in(child, 4000)
         roomy = (folder / "0.png").read_bytes()
         for number, room in enumerate((25, 3, 50, 12, 35, 18, 70, 6), 1):
-            told = ran_in(child, room); print(room, told)
-            assert "Traceback" not in told
             made = folder / f"{number}.png"
+            made.unlink(missing_ok=True)
+            told = ran_in(child, room)
+            assert "Traceback" not in told
             if "code 0" in told:
                 fewer += "memory did not suffice for several windows" in told
                 assert "windows of" in told or near(made.read_bytes(), roomy)
@@ -68,8 +80,7 @@ def test_a_limit_on_the_memory_of_the_process(folder: Path) -> None:
             if fewer and failed:
                 break
         child.communicate()
-    assert fewer, "some room was enough for some windows and not for all"
-    assert failed, "some room was not enough for anything"
+    return fewer, failed
 
 
 def ran_in(child: subprocess.Popen[str], room: int) -> str:
