@@ -207,17 +207,17 @@ class InNcnn:
         self, x: Tensor, sigma: Tensor, source: Tensor, conditions: Tensor | None = None
     ) -> Tensor:
         """As the network, for one noise level that all share, shape (1,), to rounding."""
-        if self._torch is None:
-            try:
-                net = self._at(sigma)
-            except OSError as error:
-                log.warning(
-                    "ncnn's weights go by way of a temporary file, which cannot be "
-                    "written (%s): torch computes the network from here on",
-                    error,
-                )
-                self._torch = Remembering(self.network)
         if self._torch is not None:
+            return self._torch(x, sigma, source, conditions)
+        try:
+            net = self._at(sigma)
+        except OSError as error:
+            log.warning(
+                "ncnn's weights go by way of a temporary file, which cannot be written (%s): torch "
+                "computes the network from here on",
+                error,
+            )
+            self._torch = Remembering(self.network)
             return self._torch(x, sigma, source, conditions)
         channels = x.shape[1]
         more = 0 if conditions is None else conditions.shape[1]
