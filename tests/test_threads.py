@@ -37,6 +37,8 @@ WAYS = {
     "a module": ("-c", "import tileup.devices"),
 }
 
+SOON = 1000
+"""Turns: some microseconds."""
 MAPPED = Path("/proc/self/maps")
 """The files that this process has loaded."""
 
@@ -46,7 +48,7 @@ GNU = pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP, whi
 def turns(*arguments: str, environment: Mapping[str, str] | None = None) -> list[int]:
     """How often a waiting thread looks before it sleeps, in each process that loaded OpenMP.
 
-    In its own words: what it prints when asked. 0 with a passive policy.
+    In its own words: what it prints when asked. 0 with a passive policy alone.
     """
     ours = ("OMP_", "GOMP_", "KMP_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -67,20 +69,20 @@ def openmp() -> str:
 
 @GNU
 @pytest.mark.parametrize("way", WAYS)
-def test_threads_without_work_wait_without_spinning(way: str) -> None:
-    assert set(turns(*WAYS[way])) == {0}, "torch's, and that of ncnn where it is chosen"
+def test_threads_without_work_soon_sleep(way: str) -> None:
+    assert set(turns(*WAYS[way])) == {SOON}, "torch's, and that of ncnn where it is chosen"
 
 
 @GNU
 def test_workers_that_are_spawned_wait_so_too(tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     script.write_text(SPAWNED)
-    assert turns(str(script), openmp()) == [0], "the worker's; its parent has none"
+    assert turns(str(script), openmp()) == [SOON], "the worker's; its parent has none"
 
 
 @GNU
 def test_without_tileup_they_would_spin() -> None:
-    assert turns("-c", f"from ctypes import CDLL; CDLL({openmp()!r})")[0] > 0
+    assert turns("-c", f"from ctypes import CDLL; CDLL({openmp()!r})")[0] > 100 * SOON
 
 
 @GNU
@@ -89,8 +91,8 @@ def test_without_tileup_they_would_spin() -> None:
 )
 def test_a_value_of_the_user_wins(theirs: dict[str, str]) -> None:
     code = f"import tileup; from ctypes import CDLL; CDLL({openmp()!r})"
-    assert turns("-c", code) == [0]
-    assert turns("-c", code, environment=theirs)[0] > 0
+    assert turns("-c", code) == [SOON]
+    assert turns("-c", code, environment=theirs)[0] not in (0, SOON)
 
 
 @pytest.fixture
