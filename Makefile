@@ -51,7 +51,7 @@ demo: $(INSTALLED) ## enlarge a photograph with the shipped model, into demo-out
 	@$(BIN)/python bench/demo.py $(OUT)
 
 test: $(INSTALLED) ## run the tests
-	@echo "Some 6,600 tests, 6 to 8 minutes on two free cores; the first dots come after half a minute."
+	@echo "Some 7,000 tests, 5 to 7 minutes on two free cores; the first dots come after half a minute."
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-long: $(INSTALLED) ## the tests that repeat a table or take a cluster apart; minutes
