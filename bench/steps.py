@@ -32,9 +32,8 @@ EVERY = 4
 
 def operations(name: str | None) -> float:
     """Of one call of a checkpoint's network, for each output pixel."""
-    model = tileup.load_model(
-        name, device="cpu", runtime="torch"
-    )  # whose operations can be counted
+    # What ncnn does cannot be counted.
+    model = tileup.load_model(name, device="cpu", runtime="torch")
     cells = 80
     x = torch.zeros(1, model.spec.channels, cells, cells)
     side = cells * model.spec.stride

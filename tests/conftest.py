@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import platformdirs
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -48,6 +50,16 @@ def pytest_runtest_setup() -> None:
         gc.collect()
     gc.collect()  # of the test before: little, as all that was there before it is frozen
     gc.freeze()
+
+
+@pytest.fixture
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is noted in the user's cache folder lies in the test's."""
+
+    def cache(name: str) -> Path:
+        return tmp_path / name
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", cache)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-import platformdirs
 import pytest
 import torch
 
@@ -53,13 +52,8 @@ Takes = Callable[[float, float], None]
 
 
 @pytest.fixture
-def takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[Takes]:
+def takes(monkeypatch: pytest.MonkeyPatch, own_cache: None) -> Generator[Takes]:
     """A CPU with instructions for bfloat16, and a cache folder of its own."""
-
-    def cache(name: str) -> Path:
-        return tmp_path / name
-
-    monkeypatch.setattr(platformdirs, "user_cache_path", cache)
     monkeypatch.setattr(devices, "native_bfloat16", lambda: True)
 
     def say(exact: float, half: float) -> None:

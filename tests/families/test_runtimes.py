@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import platformdirs
 import pytest
 import torch
 from torch import Tensor
@@ -190,13 +189,8 @@ Takes = Callable[[float, float], None]
 
 
 @pytest.fixture
-def takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[Takes]:
+def takes(monkeypatch: pytest.MonkeyPatch, own_cache: None) -> Generator[Takes]:
     """A machine with a cache folder of its own."""
-
-    def cache(name: str) -> Path:
-        return tmp_path / name
-
-    monkeypatch.setattr(platformdirs, "user_cache_path", cache)
 
     def say(by_torch: float, by_ncnn: float) -> None:
         faster_runtime.cache_clear()
