@@ -78,13 +78,17 @@ def test_colours_are_those_of_the_source_and_texture_stays() -> None:
     assert toned(source[..., :4, :4], source[..., :4, :4]).shape == (2, 12, 4, 4)
 
 
-@pytest.mark.parametrize(("height", "width"), [(72, 72), (3, 140), (20, 8), (1, 1)])
+@pytest.mark.parametrize(("height", "width"), [(72, 72), (72, 264), (3, 140), (20, 8), (1, 1)])
 def test_colours_are_those_of_the_mean_over_all_cells_within_reach(height: int, width: int) -> None:
     source, drawn = torch.rand(2, 3, 12, height, width, dtype=torch.float64)
     side = 2 * REACH + 1
     wanted = functional.avg_pool2d(drawn - source, side, 1, REACH, count_include_pad=False)
-    found = toned(drawn.to(memory_format=torch.channels_last), source)
-    torch.testing.assert_close(found, drawn - wanted, atol=1e-12, rtol=0)
+    wanted = drawn - wanted
+    learned = toned(drawn.clone().requires_grad_(), source)
+    torch.testing.assert_close(learned, wanted, atol=1e-12, rtol=0)
+    torch.autograd.backward(learned, torch.rand_like(drawn))  # as training needs it
+    found = toned(drawn.clone(memory_format=torch.channels_last), source)
+    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
 
 
 # --- files ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 REACH = 8
@@ -53,40 +54,93 @@ def toned(drawn: Tensor, source: Tensor) -> Tensor:
     critics lets colours drift by up to two of 255.
 
     Args:
-        drawn: latents of pixels, shape (B, C, h, w).
+        drawn: latents of pixels, shape (B, C, h, w); they may be overwritten.
         source: latents of the enlarged picture, same shape.
     """
-    apart = (drawn - source).movedim(1, -1)  # cell by cell, as networks give them
-    high, wide = apart.shape[1:3]
+    import torch  # not above: plans read this module, and need no torch
+
+    if drawn.requires_grad and torch.is_grad_enabled():  # in training
+        down, across = (_means(side, drawn.dtype).to(drawn.device) for side in drawn.shape[2:])
+        return drawn - down @ (drawn - source) @ across.T
+    cells = drawn.movedim(1, -1).contiguous()  # cell by cell, as networks give them
+    count, high, wide, channels = cells.shape
+    made = cells.view(count, high, wide * channels)
+    across = _across(cells.flatten(0, 1), source.movedim(1, -1).flatten(0, 1)).view_as(made)
     # A mean of a few neighbours is a product with a matrix: a fifth of the time of a pooling layer.
-    down = _means(high).to(apart) @ apart.flatten(2)
-    across = _across(down.view(-1, wide, apart.shape[-1]))
-    return drawn - across.view(apart.shape).movedim(-1, 1)
+    means = _means(high, made.dtype).to(made.device)
+    band = -(-high // -(-high // _BAND))
+    for top in range(0, high, band):  # part by part: far from the diagonal there are only zeros
+        rows, near = slice(top, top + band), slice(max(top - REACH, 0), top + band + REACH)
+        made[:, rows].baddbmm_(means[rows, near].expand(count, -1, -1), across[:, near], alpha=-1)
+    return cells.movedim(-1, 1)
 
 
-def _across(lines: Tensor) -> Tensor:
-    """Means along lines of cells, shape (n, length, C).
+_BAND = 48
+"""Rows whose means are worked out at once, at most."""
+_PIECE = 2**17
+"""Numbers of which it is done along lines at once: with what lies between they stay in a cache."""
 
-    Part by part: most of a matrix is zeros, and those far from the diagonal are left out.
+
+def _across(drawn: Tensor, source: Tensor) -> Tensor:
+    """Means of the difference of two along lines of cells, each of shape (n, length, C).
+
+    Returns:
+        Shape (n, length * C).
     """
-    length, result = lines.shape[1], lines.new_empty(lines.shape)
-    means = _means(length).to(lines)
-    for start in range(0, length, _PART):
-        stop = min(start + _PART, length)
-        near = slice(max(start - REACH, 0), stop + REACH)
-        result[:, start:stop] = means[start:stop, near] @ lines[:, near]
+    import torch
+
+    lines, length, channels = drawn.shape
+    numbers, beyond = length * channels, REACH * channels
+    result = drawn.new_empty(lines, numbers)
+    at_once = -(-lines // -(-lines * numbers // _PIECE))
+    apart, spare = drawn.new_empty(2, at_once, beyond + numbers + beyond)
+    apart[:, :beyond] = apart[:, -beyond:] = 0
+    shares = _shares(length, channels, drawn.dtype).to(drawn.device)
+    for top in range(0, lines, at_once):
+        part = slice(top, min(top + at_once, lines))
+        line, space = apart[: part.stop - top], spare[: part.stop - top]
+        inner = line[:, beyond:-beyond].view(-1, length, channels)
+        torch.sub(drawn[part], source[part], out=inner)
+        _added(line, channels, space, out=result[part]).mul_(shares)
     return result
 
 
-_PART = 66
-"""Cells of a line whose means are worked out at once."""
+def _added(lines: Tensor, step: int, spare: Tensor, out: Tensor) -> Tensor:
+    """Sums of each number and those up to REACH steps beside it: of two, of two twos, and so on.
+
+    Args:
+        lines: shape (n, beyond + length + beyond), of which `beyond` is REACH steps.
+        spare: of that shape, overwritten.
+        out: where they go, shape (n, length).
+    """
+    import torch
+
+    end, length = lines.shape[1], out.shape[1]
+    twos = torch.add(lines[:, : end - step], lines[:, step:], out=spare[:, : end - step])
+    fours = twos[:, : end - 3 * step] + twos[:, 2 * step :]
+    eights = torch.add(
+        fours[:, : end - 7 * step], fours[:, 4 * step :], out=twos[:, : end - 7 * step]
+    )
+    torch.add(eights[:, :length], eights[:, 8 * step : 8 * step + length], out=out)
+    return out.add_(lines[:, 16 * step :])
 
 
-@lru_cache(maxsize=8)
-def _means(length: int) -> Tensor:
+@lru_cache(maxsize=32)
+def _means(length: int, dtype: torch.dtype) -> Tensor:
     """Takes a line of cells to the means around each of them, shape (length, length)."""
-    import torch  # not above: plans read this module, and need no torch
+    near = _near(length)
+    return (near / near.sum(dim=1, keepdim=True)).to(dtype)
+
+
+@lru_cache(maxsize=32)
+def _shares(length: int, channels: int, dtype: torch.dtype) -> Tensor:
+    """Of a sum that each of them is in the mean around a cell, shape (length * channels,)."""
+    return (1 / _near(length).sum(dim=1)).repeat_interleave(channels).to(dtype)
+
+
+def _near(length: int) -> Tensor:
+    """Which cells of a line are near each of them, as 0 and 1, float64, shape (length, length)."""
+    import torch
 
     cell = torch.arange(length)
-    near = (cell[:, None] - cell).abs() <= REACH
-    return near / near.sum(dim=1, keepdim=True, dtype=torch.float64)
+    return ((cell[:, None] - cell).abs() <= REACH).double()
