@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import itertools
 import os
 from collections.abc import Callable
@@ -302,6 +303,36 @@ def test_whoever_says_how_many_steps_gets_them() -> None:
 
 
 # --- words ----------------------------------------------------------------------------------
+
+
+def test_nothing_is_suggested_for_words_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings are made a dozen times for each picture; looking for near words took most of it."""
+    sought: list[str] = []
+    near = difflib.get_close_matches
+
+    def seeking(word: str, *rest: object, **more: object) -> list[str]:
+        sought.append(word)
+        return near(word, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(difflib, "get_close_matches", seeking)
+    Settings(denoise_mode="blend", format="webp", windows="spot")
+    assert sought == []
+    with pytest.raises(UsageError, match="did you mean 'blend'"):
+        Settings(denoise_mode="blnd")
+    assert sought == ["blnd"]
+
+
+def test_settings_as_a_dict_are_those_of_the_dataclass() -> None:
+    settings = Settings(lora=("a:0.5", "b"), seed=3, skip_larger="70%")
+    told = settings.to_dict()
+    assert told == {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(settings).items()
+    }
+    assert [*told] == [each.name for each in dataclasses.fields(Settings)]
+    changed = settings.changed()
+    assert changed == {"lora": ["a:0.5", "b"], "seed": 3, "skip_larger": "70%"}
+    assert Settings.given(changed) == settings
 
 
 def test_a_near_word_is_suggested_and_else_all_are_listed() -> None:

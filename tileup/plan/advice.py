@@ -12,7 +12,7 @@ from tileup.plan.itinerary import Itinerary
 from tileup.plan.modes import MODES
 from tileup.plan.samplers import Sampler
 from tileup.plan.tiles import TilePlan
-from tileup.settings.values import Settings
+from tileup.settings.values import USUAL, Settings
 from tileup.wording import counted, listed
 
 GEOMETRIC = frozenset({"karras", "exponential", "polyexponential"})
@@ -190,10 +190,9 @@ IDLE: tuple[Idle, ...] = (
 
 
 def _no_effect(facts: Facts) -> Iterator[str]:
-    usual = Settings()
     for idle in IDLE:
         for name in idle.names(facts) if idle.when(facts) else ():
-            if getattr(facts.settings, name) != getattr(usual, name):
+            if getattr(facts.settings, name) != getattr(USUAL, name):
                 yield idle.words.format(
                     name=name.replace("_", "-"), sampler=facts.sampler.name, model=facts.spec.name
                 )

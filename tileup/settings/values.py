@@ -39,6 +39,7 @@ __all__ = [
     "NAME",
     "PREDICTIONS",
     "RUNTIMES",
+    "USUAL",
     "WEIGHTS",
     "WINDOWS",
     "Settings",
@@ -68,12 +69,12 @@ class Settings(  # a dataclass takes the fields of its last base first
 
     def to_dict(self) -> dict[str, object]:
         """Every setting by name, in order; JSON and YAML can hold all values."""
-        values = dataclasses.asdict(self)
+        values = {name: getattr(self, name) for name in _NAMES}  # not asdict, which copies deeply
         return {name: [*each] if isinstance(each, tuple) else each for name, each in values.items()}
 
     def changed(self) -> dict[str, object]:
         """As `to_dict`, those at their defaults left out: `given` makes the same of it."""
-        usual = Settings().to_dict()
+        usual = USUAL.to_dict()
         return {name: each for name, each in self.to_dict().items() if each != usual[name]}
 
     @staticmethod
@@ -94,6 +95,7 @@ class Settings(  # a dataclass takes the fields of its last base first
 
 FLAGS = flags_of(Settings)
 """All settings, in order."""
+_NAMES = tuple(each.name for each in dataclasses.fields(Settings))
 _RULES = (
     *for_size.RULES,
     *for_strength.RULES,
@@ -101,3 +103,5 @@ _RULES = (
     *for_model.RULES,
     *for_output.RULES,
 )
+USUAL = Settings()
+"""All settings at their defaults."""
