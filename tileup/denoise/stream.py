@@ -215,7 +215,11 @@ class _Stage:
         (run,) = stream.itinerary.runs
         self.stream, self.number, self.known = stream, number, known
         self.phase: Phase = run.phases[number]
-        self.begins, self.given = step == self.phase.start, before.x0 if before else None
+        self.before = before.x0 if before else None
+        begins, last = step == self.phase.start, number == len(run.phases) - 1
+        self.begins, self.takes_noise = begins and not last, begins and last
+        """Whether x is that with which a phase begins: worked out where it is wanted; or, as nobody
+        else wants the noise of the last phase, once and in its place."""
         self.windows = self.phase.by_step[step - self.phase.start]
         self.sigmas = stream.itinerary.sigmas[step : step + 2]
         columns, like = stream.itinerary.layout.columns, stream.weights.like
@@ -229,8 +233,9 @@ class _Stage:
         self.shares, self.covered = shares, covered
         self.gate = known.gates[number]
         self.evaluated = self.cleared = 0
-        self.done = self.needed = 0
-        """The first row that has not taken the step, and the first that is looked at for it."""
+        self.done = self.needed = self.begun = 0
+        """The first row that has not taken the step, the first that is looked at for it, and the
+        first that is noise still where that is taken."""
 
     def _boxes(self, batch: range) -> Sequence[Box]:
         return self.windows[batch.start : batch.stop]
@@ -248,6 +253,7 @@ class _Stage:
         passed = sum(1 for _ in above)
         self.evaluated = sum(batch.stop <= passed for batch in self.batches)
         self.done, self.needed = row, self._left(row)
+        self.begun = self.needed
         self.x0.drop(self.needed)
         if self.evaluated:
             self.stream.on_windows(self.number, self.batches[self.evaluated - 1].stop, True)
@@ -259,6 +265,8 @@ class _Stage:
         Yields:
             Rows that just took it, from top to bottom, as wide as the canvas.
         """
+        if self.takes_noise:
+            self._begin(come)
         self._evaluate(denoiser, come)
         whole = self._left(come)
         self.x0.reach(whole)
@@ -275,19 +283,33 @@ class _Stage:
                 put(self.known.source.inside(box)[rows], x, kept[rows])
             yield box.top + rows.start, x
 
+    def _begin(self, come: int) -> None:
+        """Put that with which the phase begins where the noise is, in rows above `come`."""
+        for _, boxes in self._pieces(self.begun, come):
+            for box in boxes:
+                for rows, noise in self.known.noise.parts(box):
+                    self._begun(_rows_of(box, rows), noise)
+        self.begun = max(self.begun, come)
+
     def _step(self, whole: int) -> Iterator[Box]:
         """The same for all rows above a row; of cells that no window covers nobody asks."""
-        if whole <= self.done:
+        for piece, boxes in self._pieces(self.done, whole):
+            for box in boxes:
+                for rows, x0 in self.x0.parts(box):
+                    self._stepped(_rows_of(box, rows), x0)
+            yield piece
+
+    def _pieces(self, first: int, last: int) -> Iterator[tuple[Box, Sequence[Box]]]:
+        """Rows [first, last), a few at a time, and what of them windows of the phase cover."""
+        if last <= first:
             return
-        columns, spans = self.x0.columns, self.covered.spans(self.done, whole)
+        spans = self.covered.spans(first, last)
         numbers = self.x0.channels * sum(right - left for left, right in spans)
         piece = max(1, _PIECE // max(numbers, 1))
-        for top in range(self.done, whole, piece):
-            bottom = min(top + piece, whole)
-            for left, right in spans:
-                for rows, x0 in self.x0.parts(Box(top, left, bottom, right)):
-                    self._stepped(Box(top + rows.start, left, top + rows.stop, right), x0)
-            yield Box(top, 0, bottom, columns)
+        for top in range(first, last, piece):
+            bottom = min(top + piece, last)
+            boxes = [Box(top, left, bottom, right) for left, right in spans]
+            yield Box(top, 0, bottom, self.x0.columns), boxes
 
     def _stepped(self, box: Box, x0: Tensor) -> None:
         """Take the step in some cells, in place."""
@@ -295,19 +317,26 @@ class _Stage:
             gated(self.known.source.inside(box), x0, self.gate.weight.inside(box), out=x0)
         if self.phase.steps > 1 or self.sigmas[1] > 0:
             sampler, options = self.stream.sampler, self.stream.options
-            x = self._begun(box) if self.begins else self._given(box)
+            x = self._begun(box) if self.begins else self._given.inside(box)
             made = one_step(sampler, x0[None], x[None], self.sigmas, options)[0]
             if made.data_ptr() != x0.data_ptr():
                 x0.copy_(made)
 
-    def _given(self, box: Box) -> Tensor:
-        """Cells of x, from the step before."""
-        assert self.given is not None
-        return self.given.inside(box)
+    @property
+    def _given(self) -> RowRing:
+        """Where x is, unless it has to be worked out."""
+        given = self.known.noise if self.takes_noise else self.before
+        assert given is not None
+        return given
 
     def _begun(self, box: Box, out: Tensor | None = None) -> Tensor:
         """Cells of x with which a phase begins: those that no phase has touched yet start here,
-        whatever the sampler did to them."""
+        whatever the sampler did to them.
+
+        Args:
+            box: which cells.
+            out: where they go; it may be where their noise is.
+        """
         shape = box.height, box.width, self.x0.channels
         made = self.stream.weights.like.new_empty(shape) if out is None else out
         for rows, noise in self.known.noise.parts(box):
@@ -315,7 +344,8 @@ class _Stage:
         made += self.known.source.inside(box)
         before = self.known.gates[self.number - 1]
         if self.number and not before.is_shut(box.top, box.bottom):
-            put(self._given(box), made, before.seen.inside(box))
+            assert self.before is not None
+            put(self.before.inside(box), made, before.seen.inside(box))
         return made
 
     def _evaluate(self, denoiser: Denoiser, come: int) -> None:
@@ -344,7 +374,7 @@ class _Stage:
             for each, crop in zip(chosen, crops, strict=True):
                 self._begun(each, crop)
         else:
-            crops = stacked([self._given(box) for box in chosen])
+            crops = stacked([self._given.inside(box) for box in chosen])
         sigma = torch.full([len(chosen)], self.sigmas[0], dtype=crops.dtype)
         windows = [moved(box, -self.known.source.first) for box in chosen]
         return NetworkBatch(crops.movedim(-1, 1), sigma, windows)
@@ -374,3 +404,8 @@ class _Stage:
             given = cells[part.top : part.bottom, part.left : part.right]
             for rows, x0 in self.x0.parts(moved(part, box.top, box.left)):
                 x0.copy_(given[rows])
+
+
+def _rows_of(box: Box, rows: slice) -> Box:
+    """Some rows of a box, told from its top."""
+    return Box(box.top + rows.start, box.left, box.top + rows.stop, box.right)
