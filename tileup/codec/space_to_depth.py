@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
+import torch
 from torch import Tensor
 
 _ROWS = 16
@@ -25,24 +27,23 @@ class PixelCodec:
     def encode(self, pixels: Tensor) -> Tensor:
         """(1, 3, H * stride, W * stride) in [0, 1] to (1, 3 * stride^2, H, W) in [-1, 1]."""
         channels, height, width = pixels.shape[1:]
-        numbers, side = channels * self.stride**2, self.stride
-        cells = pixels.new_empty(1, height // side, width // side, numbers)
-        for given, made in self._bands(pixels, cells.movedim(-1, 1)):
-            for number, plane in enumerate(self._planes(given)):
-                made[:, number] = plane
-            made.mul_(2).sub_(1)
-        return cells.movedim(-1, 1)
+        cells = pixels.new_empty(
+            height // self.stride, width // self.stride, channels * self.stride**2
+        )
+        order = _order(channels, self.stride, cells.shape[1]).to(pixels.device)
+        for given, made in self._bands(pixels[0].movedim(0, -1), cells):
+            torch.index_select(given, 1, order, out=made).mul_(2).sub_(1)
+        return cells.movedim(-1, 0)[None]
 
     def decode(self, latents: Tensor) -> Tensor:
         """The inverse of `encode`."""
         numbers, high, wide = latents.shape[1:]
-        size = high * self.stride, wide * self.stride
-        pixels = latents.new_empty(1, *size, numbers // self.stride**2)
-        for made, given in self._bands(pixels.movedim(-1, 1), latents):
-            for number, plane in enumerate(self._planes(made)):
-                plane.copy_(given[:, number])
-            made.add_(1).div_(2)
-        return pixels.movedim(-1, 1)
+        channels = numbers // self.stride**2
+        pixels = latents.new_empty(high * self.stride, wide * self.stride, channels)
+        order = _inverse(channels, self.stride, wide).to(latents.device)
+        for made, given in self._bands(pixels, latents[0].movedim(0, -1)):
+            torch.index_select(given, 1, order, out=made).add_(1).mul_(0.5)
+        return pixels.movedim(-1, 0)[None]
 
     def encode_rows(self, rows: Callable[[int, int], Tensor], height: int, width: int) -> Tensor:
         """The same as `encode`, of rows that are given; latents are as large as pixels."""
@@ -53,14 +54,22 @@ class PixelCodec:
         return (self.decode(row) for row in latents.split(1, dim=2))
 
     def _bands(self, pixels: Tensor, cells: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Some rows of both."""
-        for top in range(0, cells.shape[2], _ROWS):
-            rows = slice(top * self.stride, (top + _ROWS) * self.stride)
-            yield pixels[:, :, rows], cells[:, :, top : top + _ROWS]
+        """Some rows of both, of shape (H, W, channels): the numbers of a row of cells, twice."""
+        for top in range(0, len(cells), _ROWS):
+            given = cells[top : top + _ROWS]
+            rows = pixels[top * self.stride : (top + _ROWS) * self.stride]
+            yield rows.reshape(len(given), -1), given.reshape(len(given), -1)
 
-    def _planes(self, pixels: Tensor) -> Iterator[Tensor]:
-        """The pixels that are one number of a cell each, in the order of these."""
-        for channel in range(pixels.shape[1]):
-            for down in range(self.stride):
-                for across in range(self.stride):
-                    yield pixels[:, channel, down :: self.stride, across :: self.stride]
+
+@lru_cache(maxsize=4)
+def _order(channels: int, stride: int, cells: int) -> Tensor:
+    """Where in rows of pixels that make a row of cells the numbers of these are, in their order."""
+    places = torch.arange(cells * channels * stride**2, dtype=torch.int32)
+    rows = places.view(stride, cells, stride, channels)
+    return rows.permute(1, 3, 0, 2).flatten()
+
+
+@lru_cache(maxsize=4)
+def _inverse(channels: int, stride: int, cells: int) -> Tensor:
+    """Where in a row of cells the numbers of its pixels are, in their order."""
+    return _order(channels, stride, cells).argsort().to(torch.int32)
