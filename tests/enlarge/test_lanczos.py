@@ -62,6 +62,19 @@ def test_eight_bit_enlarging_of_pillow_agrees_to_its_rounding() -> None:
     assert not np.array_equal(ours, np.rint(ours * 255) / 255), "float precision is kept"
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (9, 70), (40, 3)])
+@pytest.mark.parametrize("times", [(2, 2), (1, 3), (4, 1), (8, 5), (1.5, 2)])
+def test_it_is_pillow_s_to_rounding(size: tuple[int, int], times: tuple[float, float]) -> None:
+    """Also where kernels look beyond the edges, on both sides at once."""
+    picture = random_picture(*size)
+    width, height = int(np.ceil(size[0] * times[0])), int(size[1] * times[1])
+    ours = enlarge(picture, width, height).pixels
+    for channel in range(3):
+        image = Image.fromarray(np.ascontiguousarray(picture.pixels[:][..., channel]))
+        theirs = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+        assert_allclose(ours[:][..., channel], theirs.clip(0, 1), atol=1e-6)
+
+
 def test_the_same_size_gives_the_same_pixels() -> None:
     picture = random_picture(7, 501, alpha=np.full((501, 7), 0.3, np.float32))
     result = enlarge(picture, 7, 501)
@@ -101,8 +114,8 @@ def test_everything_else_is_carried_over() -> None:
     assert result == replace(picture, pixels=result.pixels)
 
 
-@pytest.mark.parametrize("times", [1, 2, 4, 8])
-@pytest.mark.parametrize("size", [(13, 9), (1, 40), (31, 2), (20, 57)])
+@pytest.mark.parametrize("times", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("size", [(13, 9), (1, 140), (31, 2), (20, 57)])
 def test_row_by_row_the_numbers_are_those_of_the_whole(size: tuple[int, int], times: int) -> None:
     picture = random_picture(*size)
     width, height = size[0] * 3, size[1] * times
@@ -125,6 +138,6 @@ def test_row_by_row_alpha_and_what_lies_under_it_are_those_of_the_whole() -> Non
     assert_array_equal(carried.alpha, whole.alpha)
 
 
-@pytest.mark.parametrize("height", [30, 61, 50, 19])
+@pytest.mark.parametrize("height", [30, 61, 50, 19, 10])
 def test_other_factors_are_enlarged_as_a_whole(height: int) -> None:
     assert gradual(random_picture(10, 20), 30, height) is None

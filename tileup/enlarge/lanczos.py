@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tileup.enlarge.whole_times import REACH, across, block_rows, down
 from tileup.images.colour import spread
 from tileup.images.picture import Picture
-from tileup.images.pixels import Pixels
+from tileup.images.pixels import Pixels, within_unit
 
 
 def enlarge(picture: Picture, width: int, height: int) -> Picture:
@@ -29,9 +30,7 @@ def enlarge(picture: Picture, width: int, height: int) -> Picture:
         picture = replace(picture, pixels=spread(picture.whole, picture.alpha))
     if (picture.width, picture.height) == (width, height):
         return picture
-    given, pixels = picture.whole, np.empty((height, width, 3), np.float32)
-    for channel in range(3):
-        _resample(given[..., channel], pixels[..., channel])
+    pixels = _resampled(picture.whole, width, height)
     return replace(picture, pixels=pixels, alpha=_resampled_alpha(picture, width, height))
 
 
@@ -47,14 +46,8 @@ class Gradual:
 
     def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
         """Rows [top, bottom) of the enlarged picture, shape (bottom - top, width, 3)."""
-        given = self.picture
-        share = given.height / self.height  # exact, as are the numbers of rows times it
-        low = max(int(top * share) - _REACH, 0)
-        high = min(int(bottom * share) + _REACH + 1, given.height)
-        span = top * share - low, bottom * share - low
-        part, pixels = given.pixels[low:high], np.empty((bottom - top, self.width, 3), np.float32)
-        for channel in range(3):
-            _resample(part[..., channel], pixels[..., channel], span)
+        pixels = np.empty((bottom - top, self.width, 3), np.float32)
+        _fill(pixels, self.picture.pixels, self.height // self.picture.height, top)
         return pixels
 
     def carrying(self, pixels: Pixels) -> Picture:
@@ -63,17 +56,10 @@ class Gradual:
         return replace(self.picture, pixels=pixels, alpha=alpha)
 
 
-_REACH = 4
-"""Rows that Lanczos looks at above and below: three, and one for the place between two."""
-
-
 def gradual(picture: Picture, width: int, height: int) -> Gradual | None:
-    """A picture that is enlarged some rows at a time; None where that would round differently.
-
-    Pillow keeps the places of rows in float32: they must be whole numbers over powers of two.
-    """
-    times = height // picture.height
-    if height % picture.height or times & (times - 1):
+    """A picture that is enlarged some rows at a time; None where that would round differently: it
+    does not grow by a whole number of times."""
+    if height % picture.height:
         return None
     if picture.alpha is not None:
         picture = replace(picture, pixels=spread(picture.whole, picture.alpha))
@@ -83,24 +69,66 @@ def gradual(picture: Picture, width: int, height: int) -> Gradual | None:
 def _resampled_alpha(picture: Picture, width: int, height: int) -> NDArray[np.float32] | None:
     if picture.alpha is None:
         return None
-    alpha = np.empty((height, width), np.float32)
-    _resample(picture.alpha, alpha)
-    return alpha
+    return _resampled(picture.alpha[..., None], width, height)[..., 0]
 
 
-def _resample(
-    plane: NDArray[np.float32],
-    out: NDArray[np.float32],
-    span: tuple[float, float] | None = None,
+def _resampled(given: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Numbers in [0, 1] at another size, shape (height, width, C), clipped."""
+    made = np.empty((height, width, given.shape[2]), np.float32)
+    if height % len(given) == 0:
+        _fill(made, given, height // len(given), 0)
+        return made
+    wide = _wide(given, width)
+    for channel in range(made.shape[2]):
+        within_unit(_by_pillow(wide[..., channel], width, height), out=made[..., channel])
+    return made
+
+
+def _fill(
+    made: NDArray[np.float32], given: Pixels | NDArray[np.float32], times: int, top: int
 ) -> None:
-    """Fill `out` with a plane (h, w) in [0, 1], or a span of its rows, by Lanczos, clipped.
+    """Rows of numbers that become so many times as high, and of another width, clipped.
 
-    First along rows, then along columns: left to itself Pillow begins with what is cheaper, and
-    some rows of a picture might be rounded in another way than the whole.
+    Args:
+        made: where they go, shape (rows, width, C).
+        given: all numbers, shape (height, w, C).
+        times: what their height is multiplied by.
+        top: the first of the rows.
     """
-    height, width = out.shape
-    image, way = Image.fromarray(np.ascontiguousarray(plane)), Image.Resampling.LANCZOS
-    top, bottom = span or (0.0, float(image.height))
-    wide = image.resize((width, image.height), way)
-    resized = wide.resize((width, height), way, (0.0, top, float(width), bottom))
-    np.clip(np.asarray(resized, dtype=np.float32), 0, 1, out=out)
+    height, bottom, step = given.shape[0], top + len(made), block_rows(times)
+    for first in range(top // (step * times) * step, -(-bottom // times), step):
+        last = min(first + step, height)
+        rows = _block(given, made.shape[1], times, (first, last))
+        start = first * times
+        here = slice(max(top, start), min(bottom, last * times))
+        part = rows[here.start - start : here.stop - start]
+        within_unit(part, out=made[here.start - top : here.stop - top])
+
+
+def _block(
+    given: Pixels | NDArray[np.float32], width: int, times: int, span: tuple[int, int]
+) -> NDArray[np.float32]:
+    """What becomes of some rows, shape ((span[1] - span[0]) * times, width, C), not clipped."""
+    height, _, channels = given.shape
+    if times == 1:
+        return _wide(given[slice(*span)], width)
+    wide = _wide(given[max(span[0] - REACH, 0) : min(span[1] + REACH, height)], width)
+    made = down(wide.reshape(len(wide), -1), times, span, height)
+    return made.reshape(-1, width, channels)
+
+
+def _wide(given: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Numbers of another width, shape (h, width, C), not clipped."""
+    high, wide, channels = given.shape
+    if width % wide == 0:
+        return given if width == wide else across(given, width // wide)
+    made = np.empty((high, width, channels), np.float32)
+    for channel in range(channels):
+        made[..., channel] = _by_pillow(given[..., channel], width, high)
+    return made
+
+
+def _by_pillow(plane: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """A plane at another size; what keeps its length is left alone."""
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32)
