@@ -15,12 +15,11 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tileup.contracts import Box, Denoiser
+from tileup.denoise.gate_rows import GateRows
 from tileup.denoise.schedule import gated
 from tileup.denoise.strength import working_weight
 from tileup.plan.itinerary import Itinerary, Phase
@@ -121,36 +120,6 @@ class Stream:
         return stages
 
 
-class _Gate:
-    """How much each cell takes part in a phase, for the rows at work."""
-
-    def __init__(self, rows: int, columns: int, like: Tensor) -> None:
-        self.weight = RowBuffer(columns, 1, like)
-        """In [0, 1]."""
-        self.seen = RowBuffer(columns, 1, torch.empty(0, dtype=torch.bool, device=like.device))
-        """Where that is above 0."""
-        self._open, self._shut = (np.zeros(rows, dtype=bool) for _ in range(2))
-
-    def add(self, top: int, weight: NDArray[np.float64]) -> None:
-        """More rows, from `top` on."""
-        self.weight.add(len(weight))[..., 0] = torch.from_numpy(weight)
-        self.seen.add(len(weight))[..., 0] = torch.from_numpy(weight > 0)
-        self._open[top : top + len(weight)] = weight.min(axis=1) == 1
-        self._shut[top : top + len(weight)] = weight.max(axis=1) == 0
-
-    def drop(self, first: int) -> None:
-        for rows in (self.weight, self.seen):
-            rows.drop(first)
-
-    def is_open(self, top: int, bottom: int) -> bool:
-        """Whether every cell of some rows takes part fully."""
-        return bool(self._open[top:bottom].all())
-
-    def is_shut(self, top: int, bottom: int) -> bool:
-        """Whether none of them takes part at all."""
-        return bool(self._shut[top:bottom].all())
-
-
 class _Known:
     """What all steps look at, of the rows at work."""
 
@@ -162,7 +131,7 @@ class _Known:
         """Clean latents of the enlarged picture."""
         self.strength = RowBuffer(layout.columns, 1, torch.empty(0))
         self.noise = RowRing(layout.columns, stream.channels, like, stream.usual)
-        self.gates = [_Gate(layout.rows, layout.columns, like) for _ in run.phases]
+        self.gates = [GateRows(layout.rows, layout.columns, like) for _ in run.phases]
         """Of each phase."""
         self._drawn = NoiseRows(stream.channels, layout.rows, layout.columns, stream.seed)
 
