@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +50,6 @@ def test_exponents_are_those_of_what_comes_on_top_of_the_start() -> None:
 def test_a_part_is_clocked_once_whatever_of_it_calls_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the time of all threads: a network may compute in its own."""
-
     class Parts:
         def outer(self) -> str:
             return self.inner() + self.other()
@@ -61,7 +61,7 @@ def test_a_part_is_clocked_once_whatever_of_it_calls_the_rest(
             return "b"
 
     readings = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0])
-    monkeypatch.setattr("bench.clocked.time.process_time", lambda: next(readings))
+    monkeypatch.setattr("bench.clocked.time.thread_time", lambda: next(readings))
     clocks = Clocks()
     for part, name in (("network", "inner"), ("network", "outer"), ("pixels", "other")):
         clocks.wrap(part, Parts, name)
@@ -69,6 +69,32 @@ def test_a_part_is_clocked_once_whatever_of_it_calls_the_rest(
     assert clocks.seconds == {"network": 6.0, "pixels": 2.0}
     assert Parts().inner() == "a"
     assert clocks.seconds == {"network": 11.0, "pixels": 2.0}
+
+
+def test_what_another_thread_does_meanwhile_is_not_clocked() -> None:
+    """As what reads a picture ahead while the network computes; each may be amid the same part."""
+
+    class Parts:
+        def network(self, seconds: float, meanwhile: float) -> None:
+            other = threading.Thread(target=self.reading, args=(meanwhile,))
+            other.start()
+            busy(seconds)
+            other.join()
+
+        def reading(self, seconds: float) -> None:
+            busy(seconds)
+
+    def busy(seconds: float) -> None:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+    clocks = Clocks()
+    clocks.wrap("network", Parts, "network")
+    clocks.wrap("reading", Parts, "reading")
+    Parts().network(0.02, 0.06)
+    assert clocks.seconds["network"] == pytest.approx(0.02, abs=0.01)
+    assert clocks.seconds["reading"] == pytest.approx(0.06, abs=0.01)
 
 
 def test_the_picture_is_photographs_side_by_side(tmp_path: Path) -> None:
