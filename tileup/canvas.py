@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from tileup.plan.tiles import TilePlan
 from tileup.ready import Ready, enlarge, enlarged_by_rows
 from tileup.resources import room_for_canvas
 from tileup.settings.values import Settings
-from tileup.tensors.transfers import to_host
+from tileup.tensors.transfers import Arrival, sent, to_host
 from tileup.tiling.rows import RowBuffer
 
 
@@ -181,28 +181,43 @@ def _with_border(
     return torch.from_numpy(shown).movedim(-1, 0)[None]
 
 
-def draw_in_bands(
+def draw_bands(
+    enlarged: ByRows, planned: Planned, model: Model, settings: Settings, on_step: OnStep | None
+) -> Iterator[NDArray[np.float32]]:
+    """Draw a picture of which only the latents are held as a whole.
+
+    Args:
+        enlarged, planned, model, settings, on_step: as in `draw_by_rows`.
+
+    Yields:
+        Rows from the top down, shape (rows, width, 3), as the model gives them.
+
+    Raises:
+        NotFiniteError: the model gave values that are no numbers.
+    """
+    latents = _drawn_latents(enlarged, planned, model, settings, on_step)
+    yield from _decoded_bands(latents, planned.plan, model)
+
+
+def finish_bands(
+    drawn: Iterable[NDArray[np.float32]],
     enlarged: ByRows,
     planned: Planned,
-    model: Model,
     settings: Settings,
-    on_step: OnStep | None,
     finished: FinishedRows,
 ) -> None:
-    """Draw a picture of which only the latents are held as a whole; see `draw_by_rows`."""
+    """Give what `draw_bands` drew the colours of the picture, and lay kept tiles over it.
+
+    Args:
+        drawn: all rows.
+        enlarged, planned, settings: as in `draw_by_rows`.
+        finished: rows that are finished already, and where the others go.
+    """
     plan, neutral = planned.plan, enlarged.picture.neutral
-    if finished.rows == plan.height:
-        return
-    toned = color_fix_bands(
-        _decoded_bands(_drawn_latents(enlarged, planned, model, settings, on_step), plan, model),
-        enlarged.rows,
-        settings.color_fix,
-        plan.height,
-        plan.stride,
-    )
+    toned = color_fix_bands(drawn, enlarged.rows, settings.color_fix, plan.height, plan.stride)
     for top, band, given in toned:
-        drawn = without_colour(band) if neutral else band
-        pixels = put_back(drawn, given, planned, top // plan.stride)
+        shown = without_colour(band) if neutral else band
+        pixels = put_back(shown, given, planned, top // plan.stride)
         finished.add(pixels[max(0, finished.rows - top) :])
 
 
@@ -273,11 +288,21 @@ def decoded(latents: Tensor, height: int, width: int, model: Model) -> NDArray[n
     Raises:
         NotFiniteError: some are no numbers; clipped, they would be black or white.
     """
+    return arrived(decode(latents, height, width, model))
+
+
+def decode(latents: Tensor, height: int, width: int, model: Model) -> Arrival | Tensor:
+    """The same on its way to main memory: any thread may have `arrived` wait for it."""
     canvas = model.codec.decode(latents)[0, :, :height, :width]
-    drawn = np.ascontiguousarray(canvas.movedim(0, -1).float().cpu().numpy())
-    if not np.isfinite(drawn).all():
+    drawn = canvas.movedim(0, -1).float().contiguous()
+    if not bool(drawn.isfinite().all()):
         raise NotFiniteError
-    return drawn
+    return sent(drawn)
+
+
+def arrived(drawn: Arrival | Tensor) -> NDArray[np.float32]:
+    """What `decode` gave, once it is there."""
+    return (drawn if isinstance(drawn, Tensor) else drawn()).numpy()
 
 
 def pasted(

@@ -15,17 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from tests.doubles import Counting, DoubleModel, blurring_denoiser, gaussian_denoiser, photograph
+from tileup import upscaling
 from tileup.codec.space_to_depth import PixelCodec
 from tileup.contracts import Box, Model, Scene
 from tileup.engine import file_to_file as making
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
 from tileup.engine.models import Load
-from tileup.engine.outcomes import Finished, Outcome
+from tileup.engine.outcomes import Begun, Finished, Outcome
 from tileup.engine.request import Job, Request
 from tileup.enlarge import enlargers
 from tileup.enlarge.lanczos import enlarge
@@ -114,6 +116,71 @@ def test_reading_and_writing_go_on_while_a_picture_is_drawn(
     made("a.png", "b.jpg", "c.png", model=DoubleModel(waiting), on_event=told)
     assert calls
     assert all(calls)
+
+
+def test_a_picture_is_finished_while_the_next_is_drawn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tones wait until the network is shown the next one."""
+    inner, drawing, waited = upscaling.pasted, threading.Event(), list[bool]()
+
+    def pasted(*arguments: object) -> object:
+        if not waited:
+            waited.append(drawing.wait(20))
+        return inner(*arguments)  # type: ignore[arg-type]
+
+    def network(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+        if begun[-1] == 2:
+            drawing.set()
+        return blurring_denoiser(x, sigma)
+
+    begun: list[int] = []
+
+    def told(event: object) -> None:
+        if isinstance(event, Begun):
+            begun.append(event.number)
+
+    monkeypatch.setattr(upscaling, "pasted", pasted)
+    outcomes = made("a.png", "b.jpg", model=DoubleModel(network), on_event=told)
+    assert waited == [True]
+    assert [each.outcome for each in outcomes] == ["done", "done"]
+    together = [each.read_bytes() for each in sorted(folder.glob("out/*.*g"))]
+    made("a.png", "b.jpg", overlap=False, output="alone/")
+    assert together == [each.read_bytes() for each in sorted(folder.glob("alone/*.*g"))]
+    assert len(together) == 2
+
+
+@pytest.mark.parametrize("short", [1, 2])
+def test_what_did_not_fit_beside_another_picture_is_finished_again_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, short: int
+) -> None:
+    """Once there is nothing beside it; where that does not suffice, it alone has failed."""
+    inner, threads = upscaling.pasted, list[str]()
+
+    def pasted(drawn: NDArray[np.float32], enlarged: Picture, *rest: object) -> object:
+        if enlarged.height == 48:  # a.png
+            threads.append(threading.current_thread().name)
+            if len(threads) <= short:
+                raise MemoryError
+        return inner(drawn, enlarged, *rest)  # type: ignore[arg-type]
+
+    steps: list[object] = []
+    monkeypatch.setattr(upscaling, "pasted", pasted)
+    outcomes = made("a.png", "b.jpg", on_event=steps.append)
+    assert threads[0] != threading.main_thread().name
+    assert {*threads[1:]} == {threading.main_thread().name}
+    done = ["done", "done"] if short == 1 else ["failed", "done"]
+    assert [each.outcome for each in outcomes] == done
+    assert [each.outcome for each in steps if isinstance(each, Finished)] == outcomes
+    assert not list((folder / "out").glob(".*.lock"))
+    if short == 1:
+        assert outcomes[0].warnings == ()
+        monkeypatch.setattr(upscaling, "pasted", inner)
+        made("a.png", output="alone/")
+        assert (folder / "out/a_2x.png").read_bytes() == (folder / "alone/a_2x.png").read_bytes()
+    else:
+        assert isinstance(outcomes[0].error, OutOfMemoryError)
+        assert not (folder / "out/a_2x.png").exists()
 
 
 def test_what_did_not_fit_beside_another_picture_is_read_again_alone(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +17,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from tests.checkpoints import test_model, whole
 from tests.checkpoints.layouts.control import sd1_controlnet
 from tests.doubles import DoubleModel, blurring_denoiser, photograph
+from tileup.canvas import put_back
 from tileup.checkpoints.load import load_model
 from tileup.contracts import AroundModel, Box, Codec, Denoiser, Model, Scene, Step
 from tileup.engine.jobs import find_jobs
 from tileup.engine.local import run
+from tileup.engine.outcomes import Begun
 from tileup.engine.request import Request
-from tileup.images.kept import place_of, work_of
+from tileup.errors import OutputError
+from tileup.images.kept import Kept, place_of, work_of
 from tileup.images.reading import open_picture
 from tileup.model_settings import resolve_with_model
 from tileup.settings.values import Settings
@@ -111,8 +119,17 @@ class Watched(AroundModel):
     def decode_rows(self, latents: Tensor) -> Iterator[Tensor]:
         for number, band in enumerate(self.model.codec.decode_rows(latents)):
             if number == self.last_band:
+                wait_for_rows(place_of(Path("out.png")))
                 os.kill(os.getpid(), signal.SIGKILL)
             yield band
+
+
+def wait_for_rows(path: Path) -> None:
+    """Until another thread has finished some, and counted them."""
+    end = time.monotonic() + 20
+    while not json.loads(path.read_bytes()[:4096].strip(b" \0") or b"{}").get("rows"):
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def made(output: str, model: Model, settings: Settings) -> list[Step]:
@@ -177,7 +194,7 @@ def test_killed_while_it_decodes_it_samples_nothing_again(
     made("whole.png", model, settings)
     killed("out.png", model, settings, last_band=1)
     rows, work = place_of(Path("out.png")), work_of(Path("out.png"))
-    assert rows.stat().st_size > 4096
+    assert 0 < json.loads(rows.read_bytes()[:4096])["rows"] < 120
     assert work.exists()
     caplog.clear()
     assert counted("out.png", model, settings) == 0
@@ -185,6 +202,71 @@ def test_killed_while_it_decodes_it_samples_nothing_again(
     assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
     assert not rows.exists()
     assert not work.exists()
+
+
+def test_bands_are_finished_while_others_are_decoded_and_the_next_is_drawn(
+    sd1: tuple[Model, Settings], large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first band waits until the model is shown the next picture."""
+    model, settings = sd1
+    Image.open("in.png").transpose(Image.Transpose.ROTATE_180).save("next.png")
+    jobs = find_jobs(Request(("in.png", "next.png"), output="alone/"), settings)
+    assert [each.outcome for each in run(jobs, settings, lambda _: model, overlap=False)] == [
+        "done",
+        "done",
+    ]
+    inner, drawing, waited = put_back, threading.Event(), list[bool]()
+
+    def waiting(*arguments: object) -> object:
+        if not waited:
+            waited.append(drawing.wait(20))
+            assert threading.current_thread() is not threading.main_thread()
+        return inner(*arguments)  # type: ignore[arg-type]
+
+    def watch(event: object) -> None:
+        if isinstance(event, Begun):
+            begun.append(event.number)
+        elif isinstance(event, Step) and begun[-1] == 2:
+            drawing.set()
+
+    begun: list[int] = []
+    monkeypatch.setattr("tileup.canvas.put_back", waiting)
+    jobs = find_jobs(Request(("in.png", "next.png"), output="out/"), settings)
+    outcomes = list(run(jobs, settings, lambda _: model, watch))
+    assert waited == [True]
+    assert [each.outcome for each in outcomes] == ["done", "done"]
+    for name in ("in_2x.png", "next_2x.png"):
+        assert Path("out", name).read_bytes() == Path("alone", name).read_bytes()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), MemoryError()])
+def test_what_fails_while_bands_are_finished_is_told_of_their_picture(
+    error: Exception,
+    sd1: tuple[Model, Settings],
+    large: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full disk fails the picture; memory that was short beside another is there in its turn."""
+    model, settings = sd1
+    inner, threads = Kept.add, list[threading.Thread]()
+
+    def add(kept: Kept, pixels: NDArray[np.float32]) -> None:
+        if kept.path == place_of(Path("out/in_2x.png")):
+            threads.append(threading.current_thread())
+            if threading.current_thread() is not threading.main_thread():
+                raise error
+        inner(kept, pixels)
+
+    Image.open("in.png").save("next.png")
+    monkeypatch.setattr(Kept, "add", add)
+    jobs = find_jobs(Request(("in.png", "next.png"), output="out/"), settings)
+    outcomes = list(run(jobs, settings, lambda _: model))
+    full = isinstance(error, OSError)
+    assert [each.outcome for each in outcomes] == ["failed" if full else "done", "done"]
+    assert isinstance(outcomes[0].error, OutputError) == full
+    assert Path("out/in_2x.png").exists() != full
+    assert (threading.main_thread() in threads) != full
+    assert not list(Path("out").glob(".*.lock"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork")

@@ -139,7 +139,10 @@ def test_every_error_survives_pickle(kind: type[TileupError]) -> None:
     assert str(back)
 
 
-AT_HOME = {"PendingBatch": "holds the network; what travels is the request that it packs"}
+AT_HOME = {
+    "Finishable": "holds what is left to do, as functions; what they make travels",
+    "PendingBatch": "holds the network; what travels is the request that it packs",
+}
 """Values that stay in the process that made them."""
 
 

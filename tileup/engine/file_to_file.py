@@ -36,6 +36,7 @@ from tileup.images.reading import open_picture
 from tileup.images.sizes import check_format_limit, output_size
 from tileup.images.whole import OnWritten
 from tileup.images.writing import resolve_format, save_picture
+from tileup.plan.planning import Planned
 from tileup.ready import NOTHING, Ready, make_ready
 from tileup.settings.values import Settings
 from tileup.storage.patience import StoreError
@@ -45,7 +46,7 @@ from tileup.storage.urls import told_values
 from tileup.text.prompts import prompt_of
 
 if TYPE_CHECKING:
-    from tileup.upscaling import Upscaled
+    from tileup.upscaling import DrawnPicture, Upscaled
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,25 @@ _SMALLEST = 64 * 2**20
 _PER_PIXEL = 16
 """Bytes that no picture takes more of: twice those of four channels of 16 bits, and what else may
 lie in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finishable:
+    """A picture that the model is done with. It holds no model."""
+
+    drawn: DrawnPicture
+    settings: Settings
+    """With which it was drawn in the end."""
+    metadata: Metadata | None
+    """What the file will say about that."""
+    notes: tuple[str, ...] = ()
+    """What had to be done in another way than was asked for, besides what the picture tells."""
+
+    def finish(self) -> Made:
+        """Do the rest, once, in any thread."""
+        upscaled = self.drawn.finish()
+        upscaled = replace(upscaled, notes=(*self.notes, *upscaled.notes))
+        return Made(upscaled, self.settings, self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +255,7 @@ def _forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def metadata_of(upscaled: Upscaled, given: Drawable, model: Model, settings: Settings) -> Metadata:
+def metadata_of(planned: Planned, given: Drawable, model: Model, settings: Settings) -> Metadata:
     """What a file will say about how it was made."""
     stamp = stamp_for(given.job, given.mark)
     return Metadata(
@@ -246,8 +266,8 @@ def metadata_of(upscaled: Upscaled, given: Drawable, model: Model, settings: Set
         scheduler=settings.scheduler,
         cfg=settings.cfg,
         seed=settings.seed,
-        width=upscaled.picture.width,
-        height=upscaled.picture.height,
+        width=planned.plan.width,
+        height=planned.plan.height,
         model=model.spec.name,
         model_hash=model.digest,
         denoise=settings.max_denoise,
@@ -257,10 +277,10 @@ def metadata_of(upscaled: Upscaled, given: Drawable, model: Model, settings: Set
             "tileup denoise mode": settings.denoise_mode,
             **({} if settings.clip_skip is None else {"Clip skip": settings.clip_skip}),
             **({"tileup texture": settings.texture} if model.spec.textured else {}),
-            **({"tileup deblock": True} if upscaled.planned.deblock else {}),
+            **({"tileup deblock": True} if planned.deblock else {}),
             **({} if model.runtime == "torch" else {"tileup runtime": model.runtime}),
-            "tileup tiles": upscaled.cost.tiles,
-            "tileup scale": round(upscaled.plan.scale, 4),
+            "tileup tiles": planned.cost.tiles,
+            "tileup scale": round(planned.plan.scale, 4),
         },
         settings=told_settings(settings) | ({} if stamp is None else {KEY: stamp.to_dict()}),
         source_parameters=given.picture.text.get("parameters"),

@@ -9,13 +9,14 @@ from functools import partial
 
 from tileup.contracts import Model, ModelSpec, OnStep, Step
 from tileup.engine.failures import is_out_of_memory
-from tileup.engine.file_to_file import Drawable, Made, metadata_of
+from tileup.engine.file_to_file import Drawable, Finishable, metadata_of
 from tileup.engine.keeping import kept_rows, kept_work
 from tileup.engine.models import Models, free_memory
 from tileup.engine.spread import Spread
 from tileup.engine.work_log import WorkLog
 from tileup.enlarge.enlargers import SHARED
 from tileup.errors import CanvasMemoryError, NotFiniteError, OutOfMemoryError
+from tileup.meanwhile import Beside, in_turn
 from tileup.plan.itinerary import window_size, windows_at_once
 from tileup.ready import NOTHING, make_ready
 from tileup.settings.values import LANCZOS, Settings
@@ -36,7 +37,8 @@ def draw(
     spread: Spread | None = None,
     *,
     keep: bool = False,
-) -> Made:
+    beside: Beside = in_turn,
+) -> Finishable:
     """Draw a picture; with less at once where memory does not suffice, and once more in float32
     where half precision gives values that are no numbers.
 
@@ -49,6 +51,7 @@ def draw(
         spread: who helps; None: nobody.
         keep: whether what is made of a large picture may lie beside its output, whose lock the
             caller holds.
+        beside: who finishes rows that are drawn while others are.
 
     Raises:
         OutOfMemoryError: memory did not suffice on any try.
@@ -57,7 +60,9 @@ def draw(
     if spread is not None:
         on_step = spread.watching(on_step)
     try:
-        return _with_less_memory(given, given.settings, models, on_step, alone, spread, keep)
+        return _with_less_memory(
+            given, given.settings, models, on_step, alone, spread, keep, beside
+        )
     except NotFiniteError:
         used = models.precision
         if "float32" in (used, given.settings.dtype):
@@ -65,13 +70,12 @@ def draw(
         log.debug("values that are no numbers in %s", used, exc_info=True)
     # Outside the handler: its error holds on to the memory that the next try needs.
     settings = replace(given.settings, dtype="float32")
-    drawn = _with_less_memory(given, settings, models, on_step, alone, spread, keep)
+    drawn = _with_less_memory(given, settings, models, on_step, alone, spread, keep, beside)
     note = (
         f"the model gave values that are no numbers in {used or 'half precision'}: "
         f"went on in float32"
     )
-    upscaled = replace(drawn.upscaled, notes=(note, *drawn.upscaled.notes))
-    return replace(drawn, upscaled=upscaled)
+    return replace(drawn, notes=(note, *drawn.notes))
 
 
 def _with_less_memory(
@@ -82,10 +86,11 @@ def _with_less_memory(
     alone: bool,
     spread: Spread | None,
     keep: bool,
-) -> Made:
+    beside: Beside,
+) -> Finishable:
     # Imported here because this is where torch comes in.
     from tileup.denoise.worked_out import LoggedModel
-    from tileup.upscaling import upscale_picture
+    from tileup.upscaling import draw_picture
 
     settings = models.with_batch(settings)
     model = models.of(settings)
@@ -106,11 +111,10 @@ def _with_less_memory(
             work = kept_work(given, model, chosen) if keep else None
             shown = shown if work is None else LoggedModel(shown, work)
             told = on_step if work is None else _telling_known(on_step, work)
-            upscaled = upscale_picture(given.picture, shown, chosen, told, ready, kept)
-            upscaled = replace(upscaled, notes=(*notes, *upscaled.notes))
+            drawn = draw_picture(given.picture, shown, chosen, told, ready, kept, beside)
             # Only where it is written: the hash of a large checkpoint takes as long as a picture.
-            metadata = metadata_of(upscaled, given, model, chosen) if chosen.metadata else None
-            return Made(upscaled, chosen, metadata)
+            metadata = metadata_of(drawn.planned, given, model, chosen) if chosen.metadata else None
+            return Finishable(drawn, chosen, metadata, notes)
         except CanvasMemoryError:
             raise  # showing the network less at once, which takes as long again, makes no room
         except Exception as error:

@@ -1,7 +1,8 @@
 """Pictures one after the other, in one process: one model, one outcome for each.
 
-While one picture is drawn, the next is read and enlarged and the last is encoded and written, in
-a thread each. There is never more than one picture in each of the three places.
+While one picture is drawn, the next is read and enlarged and the last is finished, encoded and
+written, in a thread each. There is never more than one picture in each of the three places; bands
+of one that is being drawn are finished in a fourth.
 """
 
 from __future__ import annotations
@@ -16,14 +17,20 @@ from typing import Protocol
 from tileup.contracts import ModelSpec, Step
 from tileup.engine import memory
 from tileup.engine.desk import Busy, Look, Settled, attempt, known
-from tileup.engine.file_to_file import Drawable, Made
+from tileup.engine.failures import is_out_of_memory
+from tileup.engine.file_to_file import Drawable, Finishable, Made
 from tileup.engine.models import Load, Models
 from tileup.engine.outcomes import Begun, Finished, Loading, OnEvent, Outcome
 from tileup.engine.request import Job
 from tileup.engine.spread import Spread
 from tileup.errors import OutOfMemoryError
+from tileup.meanwhile import InThread, in_turn
 from tileup.settings.values import Settings
 
+Draw = Callable[[], Finishable]
+"""Draws a picture."""
+Later = Callable[[], Outcome]
+"""What is to be done in the caller's thread, when nothing else is."""
 _POLL = 0.1
 """Seconds between looks at a lock that another process has."""
 
@@ -108,6 +115,7 @@ class Pipeline:
         self._spread = spread
         self._reading = ReadAhead(self._look)
         self._writing = WriteBehind(on_event)
+        self._finishing = _one_thread("tileup-finish")
 
     def outcomes(self, queue: JobQueue) -> Iterator[Outcome]:
         """All outcomes, in order; pictures that another process is at come last."""
@@ -151,17 +159,35 @@ class Pipeline:
         # Loading is no picture's fault, so it is not tried as part of one.
         self._models.of(self._settings)
         self._reading.start(self._following())
-        draw = partial(memory.draw, look, self._models, self._on_step, turn.alone)
-        draw = partial(draw, spread=self._spread, keep=True)
-        made = attempt(draw)
+        draw = partial(memory.draw, look, self._models, alone=turn.alone, spread=self._spread)
+        draw = partial(draw, keep=True)
+        beside = InThread(self._finishing) if self._overlap else in_turn
+        drawn = attempt(partial(draw, on_step=self._on_step, beside=beside))
         yield from self._writing.settled()
-        if isinstance(made, Exception):
-            yield self._told(self._desk.failed(look.job, made))
+        if isinstance(drawn, Exception):
+            yield self._told(self._desk.failed(look.job, drawn))
             return
-        self._writing.start(partial(self._desk.write, look, made))
-        del look, made
+        again = partial(draw, on_step=_silent)
+        self._writing.start(partial(self._made, look, drawn, again))
+        del look, drawn, draw, again
         if self._following() is None:  # nothing is to be drawn meanwhile
             yield from self._writing.settled()
+
+    def _made(self, look: Drawable, drawn: Finishable, draw: Draw) -> Outcome | Later:
+        """Finish and write a picture; drawn once more, in its turn, where memory did not suffice
+        to finish it beside another."""
+        made = attempt(drawn.finish)
+        if isinstance(made, Exception) and is_out_of_memory(made):
+            return partial(self._made_in_turn, look, draw)
+        return self._written(look, made)
+
+    def _made_in_turn(self, look: Drawable, draw: Draw) -> Outcome:
+        return self._written(look, attempt(lambda: draw().finish()))
+
+    def _written(self, look: Drawable, made: Made | Exception) -> Outcome:
+        if isinstance(made, Exception):
+            return self._desk.failed(look.job, made)
+        return self._desk.write(look, made)
 
     def _on_step(self, step: Step) -> None:
         self._writing.look()
@@ -177,8 +203,13 @@ class Pipeline:
         if self._spread is not None:
             self._spread.close()
         self._reading.close()
+        self._finishing.shutdown(wait=True)
         self._writing.close()
         self._desk.close()
+
+
+def _silent(step: Step) -> None:
+    """Of a picture that is drawn once more nothing is told."""
 
 
 def _one_thread(name: str) -> ThreadPoolExecutor:
@@ -224,7 +255,7 @@ def _lacked_memory(look: Look) -> bool:
 
 
 class WriteBehind:
-    """Writes a picture while the one after it is drawn."""
+    """Finishes and writes a picture while the one after it is drawn."""
 
     def __init__(self, on_event: OnEvent) -> None:
         """Args:
@@ -232,24 +263,32 @@ class WriteBehind:
         """
         self._on_event = on_event
         self._thread = _one_thread("tileup-write")
-        self._at: Future[Outcome] | None = None
+        self._at: Future[Outcome | Later] | None = None
         self._told = False
 
-    def start(self, write: Callable[[], Outcome]) -> None:
+    def start(self, write: Callable[[], Outcome | Later]) -> None:
         """Write a picture; the one before it is settled."""
         self._at, self._told = self._thread.submit(write), False
 
     def look(self) -> None:
         """Tell the outcome where it is known by now."""
-        if self._at is not None and self._at.done() and not self._told:
+        if self._at is not None and self._at.done():
+            outcome = self._at.result()
+            if isinstance(outcome, Outcome):
+                self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if not self._told:
             self._told = True
-            self._on_event(Finished(self._at.result()))
+            self._on_event(Finished(outcome))
 
     def settled(self) -> Iterator[Outcome]:
         """The outcome of the picture being written, once it is known and told."""
         if self._at is not None:
             outcome = self._at.result()
-            self.look()
+            if not isinstance(outcome, Outcome):
+                outcome = outcome()
+            self._tell(outcome)
             self._at = None
             yield outcome
 
