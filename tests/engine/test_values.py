@@ -40,6 +40,7 @@ from tileup.engine.ray_assistants import Helpers
 from tileup.engine.request import Input, Job, Policy, Request
 from tileup.engine.shards import Shard
 from tileup.engine.stamp import Stamp
+from tileup.engine.uniform import LoadAlike
 from tileup.engine.verify import Finding
 from tileup.errors import ModelError, NotFiniteError, TileupError
 from tileup.images.picture import Picture
@@ -87,7 +88,7 @@ PLAIN = [
         Done(OUTCOME),
         LogLine("x", 30, "y"),
     ),
-    *(ERRAND.here, ERRAND, Size(2, 1, 1, 0.5, False)),
+    *(LoadAlike(print, "float32", "ncnn"), ERRAND.here, ERRAND, Size(2, 1, 1, 0.5, False)),
     *(Lost("killed by SIGKILL"), Recorded(Path("a_2x.png")), LoadAt(print, WorkerSlot(0, None))),
     *(
         Helpers(1, 2, 0.5),

@@ -34,6 +34,7 @@ from tileup.engine.ray_ends import FOR_WANT_OF_MEMORY, WITH_ITS_NODE, how_it_wen
 from tileup.engine.request import Job
 from tileup.engine.signals import ENDING
 from tileup.engine.spread import can_be_shared, is_spread
+from tileup.engine.uniform import alike
 from tileup.errors import MissingExtraError, TileupError, UsageError
 from tileup.settings.values import Settings
 from tileup.wording import counted
@@ -77,11 +78,11 @@ def run(
         if is_spread(to_make, size.workers, settings):
             errand = replace(errand, helpers=Helpers(size.workers - 1, size.cpus, size.gpus))
             size = replace(size, workers=1)
-        hands = Actors(ray, size, errand)
         if size.shared:
             with probes(to_make) as probe:
-                _check_nodes(ray, replace(hands.errand.here, probe=probe))
-        yield from share_out(jobs, settings, hands, on_event, fail_fast)
+                _check_nodes(ray, replace(errand.here, probe=probe))
+            errand = replace(errand, load=alike(load, settings))
+        yield from share_out(jobs, settings, Actors(ray, size, errand), on_event, fail_fast)
 
 
 def _imported() -> ModuleType:
