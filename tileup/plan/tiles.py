@@ -310,5 +310,8 @@ def _ranks(
     starts: NDArray[np.int64], stops: NDArray[np.int64], cells: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """All distinct edges along one axis, and where among them each box starts and stops."""
-    edges = np.unique(np.concatenate([starts, stops, np.array([0, cells])]))
-    return edges, np.searchsorted(edges, starts), np.searchsorted(edges, stops)
+    is_edge = np.zeros(cells + 1, np.bool_)
+    for each in (starts, stops, [0, cells]):
+        is_edge[each] = True
+    rank = is_edge.cumsum() - 1
+    return np.flatnonzero(is_edge), rank[starts], rank[stops]
