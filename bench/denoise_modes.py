@@ -36,12 +36,12 @@ from tileup.images.picture import Picture
 from tileup.images.reading import open_picture
 from tileup.plan.grid import Grid
 from tileup.plan.itinerary import Itinerary, Layout
+from tileup.plan.layings import LAYINGS
 from tileup.plan.modes import MODES, Canvas
 from tileup.plan.noise_levels import TableLevels
 from tileup.plan.planning import Planned, plan_picture
 from tileup.plan.samplers import SAMPLERS, Sampler
 from tileup.plan.schedules import SCHEDULERS, make_schedule
-from tileup.plan.windows import LAYINGS
 from tileup.sampling.noise import canvas_noise, noise_sampler
 from tileup.sampling.steps import CanvasDenoiser, sample
 from tileup.settings.layers import resolve

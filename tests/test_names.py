@@ -18,11 +18,11 @@ from tileup.families.predictions import WORDS, ZERO_SNR
 from tileup.images.color_fix import METHODS as COLOR_FIX_METHODS
 from tileup.images.formats import known
 from tileup.images.metadata import SAMPLER_NAMES, SCHEDULER_NAMES
+from tileup.plan.layings import LAYINGS
 from tileup.plan.modes import MODES
 from tileup.plan.quadtree import NOISE_FLOOR
 from tileup.plan.samplers import SAMPLERS
 from tileup.plan.schedules import SCHEDULERS
-from tileup.plan.windows import LAYINGS
 from tileup.settings.format_names import FORMAT_NAMES
 from tileup.settings.values import (
     COLOR_FIXES,

@@ -173,7 +173,7 @@ def _bands(
 
 
 def spot(working: Mask, layout: Layout, steps: range, seed: int) -> tuple[Windows, ...]:
-    """As `tileup.plan.windows.spot`."""
+    """As `tileup.plan.layings.spot`."""
     on_canvas = np.zeros((layout.rows, layout.columns), dtype=np.bool_)
     on_canvas[: working.shape[0], : working.shape[1]] = working
     needed = np.asarray(maximum_filter(on_canvas, size=2 * layout.margin + 1), dtype=np.bool_)

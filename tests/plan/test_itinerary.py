@@ -17,11 +17,11 @@ from tileup.plan.itinerary import (
     effective,
     progress,
 )
+from tileup.plan.layings import LAYINGS
 from tileup.plan.modes import MODES, Canvas
 from tileup.plan.planning import plan_pixels
 from tileup.plan.schedules import SCHEDULERS, make_schedule
 from tileup.plan.tiles import Tile, TilePlan
-from tileup.plan.windows import LAYINGS
 from tileup.settings.values import Settings
 
 

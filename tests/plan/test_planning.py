@@ -14,11 +14,11 @@ from tileup.errors import UsageError
 from tileup.plan.edits import HandDrawn
 from tileup.plan.grid import Grid
 from tileup.plan.itinerary import Layout, Windows, window_size
+from tileup.plan.layings import covering
 from tileup.plan.modes import sampler_of
 from tileup.plan.noise_levels import FlowLevels, WindowFlowLevels
 from tileup.plan.planning import Planned, plan_pixels
 from tileup.plan.samplers import SAMPLERS
-from tileup.plan.windows import covering
 from tileup.settings.values import DENOISE_MODES, Settings
 
 SMALL = Settings(tile=64, min_tile=8, overlap=8, steps=8)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from tileup.contracts import Box, ModelSpec
 from tileup.plan.itinerary import Itinerary
+from tileup.plan.layings import LAYINGS, remembered
 from tileup.plan.modes import itinerary_of, strongest
 from tileup.plan.samplers import Sampler
 from tileup.plan.tiles import Tile, TilePlan
-from tileup.plan.windows import LAYINGS, remembered
 from tileup.settings.values import Settings
 
 

@@ -16,10 +16,10 @@ from tileup.contracts import ModelSpec, NoiseLevels
 from tileup.errors import UsageError
 from tileup.plan.grid import Grid
 from tileup.plan.itinerary import Itinerary, Layout, Phase, Run, effective, layout_of, window_size
+from tileup.plan.layings import LAYINGS, Laying
 from tileup.plan.samplers import SAMPLERS, Sampler
 from tileup.plan.schedules import Schedule, known_scheduler, make_schedule
 from tileup.plan.tiles import TilePlan
-from tileup.plan.windows import LAYINGS, Laying
 from tileup.settings.values import Settings, did_you_mean
 
 
