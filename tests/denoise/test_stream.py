@@ -25,6 +25,8 @@ from tileup.sampling.steps import SamplerOptions
 from tileup.tiling.profiles import NormalisedShares, WindowWeights
 
 WINDOW = 16
+SHAPES = ((20, 12), (12, 20), (25, 10), (10, 25))
+"""As large as a square window, or a little less."""
 
 
 def patchwork(rows: int, columns: int, seed: int) -> TilePlan:
@@ -100,6 +102,7 @@ def streamed(
     margin=st.integers(0, 4),
     windows=st.sampled_from(["cover", "spot"]),
     multiple=st.sampled_from([0, 1, 2]),
+    shapes=st.sampled_from([(), SHAPES]),
     steps=st.integers(1, 5),
     batch=st.integers(1, 5),
     band=st.integers(1, 80),
@@ -113,15 +116,15 @@ def test_row_by_row_is_the_same_to_the_byte(
     margin: int,
     windows: str,
     multiple: int,
+    shapes: tuple[tuple[int, int], ...],
     steps: int,
     batch: int,
     band: int,
     piece: int,
 ) -> None:
     plan = patchwork(rows, columns, seed)
-    made = itinerary(
-        plan, steps=steps, margin=margin, windows=windows, window=WINDOW, multiple=multiple
-    )
+    laid = {"windows": windows, "window": WINDOW, "multiple": multiple, "shapes": shapes}
+    made = itinerary(plan, steps=steps, margin=margin, **laid)
     if not made.runs:
         return
     source = torch.rand(1, 2, rows, columns, generator=torch.Generator().manual_seed(seed))
@@ -138,7 +141,9 @@ def test_row_by_row_is_the_same_to_the_byte(
 @given(
     rows=st.integers(WINDOW, 90),
     seed=st.integers(0, 10**6),
-    laying=st.sampled_from([("cover", 0), ("cover", 1), ("spot", 0)]),
+    laying=st.sampled_from(
+        [("cover", 0, ()), ("cover", 1, ()), ("cover", 0, SHAPES), ("spot", 0, ())]
+    ),
     steps=st.integers(1, 4),
     batch=st.integers(1, 5),
     band=st.integers(1, 40),
@@ -146,11 +151,17 @@ def test_row_by_row_is_the_same_to_the_byte(
 )
 @settings(max_examples=30, deadline=None)
 def test_begun_at_any_row_the_rest_is_the_same_to_the_byte(
-    rows: int, seed: int, laying: tuple[str, int], steps: int, batch: int, band: int, share: float
+    rows: int,
+    seed: int,
+    laying: tuple[str, int, tuple[tuple[int, int], ...]],
+    steps: int,
+    batch: int,
+    band: int,
+    share: float,
 ) -> None:
     """And of what lies far above nothing is computed again, though all windows are told of."""
-    windows, multiple = laying
-    laid = {"windows": windows, "multiple": multiple, "window": WINDOW}
+    windows, multiple, shapes = laying
+    laid = {"windows": windows, "multiple": multiple, "shapes": shapes, "window": WINDOW}
     made = itinerary(patchwork(rows, 24, seed), steps=steps, **laid)
     if not made.runs:
         return
@@ -184,6 +195,12 @@ def test_what_windows_count_is_worked_out_once_for_steps_that_have_the_same(
     streamed(made, torch.rand(1, 2, 60, 24), 1, 1)
     assert steps > 3
     assert len(held) == min(laid, steps)
+
+
+def test_windows_of_several_shapes_are_among_them() -> None:
+    made = itinerary(patchwork(90, 60, 1), steps=3, margin=2, window=WINDOW, shapes=SHAPES)
+    found = {(box.height, box.width) for phase in made.phases for box in phase.windows}
+    assert len(found) > 2
 
 
 def test_begun_near_the_end_little_is_computed_again() -> None:

@@ -1,6 +1,7 @@
 """Phases make all the steps, with the right tiles at work and windows over all of them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,13 +47,15 @@ def itinerary(
     strongest: float | None = None,
     levels: NoiseLevels = LEVELS,
     multiple: int = 0,
+    shapes: Sequence[tuple[int, int]] = (),
 ) -> Itinerary:
-    """What a mode runs on a plan."""
+    """What a mode runs on a plan; of shapes those count that the canvas holds."""
     top = plan.strengths[:1] if strongest is None else (strongest,)
     strengths = {*top, *plan.strengths} if MODES[mode].own_starts else {*top}
     schedule = make_schedule(levels, SCHEDULERS[scheduler], steps, [*strengths])
     size = max(plan.rows, window), max(plan.columns, window)
-    layout = Layout(*size, window, margin, multiple)
+    fitting = tuple(each for each in shapes if each[0] <= size[0] and each[1] <= size[1])
+    layout = Layout(*size, window, margin, multiple, fitting)
     cells = effective(plan.grid, schedule)
     canvas = Canvas(cells, schedule, layout, LAYINGS[windows], levels, seed=0)
     return Itinerary(layout, schedule, MODES[mode].runs(canvas), layout.padded(cells))
@@ -129,7 +132,7 @@ def test_windows_may_have_the_shapes_of_the_training_that_fit(
     assert {*layout.shapes} == shapes
     for phase in made.itinerary.phases:
         found = {(box.height, box.width) for box in phase.windows}
-        assert len(found) == 1
+        assert found
         assert found <= {(16, 16)} | shapes
 
 

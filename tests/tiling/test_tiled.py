@@ -10,6 +10,8 @@ from torch import Tensor
 from tests.doubles import Counting, blurring_denoiser, gaussian_denoiser, mixture_denoiser
 from tileup.contracts import Box, Denoiser
 from tileup.plan.grid import Grid
+from tileup.plan.itinerary import Layout
+from tileup.plan.shaped_windows import shaped_windows
 from tileup.plan.windows import cover
 from tileup.tiling.profiles import PROFILES, WindowWeights
 from tileup.tiling.tiled import TiledDenoiser
@@ -31,8 +33,12 @@ def tiled(
     *,
     name: str = "feather",
     batch: int = 3,
+    shapes: tuple[tuple[int, int], ...] = (),
 ) -> TiledDenoiser:
-    windows = cover(Grid.of(np.ones((height, width), dtype=bool)), (side, side), margin)
+    everywhere = Grid.of(np.ones((height, width), dtype=bool))
+    windows = cover(everywhere, (side, side), margin)
+    if shapes:
+        windows = shaped_windows(everywhere, Layout(height, width, side, margin, shapes=shapes))
     raw = WindowWeights(name, 2 * margin, torch.empty(0, dtype=torch.float64))
     return TiledDenoiser(inner, [windows], raw, height=height, width=width, batch=batch)
 
@@ -44,12 +50,15 @@ def tiled(
     width=st.integers(8, 40),
     margin=st.integers(0, 3),
     batch=st.integers(1, 5),
+    shapes=st.sampled_from([(), ((7, 8), (8, 7))]),
 )
 def test_tiling_is_invisible_to_a_denoiser_that_works_cell_by_cell(
-    name: str, height: int, width: int, margin: int, batch: int
+    name: str, height: int, width: int, margin: int, batch: int, shapes: tuple[tuple[int, int], ...]
 ) -> None:
     x = canvas(height, width)
-    denoiser = tiled(mixture_denoiser, height, width, 8, margin, name=name, batch=batch)
+    denoiser = tiled(
+        mixture_denoiser, height, width, 8, margin, name=name, batch=batch, shapes=shapes
+    )
     expected = mixture_denoiser(x, SIGMA)
     torch.testing.assert_close(denoiser(x, SIGMA), expected, atol=1e-12, rtol=0)
     assert (expected - x).abs().max() > 0.1, "the denoiser does something"

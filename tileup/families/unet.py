@@ -177,9 +177,12 @@ TELLING = {
 }
 """By layout, a bias of SD 2 that was trained further apart for v than for eps."""
 
-BUCKETS = ((1024, 960), (1088, 896), (1152, 896), (1152, 832), (1216, 832), (1280, 768))
-"""Shapes of SDXL's training that are no larger than the square, none of them long, each upright and
-lying: Podell et al. (2023), arXiv 2307.01952, appendix I."""
+BUCKETS = (
+    *((1024, 960), (1088, 960), (1088, 896), (1152, 896), (1152, 832), (1216, 832)),
+    *((1280, 768), (1344, 768), (1344, 704), (1408, 704), (1472, 704)),
+)
+"""Shapes of SDXL's training up to some twice as long as wide, each upright and lying; none is
+larger than the square. Podell et al. (2023), arXiv 2307.01952, appendix I."""
 
 SD1 = Family(
     name="sd1",

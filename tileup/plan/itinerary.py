@@ -79,11 +79,11 @@ class Layout:
     into one another over one."""
     multiple: int = 0
     """Where windows may differ in shape: cells of which their sides are multiples, unless they
-    are as long as the canvas. None is then higher than `window` or wider than `widest`. 0: all
-    of a step are of one shape."""
+    are as long as the canvas. None is then higher than `window` or wider than `widest`. 0: they
+    are squares, or have one of `shapes`."""
     shapes: tuple[tuple[int, int], ...] = ()
     """Heights and widths that the windows of a step may have besides the square; none has a larger
-    area."""
+    area than that."""
 
     @property
     def widest(self) -> int:

@@ -11,6 +11,7 @@ from tileup.contracts import Box
 from tileup.plan.fitted_windows import fitted_windows
 from tileup.plan.grid import Areas, Grid
 from tileup.plan.itinerary import Layout, Windows
+from tileup.plan.shaped_windows import shaped_windows
 from tileup.plan.windows import cover
 
 Laying = Callable[[Grid, Layout, range, int], tuple[Windows, ...]]
@@ -21,15 +22,19 @@ picture, at most that of the canvas."""
 def covering(working: Grid, layout: Layout, steps: range, seed: int) -> tuple[Windows, ...]:
     """The fewest windows that cover the working cells with a margin, the same in every step.
 
-    Where they may differ in shape: those that are the least work. Where all may have another
-    shape together: that of the least work, the square one if it is among them.
+    Where they may differ in shape: those that are the least work. Where they may have several
+    shapes: squares, or each its own, whichever are less work; where all works, all of one shape
+    too, as they can be placed to the cell.
     """
     cells = _on_canvas(working, layout)
     if layout.multiple:
         windows = fitted_windows(cells, layout)
     else:
-        shapes = ((layout.window, layout.window), *layout.shapes)
-        ways = (cover(cells, shape, layout.margin) for shape in shapes)
+        square = layout.window, layout.window
+        shapes = (square, *layout.shapes) if working.values.all() else (square,)
+        ways = [cover(cells, shape, layout.margin) for shape in shapes]
+        if layout.shapes:
+            ways.append(shaped_windows(cells, layout))
         windows = min(ways, key=lambda boxes: sum(box.area for box in boxes))
     return (windows,) * len(steps)
 
