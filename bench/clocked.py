@@ -76,7 +76,9 @@ def main(result: Path, arguments: list[str]) -> int:
         codec = importlib.import_module("tileup.codec.space_to_depth").PixelCodec
         clocks.wrap("pixels", codec, "encode")
         clocks.wrap("pixels", canvas.RowsInMemory, "add")
-        clocks.wrap("pixels", importlib.import_module("tileup.images.kept").Kept, "add")
+        kept = importlib.import_module("tileup.images.kept")
+        for name in ("Kept", "HeldRows"):
+            clocks.wrap("pixels", getattr(kept, name, None), "add")
     writing = importlib.import_module("tileup.images.writing")
     clocks.wrap("encoding", writing, "_encoded")
     clocks.wrap(

@@ -158,7 +158,7 @@ def draw_by_rows(
         if keeps:
             drawn = put_back(drawn, held.between(top, bottom).numpy(), planned, first)
             held.drop(bottom)
-        finished.add(drawn if keeps else within_unit(drawn, out=drawn))
+        finished.add(drawn if keeps else torch.from_numpy(drawn).clamp_(0, 1).numpy())
 
 
 def _with_border(

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from tileup.engine.outcomes import Event, Outcome
 from tileup.engine.request import Request
 from tileup.engine.room import check_room
 from tileup.errors import NotFiniteError, OutOfMemoryError, OutputError
-from tileup.images.kept import Kept, Shape, can_be_kept, has_room, place_of
+from tileup.images.kept import HeldRows, Kept, Shape, can_be_kept, has_room, place_of
 from tileup.images.writing import save_picture
 from tileup.resources import lies_in_memory
 from tileup.settings.values import Settings
@@ -72,10 +73,27 @@ def made(
 
 
 def in_memory(output: str, **more: object) -> bytes:
+    """The file whose rows stay in memory as they are drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tileup.engine.keeping.has_room", lambda *_: False)
+        patch.setattr("tileup.engine.memory.finished_rows", lambda *_, **__: None)
         assert made(output, **more).outcome == "done"
     return Path(output).read_bytes()
+
+
+def held(output: str, **more: object) -> tuple[bytes, int]:
+    """The file whose rows would be kept, but for the room; and how many were held as numbers."""
+    rows: list[int] = []
+
+    class Counted(HeldRows):
+        def add(self, pixels: NDArray[np.float32]) -> None:
+            super().add(pixels)
+            rows.append(len(pixels))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tileup.engine.keeping.has_room", lambda *_: False)
+        patch.setattr("tileup.engine.keeping.HeldRows", Counted)
+        assert made(output, **more).outcome == "done"
+    return Path(output).read_bytes(), sum(rows)
 
 
 def counted(output: str, **more: object) -> int:
@@ -152,14 +170,19 @@ def test_kept_or_in_memory_the_bytes_are_the_same(folder: Path, format: str, kin
         image.putalpha(Image.linear_gradient("L").resize(image.size))
     image.save("other.png")
     assert made(f"out.{format}", given="other.png").outcome == "done"
-    assert Path(f"out.{format}").read_bytes() == in_memory(f"m.{format}", given="other.png")
+    whole = in_memory(f"m.{format}", given="other.png")
+    assert Path(f"out.{format}").read_bytes() == whole
+    laid_over = (format, kind) == ("jpg", "RGBA")
+    assert held(f"h.{format}", given="other.png") == (whole, 0 if laid_over else 2 * image.height)
 
 
 def test_deep_pictures_are_kept_with_all_their_bits(folder: Path) -> None:
     with (folder / "deep.png").open("wb") as stream:
         save_picture(random_picture(40, 60, deep=True), stream, "png")
     assert made("out.tif", given="deep.png").outcome == "done"
-    assert Path("out.tif").read_bytes() == in_memory("m.tif", given="deep.png")
+    whole = in_memory("m.tif", given="deep.png")
+    assert Path("out.tif").read_bytes() == whole
+    assert held("h.tif", given="deep.png") == (whole, 120)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +329,7 @@ def test_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
 def test_rows_in_a_file_need_less_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tileup.engine.room.memory_left", lambda: 10**9)
     check_room(16_000, 16_000, kept=True)
-    with pytest.raises(OutOfMemoryError, match=r"16000x16000 pixels need at least 5\.1 GB"):
+    with pytest.raises(OutOfMemoryError, match=r"16000x16000 pixels need at least 2\.6 GB"):
         check_room(16_000, 16_000)
     with pytest.raises(OutOfMemoryError, match=r"1\.3 GB.*--max-pixels 1000000000"):
         check_room(36_000, 36_000, kept=True)

@@ -14,7 +14,16 @@ from tileup.contracts import Model
 from tileup.engine.file_to_file import Drawable
 from tileup.engine.work_log import WorkLog
 from tileup.images.formats.known import format_of
-from tileup.images.kept import SPARE, Kept, Shape, can_be_kept, has_room, place_of, work_of
+from tileup.images.kept import (
+    SPARE,
+    HeldRows,
+    Kept,
+    Shape,
+    can_be_kept,
+    has_room,
+    place_of,
+    work_of,
+)
 from tileup.images.sizes import output_size
 from tileup.plan import by_rows
 from tileup.plan.planning import Planned
@@ -28,6 +37,29 @@ _OF_THE_FILE = frozenset(
     | {"max_input_pixels"}
 )
 """Settings that change how a picture is written, and none of its pixels."""
+
+
+def finished_rows(
+    given: Drawable, model: Model, settings: Settings, planned: Planned, *, on_disk: bool
+) -> Kept | HeldRows | None:
+    """Where the finished rows of a picture go; None: into memory as they are drawn.
+
+    Args:
+        given: the picture.
+        model: with which it is drawn.
+        settings: with which it is drawn.
+        planned: what will be done to it.
+        on_disk: whether they may lie beside the output, whose lock the caller holds.
+
+    Raises:
+        OutputError: the disk does not take them.
+        CanvasMemoryError: memory has no room for them.
+    """
+    kept = kept_rows(given, model, settings, planned) if on_disk else None
+    if kept is not None or format_of(given.format).write_bands is None:
+        return kept
+    form = _form(given, planned)
+    return None if form is None else HeldRows(form)
 
 
 def kept_rows(given: Drawable, model: Model, settings: Settings, planned: Planned) -> Kept | None:
@@ -46,13 +78,11 @@ def kept_rows(given: Drawable, model: Model, settings: Settings, planned: Planne
     Raises:
         OutputError: the disk does not take them.
     """
-    output, picture, plan = given.job.output, given.picture, planned.plan
-    if output is None or not can_be_kept(output, given.format, plan.width, plan.height):
+    output, plan, form = given.job.output, planned.plan, _form(given, planned)
+    if output is None or form is None:
         return None
-    if picture.alpha is not None and "alpha" not in format_of(given.format).holds:
+    if not can_be_kept(output, given.format, plan.width, plan.height):
         return None
-    deep = picture.deep and format_of(given.format).bits == 16
-    form = Shape(plan.height, plan.width, 1 if picture.grey else 3, 16 if deep else 8)
     place = place_of(output)
     if not has_room(place, form):
         log.info("%s: the disk has no room for finished rows, which stay in memory", place.parent)
@@ -63,6 +93,16 @@ def kept_rows(given: Drawable, model: Model, settings: Settings, planned: Planne
     else:
         log.info("finished rows are kept in %s", place)
     return kept
+
+
+def _form(given: Drawable, planned: Planned) -> Shape | None:
+    """Of rows as the file will hold them; None: it cannot be told before all is drawn."""
+    picture, format = given.picture, format_of(given.format)
+    if picture.alpha is not None and "alpha" not in format.holds:
+        return None
+    deep = picture.deep and format.bits == 16
+    channels, plan = 1 if picture.grey else 3, planned.plan
+    return Shape(plan.height, plan.width, channels, 16 if deep else 8)
 
 
 _FOR_ROWS = 12

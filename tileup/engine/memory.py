@@ -10,7 +10,7 @@ from functools import partial
 from tileup.contracts import Model, ModelSpec, OnStep, Step
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.file_to_file import Drawable, Finishable, metadata_of
-from tileup.engine.keeping import kept_rows, kept_work
+from tileup.engine.keeping import finished_rows, kept_work
 from tileup.engine.models import Models, free_memory
 from tileup.engine.spread import Spread
 from tileup.engine.work_log import WorkLog
@@ -107,7 +107,7 @@ def _with_less_memory(
             if ready == NOTHING:  # kept for the next try
                 ready = make_ready(given.picture, model.spec, chosen)
             shown = model if spread is None else spread.over(model, chosen, models.seconds)
-            kept = partial(kept_rows, given, model, chosen) if keep else None
+            kept = partial(finished_rows, given, model, chosen, on_disk=keep)
             work = kept_work(given, model, chosen) if keep else None
             shown = shown if work is None else LoggedModel(shown, work)
             told = on_step if work is None else _telling_known(on_step, work)

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from tileup.errors import OutputError
 from tileup.images.formats.known import format_of
-from tileup.images.pixels import IntegerPixels
+from tileup.images.pixels import IntegerPixels, Numbers
 from tileup.images.planes import rounded
 from tileup.images.whole import short_name
 from tileup.images.writing import is_in_bands
-from tileup.resources import lies_in_memory, memory_left
+from tileup.resources import lies_in_memory, memory_left, room_for_canvas
 from tileup.storage.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Kept:
         Raises:
             OutputError: they cannot be written, or hold what is no number.
         """
-        numbers = rounded(pixels, self.form.bits, grey=self.form.channels == 1)
+        numbers = _rounded(pixels, self.form)
         try:
             self._stream.write(np.ascontiguousarray(numbers, self.form.dtype).data)
             self.rows += len(pixels)
@@ -148,6 +148,45 @@ class Kept:
             f"finished rows cannot be kept in {self.path} ({error.strerror or error}); check the "
             f"folder, its permissions and the free space: a rerun goes on with those that are there"
         )
+
+
+class HeldRows:
+    """Rows that are added from the top down, in memory, rounded as a file of theirs holds them: a
+    fourth of what they take as they are drawn.
+
+    Args:
+        form: of the picture.
+
+    Raises:
+        CanvasMemoryError: there is no room for them.
+    """
+
+    def __init__(self, form: Shape) -> None:
+        with room_for_canvas(form.width, form.height):
+            self._numbers = np.empty((form.height, form.width, form.channels), form.dtype)
+        self.form, self.rows = form, 0
+
+    def add(self, pixels: NDArray[np.float32]) -> None:
+        """As `Kept.add`.
+
+        Raises:
+            OutputError: they hold what is no number.
+        """
+        place = self._numbers[self.rows : self.rows + len(pixels)]
+        place[...] = _rounded(pixels, self.form)
+        self.rows += len(pixels)
+
+    @property
+    def pixels(self) -> IntegerPixels:
+        """All of them, once they are there."""
+        return IntegerPixels(self._numbers)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _rounded(pixels: NDArray[np.float32], form: Shape) -> Numbers:
+    return rounded(pixels, form.bits, grey=form.channels == 1, clipped=True)
 
 
 def _reserve(file: int, size: int) -> None:

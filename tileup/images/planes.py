@@ -59,15 +59,21 @@ def number_bands(picture: Picture, bits: int, rows: int | None = None) -> Iterat
 
 
 def rounded(
-    pixels: NDArray[np.float32], bits: int, *, grey: bool, alpha: NDArray[np.float32] | None = None
+    pixels: NDArray[np.float32],
+    bits: int,
+    *,
+    grey: bool,
+    alpha: NDArray[np.float32] | None = None,
+    clipped: bool = False,
 ) -> Numbers:
     """Whole numbers of some rows, clipped and rounded to the nearest.
 
     Args:
-        pixels: shape (h, W, 3), in [0, 1].
+        pixels: shape (h, W, 3).
         bits: of each number, 8 to 16.
         grey: whether colours become their mean.
         alpha: shape (h, W).
+        clipped: whether all of them lie in [0, 1] already.
 
     Returns:
         Grey or RGB, then alpha where there is one, shape (h, W, 1 to 4).
@@ -84,8 +90,8 @@ def rounded(
         raise OutputError(
             "the result holds values that are no numbers; try another model or sampler"
         )
-    scaled = within_unit(values)
-    scaled *= 2**bits - 1
+    unit = values if clipped else within_unit(values)
+    scaled = np.multiply(unit, 2**bits - 1, out=None if clipped else unit)
     return np.rint(scaled, out=scaled).astype(np.uint8 if bits == 8 else np.uint16)
 
 
