@@ -91,8 +91,9 @@ def rounded(
             "the result holds values that are no numbers; try another model or sampler"
         )
     unit = values if clipped else within_unit(values)
-    scaled = np.multiply(unit, 2**bits - 1, out=None if clipped else unit)
-    return np.rint(scaled, out=scaled).astype(np.uint8 if bits == 8 else np.uint16)
+    scaled: NDArray[Any] = np.multiply(unit, 2**bits - 1, out=None if clipped else unit)
+    np.rint(scaled, out=scaled)
+    return scaled.astype(np.uint8) if bits == 8 else scaled.astype(np.uint16)
 
 
 def _shape(picture: Picture) -> tuple[int, int, int]:
