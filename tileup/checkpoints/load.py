@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tileup.checkpoints.find import find_model, identified
 from tileup.checkpoints.given import refuse_parts, refuse_runtime
-from tileup.contracts import Model
+from tileup.contracts import Model, ModelSpec
 from tileup.devices import pick_device, pick_dtype, use_threads
 from tileup.families.bundled import load_bundled
 from tileup.families.runtimes import NCNN, pick_runtime
 from tileup.settings.values import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +36,25 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     known = identified(path, settings.prediction)
     device = pick_device(settings.device)
     use_threads(settings.threads)
-    asked = "float32" if settings.runtime == NCNN else settings.dtype
-    dtype = pick_dtype(asked, device, known.spec.precision)
     if known.found is None:
         refuse_parts(settings, path)
         if settings.compile:
             log.warning("--compile: the bundled network is left as it is, which is as fast")
-        runtime = pick_runtime(settings.runtime, device, dtype)
-        return load_bundled(path, known.spec, device, dtype, runtime)
+        return load_bundled(path, known.spec, device, *way_of_bundled(known.spec, settings, device))
     refuse_runtime(settings, path)
     from tileup.checkpoints.assemble import assemble
 
-    return assemble(known, settings, device, dtype)
+    return assemble(
+        known, settings, device, pick_dtype(settings.dtype, device, known.spec.precision)
+    )
+
+
+def way_of_bundled(spec: ModelSpec, settings: Settings, device: str) -> tuple[torch.dtype, str]:
+    """What a checkpoint like the bundled one computes in, and what computes it.
+
+    Raises:
+        UsageError: that cannot be on this device.
+    """
+    asked = "float32" if settings.runtime == NCNN else settings.dtype
+    dtype = pick_dtype(asked, device, spec.precision)
+    return dtype, pick_runtime(settings.runtime, device, dtype)

@@ -19,50 +19,45 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadAlike:
-    """Loads the model as it was on another machine, where this one can and nothing else is asked
-    for. It survives `pickle` where `load` does."""
+    """Loads a checkpoint like the bundled one as another machine does on its CPU, where this one
+    can. It survives `pickle` where `load` does."""
 
     load: Load
     dtype: str
-    """What a network without a VAE computed in on that CPU."""
+    """What is computed in there, where that is left open."""
     runtime: str
-    """What computed it there."""
+    """What computes there, where that is left open."""
 
     def __call__(self, settings: Settings) -> Model:
         """The model.
 
         Raises:
             ModelError: it cannot be loaded.
+            UsageError: its device is not there.
         """
-        model = self.load(settings)
-        wanted = replace(
-            settings,
-            dtype=self.dtype if settings.dtype == "auto" else settings.dtype,
-            runtime=self.runtime if settings.runtime == "auto" else settings.runtime,
-        )
-        if wanted == settings or not _settles(model) or _way(model) == (self.dtype, self.runtime):
-            return model
+        # Imported here because this is where torch comes in.
+        from tileup.devices import pick_device
+
+        if pick_device(settings.device) != "cpu":
+            return self.load(settings)
         try:
-            return self.load(wanted)
+            return self.load(self._settled(settings))
         except UsageError as error:
             log.info(
-                "%s computes in %s by %s, others in %s by %s, which differs by rounding: %s",
-                *(platform.node(), *_way(model), self.dtype, self.runtime, error),
+                "%s does not compute in %s by %s, as others do, which differs by rounding: %s",
+                *(platform.node(), self.dtype, self.runtime, error),
             )
-            return model
+            return self.load(settings)
 
-
-def _settles(model: Model) -> bool:
-    """Whether `auto` was timed for it: a network without a VAE, on a CPU."""
-    return model.device == "cpu" and not model.spec.text
-
-
-def _way(model: Model) -> tuple[str, str]:
-    return str(model.dtype).removeprefix("torch."), model.runtime
+    def _settled(self, settings: Settings) -> Settings:
+        """Settings that leave nothing open, but what is asked for in another precision."""
+        if settings.dtype not in ("auto", self.dtype):  # drawn again, as there were no numbers
+            return replace(settings, runtime="torch") if settings.runtime == "auto" else settings
+        return replace(settings, dtype=self.dtype, runtime=self.runtime)
 
 
 def alike(load: Load, settings: Settings) -> Load:
-    """A `Load` for many machines; it settles here what `auto` means on a CPU.
+    """A `Load` for many machines; what `auto` means on a CPU is settled here.
 
     Args:
         load: loads the model of the settings.
@@ -70,14 +65,18 @@ def alike(load: Load, settings: Settings) -> Load:
     """
     if "auto" not in (settings.dtype, settings.runtime) or settings.device not in ("auto", "cpu"):
         return load
-    # Imported here because only this needs to know the family, and loading brings torch.
     from tileup.checkpoints.find import find_model, identify
 
     try:
-        if identify(find_model(settings.model), settings.prediction).text:
+        spec = identify(find_model(settings.model), settings.prediction)
+        if spec.text:
             return load
-        model = load(replace(settings, device="cpu"))
+        # Imported here because this is where torch comes in.
+        from tileup.checkpoints.load import way_of_bundled
+
+        dtype, runtime = way_of_bundled(spec, settings, "cpu")
     except TileupError:  # the workers will tell
         return load
-    log.info("on CPUs the network computes in %s by %s, as here", *_way(model))
-    return LoadAlike(load, *_way(model))
+    settled = LoadAlike(load, str(dtype).removeprefix("torch."), runtime)
+    log.info("on CPUs the network computes in %s by %s", settled.dtype, settled.runtime)
+    return settled
