@@ -25,7 +25,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-long fuzz check format bench bench-cost bench-modes bench-quality bench-vae bench-checkpoints bench-storage pictures \
-	bench-steps bench-speed bench-peers bench-scale bench-crops bench-texture train train-deblock train-texture curves clean
+	bench-steps bench-speed bench-peers bench-scale bench-crops bench-texture train train-deblock train-texture ranges curves clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' $(MAKEFILE_LIST) | awk '{ printf "  %s %-14s", $$1, $$2; $$1 = $$2 = ""; print }'
@@ -130,6 +130,9 @@ train-deblock: $(CRITICS) ## train its network for sources that JPEG damaged fur
 
 train-texture: $(CRITICS) ## train its second network, which draws texture, further; the same
 	$(BIN)/python -m models.training texture --data $(DATA) --hours $(HOURS) $(ARGS)
+
+ranges: $(CRITICS) ## how its maps are rounded to 8 bits, after training; a quarter of an hour
+	$(BIN)/python -m models.ranges --data $(DATA) $(ARGS)
 
 curves: $(MEASURING) ## models/training.png, from the log of the training
 	$(BIN)/python -m models.curves

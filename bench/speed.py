@@ -28,6 +28,7 @@ from bench.tables import commit, table, write
 from tileup.checkpoints.load import load_model
 from tileup.contracts import Model
 from tileup.devices import processor
+from tileup.families.runtimes import INT8
 from tileup.settings.values import Settings
 
 NUMBER = 3  # of the held-out pictures: kodim05, 768x512
@@ -55,12 +56,14 @@ def spent(method: Method, small: Image.Image) -> Spent:
     )
 
 
-WAYS = (("float32", "ncnn"), ("float32", "torch"), ("bfloat16", "torch"))
+WAYS = (("auto", "int8"), ("float32", "ncnn"), ("float32", "torch"), ("bfloat16", "torch"))
 """Precisions, and what computes in them."""
 
 
 def way_of(model: Model) -> str:
     """How a model's network is computed, in words."""
+    if model.runtime == INT8:
+        return "int8 by torch"
     return f"{str(model.dtype).removeprefix('torch.')} by {model.runtime}"
 
 

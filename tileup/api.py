@@ -173,7 +173,8 @@ def _agrees(loaded: LoadedModel, name: str, wanted: object) -> bool:
         return pick_device(str(wanted)) == loaded.device
     if name == "runtime":
         return wanted == loaded.model.runtime
-    return name == "dtype" and str(loaded.model.dtype) == f"torch.{wanted}"
+    same = name == "dtype" and str(loaded.model.dtype) == f"torch.{wanted}"
+    return same and loaded.model.runtime != "int8"
 
 
 def _spec(model: Path | LoadedModel, settings: Settings) -> ModelSpec:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.training.levels import ARCHITECTURE, SIGMA_MAX, SIGMA_MIN, STRIDE, TEXTURE_RANGE
 from tileup.families.bundled import split
-from tileup.families.bundled_header import DEBLOCK, VIVID
+from tileup.families.bundled_header import DEBLOCK, RANGES, VIVID
 
 Weights = Mapping[str, Tensor]
 
@@ -27,6 +27,21 @@ class Part:
     weights: Weights
     trained: Mapping[str, object] = field(default_factory=dict)
     """The last row of its log."""
+    ranges: Tensor | None = None
+    """Between which ends its maps are rounded to 8 bits (`models/ranges.py`). Training changes
+    them, and leaves them out."""
+
+    @classmethod
+    def of(cls, tensors: Weights, trained: Mapping[str, object]) -> Part:
+        """From its tensors in a checkpoint."""
+        weights = dict(tensors)
+        ranges = weights.pop(RANGES, None)
+        return cls(weights, trained, ranges)
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """As they are named in a checkpoint."""
+        ranges = {} if self.ranges is None else {RANGES: self.ranges}
+        return {prefix + name: each for name, each in {**self.weights, **ranges}.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +64,10 @@ def read_parts(path: Path) -> Parts:
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     parts = split(tensors)
     others = [
-        Part(parts[prefix], header.get(key, {}).get("trained", {})) if parts[prefix] else None
+        Part.of(parts[prefix], header.get(key, {}).get("trained", {})) if parts[prefix] else None
         for prefix, key in ((VIVID, "texture"), (DEBLOCK, "deblock"))
     ]
-    return Parts(Part(parts[""], header["trained"]), *others)
+    return Parts(Part.of(parts[""], header["trained"]), *others)
 
 
 def write_parts(parts: Parts, path: Path) -> None:
@@ -71,17 +86,17 @@ def write_parts(parts: Parts, path: Path) -> None:
         "sigma": [SIGMA_MIN, SIGMA_MAX],
         "trained": dict(parts.base.trained),
     }
-    tensors = dict(parts.base.weights)
+    tensors = parts.base.tensors("")
     if parts.vivid is not None:
         header["texture"] = {
             "from": TEXTURE_RANGE.start,
             "full": TEXTURE_RANGE.full,
             "trained": dict(parts.vivid.trained),
         }
-        tensors |= {VIVID + name: each for name, each in parts.vivid.weights.items()}
+        tensors |= parts.vivid.tensors(VIVID)
     if parts.deblock is not None:
         header["deblock"] = {"trained": dict(parts.deblock.trained)}
-        tensors |= {DEBLOCK + name: each for name, each in parts.deblock.weights.items()}
+        tensors |= parts.deblock.tensors(DEBLOCK)
     half = {name: value.half().contiguous().cpu() for name, value in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")

@@ -62,10 +62,10 @@ def refuse_runtime(settings: Settings, path: Path) -> None:
     Raises:
         ModelError: names the flag.
     """
-    if settings.runtime == "ncnn":
+    if settings.runtime not in ("auto", "torch"):
         raise ModelError(
-            f"--runtime ncnn computes the bundled checkpoint and its like, and {path.name} is none:"
-            f" leave it out"
+            f"--runtime {settings.runtime} computes the bundled checkpoint and its like, and "
+            f"{path.name} is none: leave it out"
         )
 
 

@@ -6,12 +6,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tileup.checkpoints.find import find_model, identified
+from tileup.checkpoints.find import Identified, find_model, identified
 from tileup.checkpoints.given import refuse_parts, refuse_runtime
-from tileup.contracts import Model, ModelSpec
-from tileup.devices import pick_device, pick_dtype, use_threads
+from tileup.contracts import Model
+from tileup.devices import PRECISIONS, pick_device, pick_dtype, use_threads
+from tileup.errors import ModelError
 from tileup.families.bundled import load_bundled
-from tileup.families.runtimes import NCNN, pick_runtime
+from tileup.families.bundled_header import is_ranged
+from tileup.families.runtimes import INT8, TORCH, pick_runtime
 from tileup.settings.values import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
         refuse_parts(settings, path)
         if settings.compile:
             log.warning("--compile: the bundled network is left as it is, which is as fast")
-        return load_bundled(path, known.spec, device, *way_of_bundled(known.spec, settings, device))
+        return load_bundled(path, known.spec, device, *way_of_bundled(known, settings, device))
     refuse_runtime(settings, path)
     from tileup.checkpoints.assemble import assemble
 
@@ -49,12 +51,21 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     )
 
 
-def way_of_bundled(spec: ModelSpec, settings: Settings, device: str) -> tuple[torch.dtype, str]:
+def way_of_bundled(
+    known: Identified, settings: Settings, device: str
+) -> tuple[torch.dtype, str]:
     """What a checkpoint like the bundled one computes in, and what computes it.
 
     Raises:
+        ModelError: it does not say how its maps are rounded, and shall be.
         UsageError: that cannot be on this device.
     """
-    asked = "float32" if settings.runtime == NCNN else settings.dtype
-    dtype = pick_dtype(asked, device, spec.precision)
-    return dtype, pick_runtime(settings.runtime, device, dtype)
+    ranged = is_ranged(known.checkpoint)
+    if settings.runtime == INT8 and not ranged:
+        name = known.checkpoint.path.name
+        raise ModelError(f"--runtime int8: {name} does not say how its maps are rounded")
+    asked = settings.dtype if settings.runtime in ("auto", TORCH) else "float32"
+    dtype = pick_dtype(asked, device, known.spec.precision)
+    rounded = ranged and settings.dtype == "auto"
+    runtime = pick_runtime(settings.runtime, device, dtype, rounded=rounded)
+    return PRECISIONS["float32"] if runtime == INT8 else dtype, runtime

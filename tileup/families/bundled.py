@@ -18,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tileup.codec.space_to_depth import PixelCodec
-from tileup.contracts import Box, ModelSpec, Scene
+from tileup.contracts import Box, ModelSpec, NoiseLevels, Scene
 from tileup.errors import ModelError
-from tileup.families.bundled_header import DEBLOCK, VIVID, parse_header
+from tileup.families.bundled_header import DEBLOCK, RANGES, VIVID, parse_header
+from tileup.families.in_int8 import Ranges
 from tileup.families.residual_unet import (
     Architecture,
     LevelByLevel,
@@ -172,7 +173,7 @@ def load_bundled(
         spec: from its header.
         device: where the networks shall be.
         dtype: precision they compute in.
-        runtime: what computes them; ncnn does so on the CPU in float32.
+        runtime: what computes them; ncnn and int8 do so on the CPU in float32.
 
     Raises:
         ModelError: the header is wrong, tensors are missing, unexpected, of the wrong shape or not
@@ -191,7 +192,7 @@ def load_bundled(
     broken = [name for name, tensor in tensors.items() if not extremes(tensor).isfinite().all()]
     if broken:
         raise ModelError(f"{path} is damaged: {min(broken)} has values that are not finite")
-    place = _NetworkLoader(path, device, dtype, runtime)
+    place = _NetworkLoader(path, device, dtype, runtime, spec.levels)
     parts = split(tensors)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     network = place.filled(header, parts[""])
@@ -221,6 +222,7 @@ class _NetworkLoader:
     device: str
     dtype: torch.dtype
     runtime: str
+    levels: NoiseLevels
 
     def filled(
         self, header: Mapping[str, object], tensors: Mapping[str, Tensor], prefix: str = ""
@@ -231,8 +233,10 @@ class _NetworkLoader:
             ModelError: the header describes no network, or another one.
         """
         network = self._built(header, conditions=1 if prefix == VIVID else 0)
+        weights = dict(tensors)
+        ends = weights.pop(RANGES, None)
         try:
-            network.load_state_dict(tensors, assign=True)
+            network.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             detail = " ".join(str(error).split())[:300]
             what = f"{prefix}* of {self.path}" if prefix else str(self.path)
@@ -240,7 +244,15 @@ class _NetworkLoader:
                 f"{what} does not fit the network that its header names: {detail}"
             ) from error
         network = network.to(memory_format=torch.channels_last).to(self.device, self.dtype)  # pyright: ignore[reportCallIssue]
-        return computed_by(self.runtime, network.eval().requires_grad_(False))
+        network = network.eval().requires_grad_(False)
+        try:
+            ranges = None if ends is None else self._ranges(ends)
+            return computed_by(self.runtime, network, ranges)
+        except ValueError as error:
+            raise ModelError(f"{prefix}{RANGES} of {self.path} is wrong: {error}") from error
+
+    def _ranges(self, ends: Tensor) -> Ranges:
+        return Ranges.of(ends, self.levels.sigma_min, self.levels.sigma_max)
 
     def _built(self, header: Mapping[str, object], conditions: int) -> ResidualUNet:
         try:

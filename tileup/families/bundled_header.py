@@ -18,11 +18,21 @@ VIVID = "vivid."
 """What names of the tensors begin with of the network for texture in such a file, if it has one."""
 DEBLOCK = "deblock."
 """The same of the network for sources that JPEG damaged."""
+RANGES = "ranges"
+"""What the tensor is named, behind its network's prefix, that says between which ends maps are
+rounded to 8 bits."""
 
 
 def is_bundled(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint is one of our own."""
     return checkpoint.tensors.keys() >= BUNDLED_KEYS and "tileup" in checkpoint.metadata
+
+
+def is_ranged(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint says for each of its networks how its maps are rounded."""
+    names = checkpoint.tensors.keys()
+    prefixes = ["", *(each for each in (VIVID, DEBLOCK) if f"{each}enter.weight" in names)]
+    return all(prefix + RANGES in names for prefix in prefixes)
 
 
 def bundled_spec(checkpoint: Checkpoint) -> ModelSpec:

@@ -111,11 +111,19 @@ class ResidualBlock(nn.Module):
         Args:
             embedding: of the level, shape (1, EMBEDDING).
         """
-        scale, shift = self.noise(embedding)[:, :, None, None].chunk(2, dim=1)
-        scale, bias = 1 + scale, self.first.bias
+        scale, shift = self.told(embedding)
+        bias = self.first.bias
         assert bias is not None
-        weight = self.first.weight * scale.movedim(1, 0)
-        return weight, bias * scale.flatten() + shift.flatten()
+        return self.first.weight * scale[:, None, None, None], bias * scale + shift
+
+    def told(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """What one noise level multiplies the first convolution by and adds to it, shape (width,).
+
+        Args:
+            embedding: of the level, shape (1, EMBEDDING).
+        """
+        scale, shift = self.noise(embedding)[0].chunk(2)
+        return 1 + scale, shift
 
 
 Folded = Mapping[ResidualBlock, tuple[Tensor, Tensor]]

@@ -1,7 +1,9 @@
-"""What computes the bundled checkpoint's networks: torch, or ncnn where that is faster."""
+"""What computes the bundled checkpoint's networks: torch, ncnn where that is faster, or torch in
+integers of 8 bits where that is much faster."""
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import logging
 import platform
@@ -20,12 +22,14 @@ except ImportError:  # not on Windows
 
 from tileup.devices import noted_for
 from tileup.errors import UsageError
+from tileup.families.in_int8 import InInt8, Ranges, exact, points
 from tileup.families.in_ncnn import InNcnn, library
 from tileup.families.residual_unet import Architecture, LevelByLevel, Remembering, ResidualUNet
 
 log = logging.getLogger(__name__)
 
-TORCH, NCNN = "torch", "ncnn"
+AUTO = "auto"
+TORCH, NCNN, INT8 = "torch", "ncnn", "int8"
 EXAMPLE = Architecture(
     channels=12, widths=(32, 64, 128), down_blocks=(0, 1, 4), up_blocks=(1, 2), residual_std=0.08
 )
@@ -35,29 +39,58 @@ SIDE = 72
 ROUNDS = 3
 NEAR = 1e-4
 """How far, of a range of 2, ncnn may be from torch: some hundred times what is measured."""
+INEXACT = "this CPU or this torch does not add products of 8 bits exactly"
+GAIN = 0.8
+"""Integers are taken from this share of the time on: what is nearly a tie stays exact."""
 
 
-def computed_by(runtime: str, network: ResidualUNet) -> LevelByLevel:
-    """A network without gradients as a runtime computes it."""
+def computed_by(runtime: str, network: ResidualUNet, ranges: Ranges | None = None) -> LevelByLevel:
+    """A network without gradients as a runtime computes it.
+
+    Args:
+        runtime: torch, ncnn or int8.
+        network: on the CPU in float32, but for torch.
+        ranges: of its maps, for int8.
+
+    Raises:
+        ValueError: int8 has no ranges, or those of another network.
+    """
+    if runtime == INT8:
+        if ranges is None:
+            raise ValueError("there are none")
+        return InInt8(network, ranges)
     return InNcnn(network) if runtime == NCNN else Remembering(network)
 
 
-def pick_runtime(runtime: str, device: str, dtype: torch.dtype) -> str:
+def pick_runtime(runtime: str, device: str, dtype: torch.dtype, *, rounded: bool = False) -> str:
     """What computes the bundled networks, as meant by a setting.
 
     Args:
-        runtime: the setting: auto, torch or ncnn.
+        runtime: the setting: auto, torch, ncnn or int8.
         device: where the networks shall be.
-        dtype: what they compute in.
+        dtype: what they compute in, where they are not rounded.
+        rounded: whether `auto` may round them to 8 bits.
 
     Raises:
         UsageError: it is not there, or does not compute there.
     """
     if runtime == TORCH:
         return TORCH
-    if runtime == NCNN and device != "cpu":
-        raise UsageError(f"runtime ncnn computes on the CPU, and the device is {device}")
-    if device != "cpu" or dtype != torch.float32:
+    if runtime != AUTO and device != "cpu":
+        raise UsageError(f"runtime {runtime} computes on the CPU, and the device is {device}")
+    if device != "cpu":
+        return TORCH
+    if runtime == INT8:
+        if not exact():
+            raise UsageError(f"runtime int8 cannot be used: {INEXACT}")
+        return INT8
+    unrounded = _unrounded(runtime, dtype)
+    return faster_rounded(unrounded, dtype) if rounded and runtime == AUTO else unrounded
+
+
+def _unrounded(runtime: str, dtype: torch.dtype) -> str:
+    """What computes networks on the CPU if they are not rounded."""
+    if dtype != torch.float32:
         return TORCH
     why = in_the_way()
     if why and runtime == NCNN:
@@ -136,6 +169,42 @@ def timed() -> str:
     return NCNN if least[NCNN] < least[TORCH] else TORCH
 
 
+@lru_cache(maxsize=4)
+def faster_rounded(unrounded: str, dtype: torch.dtype) -> str:
+    """Integers of 8 bits where they are right and much faster, or what computes without them.
+
+    It is timed once for each CPU and version, and noted in the user's cache folder.
+
+    Args:
+        unrounded: torch or ncnn.
+        dtype: what that computes in.
+    """
+    versions = f"torch {torch.__version__}, {unrounded} in {str(dtype).removeprefix('torch.')}"
+    known = (INT8, unrounded)
+    chosen = noted_for(versions, "int8.json", known, lambda: timed_rounded(unrounded, dtype))
+    if chosen == INT8:
+        log.info("most of the network is rounded to 8 bits, which is faster on this CPU")
+    return chosen or unrounded
+
+
+def timed_rounded(unrounded: str, dtype: torch.dtype) -> str:
+    """What computes a network; see `faster_rounded`."""
+    if not exact():
+        log.info("the network is not rounded to 8 bits: %s", INEXACT)
+        return unrounded
+    x, source, network = _drawn_network()
+    ranges = Ranges.of(torch.ones(len(points(network)), 2, 2), 0.01, 1.0)
+    in_int8 = InInt8(network, ranges)
+    other = computed_by(unrounded, copy.deepcopy(network).to(dtype))
+    sigma = torch.tensor([0.1])
+    ways = {INT8: in_int8, unrounded: other}
+    least = seconds({name: lambda n=n: n(x, sigma, source) for name, n in ways.items()})
+    log.info(
+        "a network takes %.2g s by %s, %.2g s in 8 bits", least[unrounded], unrounded, least[INT8]
+    )
+    return INT8 if least[INT8] < GAIN * least[unrounded] else unrounded
+
+
 def seconds(ways: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
     """The least that each way takes of several, in turns, in time of this thread."""
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -150,6 +219,12 @@ def seconds(ways: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
 
 def _example() -> tuple[Tensor, Tensor, LevelByLevel, LevelByLevel]:
     """A window, its source, and a network with weights by chance, computed by both."""
+    x, source, network = _drawn_network()
+    return x, source, Remembering(network), InNcnn(network)
+
+
+def _drawn_network() -> tuple[Tensor, Tensor, ResidualUNet]:
+    """A window, its source, and a network with weights by chance."""
     chance = torch.Generator().manual_seed(1)
     with torch.device("meta"):  # the weights that it would begin with take long
         network = ResidualUNet(EXAMPLE).requires_grad_(False)
@@ -162,4 +237,4 @@ def _example() -> tuple[Tensor, Tensor, LevelByLevel, LevelByLevel]:
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     x, source = torch.rand(2, 1, EXAMPLE.channels, SIDE, SIDE, generator=chance)
     x, source = (each.contiguous(memory_format=torch.channels_last) for each in (x, source))
-    return x, source, Remembering(network), InNcnn(network)
+    return x, source, network

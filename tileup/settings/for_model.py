@@ -12,7 +12,7 @@ from tileup.wording import listed
 PREDICTIONS = ("eps", "v", "v-zsnr", "x0", "flow")
 """v-zsnr is v of a network that was trained up to pure noise (zero terminal SNR)."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-RUNTIMES = ("auto", "torch", "ncnn")
+RUNTIMES = ("auto", "torch", "ncnn", "int8")
 LANCZOS = "lanczos"
 """The upscaler that needs no file."""
 COLOR_FIXES = ("wavelet", "adain", "none")
@@ -140,8 +140,8 @@ class ModelSettings:
         "auto",
         Panel.MODEL,
         "NAME",
-        "What computes the bundled network on a CPU: auto (the faster one), torch or ncnn "
-        "(default: {default}).",
+        "What computes the bundled network on a CPU: auto (the fastest one), torch, ncnn, or int8, "
+        "which rounds most of it to 8 bits (default: {default}).",
         one_of(RUNTIMES),
         loading=True,
     )
@@ -172,12 +172,16 @@ class ModelSettings:
     )
 
 
-def _ncnn_is_exact(s: ModelSettings) -> None:
+def _runtimes_have_precisions(s: ModelSettings) -> None:
     require(
         s.runtime != "ncnn" or s.dtype in ("auto", "float32"),
         f"runtime ncnn computes in float32, and dtype is {s.dtype}: give one of the two",
     )
+    require(
+        s.runtime != "int8" or s.dtype == "auto",
+        f"runtime int8 computes in integers of 8 bits, and dtype is {s.dtype}: give one of the two",
+    )
 
 
-RULES = (_ncnn_is_exact,)
+RULES = (_runtimes_have_precisions,)
 """What these settings must be together."""

@@ -1,0 +1,393 @@
+"""The bundled checkpoint's networks with their coarser resolutions in integers of 8 bits.
+
+Most of what a network multiplies it multiplies below its finest resolution. There maps and weights
+are rounded to 8 bits, four of which a CPU with VNNI (AVX-512 or AVX) or AMX multiplies in the time
+of one number in float32; sums are exact. The finest resolution, where every error would be seen,
+stays in float32. Weights are rounded for each output channel to multiples of 1/127 of the largest
+(symmetric), maps to 256 steps between two ends (affine), which were found with photographs and
+depend on the noise level: Jacob et al. (2018), arXiv 1712.05877. A checkpoint holds them beside the
+weights (`models/ranges.py`).
+
+oneDNN computes it by way of torch, SiLU and sums within the convolution that they follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tileup.families.residual_unet import LEVELS, Folded, ResidualBlock, ResidualUNet
+
+LEAST_SILU = -0.27846
+"""The least value of x / (1 + exp(-x))."""
+STEPS = 255
+
+
+class Point(NamedTuple):
+    """A map that is rounded."""
+
+    module: nn.Module
+    given: bool
+    """Whether it is what the module is given, and not what comes out of it."""
+
+
+def points(network: ResidualUNet) -> list[Point]:
+    """Maps that are rounded, in the order in which the network meets them."""
+    found: list[Point] = []
+
+    def pass_through(blocks: nn.Module) -> None:
+        for block in blocks.children():
+            assert isinstance(block, ResidualBlock)
+            found.extend((Point(block.second, True), Point(block, False)))
+
+    for shrink, blocks in zip(network.shrink, list(network.down)[1:], strict=True):
+        found.append(Point(shrink, False))
+        pass_through(blocks)
+    for blocks in reversed(list(network.up)[1:]):
+        found.append(Point(blocks, True))
+        pass_through(blocks)
+    return found
+
+
+def knots(lowest: float, highest: float, count: int) -> Tensor:
+    """Logarithms of the noise levels for which ranges are known, evenly spaced."""
+    ends = torch.tensor([lowest, highest], dtype=torch.float64).log()
+    return torch.linspace(float(ends[0]), float(ends[1]), count, dtype=torch.float64)
+
+
+def shares(sigma: Tensor, levels: Tensor) -> Tensor:
+    """What each knot counts at noise levels, linearly in their logarithm.
+
+    Args:
+        sigma: shape (n,); those beyond the knots count as the nearest.
+        levels: as `knots` gives them, shape (k,), k > 1.
+
+    Returns:
+        Shape (n, k); rows sum to 1.
+    """
+    place = (sigma.double().log() - levels[0]) / (levels[-1] - levels[0]) * (len(levels) - 1)
+    number = torch.arange(len(levels), dtype=torch.float64)
+    place = place.clamp(0, len(levels) - 1)
+    return (1 - (place[:, None] - number).abs()).clamp(min=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Between which ends maps are rounded."""
+
+    ends: Tensor
+    """How far below and above 0, for each of `points` and each knot, positive,
+    shape (points, 2, knots)."""
+    levels: Tensor
+    """As `knots` gives them."""
+
+    @classmethod
+    def of(cls, ends: Tensor, lowest: float, highest: float) -> Ranges:
+        """Of noise levels evenly between two.
+
+        Raises:
+            ValueError: they are no such ends.
+        """
+        if ends.dim() != 3 or ends.shape[2] < 2 or not bool((ends > 0).all()):
+            raise ValueError("ends are positive, below and above 0, at two noise levels at least")
+        return cls(ends.double(), knots(lowest, highest, ends.shape[2]))
+
+    def at(self, sigma: Tensor) -> list[Grid]:
+        """Of each point at a noise level, shape (1,); between knots ends grow geometrically."""
+        near = shares(sigma, self.levels)[0]
+        return [Grid.between(-low, high) for low, high in (self.ends.log() @ near).exp().tolist()]
+
+
+class Grid(NamedTuple):
+    """A number x is held as round(x / scale) + zero, within 0 to 255."""
+
+    scale: float
+    zero: int
+
+    @classmethod
+    def between(cls, low: float, high: float) -> Grid:
+        """Ends below and above 0; 0 is held exactly, and neither of the ends is."""
+        scale = (high - low) / STEPS
+        return cls(scale, min(max(round(-low / scale), 1), STEPS - 1))
+
+
+NOTHING = Grid(1.0, 0)
+"""Stands for numbers in float32."""
+
+
+class _Weights(NamedTuple):
+    """Of a convolution, as oneDNN takes them."""
+
+    packed: Tensor
+    scales: Tensor
+    """Of each output channel."""
+    bias: Tensor
+    padding: int
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor) -> _Weights:
+        scales = weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / 127
+        rounded = (weight / scales[:, None, None, None]).round().to(torch.int8)
+        padding, one = weight.shape[-1] // 2, [1, 1]
+        # How an input is rounded may change from call to call, but not that its zero is not 0.
+        packed = _ops().qconv_prepack(rounded, scales, 1.0, 1, one, [padding] * 2, one, 1, None)
+        return cls(packed, scales, bias, padding)
+
+    def scaled(self, scale: Tensor, bias: Tensor) -> _Weights:
+        """Multiplied by something for each output channel, with another bias."""
+        return self._replace(scales=self.scales * scale, bias=bias)
+
+
+def _ops() -> Any:  # noqa: ANN401  They are found when they are called.
+    return torch.ops.onednn
+
+
+class _Map(NamedTuple):
+    """A rounded map."""
+
+    held: Tensor
+    """uint8, shape (B, C, h, w), the channels of a cell side by side in memory."""
+    grid: Grid
+
+    def convolved(self, weights: _Weights, to: Grid = NOTHING, *, silu: bool = False) -> Tensor:
+        """A convolution of it, rounded to a grid; or in float32."""
+        one, pad = [1, 1], [weights.padding] * 2
+        zeros = _zeros(len(weights.scales))
+        kind = torch.float32 if to is NOTHING else torch.uint8
+        return _ops().qconv2d_pointwise(
+            *(self.held, *self.grid, weights.packed, weights.scales, zeros, weights.bias),
+            *(one, pad, one, 1, *to, kind, "swish" if silu else "none", [], ""),
+        )
+
+    def added(self, weights: _Weights, onto: _Map, to: Grid) -> _Map:
+        """A convolution of it plus another map, whose memory may be taken for it, on a grid."""
+        one, pad = [1, 1], [weights.padding] * 2
+        zeros = _zeros(len(weights.scales))
+        held = _ops().qconv2d_pointwise.binary(
+            *(self.held, *self.grid, weights.packed, weights.scales, zeros, onto.held),
+            *(weights.bias, one, pad, one, 1, *to, torch.uint8, *onto.grid),
+            *("sum", 1.0, "none", [], ""),
+        )
+        return _Map(held, to)
+
+
+@lru_cache(maxsize=8)
+def _zeros(count: int) -> Tensor:
+    return torch.zeros(count, dtype=torch.int32)
+
+
+def gathered(maps: Tensor) -> Tensor:
+    """Squares of 2x2 cells as one: shape (B, C, h, w) to (B, 4 C, h / 2, w / 2), by row, column and
+    channel."""
+    rows, channels, high, wide = maps.shape
+    cells = _wide(maps).view(rows, high // 2, 2, wide // 2, -1).transpose(2, 3)
+    return _narrow(cells.reshape(rows, high // 2, wide // 2, -1), 4 * channels, maps.dtype)
+
+
+def spread(maps: Tensor) -> Tensor:
+    """What `gathered` takes back."""
+    rows, channels, high, wide = maps.shape
+    cells = _wide(maps).view(rows, high, wide, 2, -1).transpose(2, 3)
+    return _narrow(cells.reshape(rows, 2 * high, 2 * wide, -1), channels // 4, maps.dtype)
+
+
+def _wide(maps: Tensor) -> Tensor:
+    """Cell by cell, shape (B, h, w, n), in numbers of 8 bytes where they fit: moved faster."""
+    cells = maps.movedim(1, -1).contiguous()
+    return cells if cells.shape[-1] * cells.itemsize % 32 else cells.view(torch.int64)
+
+
+def _narrow(cells: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    return cells.view(dtype).view(*cells.shape[:3], channels).movedim(-1, 1)
+
+
+class _AtLevel(NamedTuple):
+    """What a noise level makes of the network."""
+
+    grids: Mapping[Point, Grid]
+    enter: tuple[Tensor, Tensor]
+    shrink: tuple[Tensor, Tensor]
+    """Of the finest resolution, on whose way down maps are rounded first: gives steps, plus 1/2."""
+    fine: Folded
+    coarse: Mapping[nn.Module, _Weights]
+    """First convolutions of the blocks of coarser resolutions."""
+
+
+class InInt8:
+    """A network whose weights do not change, in float32 and in integers of 8 bits on the CPU.
+
+    A window's result does not depend on what is beside it.
+
+    Args:
+        network: in float32, without gradients, of two resolutions at least.
+        ranges: of its maps.
+
+    Raises:
+        ValueError: the ranges are of another network.
+    """
+
+    def __init__(self, network: ResidualUNet, ranges: Ranges) -> None:
+        self.network, self.ranges = network, ranges
+        self._points = points(network)
+        if not self._points or ranges.ends.shape[:2] != (len(self._points), 2):
+            raise ValueError(f"ranges of shape {tuple(ranges.ends.shape)} fit no such network")
+        self._weights = dict(self._rounded_weights())
+        leave, std = network.leave, network.residual_std
+        self._leave = _weight(leave) * std, _bias(leave) * std
+        self._known: dict[float, _AtLevel] = {}
+
+    def __call__(
+        self, x: Tensor, sigma: Tensor, source: Tensor, conditions: Tensor | None = None
+    ) -> Tensor:
+        """As the network, for one noise level that all share, shape (1,), nearly."""
+        network, at = self.network, self._at(sigma)
+        seen = _side_by_side(x, source, conditions)
+        fine = functional.conv2d(seen, *at.enter, padding=1)
+        for block in network.down[0].children():
+            fine = block(fine, at.fine)
+        steps = functional.conv2d(fine, *at.shrink, stride=2)
+        begin = Point(network.shrink[0], False)
+        coarse = _Map(steps.clamp_(0, STEPS).to(torch.uint8), at.grids[begin])
+        grown = self._below(coarse, 1, at).convolved(self._weights[network.grow[0]])
+        fine = fine.add_(spread(grown))
+        for block in network.up[0].children():
+            fine = block(fine, at.fine)
+        x0 = functional.conv2d(fine, *self._leave, padding=1)
+        return x0.add_(source) if x.dtype == x0.dtype else source + x0
+
+    def _below(self, coarse: _Map, level: int, at: _AtLevel) -> _Map:
+        """What a coarser resolution and all below it make of a map."""
+        network = self.network
+        coarse = self._through(network.down[level], coarse, at)
+        if level == len(network.shrink):
+            return coarse
+        shrink, grow, up = network.shrink[level], network.grow[level], network.up[level]
+        kept = _Map(gathered(coarse.held), coarse.grid)
+        to = at.grids[Point(shrink, False)]
+        below = self._below(_Map(kept.convolved(self._weights[shrink], to), to), level + 1, at)
+        grown = below.added(self._weights[grow], kept, at.grids[Point(up, True)])
+        return self._through(up, _Map(spread(grown.held), grown.grid), at)
+
+    def _through(self, blocks: nn.Module, coarse: _Map, at: _AtLevel) -> _Map:
+        for block in blocks.children():
+            assert isinstance(block, ResidualBlock)
+            hidden, after = (at.grids[Point(block.second, True)], at.grids[Point(block, False)])
+            lit = _Map(coarse.convolved(at.coarse[block], hidden, silu=True), hidden)
+            coarse = lit.added(self._weights[block.second], coarse, after)
+        return coarse
+
+    def _at(self, sigma: Tensor) -> _AtLevel:
+        key = float(sigma)
+        if key not in self._known:
+            if len(self._known) == LEVELS:
+                del self._known[min(self._known)]
+            self._known[key] = self._told(sigma.float().cpu())
+        return self._known[key]
+
+    def _told(self, sigma: Tensor) -> _AtLevel:
+        network = self.network
+        grids = dict(zip(self._points, self.ranges.at(sigma), strict=True))
+        enter = network.enter.weight.clone()
+        std = network.residual_std
+        enter[:, : network.leave.out_channels] *= (float(sigma) ** 2 + std**2) ** -0.5
+        shrink, grid = network.shrink[0], grids[self._points[0]]
+        told = network.embed(sigma)
+        fine = [*network.down[0].children(), *network.up[0].children()]
+        return _AtLevel(
+            grids,
+            (enter, _bias(network.enter)),
+            (_weight(shrink) / grid.scale, _bias(shrink) / grid.scale + grid.zero + 0.5),
+            {block: block.folded(told) for block in fine if isinstance(block, ResidualBlock)},
+            dict(self._told_blocks(told)),
+        )
+
+    def _told_blocks(self, told: Tensor) -> Iterator[tuple[nn.Module, _Weights]]:
+        for block in self._coarse_blocks():
+            scale, shift = block.told(told)
+            weights = self._weights[block.first]
+            yield block, weights.scaled(scale, weights.bias * scale + shift)
+
+    def _rounded_weights(self) -> Iterator[tuple[nn.Module, _Weights]]:
+        network = self.network
+        for block in self._coarse_blocks():
+            for each in (block.first, block.second):
+                yield each, _Weights.of(_weight(each), _bias(each))
+        for shrink in list(network.shrink)[1:]:
+            weight = _weight(shrink).movedim(1, -1).flatten(1)
+            yield shrink, _Weights.of(weight[..., None, None], _bias(shrink))
+        for grow in network.grow:
+            yield grow, _Weights.of(_by_place(_weight(grow)), _by_place(_bias(grow)))
+
+    def _coarse_blocks(self) -> Iterator[ResidualBlock]:
+        for blocks in (*list(self.network.down)[1:], *list(self.network.up)[1:]):
+            for block in blocks.children():
+                assert isinstance(block, ResidualBlock)
+                yield block
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight
+
+
+def _bias(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.bias, Tensor)
+    return layer.bias
+
+
+def _by_place(outputs: Tensor) -> Tensor:
+    """Output channels of a layer before a pixel shuffle, sorted by row, column and channel."""
+    return outputs.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1).contiguous()
+
+
+def _side_by_side(x: Tensor, source: Tensor, conditions: Tensor | None) -> Tensor:
+    """What the network is shown, its difference from the source not yet scaled."""
+    channels, more = x.shape[1], 0 if conditions is None else conditions.shape[1]
+    cells = torch.empty(len(x), *x.shape[2:], 2 * channels + more)
+    seen = cells.movedim(-1, 1)
+    torch.sub(x, source, out=seen[:, :channels])
+    seen[:, channels : 2 * channels] = source
+    if conditions is not None:
+        seen[:, 2 * channels :] = conditions
+    return seen
+
+
+def exact() -> bool:
+    """Whether torch computes convolutions of such integers here, and right.
+
+    CPUs without VNNI add two products in 16 bits, which the largest overflow.
+    """
+    chance = torch.Generator().manual_seed(0)
+    held = torch.randint(0, STEPS + 1, (1, 64, 9, 9), generator=chance).to(torch.uint8)
+    held[..., :4] = STEPS
+    weight = torch.randint(-127, 128, (64, 64, 3, 3), generator=chance).float()
+    weight[:8] = 127.0
+    given = _Map(held.contiguous(memory_format=torch.channels_last), Grid(1.0, 7))
+    try:
+        return _is_exact(given, weight, torch.linspace(-1, 1, 64))
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+
+
+def _is_exact(given: _Map, weight: Tensor, bias: Tensor) -> bool:
+    """Against the same in float64; float32 and its roundings come after the sums."""
+    weights = _Weights.of(weight, bias)
+    values = given.held.double() - given.grid.zero
+    true = functional.conv2d(values, weight.double(), padding=1)
+    shift, small = bias.double()[:, None, None], 1e-5
+    fine, wide = Grid(0.1, 3), Grid(2.0**18, 120)
+    lit = given.convolved(weights.scaled(torch.full_like(bias, small), bias), fine, silu=True)
+    summed = given.added(weights, _Map(given.held.clone(), given.grid), wide).held
+    wanted = functional.silu(true * small + shift)
+    pairs = (
+        (given.convolved(weights), true + shift, 1e-6 * float(true.abs().max())),
+        (lit, (wanted / fine.scale + fine.zero).round().clamp(0, STEPS), 1.0),
+        (summed, ((true + shift + values) / wide.scale + wide.zero).round().clamp(0, STEPS), 1.0),
+    )
+    return all(bool(((found - best).abs() <= near).all()) for found, best, near in pairs)
