@@ -60,9 +60,10 @@ def main(result: Path, arguments: list[str]) -> int:
     clocks.wrap("network", families, "toned")
     if hasattr(networks, "Remembering"):
         clocks.wrap("network", networks.Remembering, "__call__")
-    if importlib.util.find_spec("tileup.families.in_ncnn") is not None:
-        other = importlib.import_module("tileup.families.in_ncnn").InNcnn
-        clocks.wrap("network", other, "__call__")
+    for name, kind in (("in_ncnn", "InNcnn"), ("in_int8", "InInt8")):
+        if importlib.util.find_spec(f"tileup.families.{name}") is not None:
+            other = getattr(importlib.import_module(f"tileup.families.{name}"), kind)
+            clocks.wrap("network", other, "__call__")
     story = importlib.import_module("tileup.upscaling")
     for name in ("sample_canvas", "drawn_by_rows", "draw_by_rows"):
         clocks.wrap("sampling", story, name)

@@ -98,8 +98,12 @@ def main() -> None:
     parser.add_argument("-m", "--model", help="a checkpoint of the bundled family")
     parser.add_argument("--before", help="a checkpoint of the bundled family")
     arguments = parser.parse_args()
-    model = tileup.load_model(arguments.model, device="cpu")
-    before = tileup.load_model(arguments.before, device="cpu") if arguments.before else None
+    model = tileup.load_model(arguments.model, device="cpu", dtype="float32")
+    before = (
+        tileup.load_model(arguments.before, device="cpu", dtype="float32")
+        if arguments.before
+        else None
+    )
     for name in arguments.only:
         if name == "failures":
             failures(model, arguments.data, before)

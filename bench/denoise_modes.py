@@ -386,7 +386,7 @@ def main() -> None:
     print(closed, flush=True)
     output("closed-form", closed)
     (path,) = pictures(arguments.data, "large", PHOTOGRAPH)
-    scene = Scene.of(path, arguments.size, tileup.load_model())
+    scene = Scene.of(path, arguments.size, tileup.load_model(dtype="float32"))
     near, far, shown = network_tables(scene)
     print(near, far, sep="\n\n")
     output("by-distance", near)

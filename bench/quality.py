@@ -20,10 +20,11 @@ from PIL import Image
 import tileup
 from bench.clean import photographs
 from bench.compare import FORMATS, compare, truths, written
+from bench.measures.fidelity import psnr, ssim
 from bench.measures.letters import SIZES, Line, error_rate, lines, read
 from bench.measures.pixels import trimmed
-from bench.measures.texture import busy, diversity, flat
-from bench.methods import Method, methods, ours, preset, uniform
+from bench.measures.texture import busy, diversity, flat, sharpness
+from bench.methods import QUADTREE, Method, methods, ours, preset, uniform
 from bench.tables import table, write
 from tileup.contracts import Model
 
@@ -46,6 +47,9 @@ class Bench:
     """What is measured on what, and where to."""
 
     model: Model
+    """In float32."""
+    named: str | None
+    """The checkpoint."""
     data: Path
     limit: int | None
     """Only so many pictures."""
@@ -161,6 +165,38 @@ def letters(bench: Bench) -> None:
     bench.put("letters", table(head, rows))
 
 
+def rounded(bench: Bench) -> None:
+    """What rounding to 8 bits changes, where `auto` has it so."""
+    in_int8 = tileup.load_model(bench.named, device="cpu", runtime="int8")
+    exact = truths(bench.data, 2)[: bench.limit]
+    rows: list[list[str]] = []
+    for name in (uniform(0.2), uniform(0.8), QUADTREE):
+        found: list[list[float]] = []
+        for truth in exact:
+            small = truth.resize((truth.width // 2, truth.height // 2), Image.Resampling.BICUBIC)
+            one, two, true = (
+                trimmed(each)
+                for each in (
+                    *(ours(model)[name](small, truth.size) for model in (bench.model, in_int8)),
+                    truth,
+                )
+            )
+            apart = np.abs(one.astype(int) - two)
+            found.append(
+                [
+                    *(psnr(true, two) - psnr(true, one), ssim(true, two) - ssim(true, one)),
+                    100 * (sharpness(one, two) - 1),
+                    *(psnr(one, two), 100 * float((apart > 1).mean()), float(apart.max())),
+                ]
+            )
+        gain, likeness, energy, near, more, most = np.mean(found, axis=0)
+        figures = [f"{gain:+.3f}", f"{likeness:+.4f}", f"{energy:+.1f} %", f"{near:.1f}"]
+        rows.append([name, *figures, f"{more:.1f} %", f"{most:.0f}"])
+    head = ["int8 against float32, scale 2", "PSNR, dB", "SSIM", "gradient energy"]
+    head += ["PSNR between the two", "values apart by more than 1 of 255", "most, mean of pictures"]
+    bench.put("rounded", table(head, rows))
+
+
 TABLES: dict[str, Callable[[Bench], None]] = {
     "scale-2": lambda bench: scale(bench, 2),
     "scale-3": lambda bench: scale(bench, 3),
@@ -170,6 +206,7 @@ TABLES: dict[str, Callable[[Bench], None]] = {
     "jpeg": jpeg,
     "clean": clean,
     "letters": letters,
+    "rounded": rounded,
 }
 
 
@@ -183,7 +220,8 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="print, do not write the documents")
     arguments = parser.parse_args()
     bench = Bench(
-        tileup.load_model(arguments.model, device="cpu"),
+        tileup.load_model(arguments.model, device="cpu", dtype="float32"),
+        arguments.model,
         arguments.data,
         arguments.limit,
         arguments.peers,

@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=EVERY)
     parser.add_argument("--dry", action="store_true", help="print, do not write the document")
     arguments = parser.parse_args()
-    model = tileup.load_model(arguments.model, device="cpu")
+    model = tileup.load_model(arguments.model, device="cpu", dtype="float32")
     each = operations(arguments.model)
     exact = truths(arguments.data, 2)[:: arguments.every]
     smalls = [t.resize((t.width // 2, t.height // 2), 3) for t in exact]

