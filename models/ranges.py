@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -78,7 +78,7 @@ Change = Callable[[int, Tensor], Tensor | None]
 
 
 @contextmanager
-def watched(network: ResidualUNet, change: Change) -> Iterator[None]:
+def watched(network: ResidualUNet, change: Change) -> Generator[None]:
     """A network whose maps are seen, and may be changed, where they are rounded."""
     handles = [
         _hook(point, lambda values, number=number: change(number, values))
@@ -91,7 +91,7 @@ def watched(network: ResidualUNet, change: Change) -> Iterator[None]:
 
 def _hook(point: Point, change: Callable[[Tensor], Tensor | None]) -> Any:  # noqa: ANN401
     if not point.given:
-        return point.module.register_forward_hook(lambda _, __, found: change(found))
+        return point.module.register_forward_hook(lambda _, __, found: change(cast(Tensor, found)))
 
     def before(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         found = change(given[0])
@@ -200,7 +200,7 @@ class Calibration:
 
 
 @contextmanager
-def changed_by(network: ResidualUNet, logs: Tensor, sigma: Tensor) -> Iterator[None]:
+def changed_by(network: ResidualUNet, logs: Tensor, sigma: Tensor) -> Generator[None]:
     """A network whose maps are rounded.
 
     Args:

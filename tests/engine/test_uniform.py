@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.doubles import DoubleModel, blurring_denoiser
+from tileup.checkpoints.find import find_model, identified
 from tileup.checkpoints.load import load_model, way_of_bundled
 from tileup.contracts import Model
 from tileup.engine.models import loaded
@@ -75,6 +76,15 @@ def test_a_node_that_cannot_do_so_draws_in_its_own_way_and_says_so(
     assert "runtime ncnn cannot be used" in told
 
 
+def test_integers_are_taken_where_no_precision_is_asked_for() -> None:
+    """`--dtype` names another way to compute: settings refuse both."""
+    for node in (Node("float32", "ncnn"), Node("bfloat16", "torch"), Node("float32", "int8")):
+        load = LoadAlike(node, "auto", "int8")
+        assert load(AUTO).runtime == "int8"
+        assert way(load(replace(AUTO, dtype="float32"))) == ("float32", "torch")
+    assert LoadAlike(node, "auto", "int8").way == "int8"
+
+
 def test_a_gpu_computes_as_gpus_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tileup.devices.pick_device", lambda device: "cuda:0")
     node = Node("float16", "torch")
@@ -85,7 +95,8 @@ def test_it_is_settled_where_the_run_is_started() -> None:
     """As the model is loaded here, which loads nothing."""
     node = Node("float32", "torch")
     for asked in (Settings(), replace(AUTO, runtime="torch"), replace(AUTO, dtype="bfloat16")):
-        expected = way(load_model(None, replace(asked, device="cpu")))
+        dtype, runtime = way(load_model(None, replace(asked, device="cpu")))
+        expected = ("auto" if runtime == "int8" else dtype, runtime)
         assert alike(node, asked) == LoadAlike(node, *expected)
     assert node.asked == []
 
@@ -110,7 +121,8 @@ def test_the_shipped_model_is_loaded_as_elsewhere() -> None:
     model = elsewhere(AUTO)
     assert way(model) == ("float32", "torch")
     asked = replace(AUTO, dtype="float32", runtime="torch")
-    assert way_of_bundled(model.spec, asked, "cpu") == (torch.float32, "torch")
+    known = identified(find_model(None), None)
+    assert way_of_bundled(known, asked, "cpu") == (torch.float32, "torch")
 
 
 def _loaded(settings: Settings) -> Model:

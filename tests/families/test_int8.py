@@ -4,7 +4,7 @@ gives, a window's result is its own, and what ships hardly differs from float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ def ranges_of(network: ResidualUNet) -> Ranges:
 
 
 @contextmanager
-def rounded_maps(network: ResidualUNet, grids: list[Grid]) -> Iterator[None]:
+def rounded_maps(network: ResidualUNet, grids: list[Grid]) -> Generator[None]:
     def change(number: int, values: Tensor) -> Tensor:
         scale, zero = grids[number]
         return ((values / scale + zero).round().clamp(0, STEPS) - zero) * scale

@@ -24,7 +24,7 @@ class LoadAlike:
 
     load: Load
     dtype: str
-    """What is computed in there, where that is left open."""
+    """What is computed in there, where that is left open; `auto`: what the runtime has."""
     runtime: str
     """What computes there, where that is left open."""
 
@@ -44,10 +44,15 @@ class LoadAlike:
             return self.load(self._settled(settings))
         except UsageError as error:
             log.info(
-                "%s does not compute in %s by %s, as others do, which differs by rounding: %s",
-                *(platform.node(), self.dtype, self.runtime, error),
+                "%s does not compute in %s, as others do, which differs by rounding: %s",
+                *(platform.node(), self.way, error),
             )
             return self.load(settings)
+
+    @property
+    def way(self) -> str:
+        """In words."""
+        return self.runtime if self.dtype == "auto" else f"{self.dtype} by {self.runtime}"
 
     def _settled(self, settings: Settings) -> Settings:
         """Settings that leave nothing open, but what is asked for in another precision."""
@@ -65,18 +70,20 @@ def alike(load: Load, settings: Settings) -> Load:
     """
     if "auto" not in (settings.dtype, settings.runtime) or settings.device not in ("auto", "cpu"):
         return load
-    from tileup.checkpoints.find import find_model, identify
+    from tileup.checkpoints.find import find_model, identified
 
     try:
-        spec = identify(find_model(settings.model), settings.prediction)
-        if spec.text:
+        known = identified(find_model(settings.model), settings.prediction)
+        if known.spec.text:
             return load
         # Imported here because this is where torch comes in.
         from tileup.checkpoints.load import way_of_bundled
 
-        dtype, runtime = way_of_bundled(spec, settings, "cpu")
+        dtype, runtime = way_of_bundled(known, settings, "cpu")
     except TileupError:  # the workers will tell
         return load
-    settled = LoadAlike(load, str(dtype).removeprefix("torch."), runtime)
-    log.info("on CPUs the network computes in %s by %s", settled.dtype, settled.runtime)
+    # Integers go with no precision that is asked for.
+    precision = "auto" if runtime == "int8" else str(dtype).removeprefix("torch.")
+    settled = LoadAlike(load, precision, runtime)
+    log.info("on CPUs the network computes in %s", settled.way)
     return settled
