@@ -1,8 +1,9 @@
 """How time and memory grow with the picture, before and after: `make bench-scale DATA=data`.
 
 One photograph after the other side by side, at scale 2 and `--preset smoke` on one thread, each
-size in a process of its own, by this tileup, computed as `auto` has it, and in float32 by that of an
-earlier commit. CPU seconds, so that other programs on the machine hardly count. Ten minutes on a quiet core.
+size in a process of its own, by this tileup, computed as `auto` has it, and by that of an earlier
+commit in float32. CPU seconds, so that other programs on the machine hardly count. Ten minutes on a
+quiet core.
 
 `--wide` measures what a picture of any height takes, by its width: a strip of it is drawn, and the
 whole of it planned, from photographs that are put beside one another as rows are asked for.
