@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
-import platformdirs
 import pytest
 from PIL import Image
 
@@ -44,20 +43,36 @@ class Ran:
 
 
 Command = Callable[..., Ran]
-RUNTIME = platformdirs.user_cache_path("tileup") / "runtime.json"
+
+
+@pytest.fixture(scope="session")
+def noted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with what is faster on this machine, found out once for all tests: it takes
+    each process 0.3 s, and two might find different things."""
+    import torch
+
+    from tileup.families.runtimes import faster_rounded, faster_runtime, pick_runtime
+
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "noted"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        faster_runtime.cache_clear()
+        faster_rounded.cache_clear()
+        pick_runtime("auto", "cpu", torch.float32, rounded=True)
+    (cache / "tileup").mkdir(parents=True, exist_ok=True)  # where torch is all there is
+    return cache
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted: Path) -> Path:
     """The working folder, with `in.png`: 40 x 32, half flat and half busy. No TILEUP_ variables,
     and a cache of its own, so that what one test measures is not known to the next."""
     for name in [name for name in os.environ if name.startswith("TILEUP_")]:
         monkeypatch.delenv(name)
     cache = tmp_path.with_name(f"{tmp_path.name}-cache")  # what a test makes is looked through
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    if RUNTIME.exists():  # what is faster on this machine takes every process 0.2 s to find out
-        (cache / "tileup").mkdir(parents=True)
-        shutil.copy(RUNTIME, cache / "tileup")
+    shutil.copytree(noted, cache)
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "in.png")
     return tmp_path

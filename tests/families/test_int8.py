@@ -24,7 +24,7 @@ from tileup.families import in_int8, runtimes
 from tileup.families.bundled import BundledModel
 from tileup.families.in_int8 import (
     STEPS,
-    Grid,
+    Affine,
     InInt8,
     Ranges,
     exact,
@@ -75,7 +75,7 @@ def ranges_of(network: ResidualUNet) -> Ranges:
 
 
 @contextmanager
-def rounded_maps(network: ResidualUNet, grids: list[Grid]) -> Generator[None]:
+def rounded_maps(network: ResidualUNet, grids: list[Affine]) -> Generator[None]:
     def change(number: int, values: Tensor) -> Tensor:
         scale, zero = grids[number]
         return ((values / scale + zero).round().clamp(0, STEPS) - zero) * scale
@@ -167,7 +167,7 @@ def test_squares_of_cells_are_gathered_by_row_column_and_channel(
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-0.278, 200.0), (-9.0, 0.01)])
 def test_a_grid_holds_zero_exactly_and_its_ends_nearly(low: float, high: float) -> None:
-    scale, zero = Grid.between(low, high)
+    scale, zero = Affine.between(low, high)
     assert 1 <= zero <= STEPS - 1
     assert scale == pytest.approx((high - low) / STEPS)
     ends = (np.array([0, STEPS]) - zero) * scale

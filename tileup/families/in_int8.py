@@ -98,26 +98,26 @@ class Ranges:
             raise ValueError("ends are positive, below and above 0, at two noise levels at least")
         return cls(ends.double(), knots(lowest, highest, ends.shape[2]))
 
-    def at(self, sigma: Tensor) -> list[Grid]:
+    def at(self, sigma: Tensor) -> list[Affine]:
         """Of each point at a noise level, shape (1,); between knots ends grow geometrically."""
         near = shares(sigma, self.levels)[0]
-        return [Grid.between(-low, high) for low, high in (self.ends.log() @ near).exp().tolist()]
+        return [Affine.between(-low, high) for low, high in (self.ends.log() @ near).exp().tolist()]
 
 
-class Grid(NamedTuple):
+class Affine(NamedTuple):
     """A number x is held as round(x / scale) + zero, within 0 to 255."""
 
     scale: float
     zero: int
 
     @classmethod
-    def between(cls, low: float, high: float) -> Grid:
+    def between(cls, low: float, high: float) -> Affine:
         """Ends below and above 0; 0 is held exactly, and neither of the ends is."""
         scale = (high - low) / STEPS
         return cls(scale, min(max(round(-low / scale), 1), STEPS - 1))
 
 
-NOTHING = Grid(1.0, 0)
+NOTHING = Affine(1.0, 0)
 """Stands for numbers in float32."""
 
 
@@ -148,14 +148,14 @@ def _ops() -> Any:  # noqa: ANN401  They are found when they are called.
     return torch.ops.onednn
 
 
-class _Map(NamedTuple):
+class _Rounded(NamedTuple):
     """A rounded map."""
 
     held: Tensor
     """uint8, shape (B, C, h, w), the channels of a cell side by side in memory."""
-    grid: Grid
+    grid: Affine
 
-    def convolved(self, weights: _Weights, to: Grid = NOTHING, *, silu: bool = False) -> Tensor:
+    def convolved(self, weights: _Weights, to: Affine = NOTHING, *, silu: bool = False) -> Tensor:
         """A convolution of it, rounded to a grid; or in float32."""
         one, pad = [1, 1], [weights.padding] * 2
         zeros = _zeros(len(weights.scales))
@@ -165,7 +165,7 @@ class _Map(NamedTuple):
             *(one, pad, one, 1, *to, kind, "swish" if silu else "none", [], ""),
         )
 
-    def added(self, weights: _Weights, onto: _Map, to: Grid) -> _Map:
+    def added(self, weights: _Weights, onto: _Rounded, to: Affine) -> _Rounded:
         """A convolution of it plus another map, whose memory may be taken for it, on a grid."""
         one, pad = [1, 1], [weights.padding] * 2
         zeros = _zeros(len(weights.scales))
@@ -174,7 +174,7 @@ class _Map(NamedTuple):
             *(weights.bias, one, pad, one, 1, *to, torch.uint8, *onto.grid),
             *("sum", 1.0, "none", [], ""),
         )
-        return _Map(held, to)
+        return _Rounded(held, to)
 
 
 @lru_cache(maxsize=8)
@@ -210,7 +210,7 @@ def _narrow(cells: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
 class _AtLevel(NamedTuple):
     """What a noise level makes of the network."""
 
-    grids: Mapping[Point, Grid]
+    grids: Mapping[Point, Affine]
     enter: tuple[Tensor, Tensor]
     shrink: tuple[Tensor, Tensor]
     """Of the finest resolution, on whose way down maps are rounded first: gives steps, plus 1/2."""
@@ -253,7 +253,7 @@ class InInt8:
             fine = block(fine, at.fine)
         steps = functional.conv2d(fine, *at.shrink, stride=2)
         begin = Point(network.shrink[0], False)
-        coarse = _Map(steps.clamp_(0, STEPS).to(torch.uint8), at.grids[begin])
+        coarse = _Rounded(steps.clamp_(0, STEPS).to(torch.uint8), at.grids[begin])
         grown = self._below(coarse, 1, at).convolved(self._weights[network.grow[0]])
         fine = fine.add_(spread(grown))
         for block in network.up[0].children():
@@ -261,24 +261,24 @@ class InInt8:
         x0 = functional.conv2d(fine, *self._leave, padding=1)
         return x0.add_(source) if x.dtype == x0.dtype else source + x0
 
-    def _below(self, coarse: _Map, level: int, at: _AtLevel) -> _Map:
+    def _below(self, coarse: _Rounded, level: int, at: _AtLevel) -> _Rounded:
         """What a coarser resolution and all below it make of a map."""
         network = self.network
         coarse = self._through(network.down[level], coarse, at)
         if level == len(network.shrink):
             return coarse
         shrink, grow, up = network.shrink[level], network.grow[level], network.up[level]
-        kept = _Map(gathered(coarse.held), coarse.grid)
+        kept = _Rounded(gathered(coarse.held), coarse.grid)
         to = at.grids[Point(shrink, False)]
-        below = self._below(_Map(kept.convolved(self._weights[shrink], to), to), level + 1, at)
+        below = self._below(_Rounded(kept.convolved(self._weights[shrink], to), to), level + 1, at)
         grown = below.added(self._weights[grow], kept, at.grids[Point(up, True)])
-        return self._through(up, _Map(spread(grown.held), grown.grid), at)
+        return self._through(up, _Rounded(spread(grown.held), grown.grid), at)
 
-    def _through(self, blocks: nn.Module, coarse: _Map, at: _AtLevel) -> _Map:
+    def _through(self, blocks: nn.Module, coarse: _Rounded, at: _AtLevel) -> _Rounded:
         for block in blocks.children():
             assert isinstance(block, ResidualBlock)
             hidden, after = (at.grids[Point(block.second, True)], at.grids[Point(block, False)])
-            lit = _Map(coarse.convolved(at.coarse[block], hidden, silu=True), hidden)
+            lit = _Rounded(coarse.convolved(at.coarse[block], hidden, silu=True), hidden)
             coarse = lit.added(self._weights[block.second], coarse, after)
         return coarse
 
@@ -368,22 +368,22 @@ def exact() -> bool:
     held[..., :4] = STEPS
     weight = torch.randint(-127, 128, (64, 64, 3, 3), generator=chance).float()
     weight[:8] = 127.0
-    given = _Map(held.contiguous(memory_format=torch.channels_last), Grid(1.0, 7))
+    given = _Rounded(held.contiguous(memory_format=torch.channels_last), Affine(1.0, 7))
     try:
         return _is_exact(given, weight, torch.linspace(-1, 1, 64))
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return False
 
 
-def _is_exact(given: _Map, weight: Tensor, bias: Tensor) -> bool:
+def _is_exact(given: _Rounded, weight: Tensor, bias: Tensor) -> bool:
     """Against the same in float64; float32 and its roundings come after the sums."""
     weights = _Weights.of(weight, bias)
     values = given.held.double() - given.grid.zero
     true = functional.conv2d(values, weight.double(), padding=1)
     shift, small = bias.double()[:, None, None], 1e-5
-    fine, wide = Grid(0.1, 3), Grid(2.0**18, 120)
+    fine, wide = Affine(0.1, 3), Affine(2.0**18, 120)
     lit = given.convolved(weights.scaled(torch.full_like(bias, small), bias), fine, silu=True)
-    summed = given.added(weights, _Map(given.held.clone(), given.grid), wide).held
+    summed = given.added(weights, _Rounded(given.held.clone(), given.grid), wide).held
     wanted = functional.silu(true * small + shift)
     pairs = (
         (given.convolved(weights), true + shift, 1e-6 * float(true.abs().max())),
