@@ -51,9 +51,7 @@ def load_model(model: str | Path | None = None, settings: Settings | None = None
     )
 
 
-def way_of_bundled(
-    known: Identified, settings: Settings, device: str
-) -> tuple[torch.dtype, str]:
+def way_of_bundled(known: Identified, settings: Settings, device: str) -> tuple[torch.dtype, str]:
     """What a checkpoint like the bundled one computes in, and what computes it.
 
     Raises:
