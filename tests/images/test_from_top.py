@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import threading
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -20,7 +22,7 @@ from tests.doubles import photograph, spec
 from tests.images.pictures import noise, random_picture
 from tests.images.test_bands import picture, saved
 from tileup.errors import InputError
-from tileup.images import reading
+from tileup.images import png_rows, reading
 from tileup.images.ahead import ahead
 from tileup.images.picture import Picture
 from tileup.images.pixels import IntegerPixels
@@ -277,3 +279,32 @@ def test_a_file_is_closed_when_its_rows_are_let_go() -> None:
     next(found)
     del found
     assert closed.is_set()
+
+
+@pytest.mark.parametrize("library", ["isal.isal_zlib", "zlib_ng.zlib_ng"])
+def test_either_library_unpacks_a_png_and_tells_damage(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of pixels whose chunk has the checksum of what is damaged: each bit of the first and the last
+    bytes, the checksum of zlib among them, and a file that ends too early."""
+    unpacks = importlib.import_module(library)
+    monkeypatch.setattr(png_rows, "decompressobj", unpacks.decompressobj)
+    monkeypatch.setattr(png_rows, "_DAMAGED", unpacks.error)
+    numbers = (photograph(30, 20) * 255).astype(np.uint8)
+    rows = np.pad(numbers.reshape(30, -1), ((0, 0), (1, 0)))
+    packed = zlib.compress(rows.tobytes())
+
+    def read(content: bytes) -> NDArray[np.uint8]:
+        file = png_rows.SIGNATURE + png_rows.header(20, 30, 3, 8) + png_rows.chunk(b"IDAT", content)
+        found = png_rows.read_rows(20, 30, 8, 2, lambda: BytesIO(file))
+        return np.concatenate([*found])
+
+    np.testing.assert_array_equal(read(packed), numbers)
+    for at in (0, 1, *range(-4, 0)):
+        for bit in range(8):
+            damaged = bytearray(packed)
+            damaged[at] ^= 1 << bit
+            with pytest.raises((zlib.error, EOFError)):
+                read(bytes(damaged))
+    with pytest.raises(EOFError):
+        read(packed[:-5])

@@ -10,12 +10,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_AHEAD = 3
-"""So many are made before they are asked for."""
 
-
-def ahead(items: Iterator[T]) -> Generator[T]:
-    """The same items, made by a thread of their own, a few before they are asked for.
+def ahead(items: Iterator[T], most: int = 3) -> Generator[T]:
+    """The same items, made by a thread of their own before they are asked for, so many at most.
 
     Raises:
         Exception: whatever making an item raises, where that item is asked for.
@@ -26,7 +23,7 @@ def ahead(items: Iterator[T]) -> Generator[T]:
 
     pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
     try:
-        waiting = deque(pool.submit(made) for _ in range(_AHEAD))
+        waiting = deque(pool.submit(made) for _ in range(most))
         while item := waiting.popleft().result():
             waiting.append(pool.submit(made))
             yield item[0]

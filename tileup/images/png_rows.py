@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, cast
 
 import numpy as np
@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 
 # Half of zlib's time, both ways, for files of the same size.
 from zlib_ng import zlib_ng
+
+try:  # unpacks in three quarters of the time; packs otherwise, to other bytes
+    from isal.isal_zlib import decompressobj, error
+except ImportError:
+    from zlib_ng.zlib_ng import decompressobj, error
 
 from tileup.images.ahead import ahead
 from tileup.images.formats.format import Reopen
@@ -22,14 +27,17 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Bytes = NDArray[np.uint8]
 
-_DAMAGED = cast("type[Exception]", zlib_ng.error)
-"""Its types take the class for one of its errors."""
+_DAMAGED = cast("type[Exception]", error)
+"""Types take the class for one of its errors."""
 _MOST_STORED = 2**16 - 1
 """Bytes of a block that is not compressed."""
 _CHUNK = 2**20
 """Bytes of compressed pixels in a chunk."""
 _PIECE = 2**18
 """Bytes that are packed at once."""
+_WAITING = 8
+"""Bands that are unpacked before they are asked for: where three threads share two cores, none has
+to wait for the next one's turn."""
 CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 """By type of colours: grey, RGB, grey with alpha, RGB with alpha."""
 _COLOURS = {channels: colours for colours, channels in CHANNELS.items()}
@@ -186,11 +194,11 @@ def read_rows(
     kind = bits, colours, 0, 0, 0
     above = b""
     with reopen() as stream:
-        unpacked = ahead(_unpacked(stream, length * max(1, BAND // width)))
+        unpacked = ahead(_unpacked(stream, length * max(1, BAND // width)), _WAITING)
         for part in bands(height, width):
             rows = part.stop - part.start
-            packed = memoryview(next(unpacked, b""))[: rows * length]
-            if len(packed) < rows * length or (part.stop == height and any(unpacked)):
+            packed = _cut(next(unpacked, []), rows * length)
+            if sum(map(len, packed)) < rows * length or (part.stop == height and any(unpacked)):
                 raise EOFError("its pixels end too early")
             head = struct.pack(">LLBBBBB", width, rows + bool(above), *kind)
             band = np.asarray(imagecodecs.png_decode(_small(head, above, packed)))
@@ -199,18 +207,27 @@ def read_rows(
             yield band
 
 
-def _small(head: bytes, above: bytes, packed: memoryview) -> bytearray:
+def _cut(parts: Sequence[bytes], size: int) -> list[memoryview]:
+    """The first bytes of what lies in several parts."""
+    found: list[memoryview] = []
+    for part in parts:
+        found.append(memoryview(part)[:size])
+        size -= len(found[-1])
+    return found
+
+
+def _small(head: bytes, above: bytes, packed: Sequence[memoryview]) -> bytearray:
     """A picture of some rows and the one above them, whose bytes are in it as they are.
 
     Each is copied once; zlib's own level 0 and whole chunks would do so five times.
     """
-    parts = [memoryview(above), packed] if above else [packed]
+    parts = [part for part in (memoryview(above), *packed) if part]
     blocks, check = [b"\x78\x01"], 1
-    for part in parts:
+    for number, part in enumerate(parts, 1):
         check = zlib_ng.adler32(part, check)
         for start in range(0, len(part), _MOST_STORED):
             block = part[start : start + _MOST_STORED]
-            last = part is packed and start + len(block) == len(part)
+            last = number == len(parts) and start + len(block) == len(part)
             blocks += [struct.pack("<?HH", last, len(block), _MOST_STORED - len(block)), block]
     blocks.append(struct.pack(">L", check))
     length = struct.pack(">L", sum(map(len, blocks)))
@@ -221,26 +238,30 @@ def _small(head: bytes, above: bytes, packed: memoryview) -> bytearray:
     return made
 
 
-def _unpacked(stream: IO[bytes], size: int) -> Iterator[bytes | bytearray]:
+def _unpacked(stream: IO[bytes], size: int) -> Iterator[list[bytes]]:
     """What is packed in the chunks of the pixels, in pieces of a size; the last may be smaller.
+
+    A piece is in several parts, as it was unpacked: nothing is copied.
 
     Raises:
         EOFError: the file ends before they do.
         OSError, zlib.error: they are damaged.
     """
-    unpacking, waiting = zlib_ng.decompressobj(), bytearray()
+    unpacking, parts, missing = decompressobj(), list[bytes](), size
     for content in itertools.chain(_pixels(stream), [b""]):
         left, full = content, True
         while left or full:
             try:
-                waiting += unpacking.decompress(left, size - len(waiting))
+                part = unpacking.decompress(left, missing)
             except _DAMAGED as error:
                 raise zlib.error(*error.args) from error
-            left, full = unpacking.unconsumed_tail, len(waiting) == size
+            left, missing = unpacking.unconsumed_tail, missing - len(part)
+            parts += [part] if part else []
+            full = not missing
             if full:
-                yield waiting
-                waiting = bytearray()
-    yield waiting
+                yield parts
+                parts, missing = [], size
+    yield parts
     if not unpacking.eof:
         raise EOFError("its pixels end too early")
 
