@@ -30,6 +30,10 @@ Spans = NDArray[np.int64]
 AreaTable = NDArray[np.int64]
 """Cells of windows: of the least shape that is as high and as wide as given lengths, by their
 numbers; or of those that a band needs, from each line on."""
+TOGETHER = 32
+"""Squares side by side and below one another among which windows of one shape come together: as
+many as are ever evaluated at once. What lies between those of one shape waits for them, in memory.
+"""
 _TOO_MUCH = 1 << 40
 """Cells of what no shape holds."""
 
@@ -42,8 +46,8 @@ def shaped_windows(needed: Grid, layout: Layout) -> Windows:
         layout: of a canvas whose windows may have several shapes.
 
     Returns:
-        Boxes inside the canvas, each square or of one of the shapes: roughly from top to bottom,
-        and those of one shape together, so that they can be evaluated at once.
+        Boxes inside the canvas, each square or of one of the shapes: group by group from the top,
+        and in each those of one shape together, so that they can be evaluated at once.
     """
     if not needed.values.any():
         return ()
@@ -60,11 +64,15 @@ def shaped_windows(needed: Grid, layout: Layout) -> Windows:
     if by_columns < by_rows:
         spans = turned[:, [2, 3, 0, 1]]
     boxes = {_placed(span, down, across, shapes, layout) for span in spans.tolist()}
-    return tuple(sorted(boxes, key=lambda box: _order(box, layout)))
+    high = height_of_group(layout)
+    return tuple(
+        sorted(boxes, key=lambda box: (box.top // high, box.height, box.width, box.top, box.left))
+    )
 
 
-def _order(box: Box, layout: Layout) -> tuple[int, ...]:
-    return box.top // layout.window, box.height, box.width, box.top, box.left
+def height_of_group(layout: Layout) -> int:
+    """Cells down which windows of one shape come together, whole windows."""
+    return layout.window * -(-TOGETHER // (layout.columns // layout.window))
 
 
 @dataclass(frozen=True, slots=True)
