@@ -295,7 +295,8 @@ def decode(latents: Tensor, height: int, width: int, model: Model) -> Arrival | 
     """The same on its way to main memory: any thread may have `arrived` wait for it."""
     canvas = model.codec.decode(latents)[0, :, :height, :width]
     drawn = canvas.movedim(0, -1).float().contiguous()
-    if not bool(drawn.isfinite().all()):
+    # A sum tells it in a tenth of the time; one that is too large is no proof.
+    if not bool(drawn.sum().isfinite()) and not bool(drawn.isfinite().all()):
         raise NotFiniteError
     return sent(drawn)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -344,7 +345,7 @@ class _Stage:
                 self._begun(each, crop)
         else:
             crops = stacked([self._given.inside(box) for box in chosen])
-        sigma = torch.full([len(chosen)], self.sigmas[0], dtype=crops.dtype)
+        sigma = _levels(self.sigmas[0], len(chosen), crops.dtype)
         windows = [moved(box, -self.known.source.first) for box in chosen]
         return NetworkBatch(crops.movedim(-1, 1), sigma, windows)
 
@@ -366,13 +367,21 @@ class _Stage:
         """Add what a window gives, shape (h, w, C), to the others."""
         for part, weight in shares.shared:
             given = cells[part.top : part.bottom, part.left : part.right] * weight
-            for rows, x0 in self.x0.parts(moved(part, box.top, box.left)):
-                x0.add_(given[rows])
+            parts = self.x0.parts(moved(part, box.top, box.left))
+            for rows, x0 in parts:
+                x0.add_(given if len(parts) == 1 else given[rows])
         if shares.alone is not None:
             part = shares.alone
             given = cells[part.top : part.bottom, part.left : part.right]
-            for rows, x0 in self.x0.parts(moved(part, box.top, box.left)):
-                x0.copy_(given[rows])
+            parts = self.x0.parts(moved(part, box.top, box.left))
+            for rows, x0 in parts:
+                x0.copy_(given if len(parts) == 1 else given[rows])
+
+
+@lru_cache(maxsize=64)
+def _levels(sigma: float, count: int, dtype: torch.dtype) -> Tensor:
+    """A noise level of so many windows, on the CPU."""
+    return torch.full([count], sigma, dtype=dtype)
 
 
 def _rows_of(box: Box, rows: slice) -> Box:

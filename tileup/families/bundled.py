@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -65,41 +66,54 @@ class WindowDenoiser:
     Telling it of less texture would change little: it goes by the noise that it is shown."""
 
     def __call__(self, x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
-        cells = self.source[0].movedim(0, -1)  # as the network takes them: a copy less
-        source = stacked([cells[box.index] for box in windows]).movedim(-1, 1).to(x)
-        sigma = sigma.to("cpu", x.dtype).clamp(min=self.lowest)
+        source = self._shown(windows).to(x)
+        levels = [max(level, self.lowest) for level in sigma.tolist()]
         texture = [self._texture(box) for box in windows]
         # Level by level: faster, and a window's result does not depend on what is beside it.
-        kinds = [(level, t is None) for level, t in zip(sigma.tolist(), texture, strict=True)]
+        kinds = [(level, t is None) for level, t in zip(levels, texture, strict=True)]
         if len(set(kinds)) == 1:
-            return self._at(x, sigma[:1], source, texture)
+            return self._at(x, levels[0], source, texture)
         x0 = torch.empty_like(x)
         for kind in dict.fromkeys(kinds):
             rows = [row for row, each in enumerate(kinds) if each == kind]
             chosen = [texture[row] for row in rows]
-            x0[rows] = self._at(x[rows], sigma[rows[:1]], source[rows], chosen)
+            x0[rows] = self._at(x[rows], kind[0], source[rows], chosen)
         return x0
+
+    def _shown(self, windows: Sequence[Box]) -> Tensor:
+        """The source of windows; of one alone as it lies in the canvas."""
+        if len(windows) == 1:
+            return self.source[..., *windows[0].index]
+        cells = self.source[0].movedim(0, -1)  # as the network takes them: a copy less
+        return stacked([cells[box.index] for box in windows]).movedim(-1, 1)
 
     def _texture(self, box: Box) -> Tensor | None:
         """Amount of texture of a window's cells; None where none has any."""
         if self.texture is None:
             return None
         amount = self.texture[..., *box.index]
-        return amount if bool(amount.any()) else None
+        return amount if amount.numpy().max() > 0 else None
 
     def _at(
-        self, x: Tensor, sigma: Tensor, source: Tensor, texture: Sequence[Tensor | None]
+        self, x: Tensor, level: float, source: Tensor, texture: Sequence[Tensor | None]
     ) -> Tensor:
         """Windows of one noise level, which all have texture or all have none."""
-        x, source = _cell_by_cell(x), _cell_by_cell(source)
+        x, source, sigma = _cell_by_cell(x), _cell_by_cell(source), _as_tensor(level, x.dtype)
         amounts = [each for each in texture if each is not None]
         with torch.no_grad():
             if self.vivid is None or not amounts:
                 return self.network(x, sigma, source)
-            drawn = toned(self.vivid(x, sigma, source, torch.cat(amounts).to(x)), source)
+            amount = amounts[0] if len(amounts) == 1 else torch.cat(amounts)
+            drawn = toned(self.vivid(x, sigma, source, amount.to(x)), source)
             if self.dial == 1:
                 return drawn
             return torch.lerp(self.network(x, sigma, source), drawn, self.dial)
+
+
+@lru_cache(maxsize=64)
+def _as_tensor(level: float, dtype: torch.dtype) -> Tensor:
+    """A noise level, shape (1,), on the CPU."""
+    return torch.tensor([level], dtype=dtype)
 
 
 def _cell_by_cell(windows: Tensor) -> Tensor:
