@@ -204,12 +204,19 @@ def test_killed_while_it_decodes_it_samples_nothing_again(
     assert not work.exists()
 
 
+@pytest.fixture
+def two(sd1: tuple[Model, Settings], large: Path) -> tuple[Model, Settings]:
+    """A model and settings that draw `in.png` and `next.png` soon."""
+    for name in ("in.png", "next.png"):
+        Image.fromarray((photograph(40, 24, seed=len(name)) * 255).astype(np.uint8)).save(name)
+    return sd1[0], replace(sd1[1], steps=2, min_denoise=0.5, max_denoise=0.5)
+
+
 def test_bands_are_finished_while_others_are_decoded_and_the_next_is_drawn(
-    sd1: tuple[Model, Settings], large: Path, monkeypatch: pytest.MonkeyPatch
+    two: tuple[Model, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first band waits until the model is shown the next picture."""
-    model, settings = sd1
-    Image.open("in.png").transpose(Image.Transpose.ROTATE_180).save("next.png")
+    model, settings = two
     jobs = find_jobs(Request(("in.png", "next.png"), output="alone/"), settings)
     assert [each.outcome for each in run(jobs, settings, lambda _: model, overlap=False)] == [
         "done",
@@ -241,13 +248,10 @@ def test_bands_are_finished_while_others_are_decoded_and_the_next_is_drawn(
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), MemoryError()])
 def test_what_fails_while_bands_are_finished_is_told_of_their_picture(
-    error: Exception,
-    sd1: tuple[Model, Settings],
-    large: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    error: Exception, two: tuple[Model, Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk fails the picture; memory that was short beside another is there in its turn."""
-    model, settings = sd1
+    model, settings = two
     inner, threads = Kept.add, list[threading.Thread]()
 
     def add(kept: Kept, pixels: NDArray[np.float32]) -> None:
@@ -257,7 +261,6 @@ def test_what_fails_while_bands_are_finished_is_told_of_their_picture(
                 raise error
         inner(kept, pixels)
 
-    Image.open("in.png").save("next.png")
     monkeypatch.setattr(Kept, "add", add)
     jobs = find_jobs(Request(("in.png", "next.png"), output="out/"), settings)
     outcomes = list(run(jobs, settings, lambda _: model))

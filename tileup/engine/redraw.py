@@ -92,7 +92,7 @@ class Redrawing:
                 f"that the run was started in)"
             )
         given = self._read(folder, record, Settings.given(record.drawn))
-        made = memory.draw(given, self._models, lambda step: None, alone=False)
+        made = memory.draw(given, self._models, lambda step: None, alone=False).finish()
         stream = BytesIO()
         save(given, made, stream)
         return stream.getvalue()
