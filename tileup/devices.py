@@ -96,10 +96,7 @@ def faster_on_cpu() -> str:
     the user's cache folder.
     """
     chosen = noted_for(f"torch {torch.__version__}", "precision.json", PRECISIONS, _timed)
-    if chosen is None:
-        return "float32"
-    log.info("the network computes in %s, the faster one on this CPU", chosen)
-    return chosen
+    return chosen or "float32"
 
 
 def _timed() -> str:

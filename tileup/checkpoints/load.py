@@ -66,4 +66,6 @@ def way_of_bundled(known: Identified, settings: Settings, device: str) -> tuple[
     dtype = pick_dtype(asked, device, known.spec.precision)
     rounded = ranged and settings.dtype == "auto"
     runtime = pick_runtime(settings.runtime, device, dtype, rounded=rounded)
+    way = f"{str(dtype).removeprefix('torch.')} by {runtime}"
+    log.info("the network computes in %s", "integers of 8 bits" if runtime == INT8 else way)
     return PRECISIONS["float32"] if runtime == INT8 else dtype, runtime

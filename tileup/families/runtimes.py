@@ -143,11 +143,7 @@ def faster_runtime() -> str:
     folder; so is that ncnn computes the same here.
     """
     versions = f"torch {torch.__version__}, ncnn {importlib.metadata.version('ncnn')}"
-    chosen = noted_for(versions, "runtime.json", (TORCH, NCNN), timed)
-    if chosen is None:
-        return TORCH
-    log.info("the network is computed by %s, the faster one on this CPU", chosen)
-    return chosen
+    return noted_for(versions, "runtime.json", (TORCH, NCNN), timed) or TORCH
 
 
 def timed() -> str:
@@ -182,8 +178,6 @@ def faster_rounded(unrounded: str, dtype: torch.dtype) -> str:
     versions = f"torch {torch.__version__}, {unrounded} in {str(dtype).removeprefix('torch.')}"
     known = (INT8, unrounded)
     chosen = noted_for(versions, "int8.json", known, lambda: timed_rounded(unrounded, dtype))
-    if chosen == INT8:
-        log.info("most of the network is rounded to 8 bits, which is faster on this CPU")
     return chosen or unrounded
 
 
