@@ -77,7 +77,7 @@ def toned(drawn: Tensor, source: Tensor) -> Tensor:
 
 _BAND = 48
 """Rows whose means are worked out at once, at most."""
-_PIECE = 2**17
+_PIECE = 2**16
 """Numbers of which it is done along lines at once: with what lies between they stay in a cache."""
 
 
