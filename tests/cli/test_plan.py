@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
@@ -13,7 +14,10 @@ from PIL import Image, ImageCms
 import tileup as package
 from tests.cli.conftest import Command, Process, save
 from tileup.cli import pace
+from tileup.engine.outcomes import Outcome
+from tileup.engine.request import Job
 from tileup.model_settings import resolve_with_model
+from tileup.plan.cost import Cost
 from tileup.plan.tiles import TilePlan
 
 
@@ -212,6 +216,16 @@ def test_the_time_is_known_from_earlier_runs(
     assert pace.known_pace(found) == pytest.approx(seconds / work)
     assert cost["megapixel_steps"] > 0
     assert pace.known_pace(resolve_with_model(flags={"dtype": "float32"})) is None
+
+
+def test_a_picture_that_went_on_tells_no_pace(folder: Path) -> None:
+    """An earlier run had made a part of it, in seconds that nobody knows."""
+    found, cost = resolve_with_model(), Cost(1, 1, 1, 2.0, 2.0)
+    told = Outcome(Job(Path("a.png"), Path("b.png"), None, 0), "done", seconds=6.0, cost=cost)
+    pace.note_pace(found, [replace(told, seconds=0.1, resumed=True)])
+    assert pace.known_pace(found) is None
+    pace.note_pace(found, [replace(told, seconds=0.1, resumed=True), told])
+    assert pace.known_pace(found) == pytest.approx(3)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"x": 1}', '{"x": [1]}', "\x00", '{"a": null}'])

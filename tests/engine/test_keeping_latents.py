@@ -27,8 +27,11 @@ from tests.doubles import DoubleModel, blurring_denoiser, photograph
 from tileup.canvas import put_back
 from tileup.checkpoints.load import load_model
 from tileup.contracts import AroundModel, Box, Codec, Denoiser, Model, Scene, Step
+from tileup.engine import memory
 from tileup.engine.jobs import find_jobs
+from tileup.engine.left_off import batches_of
 from tileup.engine.local import run
+from tileup.engine.models import Load
 from tileup.engine.outcomes import Begun
 from tileup.engine.request import Request
 from tileup.errors import OutputError
@@ -132,30 +135,32 @@ def wait_for_rows(path: Path) -> None:
         time.sleep(0.001)
 
 
-def made(output: str, model: Model, settings: Settings) -> list[Step]:
+def made(output: str, model: Model | Load, settings: Settings) -> list[Step]:
     """A run, and its steps."""
     told: list[Step] = []
+    load = model if callable(model) else lambda _: model
 
     def watch(event: object) -> None:
         if isinstance(event, Step):
             told.append(event)
 
     jobs = find_jobs(Request(("in.png",), output=output), settings)
-    (outcome,) = run(jobs, settings, lambda _: model, watch)
+    (outcome,) = run(jobs, settings, load, watch)
     assert outcome.outcome == "done"
+    assert outcome.resumed == (not told or told[-1].known > 0)
     return told
 
 
-def counted(output: str, model: Model, settings: Settings) -> int:
+def counted(output: str, model: Model | Load, settings: Settings) -> int:
     """Windows that a run evaluates."""
     Watched.windows = 0
-    told = made(output, Watched(model), settings)
+    told = made(output, model if callable(model) else Watched(model), settings)
     assert told[-1].calls == told[-1].total_calls
     assert told[-1].calls - told[-1].known == Watched.windows
     return Watched.windows
 
 
-def killed(output: str, model: Model, settings: Settings, **when: int) -> None:
+def killed(output: str, model: Model | Load, settings: Settings, **when: int) -> None:
     """A run in a process of its own that is killed, for real."""
     child = os.fork()
     if not child:
@@ -164,7 +169,7 @@ def killed(output: str, model: Model, settings: Settings, **when: int) -> None:
             Watched.windows = 0
             for name, number in when.items():
                 setattr(Watched, name, number)
-            made(output, Watched(model), settings)
+            made(output, model if callable(model) else Watched(model), settings)
         finally:
             os._exit(1)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
@@ -305,6 +310,64 @@ def test_killed_where_memory_did_not_suffice_it_goes_on_with_as_few_windows(
     whole = counted("whole.png", model, settings)
     killed("out.png", model, settings, last_window=whole * 2 // 3)
     assert counted("out.png", model, settings) == whole - whole * 2 // 3
+    assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+@pytest.mark.parametrize("fits", [2, 8])
+def test_killed_with_a_measured_batch_it_goes_on_with_as_many_windows(
+    fits: int, sd1: tuple[Model, Settings], large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as it had, whatever fits when that is measured anew."""
+    on_a_gpu = DoubleModel(blurring_denoiser, device="cuda:0")
+    model, settings = sd1[0], replace(sd1[1], batch="auto")
+    assert batches_of(model, settings) == [settings]
+    assert batches_of(on_a_gpu, replace(settings, batch=3)) == [replace(settings, batch=3)]
+    monkeypatch.setattr(memory, "batches_of", lambda _, asked: batches_of(on_a_gpu, asked))
+    measured = [4]
+    monkeypatch.setattr(
+        memory.Models, "with_batch", lambda _, asked: replace(asked, batch=measured[0])
+    )
+    whole = counted("whole.png", model, settings)
+    killed("out.png", model, settings, last_window=whole * 2 // 3)
+    measured[0] = fits
+    left = whole - whole * 2 // 3
+    assert left <= counted("out.png", model, settings) < left + 4
+    assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
+
+
+class Narrow(AroundModel):
+    """Half precision, which does not suffice."""
+
+    windows = 0
+    dtype = torch.float16  # pyright: ignore[reportAssignmentType]
+
+    def denoiser(self, scene: Scene) -> Denoiser:
+        def overflowing(x: Tensor, sigma: Tensor, windows: Sequence[Box]) -> Tensor:
+            type(self).windows += len(windows)
+            return x * float("nan")
+
+        return overflowing
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+def test_killed_in_float32_it_goes_on_there(
+    sd1: tuple[Model, Settings], large: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not in half precision, which would write over what is kept."""
+    model, settings = sd1[0], replace(sd1[1], dtype="float16")
+
+    def load(given: Settings) -> Model:
+        return Narrow(model) if given.dtype == "float16" else Watched(model)
+
+    Narrow.windows = 0
+    whole = counted("whole.png", load, settings)
+    assert Narrow.windows > 0
+    killed("out.png", load, settings, last_window=whole * 2 // 3)
+    Narrow.windows = 0
+    left = whole - whole * 2 // 3
+    assert left <= counted("out.png", load, settings) < left + model.spec.batch
+    assert Narrow.windows == 0
     assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
 
 

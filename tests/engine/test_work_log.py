@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tileup.codec.space_to_depth import PixelCodec
 from tileup.contracts import Box
-from tileup.denoise.worked_out import LoggedDenoiser
+from tileup.denoise.worked_out import LoggedCodec, LoggedDenoiser
 from tileup.engine.work_log import WorkLog
 from tileup.tiling.batches import NetworkBatch
 
@@ -152,3 +153,12 @@ def test_batches_that_are_not_known_go_to_those_who_help(tmp_path: Path) -> None
     assert helped.batches == 3
     assert [float(x0.mean()) for x0 in denoiser.in_order(batches[:1])] == [1]
     assert [float(each.mean()) for each in taken(tmp_path / "log")] == [-1, -1, 3, 4, 5, 1]
+
+
+def test_latents_are_kept_whichever_way_they_are_encoded(tmp_path: Path) -> None:
+    pixels = torch.rand(1, 3, 4, 6)
+    path, given = tmp_path / "log", PixelCodec(2).encode(pixels)
+    first = LoggedCodec(PixelCodec(2), WorkLog(path, "key"), "cpu")
+    assert torch.equal(first.encode(pixels), given)
+    again = LoggedCodec(None, WorkLog(path, "key"), "cpu")  # type: ignore[arg-type]
+    assert torch.equal(again.encode_rows(lambda *_: pixels[:, :, :0], 4, 6), given)

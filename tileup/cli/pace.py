@@ -26,8 +26,10 @@ def known_pace(found: Resolved) -> float | None:
 
 
 def note_pace(found: Resolved, outcomes: Sequence[Outcome]) -> None:
-    """Remember how long the pictures of a run took. What cannot be noted is no one's loss."""
-    costs = [(each.cost.megapixel_steps, each.seconds) for each in outcomes if each.cost]
+    """Remember how long the pictures took that a run made from the beginning. What cannot be noted
+    is no one's loss."""
+    whole = [each for each in outcomes if not each.resumed]
+    costs = [(each.cost.megapixel_steps, each.seconds) for each in whole if each.cost]
     work, seconds = (sum(column) for column in zip(*costs, strict=True)) if costs else (0.0, 0.0)
     if work < ENOUGH:
         return

@@ -75,24 +75,21 @@ class LoggedCodec:
     device: str
 
     def encode(self, pixels: Tensor) -> Tensor:
-        return self._kept(lambda: self.own.encode(pixels))
+        return self.encode_rows(lambda top, bottom: pixels[:, :, top:bottom], *pixels.shape[2:])
 
     def encode_rows(self, rows: Callable[[int, int], Tensor], height: int, width: int) -> Tensor:
-        return self._kept(lambda: self.own.encode_rows(rows, height, width))
+        known = self.work.take()
+        if known is not None:
+            return torch.from_numpy(known).to(self.device)
+        latents = self.own.encode_rows(rows, height, width)
+        self.work.add(latents.cpu().numpy())
+        return latents
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.own.decode(latents)
 
     def decode_rows(self, latents: Tensor) -> Iterator[Tensor]:
         return self.own.decode_rows(latents)
-
-    def _kept(self, encode: Callable[[], Tensor]) -> Tensor:
-        known = self.work.take()
-        if known is not None:
-            return torch.from_numpy(known).to(self.device)
-        latents = encode()
-        self.work.add(latents.cpu().numpy())
-        return latents
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,12 +129,14 @@ class Finishable:
     """What the file will say about that."""
     notes: tuple[str, ...] = ()
     """What had to be done in another way than was asked for, besides what the picture tells."""
+    resumed: bool = False
+    """As `Outcome.resumed`."""
 
     def finish(self) -> Made:
         """Do the rest, once, in any thread."""
         upscaled = self.drawn.finish()
         upscaled = replace(upscaled, notes=(*self.notes, *upscaled.notes))
-        return Made(upscaled, self.settings, self.metadata)
+        return Made(upscaled, self.settings, self.metadata, self.resumed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ class Made:
     """With which it was drawn in the end."""
     metadata: Metadata | None
     """What the file will say about that."""
+    resumed: bool = False
+    """As `Outcome.resumed`."""
 
 
 def write(given: Drawable, drawn: Made, journal: Ledger | None) -> Outcome:
@@ -174,6 +178,7 @@ def write(given: Drawable, drawn: Made, journal: Ledger | None) -> Outcome:
         size=(upscaled.picture.width, upscaled.picture.height),
         cost=upscaled.cost,
         warnings=(*given.picture.warnings, *upscaled.warnings, *told),
+        resumed=drawn.resumed,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +11,7 @@ from tileup.contracts import Model, ModelSpec, OnStep, Step
 from tileup.engine.failures import is_out_of_memory
 from tileup.engine.file_to_file import Drawable, Finishable, metadata_of
 from tileup.engine.keeping import finished_rows, kept_work
+from tileup.engine.left_off import InFloat32, Resumed, Try, batches_of, left_off
 from tileup.engine.models import Models, free_memory
 from tileup.engine.spread import Spread
 from tileup.engine.work_log import WorkLog
@@ -59,18 +60,24 @@ def draw(
     """
     if spread is not None:
         on_step = spread.watching(on_step)
-    try:
-        return _with_less_memory(
-            given, given.settings, models, on_step, alone, spread, keep, beside
-        )
-    except NotFiniteError:
-        used = models.precision
-        if "float32" in (used, given.settings.dtype):
-            raise
-        log.debug("values that are no numbers in %s", used, exc_info=True)
+    wide = replace(given.settings, dtype="float32")
+    model = models.of(given.settings)
+    used = models.precision
+    ways = () if not keep or used == "float32" else batches_of(model, wide)
+    if _left_off(given, InFloat32(model), ways, alone) is None:
+        model = None
+        try:
+            return _with_less_memory(
+                given, given.settings, models, on_step, alone, spread, keep, beside
+            )
+        except NotFiniteError:
+            used = models.precision
+            if "float32" in (used, given.settings.dtype):
+                raise
+            log.debug("values that are no numbers in %s", used, exc_info=True)
     # Outside the handler: its error holds on to the memory that the next try needs.
-    settings = replace(given.settings, dtype="float32")
-    drawn = _with_less_memory(given, settings, models, on_step, alone, spread, keep, beside)
+    model = None
+    drawn = _with_less_memory(given, wide, models, on_step, alone, spread, keep, beside)
     note = (
         f"the model gave values that are no numbers in {used or 'half precision'}: "
         f"went on in float32"
@@ -92,13 +99,14 @@ def _with_less_memory(
     from tileup.denoise.worked_out import LoggedModel
     from tileup.upscaling import draw_picture
 
-    settings = models.with_batch(settings)
+    asked, settings = settings, models.with_batch(settings)
     model = models.of(settings)
-    tries = list(_smaller(settings, model.spec, alone))
-    first = _left_off(given, model, tries) if keep else 0
-    notes = tuple(note for _, note in tries[:first] if note)
+    ways = (settings, *batches_of(model, asked)) if keep else ()
+    whole = list(_smaller(settings, model.spec, alone))
+    tries, notes = _left_off(given, model, ways, alone) or (whole, ())
     ready, planned_for = given.ready, given.settings.window
-    for chosen, note in tries[first:]:
+    watched = Resumed(on_step)
+    for chosen, note in tries:
         notes = (*notes, note) if note else notes
         try:
             model = models.of(chosen)
@@ -110,11 +118,12 @@ def _with_less_memory(
             kept = partial(finished_rows, given, model, chosen, on_disk=keep)
             work = kept_work(given, model, chosen) if keep else None
             shown = shown if work is None else LoggedModel(shown, work)
-            told = on_step if work is None else _telling_known(on_step, work)
+            told = watched if work is None else _telling_known(watched, work)
             drawn = draw_picture(given.picture, shown, chosen, told, ready, kept, beside)
             # Only where it is written: the hash of a large checkpoint takes as long as a picture.
             metadata = metadata_of(drawn.planned, given, model, chosen) if chosen.metadata else None
-            return Finishable(drawn, chosen, metadata, notes)
+            resumed = watched.resumed(drawn.planned.cost.model_calls)
+            return Finishable(drawn, chosen, metadata, notes, resumed)
         except CanvasMemoryError:
             raise  # showing the network less at once, which takes as long again, makes no room
         except Exception as error:
@@ -131,19 +140,25 @@ def _with_less_memory(
     )
 
 
-def _left_off(given: Drawable, model: Model, tries: Sequence[tuple[Settings, str]]) -> int:
-    """The try at which a run was stopped whose work is kept; else the first one.
+def _left_off(
+    given: Drawable, model: Model, ways: Iterable[Settings], alone: bool
+) -> tuple[list[Try], tuple[str, ...]] | None:
+    """What is left to try where a run was stopped whose work is kept, and what is said about what
+    it tried before: that found too little memory, and would write over what it left. None: no work
+    is kept.
 
-    Those before it found too little memory, and would write over what it left.
+    Args:
+        given: the picture.
+        model: with which it was drawn.
+        ways: settings with which that run may have begun.
+        alone: as of `draw`.
     """
-    low_memory = tries[0][0].low_memory
-    for number, (chosen, _) in enumerate(tries):
-        if chosen.low_memory != low_memory:  # another way to load the model
-            break
-        work = kept_work(given, model, chosen)
-        if work is not None and work.known:
-            return number
-    return 0
+    for way in ways:
+        tries = list(_smaller(way, model.spec, alone))
+        number = left_off(given, model, tries)
+        if number is not None:
+            return tries[number:], tuple(note for _, note in tries[:number] if note)
+    return None
 
 
 def _telling_known(on_step: OnStep, work: WorkLog) -> OnStep:
@@ -158,7 +173,7 @@ def _telling_known(on_step: OnStep, work: WorkLog) -> OnStep:
     return told
 
 
-def _smaller(settings: Settings, spec: ModelSpec, alone: bool) -> Iterator[tuple[Settings, str]]:
+def _smaller(settings: Settings, spec: ModelSpec, alone: bool) -> Iterator[Try]:
     """The settings, then ones that need less memory, each with what is said about it."""
     yield settings, ""
     if settings.upscaler != LANCZOS:  # which is dropped by now

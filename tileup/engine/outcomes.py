@@ -46,6 +46,8 @@ class Outcome:
     """Whole sentences that the user should see once."""
     error: TileupError | None = None
     """Why it failed."""
+    resumed: bool = False
+    """Whether an earlier run had made a part of it: then its seconds are not all that it takes."""
 
     @property
     def is_new_failure(self) -> bool:
