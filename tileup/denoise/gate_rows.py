@@ -20,12 +20,17 @@ class GateRows:
         """Where that is above 0."""
         self._open, self._shut = (np.zeros(rows, dtype=bool) for _ in range(2))
 
-    def add(self, top: int, weight: NDArray[np.float64]) -> None:
-        """More rows, from `top` on."""
-        self.weight.add(len(weight))[..., 0] = torch.from_numpy(weight)
-        self.seen.add(len(weight))[..., 0] = torch.from_numpy(weight > 0)
-        self._open[top : top + len(weight)] = weight.min(axis=1) == 1
-        self._shut[top : top + len(weight)] = weight.max(axis=1) == 0
+    def add(self, top: int, bottom: int, weight: NDArray[np.float64] | None) -> None:
+        """The rows [top, bottom), which follow those that are there; None: all take part fully."""
+        weights, seen = (rows.add(bottom - top)[..., 0] for rows in (self.weight, self.seen))
+        self._open[top:bottom] = True if weight is None else weight.min(axis=1) == 1
+        self._shut[top:bottom] = False if weight is None else weight.max(axis=1) == 0
+        if weight is None:
+            weights.fill_(1)
+            seen.fill_(True)
+        else:
+            weights.copy_(torch.from_numpy(weight))
+            seen.copy_(weights > 0)
 
     def drop(self, first: int) -> None:
         for rows in (self.weight, self.seen):

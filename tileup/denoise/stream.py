@@ -22,15 +22,15 @@ from torch import Tensor
 from tileup.contracts import Box, Denoiser
 from tileup.denoise.gate_rows import GateRows
 from tileup.denoise.schedule import gated
-from tileup.denoise.strength import working_weight
+from tileup.denoise.strength import all_work, working_weight
 from tileup.plan.itinerary import Itinerary, Phase
 from tileup.plan.samplers import Sampler
 from tileup.sampling.noise import NoiseRows
 from tileup.sampling.steps import SamplerOptions, one_step
 from tileup.tiling.alike import alike
 from tileup.tiling.batches import NetworkBatch, evaluated
-from tileup.tiling.overlaps import Covered, moved
-from tileup.tiling.profiles import NormalisedShares, Shares, WindowWeights, from_the_top
+from tileup.tiling.overlaps import Covered, moved, rows_of
+from tileup.tiling.profiles import NormalisedShares, Shares, WindowWeights
 from tileup.tiling.rows import RowBuffer, RowRing, put, stacked
 
 BAND = 64
@@ -151,7 +151,9 @@ class _Known:
             self._drawn.take(part)
         for phase, gate in zip(self.phases, self.gates, strict=True):
             weakest, span = phase.strengths[-1], (top, bottom)
-            gate.add(top, working_weight(strengths, weakest, layout.margin, span))
+            alike = all_work(strengths, weakest, span)
+            weight = None if alike else working_weight(strengths, weakest, layout.margin, span)
+            gate.add(top, bottom, weight)
 
     def drop(self, first: int) -> None:
         """Hold no rows above this one any more."""
@@ -199,7 +201,9 @@ class _Stage:
         tops = [min(box.top for box in self._boxes(batch)) for batch in self.batches]
         self.waiting = [*itertools.accumulate(reversed(tops), min)][::-1]
         """The first row of what is left to evaluate, before each batch."""
-        self.by_top = from_the_top(self.windows)
+        self.by_top = sorted(range(len(self.windows)), key=lambda at: self.windows[at].top)
+        self._met: dict[int, Shares] = {}
+        """Of windows that are cleared and not yet blended."""
         self.shares, self.covered = shares, covered
         self.gate = known.gates[number]
         self.evaluated = self.cleared = 0
@@ -258,7 +262,7 @@ class _Stage:
         for _, boxes in self._pieces(self.begun, come):
             for box in boxes:
                 for rows, noise in self.known.noise.parts(box):
-                    self._begun(_rows_of(box, rows), noise)
+                    self._begun(rows_of(box, rows), noise)
         self.begun = max(self.begun, come)
 
     def _step(self, whole: int) -> Iterator[Box]:
@@ -266,7 +270,7 @@ class _Stage:
         for piece, boxes in self._pieces(self.done, whole):
             for box in boxes:
                 for rows, x0 in self.x0.parts(box):
-                    self._stepped(_rows_of(box, rows), x0)
+                    self._stepped(rows_of(box, rows), x0)
             yield piece
 
     def _pieces(self, first: int, last: int) -> Iterator[tuple[Box, Sequence[Box]]]:
@@ -326,7 +330,8 @@ class _Stage:
         for batch, boxes, x0 in zip(batches, chosen, answers, strict=True):
             self._clear(max(box.bottom for box in boxes))
             for at, cells in zip(batch, x0.movedim(1, -1), strict=True):
-                self._blend(self.windows[at], self.shares.of(at), cells)
+                shares = self._met.pop(at, None) or self.shares.of(at)
+                self._blend(self.windows[at], shares, cells)
             self.evaluated += 1
             self.stream.on_windows(self.number, len(boxes), False)
 
@@ -350,18 +355,27 @@ class _Stage:
         return NetworkBatch(crops.movedim(-1, 1), sigma, windows)
 
     def _clear(self, bottom: int) -> None:
-        """Set x0 to 0 in all windows that reach rows above `bottom`.
+        """Set x0 to 0 where windows that reach rows above `bottom` share cells with others.
 
         None that shares a cell with one of these is evaluated yet.
         """
-        while self.cleared < len(self.by_top) and self.by_top[self.cleared].top < bottom:
-            box = self.by_top[self.cleared]
-            top = max(box.top, self.x0.first)  # of the first windows after `begin`
-            if top < box.bottom:
-                self.x0.reach(box.bottom)
-                for _, cells in self.x0.parts(Box(top, box.left, box.bottom, box.right)):
-                    cells.zero_()
+        while self.cleared < len(self.by_top):
+            at = self.by_top[self.cleared]
+            box = self.windows[at]
+            if box.top >= bottom:
+                return
             self.cleared += 1
+            if box.bottom > self.x0.first:
+                self.x0.reach(box.bottom)
+                self._met[at] = self.shares.of(at)
+                for part, _ in self._met[at].shared:
+                    self._clear_cells(moved(part, box.top, box.left))
+
+    def _clear_cells(self, box: Box) -> None:
+        top = max(box.top, self.x0.first)  # of the first windows after `begin`
+        if top < box.bottom:
+            for _, cells in self.x0.parts(Box(top, box.left, box.bottom, box.right)):
+                cells.zero_()
 
     def _blend(self, box: Box, shares: Shares, cells: Tensor) -> None:
         """Add what a window gives, shape (h, w, C), to the others."""
@@ -382,8 +396,3 @@ class _Stage:
 def _levels(sigma: float, count: int, dtype: torch.dtype) -> Tensor:
     """A noise level of so many windows, on the CPU."""
     return torch.full([count], sigma, dtype=dtype)
-
-
-def _rows_of(box: Box, rows: slice) -> Box:
-    """Some rows of a box, told from its top."""
-    return Box(box.top + rows.start, box.left, box.top + rows.stop, box.right)

@@ -39,7 +39,7 @@ def working_weight(
     """
     near = Near(strengths.with_values(strengths.values >= weakest), margin + 1)
     top, bottom = rows or (0, strengths.shape[0])
-    if near.true.values[near.fields(top, bottom)].all():
+    if all_work(strengths, weakest, (top, bottom)):
         return np.ones((bottom - top, strengths.shape[1]))
     way = np.sqrt(np.arange((margin + 1) ** 2 + 1))
     fall = np.where(way <= margin, 0.5 + 0.5 * np.cos(np.pi * way / (margin + 1)), 0.0)
@@ -47,6 +47,13 @@ def working_weight(
     if not strengths.values[near.fields(top, bottom)].all():
         weight[_cells(strengths, rows) == 0] = 0
     return weight
+
+
+def all_work(strengths: Grid, weakest: float, rows: RowSpan) -> bool:
+    """Whether every cell of some rows is at work, and so takes part in the phase fully."""
+    edges = strengths.rows
+    first, last = np.searchsorted(edges, rows[0], side="right") - 1, np.searchsorted(edges, rows[1])
+    return bool((strengths.values[first:last] >= weakest).all())
 
 
 def memberships(

@@ -88,6 +88,11 @@ def moved(box: Box, down: int, right: int = 0) -> Box:
     return Box(box.top + down, box.left + right, box.bottom + down, box.right + right)
 
 
+def rows_of(box: Box, rows: slice) -> Box:
+    """Some rows of a box, told from its top."""
+    return Box(box.top + rows.start, box.left, box.top + rows.stop, box.right)
+
+
 def around(box: Box, inner: Box) -> list[Box]:
     """The rest of a box about a part of it: above, below, on the left and on the right."""
     rest = (
