@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -105,9 +106,9 @@ def one_step(
     Returns:
         The cells at the second noise level.
     """
-    levels = torch.tensor(list(sigmas), dtype=x.dtype, device=x.device)
     if sampler.name == "euler":
-        return _euler_step(x0, x, levels)
+        return _euler_step(x0, x, *_euler_levels(tuple(sigmas), x.dtype, x.device))
+    levels = torch.tensor(list(sigmas), dtype=x.dtype, device=x.device)
 
     def known(x: Tensor, sigma: Tensor) -> Tensor:
         return x0
@@ -117,10 +118,18 @@ def one_step(
         return sample_function(sampler.name)(known, x, levels, disable=True, **told)
 
 
-def _euler_step(x0: Tensor, x: Tensor, levels: Tensor) -> Tensor:
+def _euler_step(x0: Tensor, x: Tensor, sigma: Tensor, change: Tensor) -> Tensor:
     """k-diffusion's, number by number, with nothing held beside: a fourth of the time."""
-    step = torch.sub(x, x0, out=x0)
-    return step.div_(levels[0]).mul_(levels[1] - levels[0]).add_(x)
+    return torch.sub(x, x0, out=x0).div_(sigma).mul_(change).add_(x)
+
+
+@lru_cache(maxsize=64)
+def _euler_levels(
+    sigmas: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The first noise level, and how far it is from there to the second."""
+    first, second = torch.tensor(sigmas, dtype=dtype, device=device)
+    return first, second - first
 
 
 def _ranged(
