@@ -11,7 +11,7 @@ from tileup.resources import lies_in_memory, memory_left
 
 BASE = 410_000_000
 """Bytes that a run takes whatever the size: Python, torch, the bundled checkpoint, one batch."""
-PER_PIXEL = 10
+PER_PIXEL = 8
 """Bytes for each output pixel, measured at 4 and 16 megapixels (`tests/cli/test_memory.py`): the
 drawn picture, of three channels of a byte, the input at half its side, and what is written. It is
 enlarged row by row (`tileup.plan.by_rows`) where its sides grow a whole number of times."""
