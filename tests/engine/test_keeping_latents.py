@@ -32,7 +32,7 @@ from tileup.engine.jobs import find_jobs
 from tileup.engine.left_off import batches_of
 from tileup.engine.local import run
 from tileup.engine.models import Load
-from tileup.engine.outcomes import Begun
+from tileup.engine.outcomes import Begun, Finished, Outcome
 from tileup.engine.request import Request
 from tileup.errors import OutputError
 from tileup.images.kept import Kept, place_of, work_of
@@ -249,6 +249,40 @@ def test_bands_are_finished_while_others_are_decoded_and_the_next_is_drawn(
     assert [each.outcome for each in outcomes] == ["done", "done"]
     for name in ("in_2x.png", "next_2x.png"):
         assert Path("out", name).read_bytes() == Path("alone", name).read_bytes()
+
+
+def test_a_picture_that_is_being_finished_is_written_before_an_interruption_ends_the_run(
+    two: tuple[Model, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one, that is being drawn, is dropped."""
+    model, settings = two
+    inner, interrupted = put_back, threading.Event()
+
+    def waiting(*arguments: object) -> object:
+        assert interrupted.wait(20)
+        return inner(*arguments)  # type: ignore[arg-type]
+
+    def watch(event: object) -> None:
+        if isinstance(event, Begun):
+            begun.append(event.number)
+        elif isinstance(event, Finished):
+            told.append(event.outcome)
+        elif isinstance(event, Step) and begun[-1] == 2 and not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    begun: list[int] = []
+    told: list[Outcome] = []
+    monkeypatch.setattr("tileup.canvas.put_back", waiting)
+    jobs = find_jobs(Request(("in.png", "next.png"), output="out/"), settings)
+    with pytest.raises(KeyboardInterrupt):
+        list(run(jobs, settings, lambda _: model, watch))
+    assert [(each.job.input, each.outcome) for each in told] == [(Path("in.png"), "done")]
+    with Image.open("out/in_2x.png") as image:
+        assert image.size == (48, 80)
+    assert not list(Path("out").glob(".*.lock"))
+    assert not place_of(Path("out/in_2x.png")).exists()
+    assert not Path("out/next_2x.png").exists()
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), MemoryError()])
