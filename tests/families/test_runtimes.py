@@ -377,7 +377,7 @@ def test_what_ncnn_does_not_compute_is_refused() -> None:
         (Settings(dtype="bfloat16"), "bfloat16 by torch"),
         pytest.param(Settings(runtime="int8"), "integers of 8 bits", marks=needs_integers),
     ],
-    ids=str,
+    ids=["ncnn", "bfloat16", "int8"],
 )
 def test_one_line_says_how_a_network_is_computed(
     settings: Settings, words: str, caplog: pytest.LogCaptureFixture
