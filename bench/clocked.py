@@ -75,7 +75,8 @@ def main(result: Path, arguments: list[str]) -> int:
         clocks.wrap("pixels", importlib.import_module("tileup.enlarge.lanczos").Gradual, "rows")
         # So does what makes latents of pixels, and what keeps rows that are finished.
         codec = importlib.import_module("tileup.codec.space_to_depth").PixelCodec
-        clocks.wrap("pixels", codec, "encode")
+        for name in ("encode", "put_cells"):
+            clocks.wrap("pixels", codec, name)
         clocks.wrap("pixels", canvas.RowsInMemory, "add")
         kept = importlib.import_module("tileup.images.kept")
         for name in ("Kept", "HeldRows"):

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tileup.codec.space_to_depth import PixelCodec
 from tileup.codec.spilled import spilled
 from tileup.contracts import Model, OnStep
 from tileup.denoise.run import sample_canvas, scene_of, stream_canvas
@@ -137,8 +138,10 @@ def draw_by_rows(
     keeps = not plan.grid.values.all()  # only then something of the source is laid over
     down = reflected(plan.height, plan.rows * stride)
     across = reflected(plan.width, plan.columns * stride)
+    codec = model.codec
+    assert isinstance(codec, PixelCodec)  # else it is not drawn so: see `is_drawn_by_rows`
 
-    def source(top: int, bottom: int) -> Tensor:
+    def source(top: int, bottom: int, out: Tensor) -> None:
         if not held.last:
             held.drop(top * stride)
         fresh = enlarged.rows(top * stride, min(bottom * stride, plan.height))
@@ -146,7 +149,7 @@ def draw_by_rows(
             held.add(len(fresh)).numpy()[...] = fresh
         below = down[top * stride + len(fresh) : bottom * stride]
         canvas = _with_border(enlarged, [fresh], below, across)
-        return model.codec.encode(canvas.to(model.device))
+        codec.put_cells(canvas.to(model.device), out)
 
     if finished.rows == plan.height:
         return

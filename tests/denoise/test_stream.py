@@ -82,7 +82,7 @@ def streamed(
         seed,
         weights,
         batch * WINDOW**2,
-        source=lambda top, bottom: source[:, :, top:bottom],
+        source=lambda top, bottom, out: out.copy_(source[0, :, top:bottom].movedim(0, -1)),
         denoiser=denoiser,
         on_windows=lambda phase, count, known: batches.append(count),
     )

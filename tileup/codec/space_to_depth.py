@@ -30,10 +30,14 @@ class PixelCodec:
         cells = pixels.new_empty(
             height // self.stride, width // self.stride, channels * self.stride**2
         )
-        order = _order(channels, self.stride, cells.shape[1]).to(pixels.device)
-        for given, made in self._bands(pixels[0].movedim(0, -1), cells):
-            torch.index_select(given, 1, order, out=made).mul_(2).sub_(1)
+        self.put_cells(pixels, cells)
         return cells.movedim(-1, 0)[None]
+
+    def put_cells(self, pixels: Tensor, out: Tensor) -> None:
+        """As `encode`, written cell by cell: shape (H, W, 3 * stride^2), contiguous."""
+        order = _order(pixels.shape[1], self.stride, out.shape[1]).to(pixels.device)
+        for given, made in self._bands(pixels[0].movedim(0, -1), out):
+            torch.index_select(given, 1, order, out=made).mul_(2).sub_(1)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The inverse of `encode`."""

@@ -51,7 +51,7 @@ def sample_canvas(
 
 def stream_canvas(
     planned: Planned,
-    source: Callable[[int, int], Tensor],
+    source: Callable[[int, int, Tensor], None],
     model: Model,
     settings: Settings,
     on_step: OnStep | None,
@@ -61,7 +61,7 @@ def stream_canvas(
 
     Args:
         planned: of a canvas that `is_drawn_by_rows`.
-        source: clean latents of rows of the enlarged picture, shape (1, C, rows, columns).
+        source: writes clean latents of rows of the enlarged picture, shape (rows, columns, C).
         model: a loaded checkpoint.
         settings: everything else.
         on_step: told after each batch of windows.

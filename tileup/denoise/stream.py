@@ -55,8 +55,8 @@ class Stream:
     """Of windows before normalisation."""
     cells: int
     """Of windows evaluated at once, at most; a window may have more."""
-    source: Callable[[int, int], Tensor]
-    """Clean latents of rows [top, bottom) of the enlarged picture, shape (1, C, rows, columns);
+    source: Callable[[int, int, Tensor], None]
+    """Writes clean latents of rows [top, bottom) of the enlarged picture, shape (rows, columns, C);
     asked for from top to bottom."""
     denoiser: Callable[[Tensor, Tensor], Denoiser]
     """Predicts x0 of windows of some rows of the canvas, told their source, shape (1, C, rows,
@@ -144,7 +144,7 @@ class _Known:
     def add(self, top: int, bottom: int) -> None:
         """The next rows: [top, bottom)."""
         layout, strengths = self.stream.itinerary.layout, self.stream.itinerary.strengths
-        self.source.add(bottom - top).copy_(self.stream.source(top, bottom)[0].movedim(0, -1))
+        self.stream.source(top, bottom, self.source.add(bottom - top))
         self.strength.add(bottom - top)[..., 0] = torch.from_numpy(strengths.between(top, bottom))
         self.noise.reach(bottom)
         for _, part in self.noise.parts(Box(top, 0, bottom, layout.columns)):
