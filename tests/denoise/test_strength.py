@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from tileup.denoise.strength import Near, finished_share, memberships, working_weight
+from tileup.denoise.strength import Near, all_work, finished_share, memberships, working_weight
 from tileup.plan.grid import Grid
 
 
@@ -47,6 +47,18 @@ def test_the_weights_of_later_phases_never_fall() -> None:
 @pytest.mark.parametrize("margin", [0, 3])
 def test_one_strength_works_everywhere(margin: int) -> None:
     assert (working_weight(stripes(0.5), 0.5, margin) == 1).all()
+
+
+def test_rows_are_all_at_work_where_every_cell_is() -> None:
+    """Of any rows, also where they begin or end within a row of fields."""
+    cells = np.full((9, 6), 0.8)
+    cells[3, 2], cells[7, 5] = 0.2, 0.0
+    strengths = Grid.of(cells.repeat(3, 0))
+    for top in range(strengths.shape[0]):
+        for bottom in range(top + 1, strengths.shape[0] + 1):
+            for weakest in (0.2, 0.8):
+                wanted = bool((strengths.between(top, bottom) >= weakest).all())
+                assert all_work(strengths, weakest, (top, bottom)) == wanted
 
 
 def test_the_finished_picture_fades_inside_the_working_tile() -> None:
