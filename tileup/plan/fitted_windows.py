@@ -125,8 +125,9 @@ def _working_units(needed: Grid, sizes: _Sizes) -> NDArray[np.bool_]:
     np.cumsum(inside, axis=1, out=inside)
     fields = [_fields(edges, sizes.unit) for edges in (needed.rows, needed.columns)]
     (top, bottom), (left, right) = fields
-    count = above[np.ix_(bottom, right)] - above[np.ix_(top, right)]
-    count += above[np.ix_(top, left)] - above[np.ix_(bottom, left)]
+    strips = above[bottom] - above[top]
+    count = strips.take(right, axis=1)
+    count -= strips.take(left, axis=1)
     missing = [-length % block for length, block in zip(count.shape, sizes.block, strict=True)]
     return np.pad(count > 0, [(0, each) for each in missing])
 
@@ -164,7 +165,7 @@ def _tree(works: NDArray[np.bool_], sizes: _Sizes) -> _Tree:
 def _cheapest(bounds: Units, halves: _Halves, costs: NDArray[np.int32]) -> _PartsOfSize:
     """One window for each part, or its halves where they are cheaper together."""
     tall, broad = ((-first - last).clip(0) for first, last in (bounds[:2], bounds[2:]))
-    cost = costs[tall, broad]
+    cost = costs.ravel().take(tall * costs.shape[1] + broad)
     way = np.full(cost.shape, _ONE, dtype=np.int8)
     for other, half, axis in halves:
         both = np.add(*_pairs(half.cost[None], axis))[0]

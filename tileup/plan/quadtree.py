@@ -297,12 +297,30 @@ def _quarter(level: _Depth) -> NDArray[np.float64]:
 
     Boxes of equal detail at its edge belong to it in equal part, so mirroring changes nothing.
     """
-    values, which = np.unique(level.detail, return_inverse=True)
-    area = np.bincount(which.ravel(), level.area.ravel(), len(values))
-    wanted = QUARTER * level.area.sum()
-    above = np.append(area[::-1].cumsum()[-2::-1], 0.0)
-    part = np.clip((wanted - above) / area, 0.0, 1.0)
-    return level.area * part[which].reshape(level.area.shape) / wanted
+    detail, area = level.detail, level.area
+    wanted = QUARTER * area.sum()
+    edge = _edge_of_quarter(detail, area, wanted)
+    above, at = detail > edge, detail == edge
+    part = above.astype(np.float64)
+    part[at] = np.clip((wanted - area[above].sum()) / area[at].sum(), 0.0, 1.0)
+    return area * part / wanted
+
+
+def _edge_of_quarter(
+    detail: NDArray[np.float64], area: NDArray[np.float64], wanted: float
+) -> np.float64:
+    """The most detail from which on boxes have the wanted area together.
+
+    Areas are whole numbers, whose sums no order changes; values are sorted without their places,
+    which takes a tenth of the time.
+    """
+    values = np.sort(detail, axis=None)
+    low, high = 0, len(values) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        enough = (detail >= values[middle]).ravel() @ area.ravel() >= wanted
+        low, high = (middle, high) if enough else (low, middle - 1)
+    return values[low]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -328,7 +346,7 @@ class _Nodes:
         )
         counts = [np.count_nonzero(which) for which in some]
         denoise = np.repeat([level.denoise for level in levels], counts)
-        order = np.lexsort((denoise, -detail))
+        order = np.argsort(-detail, kind="stable")  # levels, the weaker first, stay in their order
         return cls(born[order], split[order], area[order], denoise[order])
 
     def strength_of_quarter(self, threshold: float) -> float:

@@ -270,8 +270,9 @@ def _partition(tiles: Tiles, rows: int, columns: int) -> Grid:
     however fine the stride.
     """
     corners = tiles.boxes
-    outside = (corners[:, :2] < 0).any(axis=1) | (corners[:, 2:] > (rows, columns)).any(axis=1)
-    if outside.any():
+    most = corners[:, 2].max(initial=0), corners[:, 3].max(initial=0)
+    if corners.min(initial=0) < 0 or most[0] > rows or most[1] > columns:
+        outside = (corners[:, :2] < 0).any(axis=1) | (corners[:, 2:] > (rows, columns)).any(axis=1)
         box = tiles[int(outside.argmax())].box
         raise ValueError(f"{box} leaves the canvas of {rows} rows and {columns} columns")
     y, top, bottom = _ranks(corners[:, 0], corners[:, 2], rows)
@@ -290,10 +291,13 @@ def _partition(tiles: Tiles, rows: int, columns: int) -> Grid:
 
 def _fields(boxes: NDArray[np.int64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All fields of all boxes, as numbers in a grid that is so wide, and whose each is."""
-    top, left, bottom, right = boxes.T
+    several = ((boxes[:, 2:] - boxes[:, :2]) != 1).any(axis=1)
+    one, many = np.flatnonzero(~several), np.flatnonzero(several)  # most boxes are one field
+    top, left, bottom, right = boxes[many].T
     row, box = _counted_up(top, bottom)
     column, of_row = _counted_up(left[box], right[box])
-    return row[of_row] * width + column, box[of_row]
+    fields = boxes[one, 0] * width + boxes[one, 1], row[of_row] * width + column
+    return np.concatenate(fields), np.concatenate([one, many[box[of_row]]])
 
 
 def _counted_up(
