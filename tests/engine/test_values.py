@@ -142,6 +142,7 @@ def test_every_error_survives_pickle(kind: type[TileupError]) -> None:
 
 AT_HOME = {
     "Finishable": "holds what is left to do, as functions; what they make travels",
+    "InFloat32": "stands around a model, which is loaded where it is needed",
     "PendingBatch": "holds the network; what travels is the request that it packs",
 }
 """Values that stay in the process that made them."""
