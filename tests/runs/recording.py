@@ -36,7 +36,9 @@ def plain(text: str, names: Mapping[str, str]) -> str:
         text = text.replace(found, name)
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     text = re.sub(r"\b\d+\.\d s\b", "# s", text)
-    text = text.replace("tileup runtime: ncnn, ", "")  # where it is the faster one
+    # What is the fastest on this machine, and with -v a line about it.
+    text = re.sub(r"tileup runtime: (ncnn|int8), ", "", text)
+    text = re.sub(r"(?m)^.*the network computes in .*\n", "", text)
     text = re.sub(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,:+Z-]*", "<time>", text)
     text = re.sub(r"\b(?=[0-9]*[a-f])[0-9a-f]{10,64}\b", "<hash>", text)
     text = text.replace(tileup.__version__, "<version>").replace("\ufeff", "")

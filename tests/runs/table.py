@@ -88,7 +88,7 @@ USAGE = _group(
     two_inputs_of_one_name="upscale in.png in.jpg -o out -f png",
     inputs_of_one_name_but_for_case=(
         "copy in.png twin/A.png",
-        "upscale twin/A.png photos/a.png -o out",
+        "upscale twin/A.png photos/a.png -o out --dtype float32",
     ),
     budget_out_of_range="plan in.png --budget 2",
     skip_that_is_none="plan in.png --skip-smaller many",

@@ -13,7 +13,7 @@ from tileup.checkpoints.find import Identified
 from tileup.checkpoints.parts import COMPANIONS, inside, title_of
 from tileup.contracts import ModelSpec
 from tileup.errors import ModelError, UnknownCheckpointError
-from tileup.families.bundled_header import DEBLOCK, VIVID, bundled_spec, is_bundled
+from tileup.families.bundled_header import DEBLOCK, RANGES, VIVID, bundled_spec, is_bundled
 from tileup.families.detection import NoNetworkError, detect
 from tileup.families.family import Detected, Prediction
 from tileup.families.predictions import prediction_of, published_spec
@@ -157,7 +157,7 @@ def _amount(checkpoint: Checkpoint, names: Iterable[str]) -> Amount:
     parameters: Counter[str] = Counter()
     names, marks = list(names), marks_of(checkpoint)
     for name in names:
-        if not is_helper(name):
+        if not is_helper(name) and name.rpartition(".")[2] != RANGES:
             info = checkpoint.tensors[name]
             mark = marks.get(name.removesuffix(".weight"))
             parameters[mark.title if mark else info.dtype] += info.elements
