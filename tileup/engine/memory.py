@@ -60,10 +60,9 @@ def draw(
     """
     if spread is not None:
         on_step = spread.watching(on_step)
-    wide = replace(given.settings, dtype="float32")
     model = models.of(given.settings)
     used = models.precision
-    ways = () if not keep or used == "float32" else batches_of(model, wide)
+    ways = () if not keep or used == "float32" else batches_of(model, _wide(given.settings))
     if _left_off(given, InFloat32(model), ways, alone) is None:
         model = None
         try:
@@ -77,12 +76,19 @@ def draw(
             log.debug("values that are no numbers in %s", used, exc_info=True)
     # Outside the handler: its error holds on to the memory that the next try needs.
     model = None
+    wide = _wide(given.settings)
     drawn = _with_less_memory(given, wide, models, on_step, alone, spread, keep, beside)
     note = (
         f"the model gave values that are no numbers in {used or 'half precision'}: "
         f"went on in float32"
     )
     return replace(drawn, notes=(note, *drawn.notes))
+
+
+def _wide(settings: Settings) -> Settings:
+    """The same in float32, of settings whose model computes in half precision: a runtime may go
+    with no other precision than its own."""
+    return replace(settings, dtype="float32")
 
 
 def _with_less_memory(
