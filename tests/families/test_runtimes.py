@@ -244,6 +244,25 @@ def test_auto_rounds_to_8_bits_where_it_may_and_that_is_much_faster(
 
 
 @needs_integers
+def test_what_was_noted_counts_where_sums_are_exact_and_ncnn_is_the_same(
+    takes: Takes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine may hide instructions of its CPU, and share the cache folder of one that does not;
+    another ncnn may be as fast as integers."""
+    takes(1.0, 0.8, 0.5 * GAIN)
+    assert pick_runtime("auto", "cpu", torch.float32, rounded=True) == "int8"
+    takes(1.0, 0.8)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtimes, "exact", lambda: False)
+        assert pick_runtime("auto", "cpu", torch.float32, rounded=True) == "ncnn"
+    takes(1.0, 0.8)
+    assert pick_runtime("auto", "cpu", torch.float32, rounded=True) == "int8", "as noted"
+    takes(1.0, 0.8)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.0")  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    assert pick_runtime("auto", "cpu", torch.float32, rounded=True) == "ncnn"
+
+
+@needs_integers
 def test_a_cpu_that_is_faster_in_bfloat16_is_asked_again(takes: Takes) -> None:
     """There torch computes what is not rounded, and integers have to be faster than that."""
     takes(0.5, 9.0, 0.9 * GAIN * 0.5)
