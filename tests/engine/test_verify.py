@@ -10,6 +10,7 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
 
 from tests.doubles import DoubleModel, blurring_denoiser, gaussian_denoiser, photograph
@@ -197,6 +198,38 @@ def test_rounding_of_another_machine_is_no_harm(drawn: Path) -> None:
         assert record is not None
         journal.append(replace(record, result=fingerprint_of(path)))
         assert (wrong_when_redrawn(drawn) == {}) is sound
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"),
+    [
+        (("float32", "int8"), ("cpu", "auto", "int8")),
+        (("float32", "torch"), ("auto", "float32", "auto")),
+        (("float32", "ncnn"), ("auto", "float32", "auto")),
+        (("bfloat16", "torch"), ("auto", "bfloat16", "auto")),
+    ],
+    ids=str,
+)
+def test_a_picture_is_drawn_again_as_it_was_computed(
+    out: Path, there: tuple[str, str], asked: tuple[str, str, str]
+) -> None:
+    """What `auto` means here may differ from there by more than rounding. The bytes, which tell the
+    settings, stay the same."""
+    dtype, runtime = there
+    model = DoubleModel(blurring_denoiser, dtype=getattr(torch, dtype), runtime=runtime)
+    jobs = find_jobs(Request(("in",), output="open/"), DRAWN)
+    assert all(each.outcome == "done" for each in run(jobs, DRAWN, lambda _: model))
+    folder, seen = out.parent / "open", list[Settings]()
+
+    def load(settings: Settings) -> DoubleModel:
+        seen.append(settings)
+        return model
+
+    redrawing = Redrawing(load)
+    assert all(each.sound and each.redrawn for each in verify(folder, redrawing))
+    assert {(each.device, each.dtype, each.runtime) for each in seen} == {asked}
+    record = Journal(folder).records()[0]
+    assert redrawing._drawn(folder, record) == (folder / record.output).read_bytes()
 
 
 def test_what_cannot_be_drawn_again_is_said(drawn: Path) -> None:

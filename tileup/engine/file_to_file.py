@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -131,12 +132,14 @@ class Finishable:
     """What had to be done in another way than was asked for, besides what the picture tells."""
     resumed: bool = False
     """As `Outcome.resumed`."""
+    computed: Mapping[str, str] = field(default_factory=dict[str, str])
+    """As `Record.computed`."""
 
     def finish(self) -> Made:
         """Do the rest, once, in any thread."""
         upscaled = self.drawn.finish()
         upscaled = replace(upscaled, notes=(*self.notes, *upscaled.notes))
-        return Made(upscaled, self.settings, self.metadata, self.resumed)
+        return Made(upscaled, self.settings, self.metadata, self.resumed, self.computed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,8 @@ class Made:
     """What the file will say about that."""
     resumed: bool = False
     """As `Outcome.resumed`."""
+    computed: Mapping[str, str] = field(default_factory=dict[str, str])
+    """As `Record.computed`."""
 
 
 def write(given: Drawable, drawn: Made, journal: Ledger | None) -> Outcome:
@@ -221,6 +226,7 @@ def _record_done(
             also=tuple(key_of(path, journal.folder) for path in job.targets[1:]),
             seconds=round(seconds, 3),
             drawn=told_values(drawn.settings.changed()),
+            computed=drawn.computed,
         )
     )
 

@@ -92,6 +92,9 @@ class Record:
     drawn: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Settings with which it was drawn, those at their defaults left out; files as they were named.
     Empty in records of versions that told none."""
+    computed: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Settings by name that say how a CPU computed it, where these leave that open: on another
+    machine they may mean another way, and another picture."""
 
     def to_line(self) -> bytes:
         """As the journal holds it."""
@@ -101,7 +104,7 @@ class Record:
 def read_record(line: bytes) -> Record | None:
     """A record of one line; None for what is no record, such as the end of a torn write."""
     try:
-        content: Any = {"drawn": {}} | json.loads(line)
+        content: Any = {"drawn": {}, "computed": {}} | json.loads(line)
         values = {name: content[name] for name in _HINTS}
         for name in ("source", "result"):
             values[name] = None if values[name] is None else Fingerprint(**values[name])

@@ -20,7 +20,7 @@ from tileup.errors import CanvasMemoryError, NotFiniteError, OutOfMemoryError
 from tileup.meanwhile import Beside, in_turn
 from tileup.plan.itinerary import window_size, windows_at_once
 from tileup.ready import NOTHING, make_ready
-from tileup.settings.values import LANCZOS, Settings
+from tileup.settings.values import DTYPES, LANCZOS, Settings
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _with_less_memory(
             # Only where it is written: the hash of a large checkpoint takes as long as a picture.
             metadata = metadata_of(drawn.planned, given, model, chosen) if chosen.metadata else None
             resumed = watched.resumed(drawn.planned.cost.model_calls)
-            return Finishable(drawn, chosen, metadata, notes, resumed)
+            return Finishable(drawn, chosen, metadata, notes, resumed, computed_by(model, chosen))
         except CanvasMemoryError:
             raise  # showing the network less at once, which takes as long again, makes no room
         except Exception as error:
@@ -144,6 +144,16 @@ def _with_less_memory(
         "out of memory on every try, the last with one small window at once and everything else "
         "out of the way; try a smaller --scale or --max-pixels"
     )
+
+
+def computed_by(model: Model, settings: Settings) -> dict[str, str]:
+    """As `Record.computed`; torch and ncnn, which differ by rounding, are not told apart."""
+    if model.device != "cpu" or settings.dtype != "auto":
+        return {}
+    if model.runtime == "int8":
+        return {"device": model.device, "runtime": model.runtime}
+    dtype = str(model.dtype).removeprefix("torch.")
+    return {"dtype": dtype} if dtype in DTYPES else {}
 
 
 def _left_off(

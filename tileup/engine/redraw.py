@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +16,7 @@ from random import Random
 
 import numpy as np
 
+from tileup.contracts import Model
 from tileup.engine import memory
 from tileup.engine.desk import attempt
 from tileup.engine.failures import as_tileup_error
@@ -97,10 +98,17 @@ class Redrawing:
         save(given, made, stream)
         return stream.getvalue()
 
+    def _loaded(self, computed: Mapping[str, str], settings: Settings) -> Model:
+        """The model, computed as the picture was, but for what is drawn again in float32."""
+        if settings.dtype == "auto":
+            settings = Settings.given(settings.changed() | dict(computed))
+        return self._load(settings)
+
     def _read(self, folder: Path, record: Record, settings: Settings) -> Drawable:
-        way = json.dumps({**record.drawn, "seed": 0, "prompt": ""}, sort_keys=True)
+        told = {**record.drawn, "seed": 0, "prompt": "", "computed": dict(record.computed)}
+        way = json.dumps(told, sort_keys=True)
         if way != self._way:  # parts and precision may differ: not only what is told apart there
-            self._way, self._models = way, Models(self._load)
+            self._way, self._models = way, Models(partial(self._loaded, record.computed))
         job = Job(
             input=place(record.input),
             output=file_of(record.output, folder),
