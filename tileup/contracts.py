@@ -262,7 +262,7 @@ class Model(Protocol):
 
     @property
     def runtime(self) -> str:
-        """What computes the network: `torch` or `ncnn`."""
+        """What computes the network: `torch`, `ncnn` or `int8`."""
         ...
 
     def denoiser(self, scene: Scene) -> Denoiser:
@@ -307,7 +307,7 @@ class AroundModel:
 
     @property
     def runtime(self) -> str:
-        """What computes the network: `torch` or `ncnn`."""
+        """What computes the network: `torch`, `ncnn` or `int8`."""
         return self.model.runtime
 
     def denoiser(self, scene: Scene) -> Denoiser:
