@@ -14,7 +14,9 @@ from PIL import Image
 
 import tileup
 from tests.doubles import DoubleModel, gaussian_denoiser, photograph
+from tileup.api import LoadedModel
 from tileup.errors import InputError, ModelError, UsageError
+from tileup.settings.values import Settings
 
 SMALL = {"tile": 64, "steps": 2, "device": "cpu", "window": 80, "overlap": 16}
 
@@ -149,6 +151,14 @@ def test_what_agrees_with_a_loaded_model_is_none(pixels: np.ndarray) -> None:
     assert tileup.load_model(model, device="cpu") is model
     # What a preset says of the device is no wish of the caller's.
     assert tileup.make_plan(pixels, DoubleModel(gaussian_denoiser, device="cuda:0"), preset="smoke")
+
+
+def test_a_model_in_8_bits_computes_in_no_precision_that_is_asked_for(pixels: np.ndarray) -> None:
+    other = DoubleModel(gaussian_denoiser, runtime="int8")
+    for model in (other, LoadedModel(other, Settings(device="cpu"))):
+        assert tileup.make_plan(pixels, model, dtype="auto", **SMALL)
+        with pytest.raises(UsageError, match="dtype is 'float32'"):
+            tileup.make_plan(pixels, model, dtype="float32", **SMALL)
 
 
 def test_a_loaded_model_is_a_model_like_any_other() -> None:

@@ -134,7 +134,7 @@ def _of_another(model: Model) -> LoadedModel:
     from tileup.settings.values import DTYPES, Settings
 
     dtype = str(model.dtype).removeprefix("torch.")
-    known = dtype if dtype in DTYPES else "auto"
+    known = dtype if dtype in DTYPES and model.runtime != "int8" else "auto"
     return LoadedModel(model, Settings(device=model.device, dtype=known))
 
 
