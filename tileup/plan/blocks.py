@@ -153,11 +153,16 @@ def _transformed(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
 def _step(found: NDArray[np.float64]) -> int:
     """The step whose whole multiples the coefficients of a frequency are; 1: of none."""
     best, surest = 1, CERTAIN
+    sizes = np.sort(np.abs(found))
     for step in range(2, LARGEST + 1):
-        counting = found[np.abs(found) > step / 2]
+        counting = sizes[np.searchsorted(sizes, step / 2, side="right") :]
         if len(counting) < FEWEST:
             break
-        sure = float(np.cos(2 * np.pi * counting / step).mean())
+        turns = counting / step
+        turns -= np.rint(turns)
+        # In single precision cosines take a tenth of the time, and of such angles they are as good.
+        cosines = np.cos((2 * np.pi * turns).astype(np.float32))
+        sure = float(cosines.mean(dtype=np.float64))
         if sure > surest:
             best, surest = step, sure
     return best
