@@ -13,7 +13,7 @@ oneDNN computes it by way of torch, SiLU and sums within the convolution that th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tileup.families.residual_unet import LEVELS, Folded, ResidualBlock, ResidualUNet
+from tileup.families.residual_unet import LEVELS, ResidualBlock, ResidualUNet
 
 LEAST_SILU = -0.27846
 """The least value of x / (1 + exp(-x))."""
 STEPS = 255
+_CELLS = torch.channels_last
 
 
 class Point(NamedTuple):
@@ -197,6 +198,13 @@ def spread(maps: Tensor) -> Tensor:
     return _narrow(cells.reshape(rows, 2 * high, 2 * wide, -1), channels // 4, maps.dtype)
 
 
+def _add_spread(fine: Tensor, maps: Tensor) -> None:
+    """Add `spread(maps)` in place, without making it. Both are cell by cell in memory."""
+    rows, channels, high, wide = maps.shape
+    pairs = maps.movedim(1, -1).view(rows, high, wide, 2, channels // 2).transpose(2, 3)
+    fine.movedim(1, -1).view(rows, high, 2, wide, channels // 2).add_(pairs)
+
+
 def _wide(maps: Tensor) -> Tensor:
     """Cell by cell, shape (B, h, w, n), in numbers of 8 bytes where they fit: moved faster."""
     cells = maps.movedim(1, -1).contiguous()
@@ -207,14 +215,47 @@ def _narrow(cells: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     return cells.view(dtype).view(*cells.shape[:3], channels).movedim(-1, 1)
 
 
+class _Fine(NamedTuple):
+    """A convolution in float32, as oneDNN takes it: packed once, with what follows within it."""
+
+    packed: Tensor
+    bias: Tensor
+    padding: int
+    stride: int
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor, stride: int = 1) -> _Fine:
+        padding = weight.shape[-1] // 2 if stride == 1 else 0
+        weight = weight.contiguous(memory_format=_CELLS)
+        packed = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, [padding] * 2, [stride] * 2, [1, 1], 1, None
+        )
+        return cls(packed, bias, padding, stride)
+
+    def __call__(self, maps: Tensor, then: str = "none") -> Tensor:
+        """The convolution of maps, and `swish` of it if wanted."""
+        return torch.ops.mkldnn._convolution_pointwise(
+            *(maps, self.packed, self.bias, [self.padding] * 2, [self.stride] * 2, [1, 1], 1),
+            *(then, [], ""),
+        )
+
+    def plus(self, maps: Tensor, other: Tensor) -> Tensor:
+        """The convolution of maps plus something of its shape."""
+        return torch.ops.mkldnn._convolution_pointwise.binary(
+            *(maps, other, self.packed, self.bias, [self.padding] * 2, [self.stride] * 2, [1, 1]),
+            *(1, "add", None, None, [], None),
+        )
+
+
 class _AtLevel(NamedTuple):
     """What a noise level makes of the network."""
 
     grids: Mapping[Point, Affine]
-    enter: tuple[Tensor, Tensor]
-    shrink: tuple[Tensor, Tensor]
+    enter: _Fine
+    shrink: _Fine
     """Of the finest resolution, on whose way down maps are rounded first: gives steps, plus 1/2."""
-    fine: Folded
+    fine: Mapping[nn.Module, _Fine]
+    """First convolutions of the blocks of the finest resolution."""
     coarse: Mapping[nn.Module, _Weights]
     """First convolutions of the blocks of coarser resolutions."""
 
@@ -239,7 +280,10 @@ class InInt8:
             raise ValueError(f"ranges of shape {tuple(ranges.ends.shape)} fit no such network")
         self._weights = dict(self._rounded_weights())
         leave, std = network.leave, network.residual_std
-        self._leave = _weight(leave) * std, _bias(leave) * std
+        self._leave = _Fine.of(_weight(leave) * std, _bias(leave) * std)
+        self._seconds: dict[nn.Module, _Fine] = {
+            each: _Fine.of(_weight(each.second), _bias(each.second)) for each in self._fine_blocks()
+        }
         self._known: dict[float, _AtLevel] = {}
 
     def __call__(
@@ -247,19 +291,21 @@ class InInt8:
     ) -> Tensor:
         """As the network, for one noise level that all share, shape (1,), nearly."""
         network, at = self.network, self._at(sigma)
-        seen = _side_by_side(x, source, conditions)
-        fine = functional.conv2d(seen, *at.enter, padding=1)
-        for block in network.down[0].children():
-            fine = block(fine, at.fine)
-        steps = functional.conv2d(fine, *at.shrink, stride=2)
+        fine = at.enter(_side_by_side(x, source, conditions))
+        fine = self._through_fine(network.down[0], fine, at)
         begin = Point(network.shrink[0], False)
-        coarse = _Rounded(steps.clamp_(0, STEPS).to(torch.uint8), at.grids[begin])
-        grown = self._below(coarse, 1, at).convolved(self._weights[network.grow[0]])
-        fine = fine.add_(spread(grown))
-        for block in network.up[0].children():
-            fine = block(fine, at.fine)
-        x0 = functional.conv2d(fine, *self._leave, padding=1)
-        return x0.add_(source) if x.dtype == x0.dtype else source + x0
+        steps = at.shrink(fine).clamp_(0, STEPS).to(torch.uint8)
+        below = self._below(_Rounded(steps, at.grids[begin]), 1, at)
+        _add_spread(fine, below.convolved(self._weights[network.grow[0]]))
+        fine = self._through_fine(network.up[0], fine, at)
+        if source.dtype != torch.float32:
+            return source + self._leave(fine)
+        return self._leave.plus(fine, source)
+
+    def _through_fine(self, blocks: nn.Module, fine: Tensor, at: _AtLevel) -> Tensor:
+        for block in blocks.children():
+            fine = self._seconds[block].plus(at.fine[block](fine, "swish"), fine)
+        return fine
 
     def _below(self, coarse: _Rounded, level: int, at: _AtLevel) -> _Rounded:
         """What a coarser resolution and all below it make of a map."""
@@ -298,12 +344,12 @@ class InInt8:
         enter[:, : network.leave.out_channels] *= (float(sigma) ** 2 + std**2) ** -0.5
         shrink, grid = network.shrink[0], grids[self._points[0]]
         told = network.embed(sigma)
-        fine = [*network.down[0].children(), *network.up[0].children()]
+        shift = grid.zero + 0.5
         return _AtLevel(
             grids,
-            (enter, _bias(network.enter)),
-            (_weight(shrink) / grid.scale, _bias(shrink) / grid.scale + grid.zero + 0.5),
-            {block: block.folded(told) for block in fine if isinstance(block, ResidualBlock)},
+            _Fine.of(enter, _bias(network.enter)),
+            _Fine.of(_weight(shrink) / grid.scale, _bias(shrink) / grid.scale + shift, stride=2),
+            {block: _Fine.of(*block.folded(told)) for block in self._fine_blocks()},
             dict(self._told_blocks(told)),
         )
 
@@ -325,10 +371,17 @@ class InInt8:
             yield grow, _Weights.of(_by_place(_weight(grow)), _by_place(_bias(grow)))
 
     def _coarse_blocks(self) -> Iterator[ResidualBlock]:
-        for blocks in (*list(self.network.down)[1:], *list(self.network.up)[1:]):
-            for block in blocks.children():
-                assert isinstance(block, ResidualBlock)
-                yield block
+        return _blocks((*list(self.network.down)[1:], *list(self.network.up)[1:]))
+
+    def _fine_blocks(self) -> Iterator[ResidualBlock]:
+        return _blocks((self.network.down[0], self.network.up[0]))
+
+
+def _blocks(several: Iterable[nn.Module]) -> Iterator[ResidualBlock]:
+    for blocks in several:
+        for block in blocks.children():
+            assert isinstance(block, ResidualBlock)
+            yield block
 
 
 def _weight(layer: nn.Module) -> Tensor:
@@ -368,7 +421,7 @@ def exact() -> bool:
     held[..., :4] = STEPS
     weight = torch.randint(-127, 128, (64, 64, 3, 3), generator=chance).float()
     weight[:8] = 127.0
-    given = _Rounded(held.contiguous(memory_format=torch.channels_last), Affine(1.0, 7))
+    given = _Rounded(held.contiguous(memory_format=_CELLS), Affine(1.0, 7))
     try:
         return _is_exact(given, weight, torch.linspace(-1, 1, 64))
     except (AttributeError, RuntimeError, TypeError, ValueError):
@@ -385,8 +438,11 @@ def _is_exact(given: _Rounded, weight: Tensor, bias: Tensor) -> bool:
     lit = given.convolved(weights.scaled(torch.full_like(bias, small), bias), fine, silu=True)
     summed = given.added(weights, _Rounded(given.held.clone(), given.grid), wide).held
     wanted = functional.silu(true * small + shift)
+    most = float(true.abs().max())
+    in_float32 = _Fine.of(weight, bias)(values.float().contiguous(memory_format=_CELLS))
     pairs = (
-        (given.convolved(weights), true + shift, 1e-6 * float(true.abs().max())),
+        (in_float32, true + shift, 1e-5 * most),
+        (given.convolved(weights), true + shift, 1e-6 * most),
         (lit, (wanted / fine.scale + fine.zero).round().clamp(0, STEPS), 1.0),
         (summed, ((true + shift + values) / wide.scale + wide.zero).round().clamp(0, STEPS), 1.0),
     )
