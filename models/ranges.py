@@ -2,7 +2,7 @@
 
     make ranges DATA=data
 
-For each network of a checkpoint, for each map that is rounded (`tileup/families/in_int8.py`) and
+For each network of a checkpoint, for each map that is rounded (`tileup/families/rounding.py`) and
 for four noise levels. They begin with the ends that were met in runs of the sampler; then they are
 learned: what a network with rounded weights and maps draws shall be what it draws without, the
 gradient passing a rounding as if it were none (Esser et al. 2020, arXiv 1902.08153). Narrow ends
@@ -29,8 +29,8 @@ from models.training.levels import ARCHITECTURE, SIGMA_MAX, SIGMA_MIN, latents
 from models.training.runs import Run, as_shown
 from models.training.samples import Batches, Recipe, read_pictures
 from models.training.ways import Network
-from tileup.families.in_int8 import LEAST_SILU, STEPS, Point, knots, points, shares
 from tileup.families.residual_unet import ResidualBlock, ResidualUNet
+from tileup.families.rounding import LEAST_SILU, STEPS, Point, knots, points, shares
 
 SHIPPED = Path(__file__).resolve().parent / "tileup-small.safetensors"
 KNOTS = 4

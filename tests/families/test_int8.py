@@ -22,19 +22,9 @@ from tileup.checkpoints.load import load_model
 from tileup.errors import ModelError, UsageError
 from tileup.families import in_int8, runtimes
 from tileup.families.bundled import BundledModel
-from tileup.families.in_int8 import (
-    STEPS,
-    Affine,
-    InInt8,
-    Ranges,
-    exact,
-    gathered,
-    knots,
-    points,
-    shares,
-    spread,
-)
+from tileup.families.in_int8 import InInt8, exact, gathered, spread
 from tileup.families.residual_unet import LEVELS, ResidualUNet
+from tileup.families.rounding import STEPS, Affine, Ranges, knots, points, shares
 from tileup.families.runtimes import computed_by, pick_runtime
 from tileup.settings.values import Settings
 

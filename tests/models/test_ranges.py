@@ -20,8 +20,8 @@ from models.ranges import (
 from models.training.files import Part, Parts, read_parts, write_parts
 from models.training.levels import ARCHITECTURE
 from models.training.samples import Batches, Recipe
-from tileup.families.in_int8 import LEAST_SILU, Ranges, points
 from tileup.families.residual_unet import ResidualUNet
+from tileup.families.rounding import LEAST_SILU, Ranges, points
 from tileup.families.runtimes import computed_by
 
 

@@ -22,12 +22,12 @@ from tileup.codec.space_to_depth import PixelCodec
 from tileup.contracts import Box, ModelSpec, NoiseLevels, Scene
 from tileup.errors import ModelError
 from tileup.families.bundled_header import DEBLOCK, RANGES, VIVID, parse_header
-from tileup.families.in_int8 import Ranges
 from tileup.families.residual_unet import (
     Architecture,
     LevelByLevel,
     ResidualUNet,
 )
+from tileup.families.rounding import Ranges
 from tileup.families.runtimes import TORCH, computed_by
 from tileup.families.texture import TextureRange, toned
 from tileup.tensors.filling import extremes

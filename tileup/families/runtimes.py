@@ -22,9 +22,10 @@ except ImportError:  # not on Windows
 
 from tileup.devices import noted_for
 from tileup.errors import UsageError
-from tileup.families.in_int8 import InInt8, Ranges, exact, points
+from tileup.families.in_int8 import InInt8, exact
 from tileup.families.in_ncnn import InNcnn, library
 from tileup.families.residual_unet import Architecture, LevelByLevel, Remembering, ResidualUNet
+from tileup.families.rounding import Ranges, points
 
 log = logging.getLogger(__name__)
 
