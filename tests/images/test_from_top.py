@@ -308,3 +308,21 @@ def test_either_library_unpacks_a_png_and_tells_damage(
                 read(bytes(damaged))
     with pytest.raises(EOFError):
         read(packed[:-5])
+
+
+@pytest.mark.parametrize("library", ["isal.isal_zlib", "zlib_ng.zlib_ng"])
+def test_what_follows_packed_pixels_in_their_chunk_is_no_part_of_them(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libpng, which passes over it; of a picture in two bands, where zlib-ng gives it back
+    again and again."""
+    unpacks = importlib.import_module(library)
+    monkeypatch.setattr(png_rows, "decompressobj", unpacks.decompressobj)
+    monkeypatch.setattr(png_rows, "_CHUNK", 2**20)
+    width, height = png_rows.BAND // 3, 5
+    numbers = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
+    packed = zlib.compress(np.pad(numbers, ((0, 0), (1, 0))).tobytes()) + b"more"
+    head = png_rows.SIGNATURE + png_rows.header(width, height, 1, 8)
+    file = head + png_rows.chunk(b"IDAT", packed) + png_rows.chunk(b"IDAT", b"and more")
+    read = png_rows.read_rows(width, height, 8, 0, lambda: BytesIO(file))
+    np.testing.assert_array_equal(np.concatenate([*read])[..., 0], numbers)

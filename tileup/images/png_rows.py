@@ -250,7 +250,7 @@ def _unpacked(stream: IO[bytes], size: int) -> Iterator[list[bytes]]:
     unpacking, parts, missing = decompressobj(), list[bytes](), size
     for content in itertools.chain(_pixels(stream), [b""]):
         left, full = content, True
-        while left or full:
+        while (left or full) and not unpacking.eof:  # what follows is no part of them
             try:
                 part = unpacking.decompress(left, missing)
             except _DAMAGED as error:
