@@ -29,8 +29,17 @@ from models.training.levels import ARCHITECTURE, SIGMA_MAX, SIGMA_MIN, latents
 from models.training.runs import Run, as_shown
 from models.training.samples import Batches, Recipe, read_pictures
 from models.training.ways import Network
-from tileup.families.residual_unet import ResidualBlock, ResidualUNet
-from tileup.families.rounding import LEAST_SILU, STEPS, Point, knots, points, shares
+from tileup.families.residual_unet import ResidualUNet
+from tileup.families.rounding import (
+    LEAST_SILU,
+    STEPS,
+    Point,
+    coarse_blocks,
+    in_steps,
+    knots,
+    points,
+    shares,
+)
 
 SHIPPED = Path(__file__).resolve().parent / "tileup-small.safetensors"
 KNOTS = 4
@@ -84,9 +93,11 @@ def watched(network: ResidualUNet, change: Change) -> Generator[None]:
         _hook(point, lambda values, number=number: change(number, values))
         for number, point in enumerate(points(network))
     ]
-    yield
-    for handle in handles:
-        handle.remove()
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _hook(point: Point, change: Callable[[Tensor], Tensor | None]) -> Any:  # noqa: ANN401
@@ -103,15 +114,13 @@ def _hook(point: Point, change: Callable[[Tensor], Tensor | None]) -> Any:  # no
 def with_rounded_weights(network: ResidualUNet) -> ResidualUNet:
     """A copy whose convolutions below the finest resolution have weights of 8 bits."""
     rounded = copy.deepcopy(network)
-    coarse = [*list(rounded.down)[1:], *list(rounded.up)[1:]]
     layers: list[nn.Module] = [*list(rounded.shrink)[1:], *rounded.grow]
-    for block in (each for blocks in coarse for each in blocks.children()):
-        assert isinstance(block, ResidualBlock)
+    for block in coarse_blocks(rounded):
         layers += [block.first, block.second]
     for layer in layers:
         weight = cast(Tensor, layer.weight)
-        scale = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12) / 127
-        weight.copy_((weight / scale).round() * scale)
+        numbers, scales = in_steps(weight)
+        weight.copy_(numbers * scales)
     return rounded
 
 

@@ -133,3 +133,13 @@ def test_ranges_are_written_beside_their_network_and_left_out_of_its_weights(
     assert parts.deblock.ranges is None
     network.load_state_dict(parts.base.weights)
     computed_by("int8", network.requires_grad_(False), Ranges.of(found, 0.008, 0.7))
+
+
+def test_a_network_is_watched_no_longer_than_that(calibration: Calibration) -> None:
+    """Also where what happens meanwhile fails."""
+    network, met = calibration.network, list[int]()
+    shown = next(calibration.shown(0))
+    with pytest.raises(KeyError), watched(network, lambda number, _: met.append(number)):
+        raise KeyError
+    network(shown.x, shown.sigma, shown.source)
+    assert met == []

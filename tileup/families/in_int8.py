@@ -13,7 +13,7 @@ oneDNN computes it by way of torch, SiLU and sums within the convolution that th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tileup.families.residual_unet import LEVELS, ResidualBlock, ResidualUNet
-from tileup.families.rounding import STEPS, Affine, Point, Ranges, points
+from tileup.families.rounding import STEPS, Affine, Point, Ranges, coarse_blocks, in_steps, points
 
 _CELLS = torch.channels_last
 NOTHING = Affine(1.0, 0)
@@ -40,8 +40,8 @@ class _Weights(NamedTuple):
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor) -> _Weights:
-        scales = weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / 127
-        rounded = (weight / scales[:, None, None, None]).round().to(torch.int8)
+        numbers, by_channel = in_steps(weight)
+        rounded, scales = numbers.to(torch.int8), by_channel.flatten()
         padding, one = weight.shape[-1] // 2, [1, 1]
         # How an input is rounded may change from call to call, but not that its zero is not 0.
         packed = _ops().qconv_prepack(rounded, scales, 1.0, 1, one, [padding] * 2, one, 1, None)
@@ -261,14 +261,14 @@ class InInt8:
         )
 
     def _told_blocks(self, told: Tensor) -> Iterator[tuple[nn.Module, _Weights]]:
-        for block in self._coarse_blocks():
+        for block in coarse_blocks(self.network):
             scale, shift = block.told(told)
             weights = self._weights[block.first]
             yield block, weights.scaled(scale, weights.bias * scale + shift)
 
     def _rounded_weights(self) -> Iterator[tuple[nn.Module, _Weights]]:
         network = self.network
-        for block in self._coarse_blocks():
+        for block in coarse_blocks(network):
             for each in (block.first, block.second):
                 yield each, _Weights.of(_weight(each), _bias(each))
         for shrink in list(network.shrink)[1:]:
@@ -277,18 +277,11 @@ class InInt8:
         for grow in network.grow:
             yield grow, _Weights.of(_by_place(_weight(grow)), _by_place(_bias(grow)))
 
-    def _coarse_blocks(self) -> Iterator[ResidualBlock]:
-        return _blocks((*list(self.network.down)[1:], *list(self.network.up)[1:]))
-
     def _fine_blocks(self) -> Iterator[ResidualBlock]:
-        return _blocks((self.network.down[0], self.network.up[0]))
-
-
-def _blocks(several: Iterable[nn.Module]) -> Iterator[ResidualBlock]:
-    for blocks in several:
-        for block in blocks.children():
-            assert isinstance(block, ResidualBlock)
-            yield block
+        for blocks in (self.network.down[0], self.network.up[0]):
+            for block in blocks.children():
+                assert isinstance(block, ResidualBlock)
+                yield block
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -15,6 +15,27 @@ LEAST_SILU = -0.27846
 STEPS = 255
 
 
+def coarse_blocks(network: ResidualUNet) -> list[ResidualBlock]:
+    """Blocks below the finest resolution: their convolutions are rounded."""
+    levels = (*list(network.down)[1:], *list(network.up)[1:])
+    blocks = [block for level in levels for block in level.children()]
+    return [block for block in blocks if isinstance(block, ResidualBlock)]
+
+
+def in_steps(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A convolution's weights as whole numbers from -127 to 127, symmetric.
+
+    Args:
+        weight: shape (outputs, inputs, high, wide).
+
+    Returns:
+        The numbers, of its shape, and what one is worth for each output channel, shape
+        (outputs, 1, 1, 1).
+    """
+    scales = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12) / 127
+    return (weight / scales).round(), scales
+
+
 class Point(NamedTuple):
     """A map that is rounded."""
 
